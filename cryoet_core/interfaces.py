@@ -1,0 +1,148 @@
+"""The interfaces that methods implement: protocols for components, one ABC for what carries metadata.
+
+Array axes are (z, y, x) throughout; the beam is along z and the tilt axis is y. Positions are in Å.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+    from cryoet_core.config import Config as MethodConfig
+    from cryoet_core.run import Run
+
+Kind = Literal["subtomograms", "tomograms"]
+Task = Literal["clustering", "classification", "picking"]
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """One input of a trainer; its name becomes an option of ``cryoet run`` (``data`` -> ``--data``).
+
+    ``labels`` says what the trainer may see: "never" makes the core strip labels and class names before ``fit``,
+    "required" makes the core refuse a data set without any.
+    """
+
+    help: str
+    kind: Kind = "subtomograms"
+    labels: Literal["never", "optional", "required"] = "optional"
+    required: bool = True
+
+
+@runtime_checkable
+class Dataset(Protocol):
+    """A data set of one kind. ``voxel_size`` is in Å; ``[i]`` is volume i, float32, (z, y, x), protein bright."""
+
+    @property
+    def kind(self) -> Kind: ...
+
+    @property
+    def voxel_size(self) -> float: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> np.ndarray: ...
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """A ``torch.nn.Module`` from volumes (n, 1, d, h, w) to features (n, dim)."""
+
+    dim: int
+
+    def __call__(self, volumes: torch.Tensor, /) -> torch.Tensor: ...
+
+
+@runtime_checkable
+class Clusterer(Protocol):
+    """scikit-learn's shape: ``fit`` on features (n, f), ``predict`` labels (n,)."""
+
+    def fit(self, features: Any, /) -> Any: ...
+
+    def predict(self, features: Any, /) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Picks:
+    """Particle centres in one or more tomograms, one row each.
+
+    positions (n, 3) float64: (z, y, x) in Å, voxel index i at i * voxel size.
+    scores (n,) float32: higher is better. classes (n,) int64 into ``class_names``.
+    rotations (n, 3, 3) or None: active, reference frame to tomogram frame. tomograms (n,): names.
+    """
+
+    positions: np.ndarray
+    scores: np.ndarray
+    classes: np.ndarray
+    class_names: tuple[str, ...]
+    tomograms: np.ndarray
+    rotations: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+
+@runtime_checkable
+class Picker(Protocol):
+    """Finds particle centres in tomograms."""
+
+    def pick(self, tomograms: Dataset, run: Run, /) -> Picks: ...
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What a labeller says of n subtomograms, row i for volume i.
+
+    labels (n,) int64: index into ``classes``, or -1 for "none of these".
+    probabilities (n, k) float32, rows sum to 1. embedding (n, f) float32 or None.
+    """
+
+    labels: np.ndarray
+    probabilities: np.ndarray
+    classes: tuple[str, ...]
+    embedding: np.ndarray | None = None
+    extra: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@runtime_checkable
+class Labeller(Protocol):
+    """Names subtomograms. Labelling one by one must equal labelling in a batch."""
+
+    classes: tuple[str, ...]
+
+    def label(self, data: Dataset, run: Run, /) -> Labels: ...
+
+
+class Trainer(ABC):
+    """A method. ``cryoet run NAME`` builds it from its config, calls ``fit`` and labels the data with the result.
+
+    ``fit`` must resume from the run's last checkpoint when there is one, and reach the same result as an
+    uninterrupted fit. ``load`` rebuilds the fitted labeller or picker from the run's folder alone.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    task: ClassVar[Task]
+    inputs: ClassVar[Mapping[str, InputSpec]]
+    Config: ClassVar[type[MethodConfig]]
+
+    def __init__(self, config: MethodConfig) -> None:
+        self.config: Any = config
+
+    @abstractmethod
+    def fit(self, inputs: Mapping[str, Any], run: Run) -> Labeller | Picker:
+        """Train on the data sets in ``inputs`` (keys as in ``self.inputs``) and return what was learnt."""
+
+    @abstractmethod
+    def load(self, run: Run) -> Labeller | Picker:
+        """Rebuild what ``fit`` returned from the files that it left in ``run``."""
