@@ -11,6 +11,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cryoet_core.errors import UserError
+
 if TYPE_CHECKING:
     import torch
 
@@ -78,8 +80,10 @@ def _git(root: Path, *arguments: str) -> str:
 def fingerprint(path: Path) -> dict[str, Any]:
     """Size and SHA-256 of size and sampled blocks (both ends and 30 between): tells files apart without reading all.
 
-    Of a folder, the path alone.
+    Of a folder, the path alone. UserError when there is no such file.
     """
+    if not path.exists():
+        raise UserError(f"{path}: no such file; expected a data set")
     if path.is_dir():
         return {"path": str(path)}
     size = path.stat().st_size

@@ -16,8 +16,8 @@ from cryoet_core import checkpoint, devices, files, provenance, runfolder
 from cryoet_core.distributed import Processes
 from cryoet_core.errors import UserError
 from cryoet_core.journal import Journal
-from cryoet_core.journal import read as read_journal
 from cryoet_core.progress import Terminal
+from cryoet_core.runfolder import RunFolder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,7 +32,7 @@ T = TypeVar("T")
 Inputs = Mapping[str, Sequence[str | Path]]
 
 
-class Run:
+class Run(RunFolder):
     """One run of a method, in one folder. All processes of a run have the same folder; only rank 0 writes there.
 
     ``create`` starts a run, ``resume`` goes on with one, ``open`` reads one (to predict, evaluate or report).
@@ -50,12 +50,8 @@ class Run:
         json: bool = False,
     ) -> None:
         """Use ``create``, ``resume`` or ``open`` instead."""
-        self.dir, self.record, self.quiet = folder, dict(record), quiet
-        self.method: str = record["method"]
-        self.seed: int = record["seed"]
-        self.preset: str | None = record["preset"]
-        self.inputs: dict[str, list[Path]] = {k: [Path(p) for p in v] for k, v in record["inputs"].items()}
-        self.options: dict[str, Any] = dict(record["options"])
+        super().__init__(folder, record)
+        self.quiet = quiet
         self.rank = processes.rank if processes else 0
         self.world_size = processes.world_size if processes else 1
         self.terminal = Terminal(silent=quiet or self.rank > 0, to_stderr=json)
@@ -225,10 +221,6 @@ class Run:
         if self._journal is not None:
             self._journal.append(values)
 
-    def metrics(self) -> list[dict[str, Any]]:
-        """The rows logged so far."""
-        return read_journal(self.dir / runfolder.METRICS)
-
     def say(self, text: str) -> None:
         """Print a line (rank 0, unless quiet; on standard error when standard output carries JSON)."""
         self.terminal.say(text)
@@ -263,24 +255,13 @@ class Run:
     def save(self, name: str, tensors: Mapping[str, Tensor], state: Mapping[str, Any] | None = None) -> None:
         """Write checkpoints/NAME.safetensors, tensors and JSON state in one atomic step (rank 0)."""
         if self.rank == 0:
-            checkpoint.save(self._checkpoint(name), tensors, state or {})
+            checkpoint.save(self.checkpoint_path(name), tensors, state or {})
             self._note(checkpoint=name)
-
-    def load(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """Tensors (on the CPU) and state of a checkpoint, None when there is none. RunError when it is damaged."""
-        return checkpoint.load(self._checkpoint(name))
-
-    def _checkpoint(self, name: str) -> Path:
-        return self.dir / runfolder.CHECKPOINTS / f"{name}.safetensors"
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a small file NAME of the run folder atomically (rank 0)."""
         if self.rank == 0:
             files.write_json(self.dir / name, value)
-
-    def read_json(self, name: str) -> Any:
-        """Read what ``write_json`` wrote; None when there is none."""
-        return files.read_json(self.dir / name) if (self.dir / name).exists() else None
 
     def volumes(self, dataset: Subtomograms, indices: np.ndarray | None = None) -> DeviceVolumes:
         """The data set's volumes as standardised batches on this device, within ``max_memory``."""
@@ -324,12 +305,6 @@ class Run:
 
     # ---- the end -----------------------------------------------------------------------------------------------------
 
-    @property
-    def facts(self) -> dict[str, Any]:
-        """The content of run.json: status, wall time, timings, peak memory, provenance."""
-        facts: dict[str, Any] = files.read_json(self.dir / runfolder.FACTS)
-        return facts
-
     def finish(self, **facts: Any) -> None:
         """Close the run as done, with facts for run.json."""
         self._note(status="done", finished=_now(), facts=facts)
@@ -348,13 +323,17 @@ class Run:
                 "timings": {name: round(seconds, 3) for name, seconds in self._timings.items()},
                 "peak_memory": devices.peak_memory(self.device),
             }
-            files.write_json(self.dir / runfolder.FACTS, self.facts | used | facts)
+            kept = {name: value for name, value in self.facts.items() if name not in _CLOSING}
+            files.write_json(self.dir / runfolder.FACTS, kept | used | facts)
 
     def _leave(self, *, kill: bool = False) -> None:
         if self._lock is not None:
             self._lock.close()
         if self._processes is not None:
             self._processes.leave(kill=kill)
+
+
+_CLOSING = ("finished", "reason", "facts")  # of an earlier end, wrong once the run goes on
 
 
 def _start(options: Mapping[str, Any], on_main: Any) -> tuple[Path, Processes]:

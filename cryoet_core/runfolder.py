@@ -9,13 +9,50 @@ import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from cryoet_core import files
+from cryoet_core import checkpoint, files, journal
 from cryoet_core.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CONFIG, FACTS, METRICS, CHECKPOINTS = "config.json", "run.json", "metrics.jsonl", "checkpoints"
 _FORMAT, _VERSION = "cryoet run", 1
+
+
+class RunFolder:
+    """What a run's folder says. ``record`` is its config.json."""
+
+    def __init__(self, folder: Path, record: Mapping[str, Any]) -> None:
+        self.dir, self.record = folder, dict(record)
+        self.method: str = record["method"]
+        self.seed: int = record["seed"]
+        self.preset: str | None = record["preset"]
+        self.inputs: dict[str, list[Path]] = {k: [Path(p) for p in v] for k, v in record["inputs"].items()}
+        self.options: dict[str, Any] = dict(record["options"])
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The content of run.json: status (running, done, failed), wall time, timings, peak memory, provenance."""
+        facts: dict[str, Any] = files.read_json(self.dir / FACTS)
+        return facts
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The rows of metrics.jsonl, without a torn last one."""
+        return journal.read(self.dir / METRICS)
+
+    def load(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """Tensors (on the CPU) and state of a checkpoint, None when there is none. RunError when it is damaged."""
+        return checkpoint.load(self.checkpoint_path(name))
+
+    def checkpoint_path(self, name: str) -> Path:
+        """checkpoints/NAME.safetensors"""
+        return self.dir / CHECKPOINTS / f"{name}.safetensors"
+
+    def read_json(self, name: str) -> Any:
+        """A small JSON file of the run; None when there is none, RunError when it is damaged."""
+        return files.read_json(self.dir / name) if (self.dir / name).exists() else None
 
 
 def make(out: Path | None, method: str, record: Mapping[str, Any], facts: Mapping[str, Any]) -> Path:
@@ -51,7 +88,7 @@ def read(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise UserError(f"{folder}: a file; expected a folder that `cryoet run` made")
     if not (folder / CONFIG).exists():
-        inside = sorted(path.name for path in folder.glob(f"*/{CONFIG}"))
+        inside = sorted(path.parent.name for path in folder.glob(f"*/{CONFIG}"))
         more = f"; it holds run folders, name one of them, such as {folder / inside[-1]}" if inside else ""
         raise UserError(f"{folder}: not a run folder (no {CONFIG}); expected a folder that `cryoet run` made{more}")
     record = files.read_json(folder / CONFIG)
