@@ -1,0 +1,1 @@
+"""The commands of ``cryoet``, one per file."""

@@ -1,0 +1,41 @@
+"""The last lines of a command that ran a method: for a reader, or as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+SCORES = (
+    ("matched_accuracy", "matched accuracy"),
+    ("balanced_accuracy", "balanced accuracy"),
+    ("ari", "ARI"),
+    ("nmi", "NMI"),
+    ("majority", "majority baseline"),
+)
+
+
+def close(facts: Mapping[str, Any], as_json: bool) -> None:
+    """Print the facts of ``session.run_method``, ``predict_run`` or ``evaluate_run``."""
+    from cryoet_core.files import plain
+
+    print(json.dumps(plain(facts)) if as_json else "\n".join(_lines(facts)), flush=True)
+
+
+def _lines(facts: Mapping[str, Any]) -> list[str]:
+    lines = [_headline(facts)]
+    scores = [f"{words} {facts[key]:.3f}" for key, words in SCORES if facts.get(key) is not None]
+    if scores:
+        lines.append(", ".join(scores))
+    if "wall_seconds" in facts:
+        peaks = [f"{value / 2**30:.2f} GB ({where})" for where, value in facts.get("peak_memory", {}).items()]
+        lines.append(f"{facts['wall_seconds']:.1f} s" + (f", peak memory {', '.join(peaks)}" if peaks else ""))
+    lines += [f"{key}: {facts[key]}" for key in ("run", "predictions", "report") if key in facts]
+    return lines
+
+
+def _headline(facts: Mapping[str, Any]) -> str:
+    unassigned = f", {facts['unassigned']} unassigned" if facts.get("unassigned") else ""
+    sizes = sorted(facts.get("counts", {}).values(), reverse=True)
+    shown = f" ({', '.join(map(str, sizes[:15]))}{', ...' if len(sizes) > 15 else ''})" if sizes else ""
+    return f"{facts['method']}: {facts['n']} subtomograms, K = {facts['k']} classes{shown}{unassigned}"

@@ -1,0 +1,134 @@
+"""``cryoet``: find the command that is asked for, import that one, run it.
+
+Every command is one file of this package. Only the one named on the command line is imported; the others appear in the
+help from the table below, which keeps ``cryoet --help`` fast.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import typer
+
+from cryoet_core import __version__
+from cryoet_core.cli.guard import explain, guarded, interrupted
+
+DEBUG = "CRYOET_DEBUG"
+
+
+class Command(NamedTuple):
+    """A command: its name, its module here, one line of help and the heading it stands under.
+
+    The module has either ``command`` (a function), ``app`` (a Typer group) or ``build(arguments)`` (returns a group).
+    """
+
+    name: str
+    module: str
+    help: str
+    panel: str
+
+
+RUNS, DATA, METHODS = "Runs", "Data", "Methods and this machine"
+COMMANDS = (
+    Command("run", "run", "Run a method on a data set.", RUNS),
+    Command("resume", "resume", "Go on with an interrupted run.", RUNS),
+    Command("predict", "predict", "Label new data with a finished run.", RUNS),
+    Command("evaluate", "evaluate", "Compare a run's labels with the known ones.", RUNS),
+    Command("report", "report", "Write a run's report.html again.", RUNS),
+    Command("simulate", "simulate", "Make data sets with known truth.", DATA),
+    Command("data", "data", "Import, export, describe and check data sets.", DATA),
+    Command("methods", "methods", "List the installed methods, or every option of one.", METHODS),
+    Command("check", "check", "Run the conformance checks on an installed method.", METHODS),
+    Command("doctor", "doctor", "Say what is wrong with this machine and installation.", METHODS),
+)
+
+EPILOG = "Exit codes: 0 done, 1 failed while running, 2 the input is wrong, 130 interrupted."
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit code. It ends badly with one line, or with a traceback under --debug."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    end = given.index("--") if "--" in given else len(given)
+    debug = "--debug" in given[:end] or os.environ.get(DEBUG) == "1"
+    words = [word for word in given[:end] if word != "--debug"] + given[end:]
+    return guarded(lambda: _dispatch(words), debug=debug, hint=_resume_hint)
+
+
+def _dispatch(words: list[str]) -> int:
+    app = typer.Typer(add_completion=False, help=_HELP, epilog=EPILOG, callback=_root)
+    name = next((word for word in words if not word.startswith("-")), None)
+    rest = words[words.index(name) + 1 :] if name else []
+    for command in COMMANDS:
+        if command.name != name:
+            app.command(command.name, help=command.help, rich_help_panel=command.panel)(_placeholder)
+        elif _mount(app, command, rest) and not rest:
+            words = [*words, "--help"]
+    return _call(app, words or ["--help"])
+
+
+def _mount(app: typer.Typer, command: Command, rest: list[str]) -> bool:
+    """Import a command and add it to the program. ``rest`` are the arguments after its name.
+
+    Returns whether it is a group that does nothing by itself, so that its help is due when there are no arguments.
+    """
+    module = importlib.import_module(f"cryoet_core.cli.{command.module}")
+    if hasattr(module, "command"):
+        app.command(command.name, rich_help_panel=command.panel)(module.command)
+        return False
+    group = module.build(rest) if hasattr(module, "build") else module.app
+    app.add_typer(group, name=command.name, help=command.help, rich_help_panel=command.panel)
+    return group.info.invoke_without_command is not True
+
+
+def _call(app: typer.Typer, words: list[str]) -> int:
+    """Let Typer parse and call, without its own way of printing errors."""
+    try:
+        result: Any = app(words, prog_name="cryoet", standalone_mode=False)
+    except typer.Exit as leaving:
+        return leaving.exit_code
+    except typer.Abort:
+        return interrupted(_resume_hint())
+    except Exception as error:
+        if type(error).__name__ != "NoArgsIsHelpError":
+            raise
+        print(explain(error)[0], file=sys.stderr)
+        return 2
+    if result == 130:  # how Typer tells of a KeyboardInterrupt
+        return interrupted(_resume_hint())
+    return result if isinstance(result, int) else 0
+
+
+def _resume_hint() -> str:
+    session = sys.modules.get("cryoet_core.session")
+    folder = getattr(session, "current_run", None)
+    return f"go on with: cryoet resume {folder}" if folder else ""
+
+
+def _placeholder() -> None:
+    """A command that was not asked for; only its name and help are shown."""
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"cryoet {__version__}")
+        raise typer.Exit
+
+
+def _root(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error (with any command, anywhere)."),
+) -> None:
+    """Options of the program itself; ``--debug`` is taken off before this is called."""
+
+
+_HELP = """Which macromolecules are in cryo-electron tomograms?
+
+Every method is a plugin: cryoet methods lists them, cryoet run METHOD --help shows the options of one.
+"""
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,99 @@
+"""``cryoet methods`` and ``cryoet methods show NAME``."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from cryoet_core.interfaces import Trainer
+    from cryoet_core.plugins import PluginInfo
+
+app = typer.Typer(invoke_without_command=True)
+
+JSON = Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")]
+
+
+@app.callback()
+def methods(context: typer.Context, as_json: JSON = False) -> None:
+    """List the installed methods; a broken one is shown with the reason."""
+    if context.invoked_subcommand is not None:
+        return
+    from cryoet_core.plugins import inspect_all
+
+    rows = inspect_all()
+    if as_json:
+        print(json.dumps([_facts(info) for info in rows], indent=1))
+    else:
+        _print_list(rows)
+
+
+@app.command()
+def show(name: Annotated[str, typer.Argument(help="A method.")], as_json: JSON = False) -> None:
+    """Every input and option of a method: default, range, meaning, the presets' and the paper's value."""
+    from cryoet_core.plugins import load_trainer
+
+    trainer = load_trainer(name)
+    if as_json:
+        print(json.dumps(_trainer_facts(trainer), indent=1, default=str))
+    else:
+        _print_trainer(trainer)
+
+
+def _facts(info: PluginInfo) -> dict[str, Any]:
+    keys = ("name", "status", "reason", "distribution", "version", "module", "summary", "encoders")
+    facts: dict[str, Any] = {key: getattr(info, key) for key in keys}
+    if info.trainer is not None:
+        facts |= {"summary": info.trainer.summary, "task": info.trainer.task, "inputs": list(info.trainer.inputs)}
+    return facts
+
+
+def _trainer_facts(trainer: type[Trainer]) -> dict[str, Any]:
+    return {
+        "name": trainer.name,
+        "summary": trainer.summary,
+        "task": trainer.task,
+        "inputs": {name: vars(spec) for name, spec in trainer.inputs.items()},
+        "options": [vars(option) for option in trainer.Config.described()],
+    }
+
+
+def _print_list(rows: list[PluginInfo]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    if not rows:
+        print("no method is installed; install one, for example: pip install cryoet-disca")
+        return
+    table = Table("method", "status", "task", "what it does", "from", box=None, pad_edge=False)
+    for info in rows:
+        facts = _facts(info)
+        words = info.reason or facts["summary"]
+        status = Text(info.status, style="green" if info.status == "ok" else "red")
+        table.add_row(info.name, status, facts.get("task", ""), Text(words), f"{info.distribution} {info.version}")
+    Console().print(table)
+
+
+def _print_trainer(trainer: type[Trainer]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from cryoet_core.config import words_of
+
+    console = Console(highlight=False)
+    console.print(Text(f"{trainer.name}: {trainer.summary} ({trainer.task})"))
+    for name, spec in trainer.inputs.items():
+        needs = "" if spec.required else ", optional"
+        console.print(Text(f"  --{name}: {spec.help} ({spec.kind}, labels {spec.labels}{needs})"))
+    options = trainer.Config.described()
+    presets = sorted({preset for option in options for preset in option.presets})
+    table = Table("option", "type", "default", *presets, "allowed", "in the paper", "meaning", box=None, pad_edge=False)
+    for option in options:
+        values = [words_of(option.presets[p]) if p in option.presets else "" for p in presets]
+        cells = [option.flag, option.type, words_of(option.default), *values, option.range, option.paper or ""]
+        table.add_row(*map(Text, [*cells, option.help]))
+    console.print(table)

@@ -1,0 +1,52 @@
+"""Options that several commands share, written once."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from cryoet_core.errors import UserError
+
+RUN, MACHINE, OUTPUT = "The run", "This machine", "Output"
+
+
+def option(help: str, *names: str, panel: str, metavar: str | None = None, **more: Any) -> Any:
+    """A Typer option under a heading of the help."""
+    return typer.Option(*names, help=help, rich_help_panel=panel, metavar=metavar, **more)
+
+
+DEVICE_NAMES = "auto|cpu|cuda|cuda:N"
+DEVICE = Annotated[str, option("Where to compute; auto: a GPU if there is one.", panel=MACHINE, metavar=DEVICE_NAMES)]
+DEVICES = Annotated[int, option("Processes: GPUs, or parts of the CPU.", panel=MACHINE, metavar="N", min=1)]
+PRECISION = Annotated[
+    str, option("Arithmetic; auto: bf16 on a GPU that has it.", panel=MACHINE, metavar="auto|32|bf16")
+]
+MAX_MEMORY = Annotated[
+    str | None,
+    option("Memory for volumes, e.g. 4GB; more is streamed. Default: half of the free.", panel=MACHINE, metavar="SIZE"),
+]
+THREADS = Annotated[int | None, option("CPU threads. Default: every core.", panel=MACHINE, metavar="N", min=1)]
+JSON = Annotated[bool, option("Print the facts as one JSON object on standard output.", "--json", panel=OUTPUT)]
+QUIET = Annotated[bool, option("Print the closing lines only.", "--quiet", panel=OUTPUT)]
+NO_REPORT = Annotated[bool, option("Write no report.html.", "--no-report", panel=OUTPUT)]
+
+
+def parameters_of(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    """A function's parameters, keyword-only and with evaluated annotations."""
+    signature = inspect.signature(function, eval_str=True)
+    return [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in signature.parameters.values()]
+
+
+def bytes_of(size: str | None) -> int | None:
+    """``4GB`` in bytes. UserError that names the option."""
+    if size is None:
+        return None
+    from cryoet_core.units import parse_size
+
+    try:
+        return parse_size(size)
+    except (UserError, ValueError) as error:
+        raise UserError(f"--max-memory {size}: {error}") from error

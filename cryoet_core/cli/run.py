@@ -1,0 +1,136 @@
+"""``cryoet run METHOD``: one sub-command per installed method, its options made from its inputs and its Config."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cryoet_core.cli.options import (
+    DEVICE,
+    DEVICES,
+    JSON,
+    MAX_MEMORY,
+    NO_REPORT,
+    PRECISION,
+    QUIET,
+    RUN,
+    THREADS,
+    bytes_of,
+    option,
+    parameters_of,
+)
+from cryoet_core.config import flag_of, words_of
+from cryoet_core.plugins import discover, load_trainer
+
+if TYPE_CHECKING:
+    from cryoet_core.config import OptionInfo
+    from cryoet_core.interfaces import InputSpec, Trainer
+
+
+def build(arguments: Sequence[str]) -> typer.Typer:
+    """The group ``cryoet run``: the method that is asked for with its options, the others by name only."""
+    app = typer.Typer(callback=_group)
+    name = next((word for word in arguments if not word.startswith("-")), None)
+    if name is not None:
+        trainer = load_trainer(name)
+        app.command(name, help=trainer.summary)(command_of(trainer))
+    for info in discover():
+        if info.name != name:
+            text = info.reason or f"{info.summary or info.module} ({info.distribution} {info.version})"
+            app.command(info.name, help=text)(_group)
+    return app
+
+
+def command_of(trainer: type[Trainer]) -> Callable[..., None]:
+    """A function that Typer can read: its signature has the trainer's inputs, the run's options and the Config's."""
+    own = trainer.Config.described()
+
+    def command(**given: Any) -> None:
+        options = {info.name: given.pop(info.name) for info in own}
+        paths = {name: given.pop(name) or [] for name in trainer.inputs}
+        _start(trainer.name, paths, {name: value for name, value in options.items() if value is not None}, **given)
+
+    parameters = [_input_parameter(name, spec) for name, spec in trainer.inputs.items()]
+    parameters += parameters_of(_run_options)
+    parameters += [_option_parameter(info, f"Options of {trainer.name}") for info in own]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    return command
+
+
+def _start(
+    method: str,
+    paths: dict[str, list[Path]],
+    options: dict[str, Any],
+    *,
+    as_json: bool,
+    no_report: bool,
+    config: Path | None,
+    max_memory: str | None,
+    **run_options: Any,
+) -> None:
+    from cryoet_core.cli.closing import close
+    from cryoet_core.session import run_method
+
+    run_options |= {"max_memory": bytes_of(max_memory), "json": as_json}
+    close(run_method(method, paths, options, config_file=config, report=not no_report, **run_options), as_json)
+
+
+def _run_options(
+    out: Annotated[
+        Path | None, option("Folder of the run, new. Default: runs/METHOD/TIME-HASH.", panel=RUN, metavar="FOLDER")
+    ] = None,
+    preset: Annotated[
+        str, option("Set of defaults; auto: paper on a GPU, else fast.", panel=RUN, metavar="auto|fast|paper")
+    ] = "auto",
+    config: Annotated[
+        Path | None, option("TOML file with options of the method.", panel=RUN, metavar="FILE.toml")
+    ] = None,
+    seed: Annotated[int, option("Seed of every random number.", panel=RUN, min=0)] = 0,
+    device: DEVICE = "auto",
+    devices: DEVICES = 1,
+    precision: PRECISION = "auto",
+    max_memory: MAX_MEMORY = None,
+    threads: THREADS = None,
+    as_json: JSON = False,
+    quiet: QUIET = False,
+    no_report: NO_REPORT = False,
+) -> None:
+    """The options that every method has."""
+
+
+def _group() -> None:
+    """Run a method on a data set. The options of one: cryoet run METHOD --help"""
+
+
+def _input_parameter(name: str, spec: InputSpec) -> inspect.Parameter:
+    text = f"{spec.help}{'' if spec.help.endswith('.') else '.'} May be given several times."
+    shown = option(text, flag_of(name), panel="Input", metavar="FILE", show_default=False)
+    if spec.required:
+        return _parameter(name, Annotated[list[Path], shown], inspect.Parameter.empty)
+    return _parameter(name, Annotated[list[Path] | None, shown], None)
+
+
+def _option_parameter(info: OptionInfo, panel: str) -> inspect.Parameter:
+    """An option of the Config: text that pydantic reads later, so that one place decides what is allowed."""
+    if info.type == "bool":
+        switch = option(_help(info), f"{info.flag}/--no-{info.flag[2:]}", panel=panel, show_default=False)
+        return _parameter(info.name, Annotated[bool | None, switch], None)
+    text = option(_help(info), info.flag, panel=panel, metavar=info.type, show_default=False)
+    return _parameter(info.name, Annotated[str | None, text], None)
+
+
+def _help(info: OptionInfo) -> str:
+    facts = [f"default {words_of(info.default)}"]
+    facts += [f"{name} preset {words_of(value)}" for name, value in info.presets.items() if value != info.default]
+    facts += [info.range] if info.range and "|" not in info.type else []
+    facts += [f"in the paper {info.paper}"] if info.paper else []
+    return f"{info.help} ({'; '.join(facts)})"
+
+
+def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)

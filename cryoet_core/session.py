@@ -1,0 +1,214 @@
+"""From a command to a finished run: what ``cryoet run``, ``resume``, ``predict`` and ``evaluate`` do, without the CLI.
+
+One volume's way: file -> ``open_inputs`` -> ``Trainer.fit`` -> ``Labeller.label`` -> predictions, metrics, report.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cryoet_core import inputs as opening
+from cryoet_core.config import read_config_file, resolve_preset
+from cryoet_core.errors import UserError
+from cryoet_core.interfaces import Labeller
+from cryoet_core.plugins import load_trainer
+
+if TYPE_CHECKING:
+    from cryoet_core.interfaces import Labels, Picker, Trainer
+    from cryoet_core.run import Run
+    from cryoet_core.store import Subtomograms
+
+current_run: str | None = None
+"""The folder of the run in progress, for the line that an interrupted command ends with."""
+
+EVALUATION = "evaluation.json"
+
+
+def run_method(
+    method: str,
+    inputs: Mapping[str, Sequence[Path]],
+    options: Mapping[str, Any] | None = None,
+    *,
+    config_file: Path | None = None,
+    preset: str = "auto",
+    out: Path | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    report: bool = True,
+    **run_options: Any,
+) -> dict[str, Any]:
+    """Run a method on data sets and return the facts of its closing line (see ``_close``).
+
+    ``options``: the method's own, as on the command line; ``run_options``: those of ``Run.create``.
+    Raises UserError (wrong input; nothing is written) or RunError (failed on the way; the run folder says so too).
+    """
+    from cryoet_core import devices
+    from cryoet_core.run import Run
+
+    trainer = load_trainer(method)
+    chosen = resolve_preset(preset, devices.resolve(device).type == "cuda")
+    config = trainer.Config.from_layers(chosen, read_config_file(config_file), options)
+    given = {name: [Path(path) for path in paths] for name, paths in inputs.items() if paths}
+    data = opening.open_inputs(trainer, given)
+    run = Run.create(method, config, given, out, seed=seed, device=device, preset=chosen, **run_options)
+    why = f" (auto on {run.device.type})" if preset == "auto" else ""
+    run.say(f"{method}: preset {chosen}{why}, device {run.device}, seed {seed}, folder {shown(run.dir)}")
+    return _fit_and_close(trainer(config), data, run, report)
+
+
+def resume_run(folder: Path, *, report: bool = True, **run_options: Any) -> dict[str, Any]:
+    """Go on with an interrupted run from its last checkpoint; the facts of its closing line."""
+    from cryoet_core.run import Run
+
+    run = Run.resume(folder, **run_options)
+    trainer = load_trainer(run.method)
+    data = opening.open_inputs(trainer, run.inputs)
+    run.say(f"{run.method}: going on with {shown(run.dir)}")
+    return _fit_and_close(trainer(run.config), data, run, report)
+
+
+def predict_run(folder: Path, paths: Sequence[Path], out: Path | None = None, **run_options: Any) -> dict[str, Any]:
+    """Label new data with a finished run; predictions.h5 and predictions.star go to the folder ``out``.
+
+    Without ``out`` they go to ``predictions/<name of the first file>`` in the run's folder. UserError when there are
+    some already.
+    """
+    from cryoet_core.predictions import HDF5_NAME, write_predictions
+
+    run, trainer = _open_finished(folder, run_options)
+    out = out or run.dir / "predictions" / Path(paths[0]).stem
+    if (out / HDF5_NAME).exists() or out.is_file():
+        raise UserError(f"--out {shown(out)}: exists already; expected a new folder; choose another name or remove it")
+    data = opening.open_input("data", opening.subject_spec(trainer), paths, labels_required=False)
+    started = time.monotonic()
+    labels = _label(trainer, data, run)
+    written = write_predictions(run, labels, data, out)
+    facts = {"run": shown(run.dir), "method": run.method, "predictions": shown(written)}
+    return facts | _evaluate(labels, data) | _describe(labels) | {"wall_seconds": round(time.monotonic() - started, 3)}
+
+
+def evaluate_run(folder: Path, paths: Sequence[Path] = (), **run_options: Any) -> dict[str, Any]:
+    """Compare a run's labels with the known ones: of its own data as labelled then, or of other data, labelled now."""
+    from cryoet_core.predictions import read_predictions
+
+    run, trainer = _open_finished(folder, run_options)
+    files = list(paths) or run.inputs[opening.subject_name(type(trainer), run.inputs)]
+    data = opening.open_input("data", opening.subject_spec(trainer), files, labels_required=False)
+    if not opening.has_labels(data):
+        raise UserError(f"{opening.named(files)}: has no class labels, so there is nothing to compare with")
+    labels = _label(trainer, data, run) if paths else read_predictions(run.dir).labels
+    if len(labels) != len(data):
+        raise UserError(f"{opening.named(files)}: {len(data)} subtomograms now, but the run labelled {len(labels)}")
+    return {"run": shown(run.dir), "method": run.method} | _evaluate(labels, data)
+
+
+def report_run(folder: Path) -> Path:
+    """Write the report of a run again; its path."""
+    from cryoet_core.report import write_report
+    from cryoet_core.run import Run
+
+    return write_report(Run.open(folder).dir)
+
+
+def shown(path: Path) -> str:
+    """A path as short as it can be said: relative to here where it lies below here."""
+    path = path.absolute()
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+# ---- the steps -------------------------------------------------------------------------------------------------------
+
+
+def _fit_and_close(trainer: Trainer, data: Mapping[str, Subtomograms], run: Run, report: bool) -> dict[str, Any]:
+    with _recorded(run):
+        seen = opening.what_it_may_see(type(trainer), data)
+        with run.timer("fit"):
+            fitted = trainer.fit(seen, run)
+        name = opening.subject_name(type(trainer), data)
+        with run.timer("label"):
+            labels = _labeller(fitted).label(seen[name], run)
+        return _close(run, labels, data[name], report)
+
+
+def _close(run: Run, labels: Labels, data: Subtomograms, report: bool) -> dict[str, Any]:
+    """Write predictions, metrics and report; the facts of the closing line (rank 0 writes, the others wait)."""
+    from cryoet_core.predictions import write_predictions
+
+    facts: dict[str, Any] = {}
+    if run.rank == 0:
+        facts["predictions"] = shown(write_predictions(run, labels, data))
+        scores = _evaluate(labels, data)
+        if scores:
+            run.write_json(EVALUATION, scores)
+        facts |= scores
+    facts |= _describe(labels)
+    run.barrier()
+    run.finish(data=opening.card(data), **{key: value for key, value in facts.items() if key != "per_class"})
+    if run.rank:
+        return facts
+    if report:
+        from cryoet_core.report import write_report
+
+        facts["report"] = shown(write_report(run.dir))
+    closed = run.facts
+    facts |= {"wall_seconds": closed["wall_seconds"], "peak_memory": closed["peak_memory"]}
+    return {"run": shown(run.dir), "method": run.method, "preset": run.preset, "seed": run.seed} | facts
+
+
+@contextmanager
+def _recorded(run: Run) -> Iterator[None]:
+    """Keep the folder for the interruption's hint, and note in the folder when the block fails."""
+    global current_run
+    current_run = shown(run.dir)
+    try:
+        yield
+    except BaseException as error:
+        reason = "interrupted" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
+        run.fail(reason)
+        raise
+    current_run = None
+
+
+def _open_finished(folder: Path, run_options: Mapping[str, Any]) -> tuple[Run, Trainer]:
+    from cryoet_core.run import Run
+
+    run = Run.open(folder, **run_options)
+    status = run.facts["status"]
+    if status != "done":
+        raise UserError(
+            f"{shown(run.dir)}: this run is not finished (status {status}); go on with: cryoet resume {folder}"
+        )
+    return run, load_trainer(run.method)(run.config)
+
+
+def _label(trainer: Trainer, data: Subtomograms, run: Run) -> Labels:
+    """Labels of new data, without ever showing its labels; a difference from the training data is said aloud."""
+    for line in opening.differences(run.facts.get("facts", {}).get("data"), data):
+        run.say(f"note: {line}")
+    return _labeller(trainer.load(run)).label(data.without_labels(), run)
+
+
+def _labeller(fitted: Labeller | Picker) -> Labeller:
+    if isinstance(fitted, Labeller):
+        return fitted
+    raise UserError("this method finds particles in tomograms, which this version of cryoet cannot run")
+
+
+def _describe(labels: Labels) -> dict[str, Any]:
+    counts = {name: int((labels.labels == i).sum()) for i, name in enumerate(labels.classes)}
+    found = {"n": len(labels), "k": sum(count > 0 for count in counts.values()), "counts": counts}
+    unassigned = int((labels.labels < 0).sum())
+    return found | ({"unassigned": unassigned} if unassigned else {})
+
+
+def _evaluate(labels: Labels, data: Subtomograms) -> dict[str, Any]:
+    """Metrics against the known labels; empty when there are none."""
+    if not opening.has_labels(data):
+        return {}
+    from cryoet_core.metrics import clustering_report
+
+    return clustering_report(data.labels, labels.labels, data.class_names, labels.classes)
