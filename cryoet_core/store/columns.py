@@ -1,0 +1,79 @@
+"""The parts of a store being written: raw columns, their room in the HDF5 file, and the lock on its name."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from cryoet_core import files
+from cryoet_core.errors import UserError
+
+
+class Column:
+    """A data set (n, *shape) that is written as raw bytes: into its place in the store, or first into a spool file."""
+
+    def __init__(self, name: str, shape: tuple[int, ...], dtype: Any) -> None:
+        self.name, self.shape, self.dtype = name, shape, np.dtype(dtype)
+        self.file: BinaryIO | None = None
+        self.spool: Path | None = None
+
+    @property
+    def row_bytes(self) -> int:
+        return int(self.dtype.itemsize * np.prod(self.shape))
+
+    def write(self, rows: np.ndarray) -> None:
+        if self.file is not None:
+            self.file.write(np.ascontiguousarray(rows, dtype=self.dtype).data.cast("B"))
+
+    def close(self) -> None:
+        if self.file is not None:
+            self.file.close()
+            self.file = None
+
+
+def allocate(file: Any, column: Column, count: int) -> int:
+    """A contiguous data set of ``count`` rows whose bytes are written later; its offset in the file."""
+    from h5py import h5d, h5p, h5s, h5t
+
+    create = h5p.create(h5p.DATASET_CREATE)
+    create.set_layout(h5d.CONTIGUOUS)
+    create.set_alloc_time(h5d.ALLOC_TIME_EARLY)
+    create.set_fill_time(h5d.FILL_TIME_NEVER)
+    link = h5p.create(h5p.LINK_CREATE)
+    link.set_create_intermediate_group(True)
+    space = h5s.create_simple((count, *column.shape))
+    dataset = h5d.create(file.id, column.name.encode(), h5t.py_create(column.dtype), space, dcpl=create, lcpl=link)
+    return int(dataset.get_offset())
+
+
+def reserve(path: Path, size: int) -> None:
+    """Have the file system set ``size`` bytes aside, so that a full disk is met now and not after an hour."""
+    with path.open("r+b") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            if files.disk_error(error, path):
+                raise
+            # a file system that cannot reserve space: go on without
+
+
+def claim(partial: Path, path: Path) -> BinaryIO:
+    """Lock the file to write, so that two writers of one store do not mix; UserError when another is at it."""
+    if not path.parent.is_dir():
+        raise UserError(f"{path}: no folder {path.parent}; expected an existing one; make it first")
+    if path.is_dir():
+        raise UserError(f"{path}: a folder; expected the name of a file to write")
+    with files.explained(path):
+        lock = partial.open("ab")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        lock.close()
+        raise UserError(f"{path}: another process is writing it; wait for it or choose another name") from error
+    except OSError:
+        pass  # a file system without locks: go on without
+    return lock

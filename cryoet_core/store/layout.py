@@ -1,0 +1,218 @@
+"""What a store of subtomograms looks like on disk: names, types and the checks that every reader makes.
+
+One HDF5 file. Root attributes: ``format`` "cryoet", ``version``, ``kind`` "subtomograms", ``complete``, ``voxel_size``
+(Å), ``density_sign``, ``class_names``, and where known ``tilt_range`` (degrees), ``tilt_axis``, ``snr``, ``optics`` and
+``provenance`` (JSON). ``/volumes`` (n, d, d, d) float16 or float32, contiguous and uncompressed, so that a memory map
+at its offset reads it. One row per volume in ``/labels``, ``/mean``, ``/std`` and, where known, ``/positions``,
+``/rotations``, ``/tomogram``, ``/split`` and ``/extras/<name>``.
+"""
+
+from __future__ import annotations
+
+import mmap
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cryoet_core.errors import UserError
+
+FORMAT, VERSION, KIND = "cryoet", 1, "subtomograms"
+SPLITS = ("train", "val", "test")
+"""``/split`` holds indices into these, -1 for none."""
+LARGE_ROW = 4096
+"""An extra whose row takes more bytes than this is read from the memory map on demand."""
+
+
+@dataclass
+class Map:
+    """A contiguous dataset (n, ...) as a read-only array over a memory map of its file."""
+
+    array: np.ndarray
+    memory: mmap.mmap
+    touched: int = 0
+
+    # Mapped pages count as this process's memory although the system may drop them at will. Giving them back now and
+    # then keeps a pass over a file larger than memory within a budget; the page cache keeps its copy.
+    release_after: int = 128 << 20
+
+    def gather(self, rows: np.ndarray, out: np.ndarray) -> None:
+        """Copy rows (m,) to ``out`` (m, ...) of the same dtype, in one call into numpy."""
+        np.take(self.array, rows, axis=0, out=out, mode="clip")
+        self.touched += out.nbytes
+        if self.touched > self.release_after:
+            self.memory.madvise(mmap.MADV_DONTNEED)
+            self.touched = 0
+
+
+@dataclass
+class Shard:
+    """One store file, opened: header and rows in memory, volumes (and large extras) mapped."""
+
+    path: Path
+    volumes: Map
+    voxel_size: float
+    density_sign: int
+    class_names: tuple[str, ...]
+    labels: np.ndarray
+    tilt_range: tuple[float, float] | None
+    tilt_axis: str
+    snr: float | None
+    optics: dict[str, Any]
+    provenance: dict[str, Any]
+    rows: dict[str, np.ndarray] = field(default_factory=dict)
+    extras: dict[str, np.ndarray] = field(default_factory=dict)
+    large: dict[str, Map] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.volumes.array)
+
+    @property
+    def box(self) -> int:
+        return int(self.volumes.array.shape[1])
+
+
+def text_type() -> Any:
+    """HDF5's type for a text of any length."""
+    import h5py
+
+    return h5py.string_dtype()
+
+
+def open_file(path: Path) -> Any:
+    """Open an HDF5 file for reading. UserError when it is missing, a folder, empty, truncated or no HDF5 file.
+
+    Without HDF5's file locks: a finished store never changes, and shared file systems often have no locks.
+    """
+    import h5py
+
+    if not path.exists():
+        raise UserError(f"{path}: no such file; expected a store of subtomograms (.h5)")
+    if path.is_dir():
+        raise UserError(f"{path}: a folder; expected a store of subtomograms (.h5); `cryoet data import` makes one")
+    if path.stat().st_size == 0:
+        raise UserError(f"{path}: the file is empty; expected a store of subtomograms (.h5)")
+    try:
+        return h5py.File(path, "r", locking=False)
+    except OSError as error:
+        raise UserError(f"{path}: {_no_store(path, error)}") from error
+
+
+def _no_store(path: Path, error: OSError) -> str:
+    """Why a file that HDF5 refuses is no store."""
+    if isinstance(error, PermissionError):
+        return "permission denied"
+    with path.open("rb") as file:
+        is_hdf5 = file.read(8) == b"\x89HDF\r\n\x1a\n"
+    if is_hdf5:
+        return "a damaged or truncated HDF5 file; expected a whole store; make or copy it again"
+    from cryoet_core.io.identify import describe
+
+    return f"{describe(path)}; expected a store of subtomograms (.h5); `cryoet data import` makes one of most formats"
+
+
+def header_problem(file: Any) -> str | None:
+    """What is wrong with the format, version, kind or completeness of an open file; None when it is a whole store."""
+    found = {name: file.attrs.get(name) for name in ("format", "version", "kind")}
+    if found["format"] != FORMAT:
+        return "an HDF5 file of another program; expected a store (attribute format = cryoet); use `cryoet data import`"
+    if found["kind"] != KIND:
+        return f"holds {found['kind']}; expected a store of {KIND}"
+    if found["version"] != VERSION:
+        return f"store version {found['version']}; expected {VERSION}; use the release of cryoet that wrote it"
+    if not file.attrs.get("complete", False):
+        return "was never finished (its writer was interrupted); expected a whole store; write it again"
+    return volumes_problem(file)
+
+
+def volumes_problem(file: Any) -> str | None:
+    """What keeps ``/volumes`` from being mapped; None when nothing does."""
+    volumes = file.get("volumes")
+    if volumes is None or not hasattr(volumes, "dtype"):
+        return "has no /volumes; expected (n, d, d, d) float16 or float32; write it again"
+    if volumes.ndim != 4 or len(set(volumes.shape[1:])) != 1 or 0 in volumes.shape:
+        return f"/volumes has shape {volumes.shape}; expected at least one cube, (n, d, d, d)"
+    if volumes.dtype.newbyteorder("=") not in (np.float16, np.float32):
+        return f"/volumes is {volumes.dtype}; expected float16 or float32"
+    offset = volumes.id.get_offset()
+    if volumes.chunks is not None or offset is None:
+        return "/volumes is chunked or compressed; expected a contiguous data set (h5repack -l volumes:CONTI -f NONE)"
+    if offset + volumes.size * volumes.dtype.itemsize > file.id.get_filesize():
+        return "is truncated: /volumes goes beyond its end; expected a whole store; copy it again"
+    return None
+
+
+def open_shard(path: Path) -> Shard:
+    """Open one store. UserError with one line when it is not a whole one."""
+    with open_file(path) as file:
+        try:
+            problem = header_problem(file)
+            if problem:
+                raise UserError(f"{path}: {problem}")
+            return _read(path, file)
+        except (KeyError, ValueError, TypeError, RuntimeError, OSError) as error:
+            raise UserError(f"{path}: a damaged store ({error}); see `cryoet data check {path}`") from error
+
+
+def _read(path: Path, file: Any) -> Shard:
+    attrs, count = file.attrs, len(file["volumes"])
+    rows = {name: read_rows(file[name]) for name in ROWS if name in file}
+    group = file.get("extras", {})
+    large = {name: map_dataset(path, group[name]) for name in group if _is_large(group[name])}
+    extras = {name: read_rows(group[name]) for name in group if name not in large}
+    for name, array in (rows | extras).items():
+        if len(array) != count:
+            raise ValueError(f"/{name} has {len(array)} rows, /volumes {count}")
+    tilt = attrs.get("tilt_range")
+    snr = attrs.get("snr")
+    return Shard(
+        path,
+        map_dataset(path, file["volumes"]),
+        voxel_size=float(attrs["voxel_size"]),
+        density_sign=int(attrs["density_sign"]),
+        class_names=tuple(str(name) for name in attrs["class_names"]),
+        labels=rows.pop("labels", np.full(count, -1)).astype(np.int64),
+        tilt_range=None if tilt is None else (float(tilt[0]), float(tilt[1])),
+        tilt_axis=str(attrs.get("tilt_axis", "y")),
+        snr=None if snr is None else float(snr),
+        optics=read_json(attrs, "optics"),
+        provenance=read_json(attrs, "provenance"),
+        rows=rows,
+        extras=extras,
+        large=large,
+    )
+
+
+ROWS = ("labels", "mean", "std", "positions", "rotations", "tomogram", "split")
+
+
+def read_json(attrs: Any, name: str) -> dict[str, Any]:
+    """The JSON object of a text attribute, empty where there is none."""
+    import json
+
+    value = json.loads(attrs.get(name, "{}"))
+    return value if isinstance(value, dict) else {}
+
+
+def read_rows(dataset: Any) -> np.ndarray:
+    """A data set's values; texts as numpy text."""
+    import h5py
+
+    if h5py.check_string_dtype(dataset.dtype) is not None:
+        return np.asarray(dataset.asstr()[:], dtype=np.str_)
+    values: np.ndarray = dataset[:]
+    return values
+
+
+def _is_large(dataset: Any) -> bool:
+    row = dataset.dtype.itemsize * int(np.prod(dataset.shape[1:]))
+    return row > LARGE_ROW and dataset.chunks is None and dataset.id.get_offset() is not None
+
+
+def map_dataset(path: Path, dataset: Any) -> Map:
+    """Map a contiguous data set of a file into memory, read-only."""
+    with path.open("rb") as file:
+        memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    array = np.frombuffer(memory, dtype=dataset.dtype, count=dataset.size, offset=dataset.id.get_offset())
+    return Map(array.reshape(dataset.shape), memory)

@@ -1,0 +1,112 @@
+"""What a writer accepts as rows and header, brought to the stored types."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cryoet_core.errors import UserError
+from cryoet_core.store import layout
+from cryoet_core.store.statistics import volume_statistics
+
+COARSE = 0.01
+"""float16 is refused where rounding costs a volume more than this part of its standard deviation (rms)."""
+
+
+class NotRepresentable(UserError):
+    """float16 cannot hold these volumes: too large, or varying too little around a large mean."""
+
+
+def cubes(volumes: Any, box: int) -> np.ndarray:
+    """Volumes as (b, box, box, box) of real numbers, from (b, d, d, d), (b, 1, d, d, d) or one (d, d, d)."""
+    if hasattr(volumes, "detach"):
+        volumes = volumes.detach().cpu().numpy()
+    array = np.asarray(volumes)
+    if array.dtype.kind not in "fiub":
+        raise UserError(f"volumes of type {array.dtype}; expected real numbers")
+    if array.shape[-3:] != (box,) * 3:
+        raise UserError(f"volumes of shape {array.shape}; expected cubes of box {box}")
+    return array.reshape(-1, box, box, box)
+
+
+def to_stored(volumes: np.ndarray, dtype: np.dtype[Any], first: int) -> np.ndarray:
+    """Volumes in the stored type. NotRepresentable where float16 loses too much; ``first`` numbers the volumes."""
+    with np.errstate(all="ignore"):
+        stored = volumes.astype(dtype)
+        if dtype != np.float16 or volumes.dtype == np.float16:
+            return stored
+        wide = volumes.astype(np.float32).reshape(len(volumes), -1)
+        _, std = volume_statistics(wide)
+        rms = np.sqrt(np.square(stored.reshape(wide.shape).astype(np.float32) - wide).mean(axis=1))
+        lost = np.flatnonzero((std > 0) & ~(rms <= COARSE * std))  # a NaN or constant volume is judged elsewhere
+    if len(lost):
+        raise NotRepresentable(
+            f"float16 cannot hold volume {first + int(lost[0])} (largest value {np.abs(wide[lost[0]]).max():g}, "
+            f"standard deviation {std[lost[0]]:g}); expected values up to 65504, well spread about their mean; use float32"
+        )
+    return stored
+
+
+def row_values(count: int, classes: int, given: dict[str, Any], extras: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Name -> (count, ...) in the stored types, of what is given. UserError for another number of rows."""
+    rows = {
+        "labels": _labels(given["labels"], count, classes),
+        "positions": _shaped(given["positions"], np.float64, (3,)),
+        "rotations": _shaped(given["rotations"], np.float32, (3, 3)),
+        "tomogram": _names(given["tomogram"], count),
+        "split": _split_codes(given["split"]),
+    }
+    known = {name: value for name, value in rows.items() if value is not None}
+    known |= {f"extras/{name}": _extra(value) for name, value in extras.items() if value is not None}
+    for name, value in known.items():
+        if len(value) != count:
+            raise UserError(f"{len(value)} rows of {name} for {count} volumes; expected as many")
+    return known
+
+
+def check_header(path: Path, box: int, voxel_size: float, sign: int, dtype: str, tilt: Any) -> None:
+    if box < 2:
+        raise UserError(f"{path}: box {box}; expected at least 2 voxels")
+    if not (np.isfinite(voxel_size) and voxel_size > 0):
+        raise UserError(f"{path}: voxel size {voxel_size} Å; expected a number above 0 (--voxel-size)")
+    if sign not in (1, -1):
+        raise UserError(f"{path}: density sign {sign}; expected 1 (protein bright) or -1 (dark)")
+    if dtype not in ("float16", "float32"):
+        raise UserError(f"{path}: type {dtype}; expected float16 or float32")
+    if tilt is not None and not -90 <= tilt[0] < tilt[1] <= 90:
+        raise UserError(f"{path}: tilt range {tilt[0]:g} to {tilt[1]:g}; expected rising degrees within -90 to 90")
+
+
+def _labels(labels: Any, count: int, classes: int) -> np.ndarray:
+    values = np.full(count, -1) if labels is None else np.asarray(labels).astype(np.int64)
+    if len(values) and not -1 <= values.min() <= values.max() < classes:
+        raise UserError(f"labels {values.min()} to {values.max()}; expected -1 to {classes - 1}: {classes} class names")
+    return values.astype(np.int32)
+
+
+def _shaped(values: Any, dtype: Any, shape: tuple[int, ...]) -> np.ndarray | None:
+    return None if values is None else np.asarray(values, dtype=dtype).reshape(-1, *shape)
+
+
+def _names(names: Any, count: int) -> np.ndarray | None:
+    if names is None:
+        return None
+    return np.array([names] * count if isinstance(names, str) else [str(name) for name in names], dtype=object)
+
+
+def _split_codes(split: Any) -> np.ndarray | None:
+    if split is None:
+        return None
+    values = np.asarray(split)
+    if values.dtype.kind in "UO":
+        values = np.array([layout.SPLITS.index(name) if name in layout.SPLITS else -1 for name in values])
+    return values.astype(np.int8)
+
+
+def _extra(value: Any) -> np.ndarray:
+    if hasattr(value, "detach"):
+        value = value.detach().cpu().numpy()
+    array = np.asarray(value)
+    return array.astype(object) if array.dtype.kind == "U" else array

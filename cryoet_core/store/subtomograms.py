@@ -1,0 +1,289 @@
+"""Reading: one or several store files as one data set with random access to batches."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from cryoet_core.errors import UserError
+from cryoet_core.interfaces import Kind
+from cryoet_core.store.layout import SPLITS, Map, Shard, open_shard
+from cryoet_core.store.statistics import scan
+
+SAME_VOXEL_SIZE = 1e-3
+"""Voxel sizes of files that are read together may differ by this part."""
+
+T = TypeVar("T")
+
+
+class Subtomograms:
+    """Subtomograms of one or several stores, in the order of the files; see ``open_subtomograms``.
+
+    Attributes (n volumes; None where no file, or not every file, says):
+    box: edge of the cubes in voxels. voxel_size: Å.
+    labels (n,) int64 into class_names, -1 unlabelled. class_names: those of all files, each once.
+    positions (n, 3) float64: Å, (z, y, x). rotations (n, 3, 3) float32: active, reference to tomogram frame.
+    tomogram (n,): names. split (n,) int8 into ``SPLITS``, -1 none. tilt_range: (lowest, highest) degrees where all
+    files agree. tilt_axis: "y". optics: what all files agree on. snr: where all agree.
+    extras: name -> (n, ...), what else the files say of each volume. signs (n,): density sign of each stored volume.
+    paths, source_file (n,), source_row (n,): where volume i lies: row source_row[i] of paths[source_file[i]].
+    """
+
+    kind: Kind = "subtomograms"
+
+    def __init__(self, shards: Sequence[Shard]) -> None:
+        self._shards = list(shards)
+        sizes = [len(shard) for shard in shards]
+        self.source_file = np.repeat(np.arange(len(shards), dtype=np.int32), sizes)
+        self.source_row = np.concatenate([np.arange(size, dtype=np.int64) for size in sizes])
+        self.class_names, self.labels = _merge_labels(shards)
+        self.signs = np.repeat(np.array([shard.density_sign for shard in shards], dtype=np.int8), sizes)
+        names = set(shards[0].rows).intersection(*(shard.rows for shard in shards))
+        self._rows = {name: np.concatenate([shard.rows[name] for shard in shards]) for name in names}
+        names = set(shards[0].extras).intersection(*(shard.extras for shard in shards))
+        self.extras: Mapping[str, np.ndarray] = {
+            name: np.concatenate([shard.extras[name] for shard in shards]) for name in sorted(names)
+        }
+        self._large = set(shards[0].large).intersection(*(shard.large for shard in shards))
+
+    # ---- facts of the whole set --------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self.source_row)
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        return tuple(shard.path for shard in self._shards)
+
+    @property
+    def box(self) -> int:
+        return self._shards[0].box
+
+    @property
+    def voxel_size(self) -> float:
+        return self._shards[0].voxel_size
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of the stored volumes; float32 where files differ."""
+        return np.result_type(*(shard.volumes.array.dtype.newbyteorder("=") for shard in self._shards))
+
+    @property
+    def density_sign(self) -> int:
+        """+1 protein bright, -1 dark, as stored; 0 where files differ. What is read is always bright."""
+        return _common([shard.density_sign for shard in self._shards]) or 0
+
+    @property
+    def tilt_range(self) -> tuple[float, float] | None:
+        return _common([shard.tilt_range for shard in self._shards])
+
+    @property
+    def tilt_axis(self) -> str:
+        return self._shards[0].tilt_axis
+
+    @property
+    def snr(self) -> float | None:
+        return _common([shard.snr for shard in self._shards])
+
+    @property
+    def optics(self) -> dict[str, Any]:
+        first = self._shards[0].optics
+        return {k: v for k, v in first.items() if all(k in s.optics and s.optics[k] == v for s in self._shards)}
+
+    @property
+    def provenance(self) -> tuple[dict[str, Any], ...]:
+        return tuple(shard.provenance for shard in self._shards)
+
+    @property
+    def positions(self) -> np.ndarray | None:
+        return self._rows.get("positions")
+
+    @property
+    def rotations(self) -> np.ndarray | None:
+        return self._rows.get("rotations")
+
+    @property
+    def tomogram(self) -> np.ndarray | None:
+        return self._rows.get("tomogram")
+
+    @property
+    def split(self) -> np.ndarray | None:
+        return self._rows.get("split")
+
+    @property
+    def sha256(self) -> str:
+        """A fingerprint of the files (size and sampled blocks), of the chosen rows and of the labels shown."""
+        from cryoet_core.provenance import fingerprint
+
+        digest = hashlib.sha256()
+        for path in self.paths:
+            digest.update(fingerprint(path)["sha256_sampled"].encode())
+        for array in (self.source_file, self.source_row, self.labels):
+            digest.update(array.tobytes())
+        return digest.hexdigest()
+
+    # ---- volumes -----------------------------------------------------------------------------------------------------
+
+    def __getitem__(self, index: int, /) -> np.ndarray:
+        """Volume ``index``, (d, d, d) float32, protein bright."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"volume {index} of {len(self)}")
+        volume: np.ndarray = self.read(np.array([index % len(self)]))[0]
+        return volume
+
+    def read(self, indices: np.ndarray | slice) -> np.ndarray:
+        """Volumes (b, d, d, d) float32, protein bright, in the order of ``indices``."""
+        if isinstance(indices, slice):
+            indices = np.arange(len(self))[indices]
+        volumes = self.read_stored(indices).astype(np.float32)
+        signs = self.signs[indices]
+        if (signs < 0).any():
+            volumes *= signs.astype(np.float32)[:, None, None, None]
+        return volumes
+
+    def read_stored(self, indices: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """Volumes (b, d, d, d) as stored: own ``dtype``, own sign. ``out`` receives them where given."""
+        return self._gather([shard.volumes for shard in self._shards], indices, self.dtype, out)
+
+    def read_extra(self, name: str, indices: np.ndarray) -> np.ndarray:
+        """Rows of an extra, also of one that is too large for ``extras`` (clean volumes). KeyError when unknown."""
+        if name in self.extras:
+            rows: np.ndarray = self.extras[name][indices]
+            return rows
+        if name not in self._large:
+            raise KeyError(f"no extra {name!r}; there are {sorted({*self.extras, *self._large})}")
+        maps = [shard.large[name] for shard in self._shards]
+        return self._gather(maps, indices, np.result_type(*(m.array.dtype.newbyteorder("=") for m in maps)))
+
+    def _gather(
+        self, maps: list[Map], indices: np.ndarray, dtype: np.dtype[Any], out: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Rows from the files' maps: a loop over files, none over rows; rising offsets where order does not matter."""
+        indices = np.asarray(indices)
+        files, rows = self.source_file[indices], self.source_row[indices]
+        if out is None:
+            out = np.empty((len(indices), *maps[0].array.shape[1:]), dtype)
+        if len(maps) == 1 and maps[0].array.dtype == dtype:
+            maps[0].gather(rows, out)
+            return out
+        for index in np.unique(files):
+            chosen = np.flatnonzero(files == index)
+            part = np.empty((len(chosen), *out.shape[1:]), maps[index].array.dtype)
+            maps[index].gather(rows[chosen], part)
+            out[chosen] = part
+        return out
+
+    def statistics(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation (n,) float32 of each stored volume (own sign); one pass where not stored."""
+        if not {"mean", "std"} <= self._rows.keys():
+            self._rows["mean"], self._rows["std"] = scan(self.read_stored, len(self), self.box)
+        return self._rows["mean"], self._rows["std"]
+
+    def refuse_bad_values(self) -> None:
+        """UserError that names the volumes which hold NaN or infinity, or are constant."""
+        mean, std = self.statistics()
+        for what, bad in (("not finite (NaN or infinity)", ~np.isfinite(mean + std)), ("constant", std == 0)):
+            if bad.any():
+                raise UserError(f"{self._where(bad)} {what}; expected finite, varying volumes; {_CURE}")
+
+    def _where(self, bad: np.ndarray) -> str:
+        """ "set.h5: 2 of 100 volumes (rows 3, 17) are", for the first file that has bad ones."""
+        first = self.source_file[np.flatnonzero(bad)[0]]
+        rows = self.source_row[bad & (self.source_file == first)]
+        listed = describe_rows(rows)
+        return f"{self.paths[first]}: {len(rows)} of {len(self._shards[first])} volumes ({listed}) {_be(len(rows))}"
+
+    # ---- parts -------------------------------------------------------------------------------------------------------
+
+    def subset(self, indices: np.ndarray) -> Subtomograms:
+        """The volumes at ``indices`` (integers or a mask), in that order, sharing the files."""
+        indices = np.arange(len(self))[indices]
+        part = self._copy()
+        for name in ("source_file", "source_row", "labels", "signs"):
+            setattr(part, name, getattr(self, name)[indices])
+        part._rows = {name: array[indices] for name, array in self._rows.items()}
+        part.extras = {name: array[indices] for name, array in self.extras.items()}
+        return part
+
+    def part(self, split: str) -> Subtomograms:
+        """The volumes of one split: "train", "val" or "test". UserError where the files hold no split."""
+        if self.split is None or split not in SPLITS:
+            raise UserError(f"{self.paths[0]}: no split {split!r} in the file; expected one of {', '.join(SPLITS)}")
+        return self.subset(self.split == SPLITS.index(split))
+
+    def without_labels(self) -> Subtomograms:
+        """The same volumes with every label -1 and no class names; extras go too, for they may hold the truth."""
+        part = self._copy()
+        part.labels, part.class_names = np.full(len(self), -1), ()
+        part.extras, part._large = {}, set()
+        return part
+
+    def _copy(self) -> Subtomograms:
+        part = object.__new__(Subtomograms)
+        part.__dict__.update(self.__dict__)
+        part._rows = dict(self._rows)
+        return part
+
+
+_CURE = "`cryoet data import THE_FILE.h5 --drop-bad --out clean.h5` leaves them out"
+
+
+def open_subtomograms(paths: Sequence[Path | str] | Path | str, *, check_values: bool = True) -> Subtomograms:
+    """Open one or several stores as one data set.
+
+    Raises UserError with one line for a missing, empty, truncated or unfinished file, a folder, another format or kind,
+    unequal boxes or voxel sizes, and, with ``check_values``, for volumes that hold NaN or are constant.
+    """
+    given = [paths] if isinstance(paths, (str, Path)) else list(paths)
+    if not given:
+        raise UserError("no data set is given; expected at least one store of subtomograms (.h5)")
+    shards = [open_shard(Path(path)) for path in given]
+    for shard in shards[1:]:
+        _agree(shards[0], shard)
+    data = Subtomograms(shards)
+    if check_values:
+        data.refuse_bad_values()
+    return data
+
+
+def describe_rows(rows: np.ndarray, limit: int = 8) -> str:
+    """ "row 3", "rows 3, 17" or, of many, "rows 3, 17, 20, ... (and 40 more)"."""
+    shown = ", ".join(str(row) for row in rows[:limit])
+    more = f", ... and {len(rows) - limit} more" if len(rows) > limit else ""
+    return f"row{'s' if len(rows) != 1 else ''} {shown}{more}"
+
+
+def _be(count: int) -> str:
+    return "is" if count == 1 else "are"
+
+
+def _agree(first: Shard, other: Shard) -> None:
+    if other.box != first.box:
+        raise UserError(
+            f"{other.path}: box {other.box}, but {first.path} has {first.box}; expected equal boxes; give one at a time"
+        )
+    if abs(other.voxel_size - first.voxel_size) > SAME_VOXEL_SIZE * first.voxel_size:
+        raise UserError(
+            f"{other.path}: voxel size {other.voxel_size:g} Å, but {first.path} has {first.voxel_size:g} Å; "
+            "expected equal voxel sizes; rescale one before importing"
+        )
+
+
+def _common(values: Sequence[T]) -> T | None:
+    return values[0] if all(value == values[0] for value in values) else None
+
+
+def _merge_labels(shards: Sequence[Shard]) -> tuple[tuple[str, ...], np.ndarray]:
+    """Class names of all shards, each once, and the labels as indices into them."""
+    names = tuple(dict.fromkeys(name for shard in shards for name in shard.class_names))
+    merged = []
+    for shard in shards:
+        table = np.array([*(names.index(name) for name in shard.class_names), -1], dtype=np.int64)
+        if not -1 <= shard.labels.min() <= shard.labels.max() < len(shard.class_names):
+            raise UserError(f"{shard.path}: labels beyond its {len(shard.class_names)} class names; write it again")
+        merged.append(table[shard.labels])
+    return names, np.concatenate(merged)

@@ -1,0 +1,233 @@
+"""Writing: volumes stream to a file beside the target, which takes its name only once it is whole and on the disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from cryoet_core import files
+from cryoet_core.errors import UserError
+from cryoet_core.store import layout, rows
+from cryoet_core.store.columns import Column, allocate, claim, reserve
+from cryoet_core.store.statistics import volume_statistics
+
+
+class SubtomogramWriter:
+    """Write a store, batch by batch, in bounded memory.
+
+        with SubtomogramWriter(path, box=32, voxel_size=12.0, n=1000) as writer:
+            writer.append(volumes, labels=labels)
+
+    Nothing named ``path`` appears or changes before the block ends well; a crash leaves ``path.partial`` at most, which
+    no reader takes for a store. With ``n`` the disk space is reserved at the first ``append`` and volumes are written
+    in place; without it they go through a second file. The volumes are stored as given: ``density_sign`` says what they
+    are (+1 protein bright, -1 dark). Raises UserError when the disk refuses or the rows do not fit together.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        box: int,
+        voxel_size: float,
+        density_sign: int = 1,
+        dtype: str = "float16",
+        class_names: Sequence[str] = (),
+        tilt_range: tuple[float, float] | None = None,
+        optics: Mapping[str, Any] | None = None,
+        snr: float | None = None,
+        provenance: Mapping[str, Any] | None = None,
+        n: int | None = None,
+    ) -> None:
+        self.path = Path(path)
+        self.partial = self.path.with_name(f"{self.path.name}.partial")
+        self.box, self.n, self.count = int(box), n, 0
+        self.class_names = tuple(class_names)
+        rows.check_header(self.path, box, voxel_size, density_sign, dtype, tilt_range)
+        self._attrs: dict[str, Any] = {
+            "format": layout.FORMAT,
+            "version": layout.VERSION,
+            "kind": layout.KIND,
+            "voxel_size": float(voxel_size),
+            "density_sign": int(density_sign),
+            "tilt_axis": "y",
+            "optics": json.dumps(files.plain(dict(optics or {}))),
+            "provenance": json.dumps(files.plain(dict(provenance or {}))),
+        }
+        if tilt_range is not None:
+            self._attrs["tilt_range"] = np.array(tilt_range, dtype=np.float64)
+        if snr is not None:
+            self._attrs["snr"] = float(snr)
+        self._columns = [Column("volumes", (self.box,) * 3, dtype)]
+        self._rows: dict[str, list[np.ndarray]] = {}
+        self._lock: BinaryIO | None = None
+        self._renamed = False
+
+    def __enter__(self) -> SubtomogramWriter:
+        self._lock = claim(self.partial, self.path)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                with files.explained(self.path):
+                    self._finish()
+            elif isinstance(error, OSError) and (known := files.disk_error(error, self.path)):
+                raise known from error
+        finally:
+            self._clean_up()
+
+    def append(
+        self,
+        volumes: Any,
+        labels: Any = None,
+        positions: Any = None,
+        rotations: Any = None,
+        tomogram: Any = None,
+        split: Any = None,
+        **extras: Any,
+    ) -> None:
+        """Add volumes (b, d, d, d) or (b, 1, d, d, d), one (d, d, d) too, and what is known of each.
+
+        labels (b,) indices into class_names, -1 unlabelled; positions (b, 3) Å (z, y, x); rotations (b, 3, 3);
+        tomogram: names (b,) or one name; split: codes or names of ``SPLITS`` (b,); extras: arrays (b, ...).
+        Each call must give the same ones.
+        """
+        try:
+            volumes = rows.cubes(volumes, self.box)
+            if self.n is not None and self.count + len(volumes) > self.n:
+                raise UserError(f"more than the {self.n} announced volumes; expected {self.n - self.count} more")
+            given = {"labels": labels, "positions": positions, "rotations": rotations}
+            given |= {"tomogram": tomogram, "split": split}
+            batch = rows.row_values(len(volumes), len(self.class_names), given, extras)
+            batch["volumes"] = rows.to_stored(volumes, self._columns[0].dtype, self.count)
+        except UserError as error:
+            raise type(error)(f"{self.path}: {error}") from error
+        batch["mean"], batch["std"] = volume_statistics(batch["volumes"])
+        if not self._rows:
+            self._begin(batch)
+        self._store(batch)
+        self.count += len(volumes)
+
+    # ---- the file ----------------------------------------------------------------------------------------------------
+
+    def _begin(self, batch: Mapping[str, np.ndarray]) -> None:
+        """At the first rows: their types are known now, so make the store (or the spool files) for them."""
+        for name, value in batch.items():
+            column = Column(name, value.shape[1:], value.dtype)
+            if name.startswith("extras/") and column.row_bytes > layout.LARGE_ROW:
+                self._columns.append(column)
+        self._rows = {name: [] for name in batch if name not in {column.name for column in self._columns}}
+        if self.n is not None:
+            self._make(self.n)
+            return
+        for index, column in enumerate(self._columns):
+            column.spool = self.partial.with_name(f"{self.partial.name}.{index}")
+            with files.explained(self.path):
+                column.file = column.spool.open("w+b")
+
+    def _make(self, count: int) -> None:
+        """Create the store with room for ``count`` rows of the big data sets, and open each at its place."""
+        import h5py
+
+        small = 64 * len(self._rows) + 256  # bytes a row takes in the small data sets, roughly
+        needed = count * (small + sum(column.row_bytes for column in self._columns)) + (1 << 16)
+        with files.explained(self.path):
+            with h5py.File(self.partial, "w", locking=False) as file:
+                file.attrs.update(self._attrs)
+                file.attrs["class_names"] = np.array(self.class_names, dtype=layout.text_type())
+                file.attrs["complete"] = False
+                offsets = [allocate(file, column, count) for column in self._columns]
+            reserve(self.partial, needed)
+            for column, offset in zip(self._columns, offsets, strict=True):
+                column.close()
+                column.file = self.partial.open("r+b")
+                column.file.seek(offset)
+
+    def _store(self, batch: Mapping[str, np.ndarray]) -> None:
+        expected = {*self._rows, *(column.name for column in self._columns)}
+        if set(batch) != expected:
+            raise UserError(f"{self.path}: rows of {_listed(batch)}; expected, as before, {_listed(expected)}")
+        with files.explained(self.path):
+            for column in self._columns:
+                if batch[column.name].shape[1:] != column.shape:
+                    raise UserError(f"{self.path}: {column.name} changed its shape; expected (n, *{column.shape})")
+                column.write(batch[column.name])
+        for name, parts in self._rows.items():
+            parts.append(batch[name])
+
+    def _finish(self) -> None:
+        import h5py
+
+        if not self.count:
+            raise UserError(f"{self.path}: no volumes were written; expected at least one")
+        if self.n is not None and self.count != self.n:
+            raise UserError(f"{self.path}: {self.count} volumes were written; {self.n} were announced")
+        if self.n is None:
+            self._assemble()
+        for column in self._columns:
+            column.close()
+        with h5py.File(self.partial, "r+", locking=False) as file:
+            for name, parts in self._rows.items():
+                values = np.concatenate(parts)
+                text = values.dtype.kind == "O"
+                file.create_dataset(name, data=values.astype(layout.text_type()) if text else values)
+        files.sync(self.partial)
+        # only once everything else is on the disk, so that no half-written file ever says that it is complete
+        with h5py.File(self.partial, "r+", locking=False) as file:
+            file.attrs["complete"] = True
+        files.sync(self.partial)
+        os.replace(self.partial, self.path)
+        self._renamed = True
+        files.sync(self.path.parent)
+
+    def _assemble(self) -> None:
+        """Copy the spool files to their places in a store that is made now that the count is known."""
+        spools = []
+        for column in self._columns:
+            if column.file is not None and column.spool is not None:
+                column.file.flush()
+                spools.append(column.spool)
+        self._make(self.count)
+        for column, spool in zip(self._columns, spools, strict=True):
+            if column.file is not None:
+                with spool.open("rb") as source:
+                    shutil.copyfileobj(source, column.file, 16 << 20)
+            spool.unlink()
+
+    def _clean_up(self) -> None:
+        """Close and remove whatever is left beside the target: nothing after a good end."""
+        for column in self._columns:
+            try:
+                column.close()
+            except OSError:
+                column.file = None  # a full disk refuses the last buffer of a file that is removed anyway
+            if column.spool is not None:
+                column.spool.unlink(missing_ok=True)
+        if self._lock is not None:
+            if not self._renamed:
+                self.partial.unlink(missing_ok=True)
+            self._lock.close()
+            self._lock = None
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))
+
+
+def write_store(path: Path | str, volumes: Any, voxel_size: float, labels: Any = None, **facts: Any) -> Path:
+    """Write volumes (n, d, d, d) that are in memory. ``facts``: header fields and rows of ``SubtomogramWriter``."""
+    per_row = ("positions", "rotations", "tomogram", "split")
+    given = {name: facts.pop(name) for name in per_row if name in facts}
+    extras = facts.pop("extras", {})
+    with SubtomogramWriter(path, np.shape(volumes)[-1], voxel_size, n=len(volumes), **facts) as writer:
+        writer.append(volumes, labels, **given, **extras)
+    return Path(path)
