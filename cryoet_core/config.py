@@ -75,9 +75,7 @@ class Config(pydantic.BaseModel):
         super().__pydantic_init_subclass__(**kwargs)
         taken = sorted(RESERVED & set(cls.model_fields))
         if taken:
-            raise TypeError(
-                f"{cls.__name__}.{taken[0]}: {flag_of(taken[0])} is an option of every run; choose another name"
-            )
+            raise TypeError(f"{cls.__name__}.{taken[0]}: {flag_of(taken[0])} belongs to every run; choose another name")
         presets: dict[str, dict[str, Any]] = {"fast": {}, "paper": {}}
         for name, info in cls.model_fields.items():
             for preset, value in _extra(info).get("presets", {}).items():

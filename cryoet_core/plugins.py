@@ -167,6 +167,7 @@ def _encoders(hooks: pluggy.HookRelay) -> dict[str, Callable[..., Any]]:
 
 def _trainer(info: PluginInfo, hooks: pluggy.HookRelay) -> type[Trainer] | None:
     """The class whose ``name`` is the entry point's; None when the plugin has no trainer at all."""
+    from cryoet_core.config import RESERVED
     from cryoet_core.interfaces import Trainer
 
     results = _call(hooks.cryoet_trainers)
@@ -179,6 +180,9 @@ def _trainer(info: PluginInfo, hooks: pluggy.HookRelay) -> type[Trainer] | None:
         missing = [part for part in ("name", "summary", "task", "inputs", "Config") if not hasattr(item, part)]
         if missing:
             raise _Broken(f"its trainer {item.__name__} does not define {', '.join(missing)}")
+        clash = sorted(set(item.inputs) & (RESERVED | set(item.Config.model_fields)))
+        if clash:
+            raise _Broken(f"its input {clash[0]!r} has the name of an option; choose another name")
     if not classes:
         return None
     for item in classes:
