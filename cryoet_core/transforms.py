@@ -7,14 +7,15 @@ discrete Fourier transform, where structures are centred. Rotations are active: 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import grid_sample, pad
+from torch.nn.functional import grid_sample
 
 Fill = Literal["mean", "noise"] | float
-Mode = Literal["trilinear", "cubic"]
+Mode = Literal["trilinear", "fourier"]
 
 
 def standardise(volumes: Tensor) -> Tensor:
@@ -77,35 +78,88 @@ def rotate(
 
     One volume with m matrices, or m volumes with one matrix, gives m volumes. shifts (n, 3) are in voxels (z, y, x).
     What comes from outside is the volume's mean, a number, or with "noise" Gaussian noise of the volume's own mean
-    and standard deviation (``generator`` draws it). "cubic" is the cubic B-spline: sharper and about 8x slower.
+    and standard deviation (``generator`` draws it). "trilinear" blurs by a share of a voxel; "fourier" samples a twice
+    oversampled copy, as exact as a cubic spline at low and better at high frequencies, at four times the cost.
     """
     if volumes.ndim != 5 or volumes.shape[1] != 1:
         raise ValueError(f"rotate: volumes have shape {tuple(volumes.shape)}, expected (n, 1, d, h, w)")
     if matrices.ndim != 3 or matrices.shape[1:] != (3, 3):
         raise ValueError(f"rotate: matrices have shape {tuple(matrices.shape)}, expected (n, 3, 3)")
-    if mode not in ("trilinear", "cubic"):
-        raise ValueError(f"rotate: mode is {mode!r}, expected 'trilinear' or 'cubic'")
+    if mode not in ("trilinear", "fourier"):
+        raise ValueError(f"rotate: mode is {mode!r}, expected 'trilinear' or 'fourier'")
     count = max(len(volumes), len(matrices))
-    if len(volumes) != count:
-        volumes = volumes.expand(count, -1, -1, -1, -1)
+    # Small pieces keep the sampling grid in a CPU's cache; a GPU takes all at once.
+    piece = 16 if volumes.device.type == "cpu" else max(count, 1)
+    done = []
+    for start in range(0, max(count, 1), piece):
+        rows = slice(start, start + piece)
+        done.append(
+            _rotate_piece(
+                volumes[rows] if len(volumes) == count else volumes,
+                (matrices[rows] if len(matrices) == count else matrices).to(volumes),
+                None if shifts is None else (shifts[rows] if len(shifts) == count else shifts).to(volumes),
+                fill,
+                generator,
+                mode,
+            )
+        )
+    return torch.cat(done) if len(done) > 1 else done[0]
+
+
+def _rotate_piece(
+    volumes: Tensor, matrices: Tensor, shifts: Tensor | None, fill: Fill, generator: torch.Generator | None, mode: Mode
+) -> Tensor:
+    count = max(len(volumes), len(matrices))
+    size = volumes.shape[2:]
     level = volumes.mean(dim=(-3, -2, -1), keepdim=True) if isinstance(fill, str) else float(fill)
-    size = (int(volumes.shape[2]), int(volumes.shape[3]), int(volumes.shape[4]))
-    grid = sampling_grid(size, size, matrices.to(volumes), None if shifts is None else shifts.to(volumes))
-    if len(grid) != count:
-        grid = grid.expand(count, -1, -1, -1, -1)
-    sample = _sample_cubic if mode == "cubic" else _sample_linear
-    turned = sample(volumes - level, grid)
-    if fill == "noise":
-        spread = (volumes - level).square().mean(dim=(-3, -2, -1), keepdim=True).sqrt()
-        source = generator.device if generator is not None else volumes.device
-        noise = torch.randn(turned.shape, generator=generator, device=source, dtype=torch.float32).to(turned)
-        turned = turned + (1 - _coverage(grid, size)) * spread * noise
+    source = volumes - level
+    spread = source.square().mean(dim=(-3, -2, -1), keepdim=True).sqrt() if fill == "noise" else None
+    factor = 1
+    if mode == "fourier":
+        source, factor = oversample(source, 2), 2
+    grid = sampling_grid([n * factor for n in size], size, matrices, shifts, scale=factor)
+    turned = grid_sample(
+        source.expand(count, -1, -1, -1, -1),
+        grid.expand(count, -1, -1, -1, -1),
+        mode="bilinear",
+        padding_mode="zeros",
+        align_corners=True,
+    )
+    if spread is not None:
+        device = generator.device if generator is not None else volumes.device
+        noise = torch.randn(turned.shape, generator=generator, device=device, dtype=torch.float32).to(turned)
+        covered = _coverage(grid, [n * factor for n in size])
+        turned = turned + (1 - covered) * spread * noise
     return turned + level
 
 
+def oversample(volumes: Tensor, factor: int) -> Tensor:
+    """Volumes (..., d, h, w) on a grid ``factor`` times as fine, by padding their spectrum; values keep their scale.
+
+    The spectrum is divided by sinc^2, the mean response of trilinear interpolation on the fine grid, so that trilinear
+    samples of the result follow the band-limited volume. What is at voxel n // 2 comes to n * factor // 2.
+    """
+    size = volumes.shape[-3:]
+    spectrum = torch.fft.rfftn(torch.fft.ifftshift(volumes, dim=(-3, -2, -1)), dim=(-3, -2, -1))
+    for axis, n in zip((-3, -2, -1), size, strict=True):
+        whole = axis != -1
+        frequency = torch.arange(-(n // 2) if whole else 0, n // 2 + 1, device=volumes.device)
+        gain = torch.sinc(frequency / (n * factor)).to(volumes.dtype) ** -2
+        if n % 2 == 0:  # the Nyquist plane is shared by both signs
+            gain = torch.where(frequency.abs() == n // 2, gain / 2, gain)
+        shape = [-1 if a == axis else 1 for a in (-3, -2, -1)]
+        kept = spectrum.index_select(axis + volumes.ndim, frequency % n) * gain.reshape(shape)
+        sides = list(spectrum.shape)
+        sides[axis] = n * factor if whole else n * factor // 2 + 1
+        spectrum = kept.new_zeros(sides).index_copy(axis + volumes.ndim, frequency % (n * factor), kept)
+    fine = torch.fft.irfftn(spectrum, s=[n * factor for n in size], dim=(-3, -2, -1))
+    centred: Tensor = torch.fft.fftshift(fine, dim=(-3, -2, -1)) * float(factor**3)
+    return centred
+
+
 def sampling_grid(
-    source: tuple[int, int, int],
-    target: tuple[int, int, int],
+    source: Sequence[int],
+    target: Sequence[int],
     matrices: Tensor,
     shifts: Tensor | None = None,
     scale: float = 1.0,
@@ -131,51 +185,7 @@ def sampling_grid(
     return plane[:, :, :, None] + x[:, None, None]
 
 
-def _sample_linear(volumes: Tensor, grid: Tensor) -> Tensor:
-    return grid_sample(volumes, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
-
-
-def _sample_cubic(volumes: Tensor, grid: Tensor) -> Tensor:
-    """Cubic B-spline interpolation as eight trilinear look-ups (Sigg and Hadwiger, GPU Gems 2, chapter 20)."""
-    size = (int(volumes.shape[2]), int(volumes.shape[3]), int(volumes.shape[4]))
-    coefficients = pad(
-        _spline_coefficients(volumes), (1,) * 6, mode="circular"
-    )  # the outermost voxels need a neighbour
-    half = torch.tensor([(n - 1) / 2 for n in volumes.shape[:1:-1]], dtype=grid.dtype, device=grid.device)
-    voxel = (grid + 1) * half
-    base = voxel.floor()
-    t = voxel - base
-    near = (1 - t) ** 3 / 6, (4 - 6 * t**2 + 3 * t**3) / 6  # weights of voxels -1 and 0 from the base
-    far = (1 + 3 * t + 3 * t**2 - 3 * t**3) / 6, t**3 / 6  # weights of voxels +1 and +2
-    weights = near[0] + near[1], far[0] + far[1]
-    points = tuple(
-        (base + offset + 1 + pair[1] / weight) / (half + 1) - 1
-        for offset, pair, weight in zip((-1, 1), (near, far), weights, strict=True)
-    )
-    out = torch.zeros_like(volumes)
-    for corner in range(8):
-        i, j, k = corner & 1, corner >> 1 & 1, corner >> 2
-        at = torch.stack((points[i][..., 0], points[j][..., 1], points[k][..., 2]), -1)
-        weight = weights[i][..., 0] * weights[j][..., 1] * weights[k][..., 2]
-        out = out + weight[:, None] * _sample_linear(coefficients, at)
-    return out * _coverage(grid, size)
-
-
-def _spline_coefficients(volumes: Tensor) -> Tensor:
-    """Coefficients whose cubic B-spline passes through the samples (periodic), by division in Fourier space."""
-    size = volumes.shape[2:]
-    spectrum = torch.fft.rfftn(volumes, dim=(2, 3, 4))
-    for axis, n in enumerate(size):
-        phase = 2 * math.pi * torch.arange(n, device=volumes.device, dtype=volumes.dtype) / n
-        response = (4 + 2 * phase.cos()) / 6
-        if axis == 2:
-            response = response[: n // 2 + 1]
-        spectrum = spectrum / response.reshape([-1 if a == axis else 1 for a in range(3)])
-    values: Tensor = torch.fft.irfftn(spectrum, s=size, dim=(2, 3, 4))
-    return values
-
-
-def _coverage(grid: Tensor, size: tuple[int, int, int]) -> Tensor:
+def _coverage(grid: Tensor, size: Sequence[int]) -> Tensor:
     """(n, 1, d, h, w): the share of each trilinear sample that lies inside the source volume."""
     extent = torch.tensor(size[::-1], dtype=grid.dtype, device=grid.device)
     voxel = (grid + 1) * ((extent - 1) / 2)

@@ -99,7 +99,7 @@ def test_projection_of_a_tilted_specimen_lies_on_the_kept_plane() -> None:
     turn = torch.tensor([[c, 0, -s], [0, 1, 0], [s, 0, c]])  # (z, y, x): x = c x + s z, z = -s x + c z
     smooth = lowpass(box, 1, 5)
     volume = apply_filter(volume, smooth)
-    projection = rotate(volume, turn[None], fill=0.0, mode="cubic")[0, 0].sum(0)
+    projection = rotate(volume, turn[None], fill=0.0, mode="fourier")[0, 0].sum(0)
     points = torch.fft.fftfreq(box) * 2 * math.pi
     axis = (torch.arange(box) - box // 2).float()
     # Direct Fourier sum on the plane kz = kx tan(tilt): in-plane frequency q -> (q sin, ky, q cos).
