@@ -135,6 +135,10 @@ class Trainer(ABC):
     task: ClassVar[Task]
     inputs: ClassVar[Mapping[str, InputSpec]]
     Config: ClassVar[type[MethodConfig]]
+    tiny: ClassVar[Mapping[str, Any]] = {}
+    """Options with which the conformance kit fits a few volumes in seconds."""
+    tiny_box: ClassVar[int] = 24
+    """Edge in voxels of the volumes in the kit: the smallest that the method takes, or more."""
 
     def __init__(self, config: MethodConfig) -> None:
         self.config: Any = config

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cryoet_core.run import Run
     from cryoet_core.store import Subtomograms
 
-HDF5_NAME = "predictions.h5"
+HDF5_NAME, STAR_NAME = "predictions.h5", "predictions.star"
 _VERSION = 1
 
 
@@ -40,19 +40,19 @@ class Predictions:
         return len(self.labels)
 
 
-def write_predictions(run: Run, labels: Labels, data: Subtomograms, path: Path | None = None) -> Path:
-    """Write ``path`` (predictions.h5 of the run by default) and the .star beside it, each atomically, on rank 0.
+def write_predictions(run: Run, labels: Labels, data: Subtomograms, folder: Path | None = None) -> Path:
+    """Write predictions.h5 and predictions.star to ``folder`` (the run's own by default), on rank 0, each atomically.
 
     Returns the path of the HDF5 file. RunError: the labels do not fit the data; UserError: the disk refuses.
     """
     _check(labels, len(data))
-    path = run.dir / HDF5_NAME if path is None else path
+    folder = run.dir if folder is None else folder
     if run.rank == 0:
-        with files.explained(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        _write_hdf5(path, run.method, labels, data)
-        files.write_bytes(path.with_suffix(".star"), _star(labels, data).encode())
-    return path
+        with files.explained(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        _write_hdf5(folder / HDF5_NAME, run.method, labels, data)
+        files.write_bytes(folder / STAR_NAME, _star(labels, data).encode())
+    return folder / HDF5_NAME
 
 
 def read_predictions(path: Path) -> Predictions:

@@ -101,7 +101,9 @@ class Run(RunFolder):
         return cls(folder, record, processes, config=config, quiet=quiet, json=json)._begin()
 
     @classmethod
-    def resume(cls, path: Path, *, quiet: bool = False, json: bool = False, **options: Any) -> Run:
+    def resume(
+        cls, path: Path, *, config: Config | None = None, quiet: bool = False, json: bool = False, **options: Any
+    ) -> Run:
         """Go on with an interrupted run, with its own options unless some are given here.
 
         UserError when ``path`` is no run folder, when a process still writes it, or when the input files have changed.
@@ -118,19 +120,31 @@ class Run(RunFolder):
             return path
 
         _, processes = _start(merged, check)
-        run = cls(path, {**record, "options": merged}, processes, quiet=quiet, json=json)
+        run = cls(path, {**record, "options": merged}, processes, config=config, quiet=quiet, json=json)
         facts = run.facts
         run._timings.update(facts["timings"])
         run._started -= facts["wall_seconds"]
         return run._begin(resumed=facts["resumed"] + 1)
 
     @classmethod
-    def open(cls, path: Path, *, device: str = "auto", quiet: bool = False, json: bool = False, **options: Any) -> Run:
-        """Read a run, in one process, on any device; options (``max_memory``, ...) are those given, not the run's."""
+    def open(
+        cls,
+        path: Path,
+        *,
+        config: Config | None = None,
+        device: str = "auto",
+        quiet: bool = False,
+        json: bool = False,
+        **options: Any,
+    ) -> Run:
+        """Read a run, in one process, on any device; options (``max_memory``, ...) are those given, not the run's.
+
+        ``config`` spares the look-up of the method's plugin, which reads it from the folder otherwise.
+        """
         path = Path(path).absolute()
         record = runfolder.read(path)
         fresh = {"device": device, "devices": 1, "precision": "auto", "max_memory": None, "threads": None} | options
-        return cls(path, {**record, "options": fresh}, device=device, quiet=quiet, json=json)
+        return cls(path, {**record, "options": fresh}, device=device, config=config, quiet=quiet, json=json)
 
     def _begin(self, resumed: int = 0) -> Run:
         import torch
@@ -216,7 +230,8 @@ class Run(RunFolder):
     def log(self, **values: Any) -> None:
         """Append a row to metrics.jsonl. With ``step``, a resumed run first removes the rows of that step and later.
 
-        A method with several loops that each count from 0 tells them apart by ``phase="..."``.
+        So log a step before the checkpoint that contains it: a crash between the two then loses nothing. A method with
+        several loops that each count from 0 tells them apart by ``phase="..."``.
         """
         if self._journal is not None:
             self._journal.append(values)
@@ -253,10 +268,14 @@ class Run(RunFolder):
     # ---- files -------------------------------------------------------------------------------------------------------
 
     def save(self, name: str, tensors: Mapping[str, Tensor], state: Mapping[str, Any] | None = None) -> None:
-        """Write checkpoints/NAME.safetensors, tensors and JSON state in one atomic step (rank 0)."""
+        """Write checkpoints/NAME.safetensors, tensors and JSON state in one atomic step.
+
+        Every process must call it: rank 0 writes, and all go on when the file is there to be loaded.
+        """
         if self.rank == 0:
             checkpoint.save(self.checkpoint_path(name), tensors, state or {})
             self._note(checkpoint=name)
+        self.barrier()
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a small file NAME of the run folder atomically (rank 0)."""
