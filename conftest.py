@@ -6,7 +6,7 @@ import functools
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,25 @@ def cryoet() -> Command:
         return done
 
     return call
+
+
+@pytest.fixture
+def here(site: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Command]:
+    """Run ``cryoet`` in this process, with the plugins of ``site``: quick, for what ends before it computes."""
+    from cryoet_core.cli.main import main
+
+    monkeypatch.syspath_prepend(str(site))
+    monkeypatch.delenv("CRYOET_DEBUG", raising=False)
+
+    def call(*arguments: object) -> subprocess.CompletedProcess[str]:
+        capsys.readouterr()
+        code = main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, code, captured.out, captured.err)
+
+    yield call
+    for path in site.glob("*.py"):
+        sys.modules.pop(path.stem, None)
 
 
 def make_distribution(site: Path, name: str, entry: str, source: str) -> None:
@@ -154,3 +173,20 @@ def install(site: Path) -> Callable[[str, str, str], None]:
 def toy_source() -> str:
     """The module of the plugin ``toy``, to make variants of."""
     return TOY
+
+
+@pytest.fixture(scope="session")
+def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 noisy cubes of 16^3 voxels of 10 Å, 12 with a bright middle ("ball") and 12 with a dark one ("shell")."""
+    import numpy as np
+
+    from cryoet_core.store import write_store
+
+    random = np.random.default_rng(0)
+    z, y, x = np.indices((16, 16, 16)) - 8
+    radius = np.sqrt(z**2 + y**2 + x**2)
+    ball, shell = np.where(radius < 4, 1.0, 0.0), np.where(abs(radius - 6) < 1, 1.0, 0.0)
+    labels = np.arange(24) % 2
+    volumes = np.stack([ball, shell])[labels] + random.normal(0, 0.3, (24, 16, 16, 16))
+    path = tmp_path_factory.mktemp("tiny") / "tiny.h5"
+    return write_store(path, volumes, 10.0, labels, class_names=("ball", "shell"), tilt_range=(-60.0, 60.0), snr=0.5)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 current_run: str | None = None
 """The folder of the run in progress, for the line that an interrupted command ends with."""
 
-EVALUATION = "evaluation.json"
+EVALUATION, AVERAGES = "evaluation.json", "averages"
 
 
 def run_method(
@@ -49,6 +49,8 @@ def run_method(
     from cryoet_core import devices
     from cryoet_core.run import Run
 
+    if seed < 0:
+        raise UserError(f"--seed {seed}: out of range; expected 0 or more")
     trainer = load_trainer(method)
     chosen = resolve_preset(preset, devices.resolve(device).type == "cuda")
     config = trainer.Config.from_layers(chosen, read_config_file(config_file), options)
@@ -141,13 +143,15 @@ def _close(run: Run, labels: Labels, data: Subtomograms, report: bool) -> dict[s
     facts: dict[str, Any] = {}
     if run.rank == 0:
         facts["predictions"] = shown(write_predictions(run, labels, data))
+        _write_averages(run, labels, data)
         scores = _evaluate(labels, data)
         if scores:
             run.write_json(EVALUATION, scores)
         facts |= scores
     facts |= _describe(labels)
     run.barrier()
-    run.finish(data=opening.card(data), **{key: value for key, value in facts.items() if key != "per_class"})
+    scalars = {key: value for key, value in facts.items() if not isinstance(value, (list, dict))}
+    run.finish(data=opening.card(data), **scalars)
     if run.rank:
         return facts
     if report:
@@ -159,6 +163,24 @@ def _close(run: Run, labels: Labels, data: Subtomograms, report: bool) -> dict[s
     return {"run": shown(run.dir), "method": run.method, "preset": run.preset, "seed": run.seed} | facts
 
 
+def _write_averages(run: Run, labels: Labels, data: Subtomograms) -> None:
+    """Averages of the classes as they lie, where the method left none of its own."""
+    from cryoet_core.averages import class_averages, write_averages
+
+    folder = run.dir / AVERAGES
+    if folder.exists():
+        return
+    with run.timer("averages"):
+        averages = class_averages(
+            run.volumes(data),
+            labels.labels,
+            len(labels.classes),
+            tilt_range=data.tilt_range,
+            tilt_axis=data.tilt_axis,
+        )
+        write_averages(folder, averages, labels.classes, data.voxel_size)
+
+
 @contextmanager
 def _recorded(run: Run) -> Iterator[None]:
     """Keep the folder for the interruption's hint, and note in the folder when the block fails."""
@@ -168,7 +190,8 @@ def _recorded(run: Run) -> Iterator[None]:
         yield
     except BaseException as error:
         reason = "interrupted" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
-        run.fail(reason)
+        with suppress(UserError, OSError):  # a full disk: what happened first is what the user must hear
+            run.fail(reason)
         raise
     current_run = None
 

@@ -20,7 +20,7 @@ def option(help: str, *names: str, panel: str, metavar: str | None = None, **mor
 
 DEVICE_NAMES = "auto|cpu|cuda|cuda:N"
 DEVICE = Annotated[str, option("Where to compute; auto: a GPU if there is one.", panel=MACHINE, metavar=DEVICE_NAMES)]
-DEVICES = Annotated[int, option("Processes: GPUs, or parts of the CPU.", panel=MACHINE, metavar="N", min=1)]
+DEVICES = Annotated[int, option("Processes: GPUs, or parts of the CPU.", panel=MACHINE, metavar="N")]
 PRECISION = Annotated[
     str, option("Arithmetic; auto: bf16 on a GPU that has it.", panel=MACHINE, metavar="auto|32|bf16")
 ]
@@ -28,7 +28,7 @@ MAX_MEMORY = Annotated[
     str | None,
     option("Memory for volumes, e.g. 4GB; more is streamed. Default: half of the free.", panel=MACHINE, metavar="SIZE"),
 ]
-THREADS = Annotated[int | None, option("CPU threads. Default: every core.", panel=MACHINE, metavar="N", min=1)]
+THREADS = Annotated[int | None, option("CPU threads. Default: every core.", panel=MACHINE, metavar="N")]
 JSON = Annotated[bool, option("Print the facts as one JSON object on standard output.", "--json", panel=OUTPUT)]
 QUIET = Annotated[bool, option("Print the closing lines only.", "--quiet", panel=OUTPUT)]
 NO_REPORT = Annotated[bool, option("Write no report.html.", "--no-report", panel=OUTPUT)]

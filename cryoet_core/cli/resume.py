@@ -13,7 +13,7 @@ from cryoet_core.cli.options import JSON, MAX_MEMORY, NO_REPORT, QUIET, THREADS,
 def command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of the interrupted run.")],
     device: Annotated[str | None, typer.Option(metavar="auto|cpu|cuda|cuda:N", help="Default: as before.")] = None,
-    devices: Annotated[int | None, typer.Option(metavar="N", min=1, help="Processes. Default: as before.")] = None,
+    devices: Annotated[int | None, typer.Option(metavar="N", help="Processes. Default: as before.")] = None,
     max_memory: MAX_MEMORY = None,
     threads: THREADS = None,
     as_json: JSON = False,

@@ -90,7 +90,7 @@ def _run_options(
     config: Annotated[
         Path | None, option("TOML file with options of the method.", panel=RUN, metavar="FILE.toml")
     ] = None,
-    seed: Annotated[int, option("Seed of every random number.", panel=RUN, min=0)] = 0,
+    seed: Annotated[int, option("Seed of every random number.", panel=RUN, metavar="N")] = 0,
     device: DEVICE = "auto",
     devices: DEVICES = 1,
     precision: PRECISION = "auto",
