@@ -55,9 +55,10 @@ def cryoet() -> Command:
 
 @pytest.fixture
 def here(site: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Command]:
-    """Run ``cryoet`` in this process, with the plugins of ``site``: quick, for what ends before it computes."""
+    """Run ``cryoet`` in this process, with the plugins of ``site``, in the folder ``tmp_path``."""
     from cryoet_core.cli.main import main
 
+    monkeypatch.chdir(site.parent)
     monkeypatch.syspath_prepend(str(site))
     monkeypatch.delenv("CRYOET_DEBUG", raising=False)
 
@@ -123,6 +124,7 @@ class Toy(Trainer):
             means = [values[a:b].mean() for a, b in zip(bins[:-1], bins[1:])]
             run.log(step=0, loss=float(np.var(values)), k=self.config.classes)
             run.save("model", {"means": torch.tensor(means)}, {})
+        run.barrier()
         return self.load(run)
 
     def load(self, run):

@@ -110,10 +110,12 @@ def evaluate_run(folder: Path, paths: Sequence[Path] = (), **run_options: Any) -
 
 def report_run(folder: Path) -> Path:
     """Write the report of a run again; its path."""
-    from cryoet_core.report import write_report
     from cryoet_core.run import Run
 
-    return write_report(Run.open(folder).dir)
+    opened = Run.open(folder).dir
+    from cryoet_core.report import write_report
+
+    return write_report(opened)
 
 
 def shown(path: Path) -> str:

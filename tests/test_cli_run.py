@@ -22,15 +22,15 @@ Command = Callable[..., Any]
 
 
 @pytest.fixture
-def run(cryoet: Command, site: Path, tiny_store: Path, tmp_path: Path) -> Path:
+def run(here: Command, tiny_store: Path, tmp_path: Path) -> Path:
     """A finished run of the throw-away method on the tiny store."""
-    cryoet("run", "toy", "--data", tiny_store, "--out", tmp_path / "run", "--no-report", site=site)
+    assert here("run", "toy", "--data", tiny_store, "--out", tmp_path / "run", "--no-report").returncode == 0
     return tmp_path / "run"
 
 
-def test_run_closes_with_the_facts(cryoet: Command, site: Path, tiny_store: Path, tmp_path: Path) -> None:
+def test_run_closes_with_the_facts(here: Command, tiny_store: Path, tmp_path: Path) -> None:
     options = ("--no-report", "--seed", "3", "--sharpness", "20", "--no-centre", "--classes", "3")
-    done = cryoet("run", "toy", "--data", tiny_store, "--out", "here", "--json", *options, site=site, cwd=tmp_path)
+    done = here("run", "toy", "--data", tiny_store, "--out", "here", "--json", *options)
     facts = json.loads(done.stdout)
     assert (facts["run"], facts["method"], facts["seed"], facts["preset"]) == ("here", "toy", 3, "fast")
     assert facts["n"] == 24
@@ -44,22 +44,23 @@ def test_run_closes_with_the_facts(cryoet: Command, site: Path, tiny_store: Path
     assert json.loads((tmp_path / "here" / "run.json").read_text())["status"] == "done"
 
 
-def test_run_prints_k_accuracy_and_where(cryoet: Command, site: Path, tiny_store: Path, tmp_path: Path) -> None:
-    done = cryoet("run", "toy", "--data", tiny_store, "--no-report", "--quiet", site=site, cwd=tmp_path)
+def test_run_prints_k_accuracy_and_where(here: Command, tiny_store: Path, tmp_path: Path) -> None:
+    done = here("run", "toy", "--data", tiny_store, "--no-report", "--quiet")
     assert "toy: 24 subtomograms, K = 2 classes (12, 12)" in done.stdout
     assert "matched accuracy 1.000" in done.stdout
     assert f"run: {next((tmp_path / 'runs' / 'toy').iterdir()).relative_to(tmp_path)}" in done.stdout
 
 
-def test_several_files_are_one_data_set(cryoet: Command, site: Path, tiny_store: Path, tmp_path: Path) -> None:
+def test_several_files_are_one_data_set(here: Command, tiny_store: Path, tmp_path: Path) -> None:
     arguments = ("--data", tiny_store, "--data", tiny_store, "--out", tmp_path / "two", "--json", "--no-report")
-    assert json.loads(cryoet("run", "toy", *arguments, site=site).stdout)["n"] == 48
+    assert json.loads(here("run", "toy", *arguments).stdout)["n"] == 48
 
 
-def test_config_file_then_command_line(cryoet: Command, site: Path, tiny_store: Path, tmp_path: Path) -> None:
+def test_config_file_then_command_line(here: Command, tiny_store: Path, tmp_path: Path) -> None:
     (tmp_path / "toy.toml").write_text("classes = 4\nsharpness = 5\n")
     arguments = ("--config", tmp_path / "toy.toml", "--preset", "paper", "--sharpness", "7")
-    cryoet("run", "toy", "--data", tiny_store, "--out", tmp_path / "run", "--no-report", *arguments, site=site)
+    done = here("run", "toy", "--data", tiny_store, "--out", tmp_path / "run", "--no-report", *arguments)
+    assert done.returncode == 0
     config = json.loads((tmp_path / "run" / "config.json").read_text())["config"]
     assert config == {"classes": 4, "sharpness": 7.0, "centre": True}
 
@@ -78,35 +79,35 @@ def test_the_python_way_is_the_same(
     assert evaluate_run(tmp_path / "again")["nmi"] == 1.0
 
 
-def test_evaluate(cryoet: Command, site: Path, run: Path, tiny_store: Path) -> None:
-    facts = json.loads(cryoet("evaluate", run, "--json", site=site).stdout)
+def test_evaluate(here: Command, run: Path, tiny_store: Path) -> None:
+    facts = json.loads(here("evaluate", run, "--json").stdout)
     assert {"n", "k", "matched_accuracy", "balanced_accuracy", "ari", "nmi", "majority"} <= set(facts)
     assert (facts["n"], facts["k"], facts["matched_accuracy"], facts["majority"]) == (24, 2, 1.0, 0.5)
-    other = json.loads(cryoet("evaluate", run, "--data", tiny_store, "--json", site=site).stdout)
+    other = json.loads(here("evaluate", run, "--data", tiny_store, "--json").stdout)
     assert other == facts
-    text = cryoet("evaluate", run, site=site).stdout
+    text = here("evaluate", run).stdout
     for word in ("matched accuracy 1.000", "ball", "shell", "recall"):
         assert word in text
 
 
-def test_predict_writes_and_says(cryoet: Command, site: Path, run: Path, tiny_store: Path, tmp_path: Path) -> None:
-    done = cryoet("predict", run, "--data", tiny_store, "--out", tmp_path / "new", "--json", site=site)
+def test_predict_writes_and_says(here: Command, run: Path, tiny_store: Path, tmp_path: Path) -> None:
+    done = here("predict", run, "--data", tiny_store, "--out", tmp_path / "new", "--json")
     facts = json.loads(done.stdout)
     assert (facts["n"], facts["k"], facts["matched_accuracy"]) == (24, 2, 1.0)
     assert (tmp_path / "new" / "predictions.star").exists()
     assert np.array_equal(read_predictions(tmp_path / "new").labels.labels, read_predictions(run).labels.labels)
-    failed = cryoet("predict", run, "--data", tiny_store, "--out", tmp_path / "new", site=site, code=2)
+    failed = here("predict", run, "--data", tiny_store, "--out", tmp_path / "new")
     assert "exists already" in failed.stderr
 
 
-def test_predict_says_how_new_data_differs(cryoet: Command, site: Path, run: Path, tmp_path: Path) -> None:
+def test_predict_says_how_new_data_differs(here: Command, run: Path, tmp_path: Path) -> None:
     random = np.random.default_rng(1)
     other = write_store(tmp_path / "other.h5", random.normal(size=(3, 20, 20, 20)), 13.0)
-    done = cryoet("predict", run, "--data", other, site=site)
+    done = here("predict", run, "--data", other)
     assert "voxels of 13.00 Å, but the run was trained on 10.00 Å" in done.stdout
     assert "boxes of 20^3 voxels, but the run was trained on 16^3" in done.stdout
     assert "matched accuracy" not in done.stdout
-    failed = cryoet("evaluate", run, "--data", other, site=site, code=2)
+    failed = here("evaluate", run, "--data", other)
     assert "has no class labels" in failed.stderr
 
 
@@ -166,3 +167,14 @@ def test_an_interruption_tells_how_to_go_on(cryoet: Command, site: Path, tiny_st
     done = cryoet("resume", "here", "--no-report", site=site, cwd=tmp_path)
     assert "matched accuracy 1.000" in done.stdout
     assert json.loads((tmp_path / "here" / "run.json").read_text())["status"] == "done"
+
+
+def test_two_processes_print_once_and_label_alike(
+    cryoet: Command, site: Path, run: Path, tiny_store: Path, tmp_path: Path
+) -> None:
+    arguments = ("run", "toy", "--data", tiny_store, "--no-report", "--device", "cpu", "--devices", "2")
+    done = cryoet(*arguments, "--out", tmp_path / "two", site=site)
+    assert done.stdout.count("K = 2 classes") == 1
+    assert np.array_equal(read_predictions(tmp_path / "two").labels.labels, read_predictions(run).labels.labels)
+    failed = cryoet(*arguments, "--out", tmp_path / "two", site=site, code=2)
+    assert failed.stderr.count("exists already") == 1

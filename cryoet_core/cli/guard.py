@@ -46,8 +46,19 @@ def guarded(command: Callable[[], int], *, debug: bool = False, hint: Callable[[
         if debug:
             traceback.print_exc()
         message, code = explain(error)
-        complain(message)
+        if code != 2 or speaks():
+            complain(message)
         return code
+
+
+def speaks() -> bool:
+    """Whether this process is the one of its run that prints: what is wrong with the input, every process finds."""
+    from cryoet_core.devices import is_main_process
+
+    try:
+        return is_main_process()
+    except UserError:  # the launcher itself is set up wrongly
+        return True
 
 
 def explain(error: BaseException) -> tuple[str, int]:
