@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from cryoet_core.store.check import check_store
+from cryoet_core.store.describe import describe_store
 from cryoet_core.store.layout import SPLITS
 from cryoet_core.store.rows import NotRepresentable
 from cryoet_core.store.split import save_split, split
@@ -18,6 +19,7 @@ __all__ = [
     "SubtomogramWriter",
     "Subtomograms",
     "check_store",
+    "describe_store",
     "open_subtomograms",
     "save_split",
     "split",

@@ -44,7 +44,7 @@ def to_stored(volumes: np.ndarray, dtype: np.dtype[Any], first: int) -> np.ndarr
     if len(lost):
         raise NotRepresentable(
             f"float16 cannot hold volume {first + int(lost[0])} (largest value {np.abs(wide[lost[0]]).max():g}, "
-            f"standard deviation {std[lost[0]]:g}); expected values up to 65504, well spread about their mean; use float32"
+            f"standard deviation {std[lost[0]]:g}); expected at most 65504 and a spread about the mean; use float32"
         )
     return stored
 

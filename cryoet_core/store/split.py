@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
 
 def split(data: Subtomograms, fractions: Sequence[float], seed: int = 0) -> np.ndarray:
-    """Draw a stratified split: (n,) int8 codes into ``SPLITS`` (train, val, test).
+    """Draw a stratified split of a data set; see ``stratified``."""
+    return stratified(data.labels, fractions, seed)
+
+
+def stratified(labels: np.ndarray, fractions: Sequence[float], seed: int = 0) -> np.ndarray:
+    """Draw a stratified split by labels (n,): (n,) int8 codes into ``SPLITS`` (train, val, test).
 
     ``fractions`` of the three (two: no test) sum to 1. Within each class (unlabelled volumes count as one) the parts
     have their shares to within one volume, and so have they in the whole. Raises UserError for other fractions.
@@ -28,11 +33,11 @@ def split(data: Subtomograms, fractions: Sequence[float], seed: int = 0) -> np.n
         found = " ".join(f"{fraction:g}" for fraction in fractions)
         raise UserError(f"split {found}; expected the shares of train, val and (optional) test, which sum to 1")
     generator = np.random.default_rng(seed)
-    order = generator.permutation(len(data))
-    order = order[np.argsort(data.labels[order], kind="stable")]
-    codes = np.empty(len(data), dtype=np.int8)
+    order = generator.permutation(len(labels))
+    order = order[np.argsort(labels[order], kind="stable")]
+    codes = np.empty(len(labels), dtype=np.int8)
     phase, ends, start = generator.random(), np.cumsum(shares)[:-1], 0
-    for stop in np.cumsum(np.unique(data.labels, return_counts=True)[1]):
+    for stop in np.cumsum(np.unique(labels, return_counts=True)[1]):
         # differences of a rounded running total: what a class gets too much, the next gets too little
         cuts = np.floor(ends * stop + phase) - np.floor(ends * start + phase)
         cuts = np.clip(np.maximum.accumulate(cuts), 0, stop - start).astype(int)

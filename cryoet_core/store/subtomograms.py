@@ -155,9 +155,14 @@ class Subtomograms:
             rows: np.ndarray = self.extras[name][indices]
             return rows
         if name not in self._large:
-            raise KeyError(f"no extra {name!r}; there are {sorted({*self.extras, *self._large})}")
+            raise KeyError(f"no extra {name!r}; there are {self.extra_names}")
         maps = [shard.large[name] for shard in self._shards]
         return self._gather(maps, indices, np.result_type(*(m.array.dtype.newbyteorder("=") for m in maps)))
+
+    @property
+    def extra_names(self) -> list[str]:
+        """What ``read_extra`` takes."""
+        return sorted({*self.extras, *self._large})
 
     def _gather(
         self, maps: list[Map], indices: np.ndarray, dtype: np.dtype[Any], out: np.ndarray | None = None

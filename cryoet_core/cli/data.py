@@ -1,0 +1,217 @@
+"""``cryoet data import | export | info | check``: data sets in, out, described and judged."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cryoet_core.cli.options import JSON, QUIET, option
+from cryoet_core.errors import UserError
+
+app = typer.Typer(help="Import, export, describe and check data sets.", no_args_is_help=True, add_completion=False)
+
+FILES, MEANING, STORE, ROWS = "The files", "What they mean", "The store", "The star"
+
+
+@app.command("import")
+def import_(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            help="A stack, a star, an .npz or .npy, a folder of volumes, or stores to merge.", metavar="PATH..."
+        ),
+    ],
+    out: Annotated[Path, option("The store to write (.h5).", "--out", panel=STORE, metavar="FILE.h5")],
+    star: Annotated[
+        Path | None, option("A star that describes the stack's volumes.", panel=FILES, metavar="FILE")
+    ] = None,
+    label_column: Annotated[
+        str | None, option("The star's column with the class of each particle.", panel=FILES, metavar="NAME")
+    ] = None,
+    key: Annotated[
+        str | None, option("The array of an .npz that holds the volumes.", panel=FILES, metavar="NAME")
+    ] = None,
+    tomograms: Annotated[
+        Path | None, option("RELION tomogram set, for centred coordinates.", panel=FILES, metavar="FILE.star")
+    ] = None,
+    voxel_size: Annotated[
+        float | None, option("Å, where the file does not say or is wrong.", panel=MEANING, metavar="Å")
+    ] = None,
+    contrast: Annotated[
+        str | None, option("How protein looks in the volumes.", panel=MEANING, metavar="dark|bright")
+    ] = None,
+    tilt_range: Annotated[
+        tuple[float, float] | None, option("Lowest and highest tilt, in degrees.", panel=MEANING, metavar="LOW HIGH")
+    ] = None,
+    coordinate_pixel_size: Annotated[
+        float | None, option("Å that the star's coordinates count in.", panel=MEANING, metavar="Å")
+    ] = None,
+    dtype: Annotated[
+        str, option("Stored type; auto: float16 unless it loses too much.", panel=STORE, metavar="auto|float16|float32")
+    ] = "auto",
+    drop_bad: Annotated[
+        bool, option("Leave out volumes that hold NaN or are constant.", "--drop-bad", panel=STORE)
+    ] = False,
+    split: Annotated[
+        tuple[float, float, float] | None,
+        option("Shares of train, val and test, equal in each class.", panel=STORE, metavar="A B C"),
+    ] = None,
+    seed: Annotated[int, option("Seed of the split.", panel=STORE)] = 0,
+    overwrite: Annotated[bool, option("Replace an existing store.", "--overwrite", panel=STORE)] = False,
+    as_json: JSON = False,
+    quiet: QUIET = False,
+) -> None:
+    """Import subtomograms of other programs into a store.
+
+    cryoet data import particles.mrcs --star particles.star --label-column rlnGroupName --contrast dark --out set.h5
+    """
+    from cryoet_core.io.collect import Reading, collect
+    from cryoet_core.io.importing import Settings, import_source
+    from cryoet_core.progress import Terminal
+
+    _refuse_existing(out, overwrite, paths)
+    if dtype not in ("auto", "float16", "float32"):
+        raise UserError(f"--dtype {dtype}: expected auto, float16 or float32")
+    source = collect(paths, Reading(star, label_column, key, coordinate_pixel_size, tomograms))
+    settings = Settings(voxel_size, contrast, tilt_range, dtype, drop_bad)
+    if split is not None:
+        from cryoet_core.store.split import stratified
+
+        source.split = stratified(source.classes()[1], split, seed)
+    terminal = Terminal(silent=quiet, to_stderr=as_json)
+    facts = import_source(source, out, settings, lambda parts: terminal.progress(parts, "importing"))
+    _print(facts, as_json, f"{out}: {facts['n']} subtomograms imported")
+
+
+@app.command("export")
+def export(
+    paths: Annotated[list[Path], typer.Argument(help="Stores to export as one set.", metavar="FILE.h5...")],
+    out: Annotated[
+        Path, option("The star to write; the stack lies beside it.", "--out", panel=ROWS, metavar="FILE.star")
+    ],
+    dialect: Annotated[
+        str, option("The star's dialect.", panel=ROWS, metavar="relion30|relion31|relion4|relion5")
+    ] = "relion31",
+    tomograms: Annotated[
+        Path | None, option("Tomogram set, for relion5's centred coordinates.", panel=ROWS, metavar="FILE.star")
+    ] = None,
+    half: Annotated[
+        bool, option("float16 volumes (MRC mode 12, RELION 4 and later).", "--float16", panel=ROWS)
+    ] = False,
+    overwrite: Annotated[bool, option("Replace existing files.", "--overwrite", panel=ROWS)] = False,
+    as_json: JSON = False,
+    quiet: QUIET = False,
+) -> None:
+    """Export a store as a RELION star and one .mrcs stack."""
+    from cryoet_core.io.exporting import export_store
+    from cryoet_core.progress import Terminal
+    from cryoet_core.store import open_subtomograms
+
+    if out.suffix != ".star":
+        raise UserError(f"--out {out}: expected a name that ends in .star")
+    for path in (out, out.with_suffix(".mrcs")):
+        _refuse_existing(path, overwrite, paths)
+    data = open_subtomograms(paths, check_values=False)
+    terminal = Terminal(silent=quiet, to_stderr=as_json)
+    facts = export_store(data, out, dialect, half, tomograms, watch=lambda parts: terminal.progress(parts, "exporting"))
+    _print(facts, as_json, f"{out}: {facts['n']} subtomograms exported")
+
+
+@app.command("info")
+def info(
+    paths: Annotated[list[Path], typer.Argument(help="Any file or folder.", metavar="PATH...")], as_json: JSON = False
+) -> None:
+    """Say what a file is: a store, a map, a star, or anything else that could be given."""
+    from cryoet_core.io.identify import identify
+
+    found = [identify(path) for path in paths]
+    if as_json:
+        _dump(found[0] if len(found) == 1 else found)
+        return
+    for number, facts in enumerate(found):
+        print("\n" * bool(number) + f"{facts.pop('file')}: {facts.pop('what')}")
+        _lines({name: value for name, value in facts.items() if name != "kind"})
+
+
+@app.command("check")
+def check(
+    paths: Annotated[list[Path], typer.Argument(help="Stores, or files of other programs.", metavar="PATH...")],
+    as_json: JSON = False,
+) -> None:
+    """Report everything that is wrong with a store, or with a file to import; exit code 2 if anything is."""
+    found = {str(path): _deviations(path) for path in paths}
+    if as_json:
+        results = [{"file": path, "ok": not lines, "deviations": lines} for path, lines in found.items()]
+        _dump(results[0] if len(results) == 1 else results)
+    else:
+        for path, lines in found.items():
+            for line in lines or ["no deviations"]:
+                print(f"{path}: {line}")
+    if any(found.values()):
+        raise typer.Exit(2)
+
+
+def _deviations(path: Path) -> list[str]:
+    """What is wrong with a store; of another file, what an import would stumble on."""
+    from cryoet_core.io.identify import identify
+    from cryoet_core.store import check_store
+
+    try:
+        facts = identify(path)
+    except UserError as error:
+        return [str(error).removeprefix(f"{path}: ")]
+    if facts["kind"] == "store":
+        return check_store(path)
+    importable = str(facts.get("importable", ""))
+    if facts["kind"] in ("volumes", "star", "numpy"):
+        problems = [facts.get("problem"), None if importable.startswith("yes") else importable]
+        return [str(problem) for problem in problems if problem]
+    return [f"{facts['what']}; expected a store or a file that `cryoet data import` takes"]
+
+
+def _refuse_existing(out: Path, overwrite: bool, inputs: Iterable[Path]) -> None:
+    if not out.exists():
+        return
+    if any(path.exists() and out.samefile(path) for path in inputs):
+        raise UserError(f"--out {out}: is an input too; choose another name")
+    if not overwrite:
+        raise UserError(f"--out {out}: exists already; choose another name or give --overwrite")
+
+
+def _print(facts: Mapping[str, Any], as_json: bool, headline: str) -> None:
+    if as_json:
+        _dump(facts)
+        return
+    print(headline)
+    _lines({name: value for name, value in facts.items() if name not in ("out", "n")})
+
+
+def _dump(value: Any) -> None:
+    from cryoet_core.files import plain
+
+    print(json.dumps(plain(value), ensure_ascii=False))
+
+
+def _lines(facts: Mapping[str, Any]) -> None:
+    """Facts one to a line; what is empty or unknown is left out."""
+    for name, value in facts.items():
+        words = name.replace("_", " ")
+        if name == "notes":
+            for note in value:
+                print(f"  note: {note}")
+        elif isinstance(value, Mapping):
+            shown = [f"{key} {item}" for key, item in list(value.items())[:20]]
+            more = [f"... {len(value) - 20} more"] if len(value) > 20 else []
+            if value:
+                print(f"  {words}: {', '.join(shown + more)}")
+        elif isinstance(value, (list, tuple)):
+            if value:
+                print(f"  {words}: {', '.join(str(item) for item in value)}")
+        elif isinstance(value, bool):
+            print(f"  {words}: {'yes' if value else 'no'}")
+        elif value is not None:
+            print(f"  {words}: {value}")
