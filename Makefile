@@ -24,7 +24,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check -q $(if $(TORCH_
 DEMO_DATA := sim_snr01.h5
 DEMO_RUN := runs/demo
 
-.PHONY: install demo test clean
+.PHONY: install demo test clean FORCE
 .DELETE_ON_ERROR:
 
 install: $(VENV)/.installed
@@ -33,7 +33,7 @@ $(VENV)/.made:
 	@sh tools/make-venv.sh "$(PYTHON)" $(VENV)
 	@touch $@
 
-$(VENV)/constraints.txt: constraints.txt $(VENV)/.made
+$(VENV)/constraints.txt: constraints.txt $(VENV)/.made $(if $(TORCH),FORCE)
 	@sed -e '$(if $(TORCH),s/^torch==.*/$(if $(filter any,$(TORCH)),,torch==$(TORCH))/)' constraints.txt > $@
 
 $(VENV)/.installed: $(PROJECTS) $(VENV)/constraints.txt
@@ -64,7 +64,7 @@ test: export OPENBLAS_NUM_THREADS := 1
 test: $(VENV)/.installed-for-tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m pytest -q -n 2
 
 clean:

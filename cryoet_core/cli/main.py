@@ -16,6 +16,8 @@ import typer
 
 from cryoet_core import __version__
 from cryoet_core.cli.guard import explain, guarded, interrupted
+from cryoet_core.errors import UserError
+from cryoet_core.names import close_names
 
 DEBUG = "CRYOET_DEBUG"
 
@@ -62,6 +64,9 @@ def _dispatch(words: list[str]) -> int:
     app = typer.Typer(add_completion=False, help=_HELP, epilog=EPILOG, callback=_root)
     name = next((word for word in words if not word.startswith("-")), None)
     rest = words[words.index(name) + 1 :] if name else []
+    names = [command.name for command in COMMANDS]
+    if name and name not in names:
+        raise UserError(f"no command {name!r}{close_names(name, names)} (--help lists them)")
     for command in COMMANDS:
         if command.name != name:
             app.command(command.name, help=command.help, rich_help_panel=command.panel)(_placeholder)
