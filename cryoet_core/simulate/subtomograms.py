@@ -1,0 +1,231 @@
+"""Subtomograms of known structures: rotated, shifted, among neighbours, imaged, with noise of an exact SNR.
+
+``simulate`` yields batches; ``write_subtomograms`` stores them. Densities are sampled from a template at half the
+voxel size, limited to the final Nyquist frequency, so that turning a particle costs no resolution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import grid_sample, pad
+
+from cryoet_core.errors import UserError
+from cryoet_core.fourier import frequency_grid
+from cryoet_core.simulate.crowding import Placed, place_neighbours
+from cryoet_core.simulate.imaging import Microscope
+from cryoet_core.simulate.poses import CROWD, NOISE, class_order, draw_pose, stream
+from cryoet_core.simulate.settings import Settings
+from cryoet_core.simulate.structures import Structure
+from cryoet_core.transforms import sampling_grid
+
+EMPTY = "empty"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Simulated particles ``indices`` (b,) of the whole set.
+
+    volumes (b, box, box, box) float32 on the device, protein bright; clean: the same without noise, or None.
+    labels (b,) into the class names; rotations (b, 3, 3) active; shifts (b, 3) voxels (z, y, x); defocus (b,) um;
+    snr (b,): measured var(signal) / var(noise); neighbours (b,): how many were placed.
+    """
+
+    indices: NDArray[np.int64]
+    volumes: Tensor
+    clean: Tensor | None
+    labels: NDArray[np.int64]
+    rotations: NDArray[np.float32]
+    shifts: NDArray[np.float32]
+    defocus: NDArray[np.float32]
+    snr: NDArray[np.float32]
+    neighbours: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The random part of a batch: who is where (target first), the defoci and the white noise."""
+
+    indices: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    scenes: list[list[Placed]]
+    defocus: list[float]
+    noise: NDArray[np.float32] | None
+
+
+def class_names(structures: Sequence[Structure], settings: Settings) -> tuple[str, ...]:
+    """Names of the labels: the structures', then "empty" where there are cubes without a target."""
+    names = tuple(s.name for s in structures)
+    return (*names, EMPTY) if settings.empty(len(structures)) else names
+
+
+def simulate(
+    structures: Sequence[Structure],
+    settings: Settings,
+    batch_size: int = 64,
+    device: torch.device | str = "cpu",
+    indices: Sequence[int] | None = None,
+) -> Iterator[Batch]:
+    """Simulate ``per_class`` particles of each structure (and the empty cubes), in random order, batch by batch.
+
+    Particle i is the same in any batch size and whichever ``indices`` are asked for, and has the same class, pose,
+    shift, neighbours and white noise under any optics and SNR. Raises UserError for no structure or two of one name.
+    """
+    labels = plan_labels(structures, settings)
+    wanted = np.arange(len(labels)) if indices is None else np.asarray(indices, dtype=np.int64)
+    microscope = Microscope(settings, device)
+    templates = [_template(s, settings.voxel_size).to(device) for s in structures]
+    pieces = [wanted[start : start + batch_size] for start in range(0, len(wanted), batch_size)]
+    with ThreadPoolExecutor(1) as ahead:  # the random numbers of the next batch are drawn while this one is imaged
+        upcoming = None
+        for number in range(len(pieces)):
+            current = upcoming or ahead.submit(_plan, structures, settings, labels, pieces[number])
+            if number + 1 < len(pieces):
+                upcoming = ahead.submit(_plan, structures, settings, labels, pieces[number + 1])
+            yield _image(current.result(), structures, templates, microscope)
+
+
+def plan_labels(structures: Sequence[Structure], settings: Settings) -> NDArray[np.int64]:
+    """The class of every particle of the set, in its order."""
+    if not structures:
+        raise UserError("no structures; expected at least one: give --structures or --phantoms")
+    names = [s.name for s in structures]
+    for name in names:
+        if names.count(name) > 1 or name == EMPTY:
+            raise UserError(f"structure name {name!r}: taken twice; expected different names")
+    return class_order(settings.seed, settings.per_class, len(structures), settings.empty(len(structures)))
+
+
+def write_subtomograms(
+    path: Path | str,
+    structures: Sequence[Structure],
+    settings: Settings,
+    batch_size: int = 64,
+    device: torch.device | str = "cpu",
+    provenance: dict[str, Any] | None = None,
+    progress: Callable[[Sequence[Any]], Iterable[Any]] = iter,
+) -> int:
+    """Simulate into a store and return how many; ``progress`` wraps the loop over batches."""
+    from cryoet_core.store import SubtomogramWriter
+
+    count = len(plan_labels(structures, settings))
+    header: dict[str, Any] = {
+        "density_sign": settings.density_sign,
+        "class_names": class_names(structures, settings),
+        "tilt_range": settings.tilt_range,
+        "optics": settings.optics(),
+        "snr": settings.snr if np.isfinite(settings.snr) else None,
+        "provenance": {"simulated": settings.as_dict()} | (provenance or {}),
+        "n": count,
+    }
+    batches = simulate(structures, settings, batch_size, device)
+    with SubtomogramWriter(path, settings.box, settings.voxel_size, **header) as writer:
+        for _ in progress(range(-(-count // batch_size))):
+            batch = next(batches)
+            extras = {
+                "shifts": batch.shifts,
+                "defocus": batch.defocus,
+                "snr": batch.snr,
+                "neighbours": batch.neighbours,
+            }
+            if batch.clean is not None:
+                extras["clean"] = (batch.clean * settings.density_sign).cpu().numpy().astype(np.float16)
+            volumes = (batch.volumes * settings.density_sign).cpu().numpy()
+            writer.append(volumes, labels=batch.labels, rotations=batch.rotations, **extras)
+    return count
+
+
+def _template(structure: Structure, voxel_size: float) -> Tensor:
+    """The density as it is sampled: nothing above the final Nyquist frequency, trilinear blur made up for."""
+    density = pad(torch.from_numpy(structure.density), (4,) * 6)
+    frequency = frequency_grid(len(density))  # cycles per template voxel
+    relative = frequency.square().sum(0).sqrt() * 2 * voxel_size / structure.voxel_size
+    window = 0.5 + 0.5 * torch.cos(np.pi * ((relative - 0.9) / 0.1).clamp(0, 1))
+    sharpen = torch.sinc(frequency).square().prod(0)
+    template: Tensor = torch.fft.irfftn(torch.fft.rfftn(density) * window / sharpen, s=density.shape)
+    return template
+
+
+def _plan(
+    structures: Sequence[Structure], settings: Settings, labels: NDArray[np.int64], indices: NDArray[np.int64]
+) -> Plan:
+    box, spacing = settings.box, settings.voxel_size
+    scenes, defocus = [], []
+    for index in indices.tolist():
+        pose = draw_pose(settings.seed, index, settings.orientation)
+        label = int(labels[index])
+        # An empty cube still has the place and the noise that one of the classes would have had.
+        shape = label if label < len(structures) else index % len(structures)
+        target = Placed.of(shape, structures[shape], pose.rotation, pose.shift * settings.max_shift * spacing)
+        scene = [target]
+        if settings.crowding:
+            crowd = stream(settings.seed, index, CROWD)
+            scene += place_neighbours(target, structures, settings.crowding, (box // 2 - 1) * spacing, crowd)
+        scenes.append(scene)
+        defocus.append(settings.defocus[0] + pose.fraction * (settings.defocus[-1] - settings.defocus[0]))
+    noise = None
+    if np.isfinite(settings.snr):
+        shape_of = (2,) if settings.snr_mode == "aitom" else ()
+        noise = np.empty((len(indices), *shape_of, box, box, box), dtype=np.float32)
+        for row, index in enumerate(indices.tolist()):
+            stream(settings.seed, index, NOISE).standard_normal(dtype=np.float32, out=noise[row])
+    return Plan(indices, labels[indices], scenes, defocus, noise)
+
+
+def _image(plan: Plan, structures: Sequence[Structure], templates: list[Tensor], microscope: Microscope) -> Batch:
+    settings, device = microscope.settings, microscope.seen.device
+    targets = [(row, scene[0]) for row, scene in enumerate(plan.scenes)]
+    others = [(row, placed) for row, scene in enumerate(plan.scenes) for placed in scene[1:]]
+    images = microscope.image(
+        _render(targets, len(targets), structures, templates, settings),
+        _render(others, len(targets), structures, templates, settings) if others else None,
+        torch.from_numpy(plan.labels < len(structures)).to(device),
+        None if plan.noise is None else torch.from_numpy(plan.noise).to(device),
+        plan.defocus,
+    )
+    return Batch(
+        indices=plan.indices,
+        volumes=images.volumes,
+        clean=images.clean,
+        labels=plan.labels,
+        rotations=np.array([p.rotation for _, p in targets], dtype=np.float32),
+        shifts=np.array([p.centre for _, p in targets], dtype=np.float32) / np.float32(settings.voxel_size),
+        defocus=np.array(plan.defocus, dtype=np.float32) if settings.ctf else np.zeros(len(targets), np.float32),
+        snr=images.snr.cpu().numpy().astype(np.float32),
+        neighbours=np.array([len(scene) - 1 for scene in plan.scenes]),
+    )
+
+
+def _render(
+    items: list[tuple[int, Placed]],
+    rows: int,
+    structures: Sequence[Structure],
+    templates: list[Tensor],
+    settings: Settings,
+) -> Tensor:
+    """Densities (rows, box, box, box): each structure added to its row, all of one class in one call."""
+    device = templates[0].device
+    scene = torch.zeros((rows, *(settings.box,) * 3), device=device)
+    for label in sorted({placed.label for _, placed in items}):
+        mine = [(row, placed) for row, placed in items if placed.label == label]
+        rotations = torch.from_numpy(np.array([p.rotation for _, p in mine], dtype=np.float32)).to(device)
+        shifts = np.array([p.centre for _, p in mine], dtype=np.float32) / settings.voxel_size
+        grid = sampling_grid(
+            templates[label].shape,
+            (settings.box,) * 3,
+            rotations,
+            torch.from_numpy(shifts.astype(np.float32)).to(device),
+            scale=settings.voxel_size / structures[label].voxel_size,
+        )
+        source = templates[label].expand(len(mine), 1, -1, -1, -1)
+        drawn = grid_sample(source, grid, mode="bilinear", padding_mode="zeros", align_corners=True)[:, 0]
+        scene.index_add_(0, torch.tensor([row for row, _ in mine], device=device), drawn)
+    return scene
