@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from cryoet_core.devices import Layout
+from cryoet_core.devices import Layout, is_main_process, resolve
+from cryoet_core.devices import layout as layout_of
+from cryoet_core.errors import UserError
 
 if TYPE_CHECKING:
     import torch
     from lightning_fabric import Fabric
     from torch import Tensor
+
+
+T = TypeVar("T")
 
 
 class Processes:
@@ -143,3 +149,56 @@ def _fabric(layout: Layout, device: torch.device) -> Fabric:
         strategy="ddp",
         plugins=[environments[layout.launcher]()],
     )
+
+
+class Collectives:
+    """The collectives of ``Processes``, as methods of ``Run``. On one process each gives back its argument."""
+
+    @property
+    def processes(self) -> Processes:
+        """The processes of the run."""
+        raise NotImplementedError
+
+    def shard(self, n: int) -> slice:
+        """This process's part of n items."""
+        return self.processes.shard(n)
+
+    def all_reduce(self, tensor: Tensor) -> Tensor:
+        """Sum a tensor over the processes, in place."""
+        return self.processes.all_reduce(tensor)
+
+    def all_gather(self, tensor: Tensor) -> Tensor:
+        """Concatenate the processes' tensors along the first axis, in rank order; their lengths may differ."""
+        return self.processes.all_gather(tensor)
+
+    def average_gradients(self, parameters: Iterable[Tensor]) -> None:
+        """Average the gradients over the processes; call it between ``backward`` and the optimiser's step."""
+        self.processes.average_gradients(parameters)
+
+    def broadcast(self, value: T) -> T:
+        """Rank 0's value, on every process."""
+        result: T = self.processes.broadcast(value)
+        return result
+
+    def barrier(self) -> None:
+        """Wait for the other processes."""
+        self.processes.barrier()
+
+
+def launch(options: Mapping[str, Any], on_main: Callable[[], Path]) -> tuple[Path, Processes]:
+    """Check the options, run ``on_main`` (which returns the folder) on rank 0, and start the processes.
+
+    What the user did wrong is found before a process is started, where that is ours to do.
+    """
+    if options["threads"] is not None and options["threads"] < 1:
+        raise UserError(f"--threads {options['threads']}: out of range; expected 1 or more")
+    if options["precision"] not in ("auto", "32", "bf16"):
+        raise UserError(f"--precision {options['precision']}: unknown; expected auto, 32 or bf16")
+    device = resolve(options["device"])
+    layout = layout_of(options["devices"], device)
+    if layout.launcher in ("torchrun", "srun"):
+        processes = Processes(layout, device)
+        return processes.on_main(on_main), processes
+    folder = on_main() if is_main_process() or layout.launcher == "none" else None
+    processes = Processes(layout, device)
+    return processes.broadcast(folder), processes

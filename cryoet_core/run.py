@@ -11,9 +11,11 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
+from weakref import WeakSet
 
 from cryoet_core import checkpoint, devices, files, provenance, runfolder
-from cryoet_core.distributed import Processes
+from cryoet_core.devices import resolve
+from cryoet_core.distributed import Collectives, Processes, launch
 from cryoet_core.errors import UserError
 from cryoet_core.journal import Journal
 from cryoet_core.progress import Terminal
@@ -32,7 +34,7 @@ T = TypeVar("T")
 Inputs = Mapping[str, Sequence[str | Path]]
 
 
-class Run(RunFolder):
+class Run(RunFolder, Collectives):
     """One run of a method, in one folder. All processes of a run have the same folder; only rank 0 writes there.
 
     ``create`` starts a run, ``resume`` goes on with one, ``open`` reads one (to predict, evaluate or report).
@@ -55,10 +57,12 @@ class Run(RunFolder):
         self.rank = processes.rank if processes else 0
         self.world_size = processes.world_size if processes else 1
         self.terminal = Terminal(silent=quiet or self.rank > 0, to_stderr=json)
-        self._processes, self._wish, self._config = processes, device, config
+        self._given, self._wish, self._config = processes, device, config
         self._journal: Journal | None = None
         self._started, self._timings = time.monotonic(), defaultdict[str, float](float)
         self._lock: Any = None
+        self._volumes: DeviceVolumes | None = None
+        self._alive: WeakSet[DeviceVolumes] = WeakSet()
 
     # ---- three ways to get one -----------------------------------------------------------------------------------
 
@@ -95,9 +99,11 @@ class Run(RunFolder):
 
         def make() -> Path:
             prints = {name: [provenance.fingerprint(path) for path in some] for name, some in paths.items()}
-            return runfolder.make(out, method, record, {**_fresh_facts(options), "fingerprints": prints})
+            facts = {"status": "started", "started": _now(), "resumed": 0, "wall_seconds": 0.0, "timings": {}}
+            facts |= {"provenance": provenance.collect(resolve(device)), "fingerprints": prints}
+            return runfolder.make(out, method, record, facts)
 
-        folder, processes = _start(options, make)
+        folder, processes = launch(options, make)
         return cls(folder, record, processes, config=config, quiet=quiet, json=json)._begin()
 
     @classmethod
@@ -119,7 +125,7 @@ class Run(RunFolder):
                         raise UserError(f"{known['path']}: changed since {path} was started; start a new run")
             return path
 
-        _, processes = _start(merged, check)
+        _, processes = launch(merged, check)
         run = cls(path, {**record, "options": merged}, processes, config=config, quiet=quiet, json=json)
         facts = run.facts
         run._timings.update(facts["timings"])
@@ -161,6 +167,11 @@ class Run(RunFolder):
         self.reseed("start")
         return self
 
+    @cached_property
+    def processes(self) -> Processes:
+        """The processes of this run; ``run.processes.fabric`` for what is not offered here."""
+        return self._given or Processes(devices.Layout("none"), resolve(self._wish))
+
     # ---- configuration, device, precision ---------------------------------------------------------------------------
 
     @cached_property
@@ -175,12 +186,12 @@ class Run(RunFolder):
     @cached_property
     def device(self) -> torch.device:
         """Where this process computes."""
-        return self._processes.device if self._processes else devices.resolve(self._wish)
+        return self.processes.device
 
     @cached_property
     def max_memory(self) -> int:
         """Bytes that volumes may take in this process, on the GPU if there is one, else in host memory."""
-        per_node = self._processes.per_node if self._processes else 1
+        per_node = self.processes.per_node
         given: int | None = self.options["max_memory"]
         if given is None:
             return devices.usable_memory(self.device, per_node)
@@ -283,44 +294,21 @@ class Run(RunFolder):
             files.write_json(self.dir / name, value)
 
     def volumes(self, dataset: Subtomograms, indices: np.ndarray | None = None) -> DeviceVolumes:
-        """The data set's volumes as standardised batches on this device, within ``max_memory``."""
+        """The data set's volumes as standardised batches on this device.
+
+        All that are alive together stay within ``max_memory``; a whole data set that is asked for again is kept.
+        """
         from cryoet_core.volumes import DeviceVolumes
 
-        return DeviceVolumes(dataset, self.device, self.max_memory, indices=indices)
-
-    # ---- processes: every one must call each of these, in the same order; one process gets its argument back ---------
-
-    @property
-    def processes(self) -> Processes:
-        """The processes of this run, for what is not offered here (``run.processes.fabric``)."""
-        if self._processes is None:
-            self._processes = Processes(devices.Layout("none"), self.device)
-        return self._processes
-
-    def shard(self, n: int) -> slice:
-        """This process's part of n items."""
-        return self.processes.shard(n)
-
-    def all_reduce(self, tensor: Tensor) -> Tensor:
-        """Sum a tensor over the processes, in place."""
-        return self.processes.all_reduce(tensor)
-
-    def all_gather(self, tensor: Tensor) -> Tensor:
-        """Concatenate the processes' tensors along the first axis, in rank order; their lengths may differ."""
-        return self.processes.all_gather(tensor)
-
-    def average_gradients(self, parameters: Iterable[Tensor]) -> None:
-        """Average the gradients over the processes; call it between ``backward`` and the optimiser's step."""
-        self.processes.average_gradients(parameters)
-
-    def broadcast(self, value: T) -> T:
-        """Rank 0's value, on every process."""
-        result: T = self.processes.broadcast(value)
-        return result
-
-    def barrier(self) -> None:
-        """Wait for the other processes."""
-        self.processes.barrier()
+        if indices is None and self._volumes is not None and self._volumes.data is dataset:
+            return self._volumes
+        self._volumes = None
+        budget = self.max_memory - sum(volumes.nbytes for volumes in self._alive if volumes.held)
+        volumes = DeviceVolumes(dataset, self.device, max(budget, 0), indices=indices)
+        self._alive.add(volumes)
+        if indices is None:
+            self._volumes = volumes
+        return volumes
 
     # ---- the end -----------------------------------------------------------------------------------------------------
 
@@ -348,36 +336,10 @@ class Run(RunFolder):
     def _leave(self, *, kill: bool = False) -> None:
         if self._lock is not None:
             self._lock.close()
-        if self._processes is not None:
-            self._processes.leave(kill=kill)
+        self.processes.leave(kill=kill)
 
 
 _CLOSING = ("finished", "reason", "facts")  # of an earlier end, wrong once the run goes on
-
-
-def _start(options: Mapping[str, Any], on_main: Any) -> tuple[Path, Processes]:
-    """Check the options, run ``on_main`` (which returns the folder) on rank 0, and start the processes.
-
-    What the user did wrong is found before a process is started, where that is ours to do.
-    """
-    if options["threads"] is not None and options["threads"] < 1:
-        raise UserError(f"--threads {options['threads']}: out of range; expected 1 or more")
-    if options["precision"] not in ("auto", "32", "bf16"):
-        raise UserError(f"--precision {options['precision']}: unknown; expected auto, 32 or bf16")
-    device = devices.resolve(options["device"])
-    layout = devices.layout(options["devices"], device)
-    if layout.launcher in ("torchrun", "srun"):
-        processes = Processes(layout, device)
-        return processes.on_main(on_main), processes
-    folder = on_main() if devices.is_main_process() or layout.launcher == "none" else None
-    processes = Processes(layout, device)
-    return processes.broadcast(folder), processes
-
-
-def _fresh_facts(options: Mapping[str, Any]) -> dict[str, Any]:
-    used = {"wall_seconds": 0.0, "timings": {}}
-    device = devices.resolve(options["device"])
-    return {"status": "started", "started": _now(), "resumed": 0, **used, "provenance": provenance.collect(device)}
 
 
 def _now() -> str:

@@ -357,3 +357,20 @@ def test_say_prints_brackets_long_lines_and_nothing_when_quiet(tmp_path: Path, c
 def test_importing_run_does_not_import_torch() -> None:
     code = "import sys, cryoet_core.run; sys.exit('torch' in sys.modules or 'lightning_fabric' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_volumes_that_live_together_share_the_budget(tmp_path: Path) -> None:
+    from cryoet_core.store import open_subtomograms
+    from cryoet_core.testing.data import write_subtomograms
+
+    path = write_subtomograms(tmp_path / "a.h5", 12, per_class=2)
+    one, other = open_subtomograms(path), open_subtomograms(path)
+    size = 6 * 12**3 * 2
+    run = start(tmp_path, path, max_memory=size + 10)
+    first = run.volumes(one)
+    assert first.held
+    assert run.volumes(one) is first
+    assert not run.volumes(other).held
+    assert torch.equal(run.volumes(other)[:], first[:])
+    del first
+    assert run.volumes(other, np.arange(3)).held
