@@ -107,6 +107,16 @@ class Config(pydantic.BaseModel):
             raise UserError(cls._explain(error, origin)) from None
 
     @classmethod
+    def from_record(cls: type[C], record: Mapping[str, Any], where: Path) -> C:
+        """The configuration that ``where`` (a run's file) recorded. UserError when this version has other options."""
+        try:
+            return cls(**record)
+        except pydantic.ValidationError as error:
+            reason = cls._explain(error, {})
+            hint = "install the version of the method that made the run"
+            raise UserError(f"{where}: does not fit the installed method: {reason}; {hint}") from None
+
+    @classmethod
     def described(cls) -> list[OptionInfo]:
         """Every option in the order of the class."""
         return [_describe(name, info) for name, info in cls.model_fields.items()]

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from cryoet_core import inputs as opening
 from cryoet_core.config import read_config_file, resolve_preset
-from cryoet_core.errors import UserError
-from cryoet_core.interfaces import Labeller
+from cryoet_core.errors import RunError, UserError
+from cryoet_core.interfaces import Labeller, Picker
 from cryoet_core.plugins import load_trainer
 
 if TYPE_CHECKING:
-    from cryoet_core.interfaces import Labels, Picker, Trainer
+    from cryoet_core.interfaces import Labels, Trainer
     from cryoet_core.run import Run
     from cryoet_core.store import Subtomograms
 
@@ -67,10 +67,10 @@ def resume_run(folder: Path, *, report: bool = True, **run_options: Any) -> dict
     from cryoet_core.run import Run
 
     run = Run.resume(folder, **run_options)
-    trainer = load_trainer(run.method)
-    data = opening.open_inputs(trainer, run.inputs)
+    trainer = _trainer_of(run)
+    data = opening.open_inputs(type(trainer), run.inputs)
     run.say(f"{run.method}: going on with {shown(run.dir)}")
-    return _fit_and_close(trainer(run.config), data, run, report)
+    return _fit_and_close(trainer, data, run, report)
 
 
 def predict_run(folder: Path, paths: Sequence[Path], out: Path | None = None, **run_options: Any) -> dict[str, Any]:
@@ -207,7 +207,12 @@ def _open_finished(folder: Path, run_options: Mapping[str, Any]) -> tuple[Run, T
         raise UserError(
             f"{shown(run.dir)}: this run is not finished (status {status}); go on with: cryoet resume {folder}"
         )
-    return run, load_trainer(run.method)(run.config)
+    return run, _trainer_of(run)
+
+
+def _trainer_of(run: Run) -> Trainer:
+    trainer = load_trainer(run.method)
+    return trainer(trainer.Config.from_record(run.record["config"], run.dir / "config.json"))
 
 
 def _label(trainer: Trainer, data: Subtomograms, run: Run) -> Labels:
@@ -220,7 +225,9 @@ def _label(trainer: Trainer, data: Subtomograms, run: Run) -> Labels:
 def _labeller(fitted: Labeller | Picker) -> Labeller:
     if isinstance(fitted, Labeller):
         return fitted
-    raise UserError("this method finds particles in tomograms, which this version of cryoet cannot run")
+    if isinstance(fitted, Picker):
+        raise UserError("this method finds particles in tomograms, which this version of cryoet cannot run")
+    raise RunError(f"the method returned a {type(fitted).__name__}; expected an object with classes and label()")
 
 
 def _describe(labels: Labels) -> dict[str, Any]:

@@ -178,3 +178,12 @@ def test_two_processes_print_once_and_label_alike(
     assert np.array_equal(read_predictions(tmp_path / "two").labels.labels, read_predictions(run).labels.labels)
     failed = cryoet(*arguments, "--out", tmp_path / "two", site=site, code=2)
     assert failed.stderr.count("exists already") == 1
+
+
+def test_a_run_of_another_version_of_the_method(here: Command, run: Path) -> None:
+    record = json.loads((run / "config.json").read_text())
+    record["config"]["softness"] = record["config"].pop("sharpness")
+    (run / "config.json").write_text(json.dumps(record))
+    done = here("predict", run, "--data", "x.h5")
+    assert done.returncode == 2
+    assert "config.json: does not fit the installed method: --softness: no such option" in done.stderr
