@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -199,6 +200,19 @@ def launch(options: Mapping[str, Any], on_main: Callable[[], Path]) -> tuple[Pat
     if layout.launcher in ("torchrun", "srun"):
         processes = Processes(layout, device)
         return processes.on_main(on_main), processes
+    if layout.launcher == "self" and not _can_run_again():
+        raise UserError(
+            f"--devices {layout.per_node}: the other processes run this command line again, and here is none; "
+            "start it from a shell, from a script or with torchrun"
+        )
     folder = on_main() if is_main_process() or layout.launcher == "none" else None
     processes = Processes(layout, device)
     return processes.broadcast(folder), processes
+
+
+def _can_run_again() -> bool:
+    """Whether python can be started with this process's own arguments: no notebook, prompt or ``python -c``."""
+    main = sys.modules["__main__"]
+    if getattr(main, "__spec__", None) is not None:
+        return "ipykernel" not in sys.modules
+    return Path(sys.argv[0]).is_file() and not hasattr(sys, "ps1")

@@ -16,6 +16,7 @@ from cryoet_core.errors import RunError, UserError
 _ADVICE = {
     errno.ENOSPC: "the disk is full: free some space or choose another --out",
     errno.EDQUOT: "the disk quota is used up: free some space or choose another --out",
+    errno.EFBIG: "the file system allows no file of this size: choose another --out",
     errno.EROFS: "the file system is read-only: choose another --out",
     errno.EACCES: "permission denied: choose an --out where you may write",
     errno.EPERM: "permission denied: choose an --out where you may write",

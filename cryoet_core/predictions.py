@@ -50,7 +50,7 @@ def write_predictions(run: Run, labels: Labels, data: Subtomograms, folder: Path
     if run.rank == 0:
         with files.explained(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        _write_hdf5(folder / HDF5_NAME, run.method, labels, data)
+        files.write_bytes(folder / HDF5_NAME, _hdf5(run.method, labels, data))
         files.write_bytes(folder / STAR_NAME, _star(labels, data).encode())
     return folder / HDF5_NAME
 
@@ -91,11 +91,12 @@ def _check(labels: Labels, n: int) -> None:
         raise RunError("the method returned probabilities that are not finite; expected rows that sum to 1")
 
 
-def _write_hdf5(path: Path, method: str, labels: Labels, data: Subtomograms) -> None:
+def _hdf5(method: str, labels: Labels, data: Subtomograms) -> bytes:
+    """The content of predictions.h5, made in memory: the HDF5 library itself may crash on a disk that is full."""
     import h5py
 
     names, file_index, rows = _sources(data)
-    with files.replacing(path) as beside, h5py.File(beside, "w") as file:
+    with h5py.File(HDF5_NAME, "w", driver="core", backing_store=False) as file:
         file.attrs.update({"format": "cryoet", "kind": "predictions", "version": _VERSION, "method": method})
         file.attrs["classes"] = _texts(labels.classes)
         file["labels"] = labels.labels.astype(np.int64)
@@ -107,6 +108,8 @@ def _write_hdf5(path: Path, method: str, labels: Labels, data: Subtomograms) -> 
         file["source/files"] = _texts(names)
         file["source/file"] = file_index.astype(np.int32)
         file["source/row"] = rows.astype(np.int64)
+        file.flush()
+        return bytes(file.id.get_file_image())
 
 
 def _texts(texts: tuple[str, ...]) -> np.ndarray:

@@ -318,8 +318,9 @@ class Run(RunFolder, Collectives):
         self._leave()
 
     def fail(self, reason: str) -> None:
-        """Close the run as failed; the processes that it started are ended."""
-        self._note(status="failed", finished=_now(), reason=reason)
+        """Close the run as failed; the processes that it started are ended. Never raises for a disk that is full."""
+        with contextlib.suppress(UserError, OSError):
+            self._note(status="failed", finished=_now(), reason=reason)
         self._leave(kill=True)
 
     def _note(self, **facts: Any) -> None:

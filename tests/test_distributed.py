@@ -185,6 +185,16 @@ def test_when_one_process_fails_none_is_left(tmp_path: Path, script: Path, faili
         assert json.loads((out / "run.json").read_text())["reason"] == "boom"
 
 
+def test_without_a_command_line_to_run_again_it_is_refused(tmp_path: Path) -> None:
+    code = SCRIPT.replace("sys.argv[", "['', 'run', 2, 'collectives'][")
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, env=environment(), check=False
+    )
+    assert done.returncode == 2
+    assert "--devices 2: the other processes run this command line again" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"

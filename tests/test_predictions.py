@@ -176,3 +176,18 @@ def test_with_a_real_run_and_store(tmp_path: Path) -> None:
         ("a.h5", 0),
         ("a.h5", 5),
     ]
+
+
+def test_a_disk_that_refuses_is_one_line_and_no_crash(run: Any) -> None:
+    resource = pytest.importorskip("resource")
+    import signal
+
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(UserError, match=r"predictions\.h5: cannot be written: the file system allows no"):
+            write_predictions(run, made_labels(), made_data())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert list(run.dir.iterdir()) == []
