@@ -47,7 +47,7 @@ $(VENV)/.installed-for-tests: $(PROJECTS) $(VENV)/constraints.txt
 	@touch $(VENV)/.installed $@
 
 $(DEMO_DATA): | $(VENV)/.installed
-	$(BIN)/cryoet simulate subtomograms --phantoms --per-class 100 --box 32 --voxel-size 12 --snr 0.1 \
+	$(BIN)/cryoet simulate subtomograms --phantoms 5 --per-class 200 --box 32 --voxel-size 12 --snr 0.1 \
 		--tilt-range -60 60 --tilt-step 3 --defocus 4 --cs 2.0 --voltage 300 --seed 0 --out $@
 
 $(DEMO_RUN)/report.html: | $(DEMO_DATA)
