@@ -76,7 +76,7 @@ def import_(
     _refuse_existing(out, overwrite, paths)
     if dtype not in ("auto", "float16", "float32"):
         raise UserError(f"--dtype {dtype}: expected auto, float16 or float32")
-    source = collect(paths, Reading(star, label_column, key, coordinate_pixel_size, tomograms))
+    source = collect(paths, Reading(star, label_column, key, voxel_size, coordinate_pixel_size, tomograms))
     settings = Settings(voxel_size, contrast, tilt_range, dtype, drop_bad)
     if split is not None:
         from cryoet_core.store.split import stratified

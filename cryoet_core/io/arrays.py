@@ -24,7 +24,8 @@ def open_arrays(path: Path, key: str | None = None) -> Source:
     Of an .npz: ``voxel_size`` (Å); ``density_sign`` (1 or -1) or ``contrast`` ("dark", "bright"); ``labels`` (numbers
     or names) with ``class_names``; ``positions`` (n, 3) Å (z, y, x) or ``coords_xyz_12A_voxels`` (voxels of 12 Å) or
     ``coords_xyz_voxels`` or ``coords_xyz_angstrom``; ``rotations`` (n, 3, 3) or ``angles_rot_tilt_psi`` (n, 3) RELION
-    degrees; ``tomogram`` (n,). ``key`` names the array of the volumes where that is not clear.
+    degrees; ``tomogram`` (n,). Other numbers with n rows become
+    extras. ``key`` names the array of the volumes where that is not clear.
     """
     members = _load(path, key)
     name = _volumes_name(path, members, key)
@@ -100,7 +101,7 @@ def _describe(path: Path, source: Source, members: dict[str, np.ndarray]) -> Non
             source.tomogram = np.array([str(value) for value in members.pop(name)], dtype=object)
         elif (match := _COORDINATES.fullmatch(name)) and array.shape == (count, 3):
             source.positions = _positions(path, name, match, members.pop(name), voxel)
-        elif array.ndim == 1 and len(array) == count and array.dtype.kind in "fiub":
+        elif array.ndim and len(array) == count and array.dtype.kind in "fiub":
             source.extras[name] = members.pop(name)
     left = [f"{name} {array.shape}" for name, array in members.items()]
     if left:

@@ -24,6 +24,7 @@ class Reading:
     star: Path | None = None
     label_column: str | None = None
     key: str | None = None
+    voxel_size: float | None = None
     coordinate_pixel_size: float | None = None
     tomograms: Path | None = None
 
@@ -72,7 +73,7 @@ def refuse_others(paths: Sequence[Path]) -> None:
 
 def from_star(path: Path, reading: Reading) -> Source:
     """A star whose rows name volumes: ``000012@stack.mrcs`` or a file each."""
-    particles = read_particles(path, reading.coordinate_pixel_size, reading.tomograms)
+    particles = _particles(path, reading)
     _refuse_2d(particles)
     if particles.image is None:
         raise UserError(f"{path}: no rlnImageName; expected the volume of each particle; give the stack and --star")
@@ -101,7 +102,7 @@ def _with_star(source: Source, reading: Reading) -> Source:
         if reading.label_column is not None:
             raise UserError(f"--label-column {reading.label_column}: {source.files[0]} has no columns; give --star too")
         return source
-    particles = read_particles(reading.star, reading.coordinate_pixel_size, reading.tomograms)
+    particles = _particles(reading.star, reading)
     _refuse_2d(particles)
     if particles.image is not None and all("@" in name for name in particles.image):
         if len(source.files) > 1:
@@ -122,6 +123,10 @@ def _with_star(source: Source, reading: Reading) -> Source:
             "as many, or rlnImageName with numbers (000001@stack.mrcs)"
         )
     return _describe(source, particles, reading)
+
+
+def _particles(path: Path, reading: Reading) -> Particles:
+    return read_particles(path, reading.coordinate_pixel_size, reading.tomograms, reading.voxel_size)
 
 
 def _split_names(particles: Particles) -> tuple[np.ndarray, list[str]]:
@@ -242,6 +247,8 @@ def from_stores(paths: Sequence[Path]) -> Source:
     source.tilt_range, source.snr, source.optics = data.tilt_range, data.snr, data.optics
     source.extras = dict(data.extras)
     left = sorted(set(data.extra_names) - set(data.extras))
-    if left:
+    if len(paths) == 1:  # those of several files would have to be held in memory together
+        source.extras |= {name: opened.array for name, opened in open_shard(paths[0]).large.items()}
+    elif left:
         source.notes.append(f"not taken over: {', '.join(left)}")
     return source

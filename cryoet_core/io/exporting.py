@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 DIALECTS = ("relion30", "relion31", "relion4", "relion5")
 CHUNK_BYTES = 64 << 20
-OPTICS = {"voltage_kv": "rlnVoltage", "cs_mm": "rlnSphericalAberration", "amplitude_contrast": "rlnAmplitudeContrast"}
+OPTICS = {"voltage": "rlnVoltage", "cs": "rlnSphericalAberration", "amplitude_contrast": "rlnAmplitudeContrast"}
 
 
 def export_store(
@@ -106,12 +106,12 @@ def tables(data: Subtomograms, dialect: str, stack: str, tomograms: Path | None 
         names = [*data.class_names, UNLABELLED]
         columns["rlnGroupName"] = [names[label] for label in data.labels]
         columns["rlnClassNumber"] = [str(label + 1) for label in data.labels]
-    if "defocus_um" in data.extras:
+    if "defocus" in data.extras:
         for axis in "UV":
-            columns[f"rlnDefocus{axis}"] = rounded(data.extras["defocus_um"] * 1e4, 1)
+            columns[f"rlnDefocus{axis}"] = rounded(data.extras["defocus"] * 1e4, 1)
     if "random_subset" in data.extras:
         columns["rlnRandomSubset"] = [str(int(value)) for value in data.extras["random_subset"]]
-    optics = {label: f"{data.optics[name]:g}" for name, label in OPTICS.items() if name in data.optics}
+    optics = {label: f"{data.optics[name]:g}" for name, label in OPTICS.items() if data.optics.get(name) is not None}
     if not modern:
         columns["rlnMagnification"] = ["10000"] * len(data)
         columns["rlnDetectorPixelSize"] = [f"{data.voxel_size:.6f}"] * len(data)

@@ -89,7 +89,9 @@ def _content(start: bytes, size: int, path: Path) -> dict[str, Any]:
         return {"kind": "damaged", "what": "a truncated EM file; copy it again"}
     if start[208:212] in (b"MAP ", b"MAP\0"):
         return {"kind": "damaged", "what": "an MRC file with a damaged header"}
-    text = _text(start)
+    if b"mmtfVersion" in start:
+        return {"kind": "structure", "what": "an MMTF structure (atoms)"}
+    text = _text(start.removeprefix(b"\xef\xbb\xbf"))
     if text is None:
         return {"kind": "unknown", "what": "binary data of no format known here"}
     return _text_kind(text, path)
@@ -132,7 +134,7 @@ def _text_kind(text: str, path: Path) -> dict[str, Any]:
     first = next((line for line in text.splitlines() if line.strip() and not line.startswith("#")), "")
     numbers = re.fullmatch(r"\s*(?:[-+\d.eE]+[\s,|;]*)+", first)
     columns = len(re.split(r"[\s,|;]+", first.strip()))
-    if path.name.lower().rstrip(".gz").endswith(".tbl") or (numbers and columns >= 20):
+    if path.name.lower().removesuffix(".gz").endswith(".tbl") or (numbers and columns >= 20):
         return {"kind": "picks", "what": "a Dynamo table (particles, no volumes)"}
     if numbers or columns in (3, 4, 5):
         return {"kind": "picks", "what": f"a text table of {columns} columns (coordinates?), no volumes"}

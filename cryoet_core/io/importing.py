@@ -59,7 +59,9 @@ def settle(source: Source, settings: Settings) -> Source:
         raise UserError(f"{first}: {problem}")
     voxel_size = settings.voxel_size or source.voxel_size
     if voxel_size is None:
-        raise UserError(f"{first}: voxel size unknown ({source.voxel_reason}); expected Å; give --voxel-size")
+        raise UserError(
+            f"{first}: voxel size unknown ({source.voxel_reason.replace(str(first), 'the file', 1)}); give --voxel-size"
+        )
     if not (np.isfinite(voxel_size) and voxel_size > 0):
         raise UserError(f"--voxel-size {voxel_size}: expected a number of Å above 0")
     signs = {"dark": -1, "bright": 1, None: source.sign}

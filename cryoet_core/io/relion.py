@@ -60,9 +60,15 @@ class Particles:
         return np.array(["" if text == UNLABELLED else text for text in self.table.columns[name]], dtype=object)
 
 
-def read_particles(path: Path, coordinate_pixel_size: float | None = None, tomograms: Path | None = None) -> Particles:
+def read_particles(
+    path: Path,
+    coordinate_pixel_size: float | None = None,
+    tomograms: Path | None = None,
+    voxel_size: float | None = None,
+) -> Particles:
     """Read a particle star. ``coordinate_pixel_size``: Å that a unit of rlnCoordinateX stands for, where it is known
     better than the file says. ``tomograms``: a RELION tomogram set, for coordinates from the tomogram's centre.
+    ``voxel_size``: Å of a pixel of the images, where the file does not say it.
 
     UserError when it is no particle table of RELION's or a value is no number.
     """
@@ -82,7 +88,7 @@ def read_particles(path: Path, coordinate_pixel_size: float | None = None, tomog
     if name:
         particles.tomogram = np.array(table.columns[name], dtype=object)
     particles.rotations = _rotations(path, table)
-    particles.origin = _origin(path, table, particles.pixel_size)
+    particles.origin = _origin(path, table, particles.pixel_size or voxel_size)
     _place(particles, joined, coordinate_pixel_size, tomograms)
     _facts(particles, joined)
     return particles
@@ -160,7 +166,9 @@ def _origin(path: Path, table: Table, pixel_size: float | None) -> np.ndarray | 
         return None
     origin = np.stack([table.numbers(f"rlnOrigin{axis}", path) for axis in ZYX], axis=1)
     if pixel_size is None and origin.any():
-        raise UserError(f"{path}: rlnOriginX is in pixels of unknown size; expected rlnDetectorPixelSize too; add it")
+        raise UserError(
+            f"{path}: rlnOriginX is in pixels of unknown size; expected rlnDetectorPixelSize too; give --voxel-size"
+        )
     return origin * (pixel_size or 1.0)
 
 
@@ -218,8 +226,8 @@ def _facts(particles: Particles, joined: dict[str, np.ndarray]) -> None:
     """Optics of the whole set, and what is known of each particle."""
     path, table = particles.path, particles.table
     names = {
-        "rlnVoltage": "voltage_kv",
-        "rlnSphericalAberration": "cs_mm",
+        "rlnVoltage": "voltage",
+        "rlnSphericalAberration": "cs",
         "rlnAmplitudeContrast": "amplitude_contrast",
     }
     for column, name in names.items():
@@ -229,7 +237,7 @@ def _facts(particles: Particles, joined: dict[str, np.ndarray]) -> None:
     if "rlnDefocusU" in table:
         second = "rlnDefocusV" if "rlnDefocusV" in table else "rlnDefocusU"
         mean = (table.numbers("rlnDefocusU", path) + table.numbers(second, path)) / 2
-        particles.extras["defocus_um"] = (mean / 1e4).astype(np.float32)
+        particles.extras["defocus"] = (mean / 1e4).astype(np.float32)
     if "rlnRandomSubset" in table:
         particles.extras["random_subset"] = table.numbers("rlnRandomSubset", path).astype(np.int8)
 

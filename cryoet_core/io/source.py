@@ -138,7 +138,7 @@ def _common_voxel_size(stacks: Sequence[Stack]) -> tuple[float | None, str]:
 def _voxel_size(stack: Stack) -> tuple[float | None, str]:
     where, cell = stack.path, stack.voxel_size
     if cell is None or min(cell[1:]) <= 0:
-        return None, f"{where} says 0 or nothing" if stack.format == "MRC" else f"{where} does not say it"
+        return None, f"{where} says 0 Å" if stack.format == "MRC" else f"{where} does not say it"
     if max(cell) - min(cell) > 0.01 * max(cell):
         return None, f"{where} says {cell[2]:.4g}, {cell[1]:.4g}, {cell[0]:.4g} Å along x, y, z; expected equal ones"
     if abs(cell[2] - 1) < 1e-6:
