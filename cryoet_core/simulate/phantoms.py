@@ -6,7 +6,7 @@ symmetry axis being z; the lobes of all copies form one body of even density, as
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -111,31 +111,6 @@ PHANTOMS: dict[str, Callable[[], Array]] = {
         ("C7", [((17, 0, 43), (21, 20, 22)), ((52, 2, 50), (24, 19, 20)), ((-19, 8, 44), (20, 20, 22))]),
         ("C7", [((-56, 6, 47), (24, 21, 22))]),
     ),
-    # four stacked rings of seven with narrowed ends, like a core proteasome: 16 x 12 nm
-    "stacked-rings-d7": partial(
-        _symmetric, ("D7", [((18, 4, 38), (20, 18, 20)), ((54, -4, 36), (20, 18, 20)), ((68, 0, 20), (11, 12, 13))])
-    ),
-    # a flat ring of six with vanes outside, like an unfoldase: 17 x 7 nm
-    "ring-c6": partial(
-        _symmetric, ("C6", [((6, 0, 34), (24, 20, 20)), ((-12, 12, 62), (19, 15, 20)), ((20, -10, 52), (15, 13, 16))])
-    ),
-    # two eclipsed rings of six, like a glutamine synthetase: 13 x 10 nm
-    "double-ring-d6": partial(_symmetric, ("D6", [((22, 0, 40), (24, 23, 24)), ((20, 14, 22), (14, 12, 12))])),
-    # an irregular body of two jaws, like an RNA polymerase: 14 nm
-    "two-jaws": partial(
-        _symmetric,
-        (
-            "C1",
-            [
-                ((0, 0, -30), (38, 46, 28)),
-                ((28, 8, 16), (20, 28, 46)),
-                ((-34, -8, 14), (18, 36, 38)),
-                ((-26, 44, -26), (18, 24, 20)),
-                ((44, -28, -14), (18, 17, 26)),
-                ((-4, -50, 12), (12, 16, 30)),
-            ],
-        ),
-    ),
     # two unequal halves with stalks and a cleft, like a ribosome: 27 nm
     "large-two-lobed": partial(
         _symmetric,
@@ -160,16 +135,38 @@ PHANTOMS: dict[str, Callable[[], Array]] = {
     ),
     # a piece of a two-stranded helix of 9 subunits, like actin: 28 x 10 nm
     "filament": partial(_helix, [((0, 0, 20), (32, 20, 25)), ((16, 16, 32), (17, 16, 14))], -166.6, 27.5, 9),
+    # a flat ring of six with vanes outside, like an unfoldase: 17 x 7 nm
+    "ring-c6": partial(
+        _symmetric, ("C6", [((6, 0, 34), (24, 20, 20)), ((-12, 12, 62), (19, 15, 20)), ((20, -10, 52), (15, 13, 16))])
+    ),
+    # an irregular body of two jaws, like an RNA polymerase: 14 nm
+    "two-jaws": partial(
+        _symmetric,
+        (
+            "C1",
+            [
+                ((0, 0, -30), (38, 46, 28)),
+                ((28, 8, 16), (20, 28, 46)),
+                ((-34, -8, 14), (18, 36, 38)),
+                ((-26, 44, -26), (18, 24, 20)),
+                ((44, -28, -14), (18, 17, 26)),
+                ((-4, -50, 12), (12, 16, 30)),
+            ],
+        ),
+    ),
     # a closed cage of 24 subunits with windows, like ferritin: 13 nm
     "octahedral-cage": partial(
         _shell, "O", (0.35, 0.95, 1.05), 50, [((0, 0, 0), (11, 31, 14)), ((-1, 4, 17), (10, 22, 9))]
     ),
-    # a double ring closed by a dome on one side, like a chaperonin with its lid: 20 x 14 nm
-    "capped-barrel": partial(
+    # two dimers across each other, like beta-galactosidase: 18 x 13 x 9 nm
+    "tetramer-d2": partial(
+        _symmetric, ("D2", [((38, 26, 14), (36, 28, 28)), ((70, 18, -14), (20, 20, 20)), ((14, 44, -20), (20, 22, 18))])
+    ),
+    # a wide square cap on a channel, like a ryanodine receptor: 24 x 24 x 13 nm
+    "mushroom-c4": partial(
         _symmetric,
-        ("C7", [((-66, 0, 44), (22, 20, 20)), ((-32, 6, 42), (22, 19, 20)), ((4, 0, 48), (22, 20, 20))]),
-        ("C7", [((40, 0, 52), (26, 19, 17)), ((72, 4, 36), (19, 18, 20))]),
-        ("C1", [((88, 0, 0), (14, 30, 30))]),
+        ("C4", [((30, 20, 62), (22, 40, 42)), ((26, 64, 76), (22, 38, 32)), ((40, 0, 32), (18, 26, 28))]),
+        ("C4", [((-22, 8, 24), (50, 22, 22)), ((2, 30, 44), (18, 18, 20))]),
     ),
     # three arms in a plane, like an antibody: 16 nm
     "y-shaped": partial(
@@ -177,19 +174,12 @@ PHANTOMS: dict[str, Callable[[], Array]] = {
         ("C2", [((40, 20, 50), (24, 19, 24)), ((18, 8, 22), (20, 15, 22))]),
         ("C1", [((-26, 0, 0), (40, 28, 18)), ((-58, 0, 0), (22, 34, 18))]),
     ),
-    # twelve subunits around four three-folds, open faces: 11 nm
-    "tetrahedral": partial(
-        _symmetric, ("T", [((28, 28, 28), (15, 15, 15)), ((40, 12, 14), (14, 13, 13)), ((16, 36, 24), (11, 14, 11))])
-    ),
-    # two dimers across each other, like beta-galactosidase: 18 x 13 x 9 nm
-    "tetramer-d2": partial(
-        _symmetric, ("D2", [((38, 26, 14), (36, 28, 28)), ((70, 18, -14), (20, 20, 20)), ((14, 44, -20), (20, 22, 18))])
-    ),
-    # a trimer of heads on a thin stalk, like a viral spike: 18 nm
-    "spike-c3": partial(
+    # a double ring closed by a dome on one side, like a chaperonin with its lid: 20 x 14 nm
+    "capped-barrel": partial(
         _symmetric,
-        ("C3", [((50, 6, 28), (30, 24, 26)), ((72, 18, 40), (17, 22, 18)), ((10, 0, 14), (34, 15, 15))]),
-        ("C3", [((-48, 4, 9), (42, 11, 11))]),
+        ("C7", [((-66, 0, 44), (22, 20, 20)), ((-32, 6, 42), (22, 19, 20)), ((4, 0, 48), (22, 20, 20))]),
+        ("C7", [((40, 0, 52), (26, 19, 17)), ((72, 4, 36), (19, 18, 20))]),
+        ("C1", [((88, 0, 0), (14, 30, 30))]),
     ),
     # a head of six, a central and a side stalk, and a disc, like an ATP synthase: 21 x 12 nm
     "head-and-disc": partial(
@@ -199,11 +189,33 @@ PHANTOMS: dict[str, Callable[[], Array]] = {
         ("C1", [((106, 0, -36), (12, 16, 28)), ((-66, 0, -42), (24, 24, 22))]),
         ("C10", [((-68, 0, 28), (32, 14, 16))]),
     ),
-    # a wide square cap on a channel, like a ryanodine receptor: 24 x 24 x 13 nm
-    "mushroom-c4": partial(
+    # a trimer of heads on a thin stalk, like a viral spike: 18 nm
+    "spike-c3": partial(
         _symmetric,
-        ("C4", [((30, 20, 62), (22, 40, 42)), ((26, 64, 76), (22, 38, 32)), ((40, 0, 32), (18, 26, 28))]),
-        ("C4", [((-22, 8, 24), (50, 22, 22)), ((2, 30, 44), (18, 18, 20))]),
+        ("C3", [((50, 6, 28), (30, 24, 26)), ((72, 18, 40), (17, 22, 18)), ((10, 0, 14), (34, 15, 15))]),
+        ("C3", [((-48, 4, 9), (42, 11, 11))]),
+    ),
+    # two eclipsed rings of six, like a glutamine synthetase: 13 x 10 nm
+    "double-ring-d6": partial(_symmetric, ("D6", [((22, 0, 40), (24, 23, 24)), ((20, 14, 22), (14, 12, 12))])),
+    # twelve subunits around four three-folds, open faces: 11 nm
+    "tetrahedral": partial(
+        _symmetric, ("T", [((28, 28, 28), (15, 15, 15)), ((40, 12, 14), (14, 13, 13)), ((16, 36, 24), (11, 14, 11))])
+    ),
+    # four stacked rings of seven with narrowed ends, like a core proteasome: 16 x 12 nm
+    "stacked-rings-d7": partial(
+        _symmetric, ("D7", [((18, 4, 38), (20, 18, 20)), ((54, -4, 36), (20, 18, 20)), ((68, 0, 20), (11, 12, 13))])
     ),
 }
-"""Name -> function that draws the body on a grid of 4 Å."""
+"""Name -> function that draws the body on a grid of 4 Å. The first ones differ most."""
+
+
+def choose_phantoms(words: Sequence[str]) -> list[str]:
+    """The phantoms that ``words`` ask for: names, or one number n for the first n. UserError for anything else."""
+    if len(words) == 1 and words[0].isdigit():
+        if not 1 <= int(words[0]) <= len(PHANTOMS):
+            raise UserError(f"--phantoms: {words[0]}; expected 1 to {len(PHANTOMS)}")
+        return list(PHANTOMS)[: int(words[0])]
+    for word in words:
+        if word not in PHANTOMS:
+            raise UserError(f"--phantoms: no phantom {word!r}; expected a number or some of {', '.join(PHANTOMS)}")
+    return list(words)

@@ -1,0 +1,225 @@
+"""``cryoet simulate subtomograms``: a labelled data set of known structures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from cryoet_core.cli.options import DEVICE, JSON, QUIET, THREADS, option
+from cryoet_core.errors import UserError
+from cryoet_core.simulate.settings import Settings
+
+if TYPE_CHECKING:
+    from cryoet_core.simulate.structures import Structure
+
+app = typer.Typer(help="Make data sets with known truth.", no_args_is_help=True, add_completion=False)
+
+WHAT, POSES, OPTICS, NOISE, OUT = "What is in the cubes", "Poses", "The microscope", "Noise", "The store"
+SEVERAL = {"--structures": None, "--phantoms": "8", "--defocus": None}
+"""Options that take several words, and what stands for none."""
+
+
+class Command(TyperCommand):
+    """Lets options take several words, as in ``--structures a.mrc b.mrc``, which click does not know."""
+
+    def parse_args(
+        self, ctx: Any, args: list[str]
+    ) -> list[str]:  # Any: newer releases of Typer carry a click of theirs
+        return super().parse_args(ctx, spread(args))
+
+
+def spread(words: list[str]) -> list[str]:
+    """``--structures a b`` as ``--structures a --structures b``; the words go on until the next option."""
+    out: list[str] = []
+    current: str | None = None
+    taken = 0
+    for word in [*words, ""]:
+        if current and word and not word.startswith("-"):
+            out += [current, word]
+            taken += 1
+            continue
+        if current and not taken:
+            default = SEVERAL[current]
+            if default is None:
+                raise UserError(f"{current}: nothing after it; expected one or more values")
+            out += [current, default]
+        current, taken = (word, 0) if word in SEVERAL else (None, 0)
+        if word and current is None:
+            out.append(word)
+    return out
+
+
+@app.callback()
+def simulate() -> None:
+    """Make data sets with known truth."""
+
+
+@app.command(cls=Command)
+def subtomograms(
+    out: Annotated[Path, option("The store to write (.h5).", "--out", panel=OUT, metavar="FILE.h5")],
+    structures: Annotated[
+        list[Path] | None,
+        option("Maps (.mrc, .map), models (.pdb, .cif), each also .gz, or folders.", panel=WHAT, metavar="PATH..."),
+    ] = None,
+    phantoms: Annotated[
+        list[str] | None,
+        option("Built-in complexes: how many (8 if not said), or their names.", panel=WHAT, metavar="[N|NAME...]"),
+    ] = None,
+    per_class: Annotated[int, option("Cubes of each structure.", panel=WHAT, metavar="N")] = Settings.per_class,
+    box: Annotated[int, option("Side of a cube in voxels.", panel=WHAT, metavar="N")] = Settings.box,
+    voxel_size: Annotated[float, option("Å per voxel.", panel=WHAT, metavar="Å")] = Settings.voxel_size,
+    resolution: Annotated[
+        float | None, option("Of models and phantoms, in Å. Default: two voxels.", panel=WHAT, metavar="Å")
+    ] = None,
+    assembly: Annotated[
+        str, option("Of models: auto is the first that the file lists, none the atoms as deposited.", panel=WHAT)
+    ] = "auto",
+    crowding: Annotated[int, option("Random neighbours around each target.", panel=WHAT, metavar="K")] = 0,
+    empty_fraction: Annotated[
+        float, option("Share of cubes without a target, of class 'empty', added.", panel=WHAT, metavar="0..1")
+    ] = 0.0,
+    orientation: Annotated[
+        str, option("aitom: the few orientations of AITom's generator.", panel=POSES, metavar="uniform|aitom")
+    ] = "uniform",
+    max_shift: Annotated[
+        float, option("Targets are off-centre by up to so many voxels, on each axis.", panel=POSES, metavar="VOXELS")
+    ] = 0.0,
+    seed: Annotated[int, option("The same seed: the same poses, under any optics or SNR.", panel=POSES)] = 0,
+    tilt_range: Annotated[
+        tuple[float, float], option("Lowest and highest tilt.", panel=OPTICS, metavar="LOW HIGH")
+    ] = Settings.tilt_range,
+    tilt_step: Annotated[float, option("Degrees between tilts.", panel=OPTICS, metavar="DEGREES")] = 3.0,
+    defocus: Annotated[
+        list[float] | None,
+        option("Underfocus, or its range from which each cube draws. Default: 4.", panel=OPTICS, metavar="UM [UM]"),
+    ] = None,
+    cs: Annotated[float, option("Spherical aberration.", panel=OPTICS, metavar="MM")] = Settings.cs,
+    voltage: Annotated[float, option("Acceleration voltage.", panel=OPTICS, metavar="KV")] = Settings.voltage,
+    amplitude_contrast: Annotated[
+        float, option("Share of amplitude contrast.", panel=OPTICS, metavar="0..1")
+    ] = Settings.amplitude_contrast,
+    bfactor: Annotated[float, option("Envelope exp(-B k^2 / 4).", panel=OPTICS, metavar="Å^2")] = Settings.bfactor,
+    phase_shift: Annotated[float, option("Of a phase plate.", panel=OPTICS, metavar="DEGREES")] = 0.0,
+    mtf: Annotated[str, option("The detector's transfer.", panel=OPTICS, metavar="none|sinc")] = "none",
+    ctf: Annotated[bool, option("Apply the contrast transfer function.", "--ctf/--no-ctf", panel=OPTICS)] = True,
+    contrast: Annotated[
+        str, option("How protein looks in the file; methods turn it bright.", panel=OPTICS, metavar="bright|dark")
+    ] = "bright",
+    snr: Annotated[
+        float, option("var(signal) / var(noise) in each final cube; inf: no noise.", panel=NOISE, metavar="X")
+    ] = Settings.snr,
+    snr_mode: Annotated[
+        str, option("aitom: noise as AITom adds it, of another true SNR.", panel=NOISE, metavar="variance|aitom")
+    ] = "variance",
+    clean: Annotated[bool, option("Store each cube without noise too.", "--clean", panel=OUT)] = False,
+    overwrite: Annotated[bool, option("Replace --out where it exists.", "--overwrite", panel=OUT)] = False,
+    device: DEVICE = "auto",
+    threads: THREADS = None,
+    as_json: JSON = False,
+    quiet: QUIET = False,
+) -> None:
+    """Simulate labelled subtomograms of known structures into a store.
+
+    Example: cryoet simulate subtomograms --phantoms 5 --snr 0.1 --out sim_snr01.h5
+    """
+    given = {name: value for name, value in locals().items() if name in Settings.__dataclass_fields__}
+    settings = Settings(**given | {"defocus": tuple(defocus or Settings.defocus)})
+    _check_out(out, overwrite)
+    facts = _run(out, structures or [], phantoms or [], settings, resolution, assembly, device, threads, as_json, quiet)
+    print(json.dumps(facts) if as_json else _closing(facts), flush=True)
+
+
+def _check_out(out: Path, overwrite: bool) -> None:
+    if out.is_dir():
+        raise UserError(f"--out {out}: a folder; expected the name of a file to write")
+    if out.exists() and not overwrite:
+        raise UserError(f"--out {out}: exists; expected a new name; --overwrite replaces it")
+
+
+def _run(
+    out: Path,
+    paths: list[Path],
+    phantoms: list[str],
+    settings: Settings,
+    resolution: float | None,
+    assembly: str,
+    device: str,
+    threads: int | None,
+    as_json: bool,
+    quiet: bool,
+) -> dict[str, Any]:
+    import time
+
+    import torch
+
+    from cryoet_core import devices, provenance
+    from cryoet_core.progress import Terminal
+    from cryoet_core.simulate.subtomograms import class_names, write_subtomograms
+
+    where = devices.resolve(device)
+    if threads is not None:
+        if threads < 1:
+            raise UserError(f"--threads: {threads}; expected at least 1")
+        torch.set_num_threads(threads)
+    terminal = Terminal(silent=quiet, to_stderr=True)
+    structures = load(paths, phantoms, settings.voxel_size, resolution, assembly)
+    for line in _cut_off(structures, settings):
+        terminal.say(line)
+    origin = provenance.collect(where)
+    origin["structures"] = [provenance.fingerprint(path) for path in paths]
+    start = time.perf_counter()
+    count = write_subtomograms(
+        out,
+        structures,
+        settings,
+        batch_size=64 if where.type == "cpu" else 1024,
+        device=where,
+        provenance=origin,
+        progress=lambda batches: terminal.progress(batches, "simulating"),
+    )
+    seconds = time.perf_counter() - start
+    return {
+        "out": str(out),
+        "n": count,
+        "classes": list(class_names(structures, settings)),
+        "diameters_nm": {s.name: round(s.diameter / 10, 1) for s in structures},
+        "settings": settings.as_dict(),
+        "seconds": round(seconds, 2),
+        "per_second": round(count / seconds, 1),
+    }
+
+
+def load(
+    paths: list[Path], phantoms: list[str], voxel_size: float, resolution: float | None = None, assembly: str = "auto"
+) -> list[Structure]:
+    """The structures that a command line names, on half the voxels of the cubes. UserError where there is none."""
+    from cryoet_core.simulate.phantoms import choose_phantoms, load_phantom
+    from cryoet_core.simulate.structures import find_structures, load_structure
+
+    fine = 2 * voxel_size if resolution is None else resolution
+    if not fine > 0:
+        raise UserError(f"--resolution: {resolution}; expected more than 0 Å")
+    names = choose_phantoms(phantoms)
+    found = [load_structure(path, voxel_size / 2, fine, assembly=assembly) for path in find_structures(paths)]
+    return found + [load_phantom(name, voxel_size / 2, fine) for name in names]
+
+
+def _cut_off(structures: list[Structure], settings: Settings) -> list[str]:
+    side = settings.box * settings.voxel_size
+    return [
+        f"note: {s.name} ({s.diameter / 10:.1f} nm) is larger than the cube ({side / 10:.1f} nm) and is cut off"
+        for s in structures
+        if s.diameter > side
+    ]
+
+
+def _closing(facts: dict[str, Any]) -> str:
+    names = facts["classes"]
+    return (
+        f"{facts['out']}: {facts['n']} subtomograms of {len(names)} classes ({', '.join(names)}) "
+        f"in {facts['seconds']:.1f} s, {facts['per_second']:.0f} per second"
+    )
