@@ -21,7 +21,7 @@ from cryoet_core.errors import UserError
 FORMAT, VERSION, KIND = "cryoet", 1, "subtomograms"
 SPLITS = ("train", "val", "test")
 """``/split`` holds indices into these, -1 for none."""
-LARGE_ROW = 4096
+LARGE_ROW = 1024
 """An extra whose row takes more bytes than this is read from the memory map on demand."""
 
 
