@@ -51,6 +51,16 @@ def test_run_prints_k_accuracy_and_where(here: Command, tiny_store: Path, tmp_pa
     assert f"run: {next((tmp_path / 'runs' / 'toy').iterdir()).relative_to(tmp_path)}" in done.stdout
 
 
+def test_the_report_is_written_and_can_be_written_again(here: Command, tiny_store: Path, tmp_path: Path) -> None:
+    facts = json.loads(here("run", "toy", "--data", tiny_store, "--out", "here", "--json").stdout)
+    report = tmp_path / "here" / "report.html"
+    assert facts["report"] == "here/report.html"
+    assert "<html" in report.read_text()
+    report.unlink()
+    assert here("report", "here").stdout == "here/report.html\n"
+    assert report.exists()
+
+
 def test_several_files_are_one_data_set(here: Command, tiny_store: Path, tmp_path: Path) -> None:
     arguments = ("--data", tiny_store, "--data", tiny_store, "--out", tmp_path / "two", "--json", "--no-report")
     assert json.loads(here("run", "toy", *arguments).stdout)["n"] == 48
