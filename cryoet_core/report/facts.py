@@ -1,0 +1,213 @@
+"""Everything that a report says, read from the run's folder and from the data file while it is still there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cryoet_core import files, journal, provenance, runfolder
+from cryoet_core.averages import file_name, read_averages
+from cryoet_core.errors import RunError, UserError
+from cryoet_core.metrics import classification_report, clustering_report
+
+if TYPE_CHECKING:
+    from cryoet_core.config import OptionInfo
+    from cryoet_core.predictions import Predictions
+    from cryoet_core.store import Subtomograms
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a run. None, or empty: the run did not leave it.
+
+    data: the volumes that ``predictions`` names, row for row. averages: class name -> (volume, voxel size in Å).
+    remarks: what the reader has to know beyond the method's own ``notes``.
+    """
+
+    folder: Path
+    record: dict[str, Any]
+    run: dict[str, Any]
+    task: str
+    metrics: list[dict[str, Any]]
+    selection: dict[str, Any] | None
+    yardsticks: dict[str, dict[str, Any]]
+    notes: list[str]
+    remarks: list[str]
+    predictions: Predictions | None
+    data: Subtomograms | None
+    averages: dict[str, tuple[np.ndarray, float]]
+    options: list[OptionInfo]
+    stored_scores: dict[str, Any] | None
+
+    @property
+    def method(self) -> str:
+        return str(self.record["method"])
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the clusters or classes that the method assigns."""
+        return self.predictions.labels.classes if self.predictions else ()
+
+    @cached_property
+    def counts(self) -> np.ndarray:
+        """How many volumes each class was given, (k,)."""
+        labels = self.predictions.labels.labels if self.predictions else np.zeros(0, np.int64)
+        return np.bincount(labels[labels >= 0], minlength=len(self.classes))
+
+    @cached_property
+    def true(self) -> np.ndarray | None:
+        """True labels (n,) of the predicted volumes, -1 where unknown; None when none is known."""
+        if self.data is None or not (self.data.labels >= 0).any():
+            return None
+        return np.asarray(self.data.labels)
+
+    @cached_property
+    def scores(self) -> dict[str, Any] | None:
+        """The clustering or classification report; from the data's labels, else as the run stored it."""
+        if self.true is None or self.predictions is None or self.data is None:
+            return self.stored_scores
+        labels = self.predictions.labels
+        if self.task == "classification":
+            return classification_report(
+                self.true, self.predicted_in_truth(), self.data.class_names, self._reordered_probabilities()
+            )
+        return clustering_report(self.true, labels.labels, self.data.class_names, labels.classes)
+
+    def predicted_in_truth(self) -> np.ndarray:
+        """Predicted labels numbered as the data's classes are; a class that the data does not have is -1."""
+        assert self.predictions is not None
+        assert self.data is not None
+        names = {name: i for i, name in enumerate(self.data.class_names)}
+        table = np.array([*(names.get(name, -1) for name in self.classes), -1])
+        return np.asarray(table[self.predictions.labels.labels])
+
+    def _reordered_probabilities(self) -> np.ndarray:
+        assert self.predictions is not None
+        assert self.data is not None
+        given = self.predictions.labels.probabilities
+        found = np.zeros((len(given), len(self.data.class_names)), np.float32)
+        for column, name in enumerate(self.classes):
+            if name in self.data.class_names:
+                found[:, self.data.class_names.index(name)] = given[:, column]
+        return found
+
+    def right(self) -> np.ndarray | None:
+        """Whether each volume's label is right (after matching), (n,) bool; None without true labels."""
+        if self.true is None or self.predictions is None or self.data is None or self.scores is None:
+            return None
+        if self.task == "classification":
+            return np.asarray(self.predicted_in_truth() == self.true)
+        index = {name: i for i, name in enumerate(self.data.class_names)}
+        matching = self.scores["matching"]
+        table = np.array([*(index.get(matching.get(name, ""), -2) for name in self.classes), -2])
+        return np.asarray(table[self.predictions.labels.labels] == self.true)
+
+    def average_of(self, name: str) -> tuple[np.ndarray, float] | None:
+        return self.averages.get(file_name(name))
+
+
+def gather(folder: Path) -> Facts:
+    """Read a run's folder. UserError when it is none; a damaged part of it is a remark, not an error."""
+    folder = folder.absolute()
+    record = runfolder.read(folder)
+    remarks: list[str] = []
+    run = _json(folder, runfolder.FACTS, remarks, {})
+    predictions = _predictions(folder, remarks)
+    data = _data(predictions, run, remarks)
+    selection = _json(folder, "model_selection.json", remarks, {})
+    yardsticks = _json(folder, "yardsticks.json", remarks, {})
+    notes = _json(folder, "notes.json", remarks, [])
+    averages = folder / "averages"
+    trainer, options = _trainer(record["method"])
+    return Facts(
+        folder=folder,
+        record=record,
+        run=run,
+        task=trainer or _guessed_task(predictions, data),
+        metrics=[row for row in journal.read(folder / runfolder.METRICS) if isinstance(row, dict)],
+        selection=selection or None,
+        yardsticks={name: value for name, value in yardsticks.items() if isinstance(value, dict)},
+        notes=[str(note) for note in notes],
+        remarks=remarks,
+        predictions=predictions,
+        data=data,
+        averages=read_averages(averages) if averages.is_dir() else {},
+        options=options,
+        stored_scores=_json(folder, "evaluation.json", remarks, {}) or None,
+    )
+
+
+def _json(folder: Path, name: str, remarks: list[str], default: Any) -> Any:
+    """The content of an optional file if it is of the default's type, else the default."""
+    if not (folder / name).exists():
+        return default
+    try:
+        value = files.read_json(folder / name)
+    except RunError:
+        value = None
+    if not isinstance(value, type(default)):
+        remarks.append(f"{name} is damaged and was left out.")
+        return default
+    return value
+
+
+def _predictions(folder: Path, remarks: list[str]) -> Predictions | None:
+    from cryoet_core.predictions import HDF5_NAME, read_predictions
+
+    if not (folder / HDF5_NAME).exists():
+        return None
+    try:
+        return read_predictions(folder)
+    except UserError:
+        remarks.append(f"{HDF5_NAME} is damaged and was left out.")
+        return None
+
+
+def _data(predictions: Predictions | None, run: dict[str, Any], remarks: list[str]) -> Subtomograms | None:
+    """The predicted volumes, in the order of the predictions; None when a file is gone or another than it was."""
+    from cryoet_core.store import open_subtomograms
+
+    if predictions is None or not len(predictions):
+        return None
+    paths = [Path(name) for name in predictions.files]
+    known = {f["path"]: f for group in run.get("fingerprints", {}).values() for f in group}
+    for path in paths:
+        if not path.exists():
+            remarks.append(f"{path.name} is no longer where the run found it: no slices of particles, no true labels.")
+            return None
+        if str(path) in known and provenance.fingerprint(path) != known[str(path)]:
+            remarks.append(f"{path.name} has changed since the run: no slices of particles, no true labels.")
+            return None
+    try:
+        data = open_subtomograms(paths, check_values=False)
+    except UserError as error:
+        remarks.append(f"The data could not be read: {error}")
+        return None
+    where = {pair: i for i, pair in enumerate(zip(data.source_file.tolist(), data.source_row.tolist(), strict=True))}
+    rows = [where.get(pair, -1) for pair in zip(predictions.file.tolist(), predictions.rows.tolist(), strict=True)]
+    if min(rows) < 0:
+        remarks.append("The data has fewer volumes than the predictions: no slices of particles, no true labels.")
+        return None
+    return data if rows == list(range(len(data))) else data.subset(np.array(rows))
+
+
+def _trainer(method: str) -> tuple[str | None, list[OptionInfo]]:
+    """The task and the options of the installed method; nothing when it is not installed or broken."""
+    from cryoet_core.plugins import load_trainer
+
+    try:
+        trainer = load_trainer(method)
+    except UserError:
+        return None, []
+    return trainer.task, trainer.Config.described()
+
+
+def _guessed_task(predictions: Predictions | None, data: Subtomograms | None) -> str:
+    """A method that names the data's own classes classifies."""
+    if predictions is None or data is None or not data.class_names:
+        return "clustering"
+    return "classification" if set(predictions.labels.classes) <= set(data.class_names) else "clustering"

@@ -1,0 +1,82 @@
+"""The top of the page: what was run on what, and the few numbers that matter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from cryoet_core.report.facts import Facts
+from cryoet_core.report.provenance import card
+from cryoet_core.report.words import duration, number, size, text
+
+
+def header(facts: Facts) -> str:
+    names = [Path(path).name for paths in (facts.record.get("inputs") or {}).values() for path in paths]
+    data = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    date = str(facts.run.get("finished") or facts.run.get("started") or "")
+    n = len(facts.predictions) if facts.predictions else None
+    words = [
+        f"{facts.task} of {n:,} subtomograms".capitalize() if n is not None else facts.task.capitalize(),
+        card(facts),
+        f"{date[:10]} {date[11:16]}" if date else None,
+        f"preset {facts.record['preset']}" if facts.record.get("preset") else None,
+        f"seed {facts.record['seed']}" if facts.record.get("seed") is not None else None,
+    ]
+    line = " · ".join(text(word) for word in words if word)
+    tiles = "".join(_tile(*tile) for tile in _tiles(facts))
+    on = f" <span>on {text(data)}</span>" if data else ""
+    return (
+        f"<header><h1>{text(facts.method)}{on}</h1><p>{line}</p>{_status(facts)}<div class=tiles>{tiles}</div></header>"
+    )
+
+
+def _status(facts: Facts) -> str:
+    status = facts.run.get("status")
+    if status in (None, "done", "running") and facts.predictions is not None:
+        return ""
+    reason = f": {facts.run['reason']}" if facts.run.get("reason") else ""
+    said = {"failed": f"This run failed{reason}.", "done": "This run left no predictions."}
+    return f'<p class="banner">{text(said.get(str(status), "This run is not finished."))}</p>'
+
+
+def _tile(name: str, value: str, below: str) -> str:
+    return f"<div><small>{text(name)}</small><b>{text(value)}</b><span>{text(below)}</span></div>"
+
+
+def _tiles(facts: Facts) -> list[tuple[str, str, str]]:
+    scores: dict[str, Any] = facts.scores or {}
+    tiles: list[tuple[str, str, str]] = []
+    if facts.predictions is not None:
+        tiles.append(("subtomograms", f"{len(facts.predictions):,}", _unassigned(facts)))
+        word = "clusters K" if facts.task == "clustering" else "classes"
+        known = f"{scores['classes']} known classes" if scores.get("classes") else "no known classes"
+        tiles.append((word, str(int((facts.counts > 0).sum())), known))
+    if scores.get("n") and facts.task == "clustering":
+        yardstick = facts.yardsticks.get("invariants") if facts.method != "invariants" else None
+        beside = f"invariants {number(yardstick.get('matched_accuracy'))}\n" if yardstick else ""
+        tiles.append(
+            ("matched accuracy", number(scores["matched_accuracy"]), f"{beside}majority {number(scores['majority'])}")
+        )
+        beside = f"invariants {number(yardstick.get('ari'))}" if yardstick else f"NMI {number(scores['nmi'])}"
+        tiles.append(("adjusted Rand index", number(scores["ari"]), beside))
+    elif scores.get("n"):
+        tiles.append(("accuracy", number(scores.get("accuracy")), f"majority {number(scores.get('majority'))}"))
+        macro = (scores.get("macro") or {}).get("f1")
+        tiles.append(("macro F1", number(macro), f"balanced accuracy {number(scores.get('balanced_accuracy'))}"))
+    if facts.run.get("wall_seconds"):
+        peak = [n for n in (facts.run.get("peak_memory") or {}).values() if isinstance(n, (int, float))]
+        tiles.append(
+            ("wall time", duration(facts.run["wall_seconds"]), f"peak memory {size(max(peak))}" if peak else "")
+        )
+    device = (facts.run.get("provenance") or {}).get("device")
+    if device:
+        kind, _, model = str(device).partition(" ")
+        processes = facts.run.get("processes")
+        tiles.append(("device", kind, model + (f", {processes} processes" if processes and processes > 1 else "")))
+    return tiles
+
+
+def _unassigned(facts: Facts) -> str:
+    assert facts.predictions is not None
+    missed = int((facts.predictions.labels.labels < 0).sum())
+    return f"{missed:,} not assigned" if missed else "all assigned"

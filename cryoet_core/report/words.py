@@ -1,0 +1,69 @@
+"""Numbers and tables as HTML."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import Any
+
+
+class Markup(str):
+    """Text that is HTML already and is not escaped again."""
+
+
+def text(value: Any) -> str:
+    """Any value as escaped HTML; None is a dash."""
+    if isinstance(value, Markup):
+        return value
+    return escape("–" if value is None else number(value) if isinstance(value, float) else str(value))
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """``0.914``, ``12.3``, ``1.2e-05``; a dash for None and what is not finite."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    if value == int(value) and abs(value) >= 1e3:
+        return f"{int(value):,}"
+    if value and (abs(value) < 1e-3 or abs(value) >= 1e6):
+        return f"{value:.{max(digits - 1, 0)}e}"
+    return f"{value:.{digits}f}" if abs(value) < 100 else f"{value:,.1f}"
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def duration(seconds: float) -> str:
+    """``0.4 s``, ``38 s``, ``4 min 05 s``, ``2 h 10 min``."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def size(count: float) -> str:
+    """Bytes as ``3.1 MB`` or ``1.24 GB``."""
+    for unit, scale, digits in (("GB", 2**30, 2), ("MB", 2**20, 1), ("kB", 2**10, 1)):
+        if count >= scale:
+            return f"{count / scale:.{digits}f} {unit}"
+    return f"{count:.0f} B"
+
+
+def table(
+    headers: Sequence[Any], rows: Iterable[Sequence[Any]], kind: str = "", numeric: Sequence[int] | None = None
+) -> Markup:
+    """An HTML table; columns in ``numeric`` (by default all but the first) are aligned to the right."""
+    right = set(range(1, len(headers)) if numeric is None else numeric)
+
+    def cells(values: Sequence[Any], tag: str) -> str:
+        parts = (f"<{tag}{' class=num' if i in right else ''}>{text(v)}</{tag}>" for i, v in enumerate(values))
+        return f"<tr>{''.join(parts)}</tr>"
+
+    head = f"<thead>{cells(headers, 'th')}</thead>" if any(headers) else ""
+    body = "".join(cells(row, "td") for row in rows)
+    return Markup(f'<table class="{kind}">{head}<tbody>{body}</tbody></table>')
