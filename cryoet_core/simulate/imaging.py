@@ -50,6 +50,11 @@ class Microscope:
         counts[0, 0, 0] = 0  # the mean is no variance
         self.counts = (counts / float(box) ** 6).to(device)
 
+        self.band: Tensor | float = 1.0
+        if settings.snr_mode == "aitom":
+            self.band = _low_pass(box, voxel_size).to(device)
+            self.seen = self.seen * _sphere(box).to(device)
+
     def transfer(self, defocus: Sequence[float]) -> Tensor:
         """Contrast transfer with the wedge and the detector, (b or 1, box, box, box // 2 + 1), protein bright."""
         if not self.settings.ctf:
@@ -71,33 +76,32 @@ class Microscope:
         volumes: Tensor = torch.fft.irfftn(spectrum, s=(self.box,) * 3, dim=AXES)
         return volumes
 
+    def project(self, densities: Tensor, defocus: Sequence[float]) -> Tensor:
+        """Images without noise of densities (b, box, box, box)."""
+        return self.back(torch.fft.rfftn(densities, dim=AXES) * self.transfer(defocus) * self.band)
+
     def image(
-        self, target: Tensor, others: Tensor | None, present: Tensor, noise: Tensor | None, defocus: Sequence[float]
+        self, target: Tensor, around: Tensor | None, present: Tensor, noise: Tensor | None, defocus: Sequence[float]
     ) -> Images:
         """Images of densities (b, box, box, box). ``noise`` is white, of the same shape (b, 2, ...) in AITom's mode.
 
-        SNR = var(signal) / var(noise) over the final volume, where the signal is the target's alone: ``others``
-        (neighbours) do not change the noise, nor does leaving the target out (``present`` False).
+        SNR = var(signal) / var(noise) over the final volume, where the signal is the target's alone: neighbours, whose
+        image ``around`` is added, do not change the noise, nor does leaving the target out (``present`` False).
         """
         raw = torch.fft.rfftn(target, dim=AXES)
-        around = None if others is None else torch.fft.rfftn(others, dim=AXES)
         transfer = self.transfer(defocus)
-        if self.settings.snr_mode == "aitom":
-            signal, disturbance = self._aitom(raw, transfer, noise)
-            band = _low_pass(self.box, self.settings.voxel_size).to(raw.device) * _sphere(self.box).to(raw.device)
-            transfer = transfer * band
-        else:
-            signal = raw * transfer
-            disturbance = None if noise is None else self._white(signal, noise)
+        signal = raw * transfer * self.band
         scene = signal * present[:, None, None, None]
-        if around is not None:
-            scene = scene + around * transfer
-        clean = self.back(scene) if self.settings.clean else None
-        if disturbance is None:
-            volumes = self.back(scene) if clean is None else clean
-            return Images(volumes, clean, torch.full((len(volumes),), math.inf, device=volumes.device))
+        neighbours = 0.0 if around is None else around
+        clean = self.back(scene) + neighbours if self.settings.clean or noise is None else None
+        if noise is None:
+            assert clean is not None
+            infinite = torch.full((len(clean),), math.inf, device=clean.device)
+            return Images(clean, clean if self.settings.clean else None, infinite)
+        aitom = self.settings.snr_mode == "aitom"
+        disturbance = self._aitom(raw, transfer, noise) if aitom else self._white(signal, noise)
         ratio = self.variance(signal) / self.variance(disturbance)
-        return Images(self.back(scene + disturbance), clean, ratio)
+        return Images(self.back(scene + disturbance) + neighbours, clean, ratio)
 
     def _white(self, signal: Tensor, noise: Tensor) -> Tensor:
         """White noise behind wedge and detector, scaled so that the ratio of variances is exactly the SNR."""
@@ -105,24 +109,18 @@ class Microscope:
         scale = (self.variance(signal) / (self.settings.snr * self.variance(shaped))).sqrt()
         return shaped * scale[:, None, None, None]
 
-    def _aitom(self, raw: Tensor, transfer: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def _aitom(self, raw: Tensor, transfer: Tensor, noise: Tensor) -> Tensor:
         """AITom's steps: half of the noise before the CTF, half after it, both through a low-pass.
 
         The variance of each half is (signal variance) / (2 SNR), measured before the low-pass, times the inverse of the
         filter's mean square; the delivered ratio is therefore another (0.4 to 0.65 of the nominal one).
         """
-        band = _low_pass(self.box, self.settings.voxel_size).to(raw.device)
-        inside = _sphere(self.box).to(raw.device)
-        signal = raw * transfer * band * inside
-        if noise is None:
-            return signal, None
-        seen = self.seen * inside
-        power = ((transfer * inside).square() * self.counts).sum(AXES) * float(self.box) ** 3
-        level = self.variance(raw * transfer * inside) / (2 * self.settings.snr * power)
+        power = (transfer.square() * self.counts).sum(AXES) * float(self.box) ** 3
+        level = self.variance(raw * transfer) / (2 * self.settings.snr * power)
         first, second = torch.fft.rfftn(noise, dim=AXES).unbind(1)
-        first = first * transfer * inside * band
-        second = second * _detector(self.box).to(raw.device) * band * seen
-        return signal, (first + second) * level.sqrt()[:, None, None, None]
+        second = second * _detector(self.box).to(raw.device) * self.seen
+        disturbance: Tensor = (first * transfer + second) * self.band * level.sqrt()[:, None, None, None]
+        return disturbance
 
 
 def aitom_ctf(k: Tensor, defocus: list[float], cs_mm: float, voltage_kv: float, voxel_size: float) -> Tensor:

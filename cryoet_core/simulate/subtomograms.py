@@ -1,14 +1,13 @@
 """Subtomograms of known structures: rotated, shifted, among neighbours, imaged, with noise of an exact SNR.
 
-``simulate`` yields batches; ``write_subtomograms`` stores them. Densities are sampled from a template at half the
-voxel size, limited to the final Nyquist frequency, so that turning a particle costs no resolution.
+``simulate`` yields batches; ``write_subtomograms`` stores them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +15,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import grid_sample, pad
 
 from cryoet_core.errors import UserError
-from cryoet_core.fourier import frequency_grid
 from cryoet_core.simulate.crowding import Placed, place_neighbours
 from cryoet_core.simulate.imaging import Microscope
 from cryoet_core.simulate.poses import CROWD, NOISE, class_order, draw_pose, stream
+from cryoet_core.simulate.render import render, template
 from cryoet_core.simulate.settings import Settings
 from cryoet_core.simulate.structures import Structure
-from cryoet_core.transforms import sampling_grid
 
 EMPTY = "empty"
 
@@ -82,7 +79,11 @@ def simulate(
     labels = plan_labels(structures, settings)
     wanted = np.arange(len(labels)) if indices is None else np.asarray(indices, dtype=np.int64)
     microscope = Microscope(settings, device)
-    templates = [_template(s, settings.voxel_size).to(device) for s in structures]
+    # Neighbours are imaged in a wider box and then cropped, as from a tomogram: cutting them first would ring.
+    wide = (
+        Microscope(replace(settings, box=settings.box + 2 * (settings.box // 4)), device) if settings.crowding else None
+    )
+    templates = [template(s, settings.voxel_size).to(device) for s in structures]
     pieces = [wanted[start : start + batch_size] for start in range(0, len(wanted), batch_size)]
     with ThreadPoolExecutor(1) as ahead:  # the random numbers of the next batch are drawn while this one is imaged
         upcoming = None
@@ -90,7 +91,7 @@ def simulate(
             current = upcoming or ahead.submit(_plan, structures, settings, labels, pieces[number])
             if number + 1 < len(pieces):
                 upcoming = ahead.submit(_plan, structures, settings, labels, pieces[number + 1])
-            yield _image(current.result(), structures, templates, microscope)
+            yield _image(current.result(), structures, templates, microscope, wide)
 
 
 def plan_labels(structures: Sequence[Structure], settings: Settings) -> NDArray[np.int64]:
@@ -143,17 +144,6 @@ def write_subtomograms(
     return count
 
 
-def _template(structure: Structure, voxel_size: float) -> Tensor:
-    """The density as it is sampled: nothing above the final Nyquist frequency, trilinear blur made up for."""
-    density = pad(torch.from_numpy(structure.density), (4,) * 6)
-    frequency = frequency_grid(len(density))  # cycles per template voxel
-    relative = frequency.square().sum(0).sqrt() * 2 * voxel_size / structure.voxel_size
-    window = 0.5 + 0.5 * torch.cos(np.pi * ((relative - 0.9) / 0.1).clamp(0, 1))
-    sharpen = torch.sinc(frequency).square().prod(0)
-    template: Tensor = torch.fft.irfftn(torch.fft.rfftn(density) * window / sharpen, s=density.shape)
-    return template
-
-
 def _plan(
     structures: Sequence[Structure], settings: Settings, labels: NDArray[np.int64], indices: NDArray[np.int64]
 ) -> Plan:
@@ -180,13 +170,24 @@ def _plan(
     return Plan(indices, labels[indices], scenes, defocus, noise)
 
 
-def _image(plan: Plan, structures: Sequence[Structure], templates: list[Tensor], microscope: Microscope) -> Batch:
+def _image(
+    plan: Plan,
+    structures: Sequence[Structure],
+    templates: list[Tensor],
+    microscope: Microscope,
+    wide: Microscope | None,
+) -> Batch:
     settings, device = microscope.settings, microscope.seen.device
     targets = [(row, scene[0]) for row, scene in enumerate(plan.scenes)]
     others = [(row, placed) for row, scene in enumerate(plan.scenes) for placed in scene[1:]]
+    around = None
+    if others and wide is not None:
+        around = wide.project(render(others, len(targets), structures, templates, wide.settings), plan.defocus)
+        inner = slice(settings.box // 4, settings.box // 4 + settings.box)
+        around = around[:, inner, inner, inner]
     images = microscope.image(
-        _render(targets, len(targets), structures, templates, settings),
-        _render(others, len(targets), structures, templates, settings) if others else None,
+        render(targets, len(targets), structures, templates, settings),
+        around,
         torch.from_numpy(plan.labels < len(structures)).to(device),
         None if plan.noise is None else torch.from_numpy(plan.noise).to(device),
         plan.defocus,
@@ -202,30 +203,3 @@ def _image(plan: Plan, structures: Sequence[Structure], templates: list[Tensor],
         snr=images.snr.cpu().numpy().astype(np.float32),
         neighbours=np.array([len(scene) - 1 for scene in plan.scenes]),
     )
-
-
-def _render(
-    items: list[tuple[int, Placed]],
-    rows: int,
-    structures: Sequence[Structure],
-    templates: list[Tensor],
-    settings: Settings,
-) -> Tensor:
-    """Densities (rows, box, box, box): each structure added to its row, all of one class in one call."""
-    device = templates[0].device
-    scene = torch.zeros((rows, *(settings.box,) * 3), device=device)
-    for label in sorted({placed.label for _, placed in items}):
-        mine = [(row, placed) for row, placed in items if placed.label == label]
-        rotations = torch.from_numpy(np.array([p.rotation for _, p in mine], dtype=np.float32)).to(device)
-        shifts = np.array([p.centre for _, p in mine], dtype=np.float32) / settings.voxel_size
-        grid = sampling_grid(
-            templates[label].shape,
-            (settings.box,) * 3,
-            rotations,
-            torch.from_numpy(shifts.astype(np.float32)).to(device),
-            scale=settings.voxel_size / structures[label].voxel_size,
-        )
-        source = templates[label].expand(len(mine), 1, -1, -1, -1)
-        drawn = grid_sample(source, grid, mode="bilinear", padding_mode="zeros", align_corners=True)[:, 0]
-        scene.index_add_(0, torch.tensor([row for row, _ in mine], device=device), drawn)
-    return scene
