@@ -40,9 +40,9 @@ def _matrix(confusion: dict[str, Any], facts: Facts) -> str:
     marks = [palette.mark(index.get(name, -1)).swatch() for name in confusion["columns"]]
     pairs = zip(confusion["columns"], marks, strict=True)
     heads = "".join(f"<th>{'' if wide else drawn}<span>{text(name)}</span></th>" for name, drawn in pairs)
-    found = "found cluster" if task == "clustering" else "predicted class"
+    found = "found clusters" if task == "clustering" else "predicted classes"
     caption = paragraph(
-        f"Rows: known classes; columns: {found}s. Each cell: number of subtomograms"
+        f"Rows: known classes; columns: {found}. Each cell: number of subtomograms"
         + (" (the share of its row is its colour)." if wide else " and its share of the row.")
         + (" Matched clusters come first, so agreement lies on the framed diagonal." if task == "clustering" else ""),
         kind="caption",

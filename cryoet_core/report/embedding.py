@@ -101,12 +101,14 @@ def _layouts(embedding: np.ndarray) -> dict[str, np.ndarray]:
     from sklearn.manifold import TSNE
 
     n, features = embedding.shape
+    if not features or not embedding.std(axis=0).any():
+        return {"PCA": np.zeros((n, 2))}
     kept = min(30, n, features)
-    parts = PCA(kept, random_state=0).fit_transform(embedding) if kept > 1 else embedding - embedding.mean(0)
+    parts = PCA(kept, random_state=0).fit_transform(embedding)
     if kept == 1:
-        parts = np.column_stack([parts[:, 0], np.zeros(n)])
+        parts = np.column_stack([parts, np.zeros(n)])
     found = {"PCA": parts[:, :2]}
-    if n < _SMALL or features < 3 or not parts.std() > 0:
+    if n < _SMALL or features < 3:
         return found
     scaled = parts / parts.std()
     tsne = TSNE(2, init="pca", perplexity=min(30, n / 4), max_iter=500, random_state=0).fit_transform(scaled)

@@ -7,7 +7,7 @@ from typing import Any
 
 from cryoet_core.report.facts import Facts
 from cryoet_core.report.provenance import card
-from cryoet_core.report.words import duration, number, size, text
+from cryoet_core.report.words import duration, number, plural, size, text
 
 
 def header(facts: Facts) -> str:
@@ -16,7 +16,7 @@ def header(facts: Facts) -> str:
     date = str(facts.run.get("finished") or facts.run.get("started") or "")
     n = len(facts.predictions) if facts.predictions else None
     words = [
-        f"{facts.task} of {n:,} subtomograms".capitalize() if n is not None else facts.task.capitalize(),
+        f"{facts.task} of {plural(n, 'subtomogram')}".capitalize() if n is not None else facts.task.capitalize(),
         card(facts),
         f"{date[:10]} {date[11:16]}" if date else None,
         f"preset {facts.record['preset']}" if facts.record.get("preset") else None,
@@ -24,10 +24,9 @@ def header(facts: Facts) -> str:
     ]
     line = " · ".join(text(word) for word in words if word)
     tiles = "".join(_tile(*tile) for tile in _tiles(facts))
+    tiles = f'<div class="tiles">{tiles}</div>' if tiles else ""
     on = f" <span>on {text(data)}</span>" if data else ""
-    return (
-        f"<header><h1>{text(facts.method)}{on}</h1><p>{line}</p>{_status(facts)}<div class=tiles>{tiles}</div></header>"
-    )
+    return f"<header><h1>{text(facts.method)}{on}</h1><p>{line}</p>{_status(facts)}{tiles}</header>"
 
 
 def _status(facts: Facts) -> str:
@@ -49,7 +48,7 @@ def _tiles(facts: Facts) -> list[tuple[str, str, str]]:
     if facts.predictions is not None:
         tiles.append(("subtomograms", f"{len(facts.predictions):,}", _unassigned(facts)))
         word = "clusters K" if facts.task == "clustering" else "classes"
-        known = f"{scores['classes']} known classes" if scores.get("classes") else "no known classes"
+        known = plural(scores["classes"], "known class", "es") if scores.get("classes") else "no known classes"
         tiles.append((word, str(int((facts.counts > 0).sum())), known))
     if scores.get("n") and facts.task == "clustering":
         yardstick = facts.yardsticks.get("invariants") if facts.method != "invariants" else None

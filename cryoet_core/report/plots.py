@@ -126,12 +126,19 @@ def _curve(rows: Sequence[Mapping[str, Any]], key: str, word: str, width: int) -
     values = [y for points in phases.values() for _, y in points]
     _range(plot, key, min(values), max(values))
     if len(phases) > 1:
-        plot.legend.label_text_font, plot.legend.label_text_font_size = FONT, "12px"
-        plot.legend.border_line_color, plot.legend.padding, plot.legend.spacing = None, 4, 0
-        plot.legend.background_fill_alpha = 0.8
+        _legend_above(plot)
     integers(plot)
     hover(plot, [(word, "@x"), (key, "@y{0,0.[0000]}")], dots)
     return plot
+
+
+def _legend_above(plot: Figure) -> None:
+    """Out of the way of the data."""
+    plot.add_layout(plot.legend[0], "above")
+    plot.legend.orientation = "horizontal"
+    plot.legend.label_text_font, plot.legend.label_text_font_size, plot.legend.label_text_color = FONT, "12px", INK
+    plot.legend.border_line_color, plot.legend.padding, plot.legend.margin = None, 0, 4
+    plot.legend.spacing = 14
 
 
 def _range(plot: Figure, key: str, low: float, high: float) -> None:
@@ -169,8 +176,6 @@ def posterior_histogram(best: np.ndarray, right: np.ndarray | None, width: int =
     plot.y_range.start = 0
     plot.yaxis.formatter.use_scientific = False
     if right is not None:
-        plot.legend.location = "top_left"
-        plot.legend.label_text_font, plot.legend.label_text_font_size = FONT, "12px"
-        plot.legend.border_line_color, plot.legend.padding, plot.legend.spacing = None, 4, 0
+        _legend_above(plot)
     hover(plot, [("posterior", "@left{0.00} to @right{0.00}"), ("subtomograms", "@n")], bars)
     return plot

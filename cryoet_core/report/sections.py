@@ -10,7 +10,7 @@ from cryoet_core.report import images, palette, plots
 from cryoet_core.report.embedding import Map
 from cryoet_core.report.facts import Facts
 from cryoet_core.report.section import Section, figures, paragraph, slot
-from cryoet_core.report.words import Markup, number, percent, table, text
+from cryoet_core.report.words import Markup, number, percent, plural, table, text
 
 _COLUMNS = (
     ("matched_accuracy", "matched accuracy"),
@@ -47,7 +47,7 @@ def comparison(facts: Facts) -> Section | None:
         rows.append([Markup(f"<b>{text(name)}</b> <small>{role}</small>"), values.get("k"), *cells])
     constant = [scores.get("majority"), 1 / scores["classes"] if scores.get("classes") else None]
     rows.append([Markup("one class for all <small>majority</small>"), 1, *constant, 0.0, 0.0, 0.0, 1.0, constant[0]])
-    words = [f"{scores['n']:,} labelled subtomograms of {scores.get('classes', '?')} classes"]
+    words = [f"{plural(scores['n'], 'labelled subtomogram')} of {plural(scores.get('classes') or 0, 'class', 'es')}"]
     words += [f"{scores['unlabelled']:,} without a label left out"] if scores.get("unlabelled") else []
     words += [f"{scores['unassigned']:,} not assigned, counted as errors"] if scores.get("unassigned") else []
     caption = paragraph(
@@ -72,7 +72,7 @@ def _best(value: float | None, best: float | None, several: bool) -> Any:
 def class_averages(facts: Facts) -> Section | None:
     """A card per class: three slices, count, share, and the true class that it was matched to."""
     names = facts.classes or tuple(facts.averages)
-    if not names or not (facts.averages or facts.predictions):
+    if not facts.averages:
         return None
     total = max(int(facts.counts.sum()), 1)
     matching = (facts.scores or {}).get("matching", {})
@@ -81,7 +81,7 @@ def class_averages(facts: Facts) -> Section | None:
         found = facts.average_of(name)
         pictures = _slices(*found) if found else '<div class="absent">no average</div>'
         count = int(facts.counts[index]) if len(facts.counts) else None
-        share = f"{count:,} particles, {percent(count / total)}" if count is not None else ""
+        share = f"{plural(count, 'particle')}, {percent(count / total)}" if count is not None else ""
         known = f"known class: <b>{text(matching[name])}</b>" if name in matching else "no known class of its own"
         matched = f'<div class="matched">{known}</div>' if matching else ""
         swatch = palette.mark(index).swatch()
@@ -90,14 +90,13 @@ def class_averages(facts: Facts) -> Section | None:
             f"{pictures}{matched}</div>"
         )
     missed = len(facts.predictions) - int(facts.counts.sum()) if facts.predictions else 0
-    lines = []
-    if facts.averages:
-        lines.append("Each class is shown on a grey scale of its own, protein bright.")
-        lines.append("An average of particles that were not aligned shows the envelope that their orientations share.")
+    lines = ["Each class is shown on a grey scale of its own, protein bright."]
+    lines.append("An average of particles that were not aligned shows the envelope that their orientations share.")
     if missed:
-        lines.append(f"{missed:,} particles were not assigned to any class.")
-    title = "Class averages" if facts.averages else "Classes"
-    return Section(title, f'<div class="cards">{"".join(cards)}</div>' + paragraph(" ".join(lines), kind="caption"))
+        lines.append(f"Not assigned to any class: {plural(missed, 'particle')}.")
+    return Section(
+        "Class averages", f'<div class="cards">{"".join(cards)}</div>' + paragraph(" ".join(lines), kind="caption")
+    )
 
 
 def _slices(volume: np.ndarray, voxel_size: float) -> str:
@@ -144,7 +143,9 @@ def embedding(facts: Facts, found: Map | None) -> Section | None:
     if found is None or facts.predictions is None:
         return None
     n = len(facts.predictions)
-    which = f"{found.shown:,} of {n:,} particles, drawn at random" if found.shown < n else f"All {n:,} particles"
+    which = (
+        f"{found.shown:,} of {n:,} particles, drawn at random" if found.shown < n else f"All {plural(n, 'particle')}"
+    )
     if found.with_slices:
         assert facts.data is not None
         sigma = images.SMOOTHING * facts.data.voxel_size
@@ -185,7 +186,8 @@ def _legend(kind: str, names: dict[int, str], marks: dict[int, palette.Mark], hi
         f'<li data-label="{label}" tabindex="0">{marks.get(label, palette.NONE).swatch()}{text(name)}</li>'
         for label, name in names.items()
     )
-    return f'<ul class="legend" data-legend="{kind}"{" hidden" if hidden else ""}>{items}</ul>'
+    long = " long" if len(names) > 16 else ""
+    return f'<ul class="legend{long}" data-legend="{kind}"{" hidden" if hidden else ""}>{items}</ul>'
 
 
 def certainty(facts: Facts) -> Section | None:

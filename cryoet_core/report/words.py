@@ -34,6 +34,11 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
+def plural(count: int, noun: str, ending: str = "s") -> str:
+    """``1 particle``, ``1,200 particles``."""
+    return f"{count:,} {noun}{'' if count == 1 else ending}"
+
+
 def duration(seconds: float) -> str:
     """``0.4 s``, ``38 s``, ``4 min 05 s``, ``2 h 10 min``."""
     if seconds < 10:
