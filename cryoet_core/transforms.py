@@ -79,7 +79,7 @@ def rotate(
     One volume with m matrices, or m volumes with one matrix, gives m volumes. shifts (n, 3) are in voxels (z, y, x).
     What comes from outside is the volume's mean, a number, or with "noise" Gaussian noise of the volume's own mean
     and standard deviation (``generator`` draws it). "trilinear" blurs by a share of a voxel; "fourier" samples a twice
-    oversampled copy, as exact as a cubic spline at low and better at high frequencies, at four times the cost.
+    oversampled copy, as exact as a cubic spline at low and better at high frequencies, at seven times the cost.
     """
     if volumes.ndim != 5 or volumes.shape[1] != 1:
         raise ValueError(f"rotate: volumes have shape {tuple(volumes.shape)}, expected (n, 1, d, h, w)")

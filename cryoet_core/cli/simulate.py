@@ -176,7 +176,6 @@ def _run(
         out,
         structures,
         settings,
-        batch_size=64 if where.type == "cpu" else 1024,
         device=where,
         provenance=origin,
         progress=lambda batches: terminal.progress(batches, "simulating"),

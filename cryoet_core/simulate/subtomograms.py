@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +69,7 @@ def class_names(structures: Sequence[Structure], settings: Settings) -> tuple[st
 def simulate(
     structures: Sequence[Structure],
     settings: Settings,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     device: torch.device | str = "cpu",
     indices: Sequence[int] | None = None,
 ) -> Iterator[Batch]:
@@ -84,14 +86,46 @@ def simulate(
         Microscope(replace(settings, box=settings.box + 2 * (settings.box // 4)), device) if settings.crowding else None
     )
     templates = [template(s, settings.voxel_size).to(device) for s in structures]
+    batch_size = batch_size or default_batch(settings.box, device)
     pieces = [wanted[start : start + batch_size] for start in range(0, len(wanted), batch_size)]
-    with ThreadPoolExecutor(1) as ahead:  # the random numbers of the next batch are drawn while this one is imaged
-        upcoming = None
-        for number in range(len(pieces)):
-            current = upcoming or ahead.submit(_plan, structures, settings, labels, pieces[number])
-            if number + 1 < len(pieces):
-                upcoming = ahead.submit(_plan, structures, settings, labels, pieces[number + 1])
-            yield _image(current.result(), structures, templates, microscope, wide)
+
+    def make(piece: NDArray[np.int64]) -> Batch:
+        return _image(_plan(structures, settings, labels, piece), structures, templates, microscope, wide)
+
+    yield from _in_order(make, pieces, torch.device(device))
+
+
+def _in_order(
+    make: Callable[[NDArray[np.int64]], Batch], pieces: list[NDArray[np.int64]], device: torch.device
+) -> Iterator[Batch]:
+    """Yield ``make(piece)`` for each piece, made ahead by threads: each batch by one thread of its own on a CPU.
+
+    That uses all cores without the barriers of threads that share each operation, and overlaps the drawing of random
+    numbers with a GPU's work.
+    """
+    threads = torch.get_num_threads()
+    workers = threads if device.type == "cpu" else 2
+    one_each = partial(torch.set_num_threads, 1) if device.type == "cpu" else None
+    waiting: deque[Future[Batch]] = deque()
+    try:
+        with ThreadPoolExecutor(workers, initializer=one_each) as pool:
+            try:
+                for piece in pieces:
+                    waiting.append(pool.submit(make, piece))
+                    if len(waiting) > workers:
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
+            finally:
+                pool.shutdown(cancel_futures=True)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def default_batch(box: int, device: torch.device | str) -> int:
+    """A batch of about 8 MB of voxels on a CPU and 128 MB on a GPU, at most 1024 cubes."""
+    voxels = (1 << 21) if torch.device(device).type == "cpu" else (1 << 25)
+    return min(1024, max(1, voxels // box**3))
 
 
 def plan_labels(structures: Sequence[Structure], settings: Settings) -> NDArray[np.int64]:
@@ -109,7 +143,7 @@ def write_subtomograms(
     path: Path | str,
     structures: Sequence[Structure],
     settings: Settings,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     device: torch.device | str = "cpu",
     provenance: dict[str, Any] | None = None,
     progress: Callable[[Sequence[Any]], Iterable[Any]] = iter,
@@ -118,6 +152,7 @@ def write_subtomograms(
     from cryoet_core.store import SubtomogramWriter
 
     count = len(plan_labels(structures, settings))
+    batch_size = batch_size or default_batch(settings.box, device)
     header: dict[str, Any] = {
         "density_sign": settings.density_sign,
         "class_names": class_names(structures, settings),
@@ -139,7 +174,7 @@ def write_subtomograms(
             }
             if batch.clean is not None:
                 extras["clean"] = (batch.clean * settings.density_sign).cpu().numpy().astype(np.float16)
-            volumes = (batch.volumes * settings.density_sign).cpu().numpy()
+            volumes = batch.volumes.cpu().numpy() * np.float32(settings.density_sign)
             writer.append(volumes, labels=batch.labels, rotations=batch.rotations, **extras)
     return count
 
