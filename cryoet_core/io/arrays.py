@@ -72,8 +72,10 @@ def _volumes_name(path: Path, members: dict[str, np.ndarray], key: str | None) -
     named = [name for name in VOLUME_NAMES if name in large]
     cubes = [name for name in large if members[name].ndim in (4, 5)]
     found = named or cubes or large
-    if len(found) == 1 or named:
+    if named or len(found) == 1:
         return found[0]
+    if len(members) == 1:
+        return next(iter(members))
     shapes = ", ".join(f"{name} {array.shape}" for name, array in members.items())
     raise UserError(f"{path}: cannot tell which array holds the volumes ({shapes}); name it with --key")
 

@@ -17,9 +17,14 @@ BIG_ENDIAN = (0, 3, 5)
 _COMPLEX = 8
 
 
+def has_codes(start: bytes) -> bool:
+    """Whether a file that starts so has an EM file's machine and data codes; many others have them too."""
+    return len(start) >= HEADER_BYTES and start[0] <= 6 and start[3] in {*TYPES, _COMPLEX}
+
+
 def is_em(start: bytes, size: int) -> bool:
     """Whether a file of ``size`` bytes that starts so is an EM file: the codes fit and so does its length."""
-    if len(start) < HEADER_BYTES or start[0] > 6 or start[3] not in {*TYPES, _COMPLEX}:
+    if not has_codes(start):
         return False
     item = np.dtype(TYPES.get(start[3], "c8")).itemsize
     shape = _shape(start)
@@ -28,10 +33,11 @@ def is_em(start: bytes, size: int) -> bool:
 
 def looks_truncated(start: bytes, size: int) -> bool:
     """Whether it would be an EM file if it were longer (machine code 6, as written today)."""
-    if len(start) < HEADER_BYTES or start[0] != 6 or start[1:3] != b"\0\0" or start[3] not in TYPES:
+    if not has_codes(start) or start[0] != 6 or start[1:3] != b"\0\0" or start[3] == _COMPLEX:
         return False
     shape = _shape(start)
-    return all(0 < edge <= 1 << 14 for edge in shape) and size < HEADER_BYTES + int(np.prod(shape, dtype=object))
+    item = np.dtype(TYPES[start[3]]).itemsize
+    return all(0 < edge <= 1 << 14 for edge in shape) and size < HEADER_BYTES + item * int(np.prod(shape, dtype=object))
 
 
 def open_em(path: Path, file: BinaryIO) -> Stack:

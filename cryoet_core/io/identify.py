@@ -10,7 +10,7 @@ from typing import Any
 
 from cryoet_core.errors import UserError
 from cryoet_core.io import em, mrc
-from cryoet_core.io.stack import is_compressed, plain_file, size_of
+from cryoet_core.io.stack import first_bytes, is_compressed, plain_file, size_of
 
 _HEAD = 1 << 16
 _MAGIC: tuple[tuple[bytes, str, str], ...] = (
@@ -55,14 +55,14 @@ def identify(path: Path, *, facts: bool = True) -> dict[str, Any]:
     found["bytes"] = path.stat().st_size
     if not found["bytes"]:
         raise UserError(f"{path}: the file is empty")
-    with plain_file(path) as file:
-        start, size = file.read(_HEAD), size_of(file)
-    if not size:
+    try:
+        start = first_bytes(path, _HEAD)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or error}; expected a file that can be read") from error
+    if not start:
         raise UserError(f"{path}: the file is empty once unpacked")
-    with path.open("rb") as file:
-        packed = is_compressed(file.read(8))
-    found |= _content(start, size, path)
-    if packed and found["kind"] in ("hdf5", "numpy", "archive"):
+    found |= _content(start, path)
+    if _is_packed(path) and found["kind"] in ("hdf5", "numpy", "archive"):
         found |= {"kind": "packed", "what": f"{found['what']}, compressed as a whole; unpack it first"}
     if facts and found["kind"] in _FACTS:
         try:
@@ -72,7 +72,7 @@ def identify(path: Path, *, facts: bool = True) -> dict[str, Any]:
     return found
 
 
-def _content(start: bytes, size: int, path: Path) -> dict[str, Any]:
+def _content(start: bytes, path: Path) -> dict[str, Any]:
     """Kind and phrase from the first bytes."""
     for magic, kind, what in _MAGIC:
         if start.startswith(magic):
@@ -81,12 +81,15 @@ def _content(start: bytes, size: int, path: Path) -> dict[str, Any]:
         return _zip(path)
     if start[:1] == b"\x80" and start[1:2] in b"\x02\x03\x04\x05":
         return {"kind": "pickle", "what": _PICKLE}
-    if em.is_em(start, size):
-        return {"kind": "volumes", "what": "an EM file"}
+    if em.has_codes(start):
+        with plain_file(path) as file:
+            size = size_of(file)
+        if em.is_em(start, size):
+            return {"kind": "volumes", "what": "an EM file"}
+        if em.looks_truncated(start, size):
+            return {"kind": "damaged", "what": "a truncated EM file; copy it again"}
     if mrc.looks_like_mrc(start):
         return {"kind": "volumes", "what": "an MRC file"}
-    if em.looks_truncated(start, size):
-        return {"kind": "damaged", "what": "a truncated EM file; copy it again"}
     if start[208:212] in (b"MAP ", b"MAP\0"):
         return {"kind": "damaged", "what": "an MRC file with a damaged header"}
     if b"mmtfVersion" in start:

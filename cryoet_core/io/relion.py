@@ -76,6 +76,8 @@ def read_particles(
     table = _particle_table(path, tables)
     optics = next((t for t in tables if t.name == "optics" and "rlnOpticsGroup" in t), None)
     general = next((t for t in tables if "rlnTomoSubTomosAre2DStacks" in t), None)
+    if not len(table):
+        raise UserError(f"{path}: the particle table has no rows; expected at least one particle")
     particles = Particles(path, table, _dialect(table, optics))
     joined = _with_optics(path, table, optics)
     particles.pixel_size = _pixel_size(path, joined)

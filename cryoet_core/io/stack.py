@@ -54,6 +54,9 @@ _COMPRESSIONS: dict[bytes, Callable[[BinaryIO], Any]] = {
 }
 
 
+_DAMAGED = (OSError, EOFError, zlib.error, lzma.LZMAError, ValueError)
+
+
 def is_compressed(start: bytes) -> bool:
     """Whether a file that starts so is gzip, bzip2 or xz."""
     return any(start.startswith(magic) for magic in _COMPRESSIONS)
@@ -75,12 +78,26 @@ def plain_file(path: Path) -> BinaryIO:
     return file
 
 
+def first_bytes(path: Path, count: int) -> bytes:
+    """The first bytes of a file, of what is in it where it is compressed. UserError when it cannot be read."""
+    with path.open("rb") as file:
+        start = file.read(8)
+        file.seek(0)
+        opener = next((opener for magic, opener in _COMPRESSIONS.items() if start.startswith(magic)), None)
+        if opener is None:
+            return file.read(count)
+        try:
+            return bytes(opener(file).read(count))
+        except _DAMAGED as error:
+            raise UserError(f"{path}: damaged or truncated compressed file ({error}); copy it again") from error
+
+
 def _unpacked(path: Path, file: BinaryIO, opener: Callable[[BinaryIO], Any]) -> BinaryIO:
     copy = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115 (handed out open)
     try:
         with file:
             shutil.copyfileobj(opener(file), copy, 4 << 20)
-    except (OSError, EOFError, zlib.error, lzma.LZMAError, ValueError) as error:
+    except _DAMAGED as error:
         copy.close()
         raise UserError(f"{path}: damaged or truncated compressed file ({error}); copy it again") from error
     copy.seek(0)
@@ -121,6 +138,8 @@ def _opened(path: Path, modified: int) -> Stack:
         start = file.read(1024)
         if em.is_em(start, size_of(file)):
             return em.open_em(path, file)
+        if em.looks_truncated(start, size_of(file)):
+            raise UserError(f"{path}: a truncated EM file; expected as much data as its header says; copy it again")
         return mrc.open_mrc(path, file)
 
 

@@ -33,17 +33,22 @@ class Map:
     memory: mmap.mmap
     touched: int = 0
 
-    # Mapped pages count as this process's memory although the system may drop them at will. Giving them back now and
-    # then keeps a pass over a file larger than memory within a budget; the page cache keeps its copy.
-    release_after: int = 128 << 20
-
     def gather(self, rows: np.ndarray, out: np.ndarray) -> None:
         """Copy rows (m,) to ``out`` (m, ...) of the same dtype, in one call into numpy."""
         np.take(self.array, rows, axis=0, out=out, mode="clip")
-        self.touched += out.nbytes
-        if self.touched > self.release_after:
+        if len(rows):
+            row = self.array[0].nbytes
+            span = int(rows.max() - rows.min() + 1) * row
+            self.touched += min(len(rows) * max(row, _HUGE_PAGE), span)
+        if self.touched > _RELEASE_AFTER:
             self.memory.madvise(mmap.MADV_DONTNEED)
             self.touched = 0
+
+
+# Mapped pages count as this process's memory although the system may drop them at will. Giving them back now and then
+# keeps a pass over a file larger than memory within a budget; the page cache keeps its copy. A touched page brings up
+# to 2 MB around it into the map.
+_RELEASE_AFTER, _HUGE_PAGE = 256 << 20, 2 << 20
 
 
 @dataclass

@@ -11,6 +11,7 @@ import numpy as np
 
 from cryoet_core import files
 from cryoet_core.errors import UserError
+from cryoet_core.store.columns import reserve, room
 from cryoet_core.store.layout import SPLITS, open_shard
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def save_split(path: Path | str, codes: np.ndarray) -> None:
         raise UserError(f"{path}: {count} volumes, but a split of {len(codes)}; expected one code for each")
     with files.replacing(path) as beside:
         shutil.copyfile(path, beside)
+        reserve(beside, beside.stat().st_size + room(codes))
         with h5py.File(beside, "r+", locking=False) as file:
             if "split" in file:
                 del file["split"]

@@ -15,7 +15,7 @@ import numpy as np
 from cryoet_core import files
 from cryoet_core.errors import UserError
 from cryoet_core.store import layout, rows
-from cryoet_core.store.columns import Column, allocate, claim, reserve
+from cryoet_core.store.columns import Column, allocate, claim, reserve, room
 from cryoet_core.store.statistics import volume_statistics
 
 
@@ -141,6 +141,7 @@ class SubtomogramWriter:
         small = 64 * len(self._rows) + 256  # bytes a row takes in the small data sets, roughly
         needed = count * (small + sum(column.row_bytes for column in self._columns)) + (1 << 16)
         with files.explained(self.path):
+            reserve(self.partial, needed)
             with h5py.File(self.partial, "w", locking=False) as file:
                 file.attrs.update(self._attrs)
                 file.attrs["class_names"] = np.array(self.class_names, dtype=layout.text_type())
@@ -175,9 +176,10 @@ class SubtomogramWriter:
             self._assemble()
         for column in self._columns:
             column.close()
+        rows = {name: np.concatenate(parts) for name, parts in self._rows.items()}
+        reserve(self.partial, self.partial.stat().st_size + sum(room(values) for values in rows.values()))
         with h5py.File(self.partial, "r+", locking=False) as file:
-            for name, parts in self._rows.items():
-                values = np.concatenate(parts)
+            for name, values in rows.items():
                 text = values.dtype.kind == "O"
                 file.create_dataset(name, data=values.astype(layout.text_type()) if text else values)
         files.sync(self.partial)
