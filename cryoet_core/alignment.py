@@ -238,11 +238,11 @@ def aligned_to_each_other(
     """Class averages (k, d, h, w) turned and moved to resemble one of them, for viewing side by side."""
     box = averages.shape[-1]
     band = make_band(box, box // 4, None)
-    grid = rotation_grid(step_degrees)
+    grid = rotation_grid(step_degrees).to(averages)
     table = turned_references(averages[reference], grid, band)
     offsets = shift_grid(max_shift, 1.0).expand(len(averages), -1, 3)
     _, row, shift = search(spectra(averages[:, None], band), table, band, box, offsets)
     rotation = grid[row]
-    rotation[reference], shift[reference] = torch.eye(3), torch.zeros(3)
+    rotation[reference], shift[reference] = torch.eye(3).to(grid), torch.zeros(3).to(grid)
     back = rotation.transpose(1, 2)
     return rotate(averages[:, None], back, -torch.einsum("bij,bj->bi", back, shift))[:, 0]

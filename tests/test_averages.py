@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import mrcfile
 import numpy as np
 import pytest
@@ -19,7 +21,8 @@ from cryoet_core.alignment import (
 )
 from cryoet_core.averages import class_averages, read_averages, write_averages
 from cryoet_core.errors import RunError
-from cryoet_core.fourier import apply_filter, wedge_mask
+from cryoet_core.fourier import apply_filter, lowpass, wedge_mask
+from cryoet_core.orientation import euler_to_matrix
 from cryoet_core.transforms import random_rotations, rotate, rotation_grid, standardise
 
 TILTS = (-60.0, 60.0)
@@ -235,3 +238,24 @@ def test_files_carry_the_voxel_size_and_the_class_name(tmp_path):
 def test_names_that_clash_as_file_names_are_refused(tmp_path):
     with pytest.raises(RunError, match="rename the classes"):
         write_averages(tmp_path, np.zeros((2, 4, 4, 4)), ["a/b", "a:b"], 10.0)
+
+
+def test_real_ribosomes_average_to_the_known_map_with_the_given_angles():
+    """Twenty particles of EMPIAR-10499 and RELION's reconstruction of their set, below 45 Å."""
+    real = Path(__file__).parents[2] / "shared" / "data" / "real"
+    particles = real / "EMPIAR-10499_subtomograms_20x32_12A.npz"
+    if not particles.exists():
+        pytest.skip(f"{particles} is not on this machine")
+    with np.load(particles) as file:
+        volumes = standardise(torch.from_numpy(file["subtomograms"].astype(np.float32))[:, None])
+        rotations = torch.from_numpy(euler_to_matrix(file["angles_rot_tilt_psi"])).float()
+    known = torch.from_numpy(
+        mrcfile.read(real / "EMPIAR-10499" / "warptools_reconstruct_32_12A.mrc").astype(np.float32)
+    )
+    smooth = lowpass(32, 12.0, 45.0)
+    held, labels = Held(volumes), np.zeros(20)
+    aligned = class_averages(held, labels, rotations=rotations)[0]
+    plain = class_averages(held, labels)[0]
+    reached, start = (correlation(apply_filter(x, smooth), apply_filter(known, smooth)) for x in (aligned, plain))
+    assert reached > 0.55
+    assert reached > start + 0.1

@@ -212,7 +212,7 @@ def test_what_a_method_did_not_leave_is_left_out(tmp_path, missing):
 def test_a_method_that_leaves_only_labels(tmp_path):
     page = report(made(tmp_path, artefacts=()))
     assert page.headings == [TITLES[name] for name in ("scores", "certainty", "errors", "config", "origin")]
-    assert "The yardstick `invariants` was not run" in page.text
+    assert "invariants , the yardstick, was not run beside this method" in page.text
 
 
 def test_without_known_classes_there_is_a_table_of_the_clusters(tmp_path):
@@ -385,6 +385,18 @@ def test_several_phases_share_a_plot_with_a_legend(tmp_path):
     assert html.count("training loss") == 1
     assert "pretrain" in html
     assert "finetune" in html
+
+
+def test_clusters_without_particles_are_named_not_shown(tmp_path):
+    run = made(tmp_path, n=40, classes=3, clusters=3, wrong=0.0, artefacts=("averages",))
+    import h5py
+
+    with h5py.File(run / "predictions.h5", "r+") as file:
+        labels = file["labels"][:]
+        file["labels"][:] = np.where(labels == 1, 0, labels)
+    page = report(run)
+    assert "Without particles: cluster_01." in page.text
+    assert len(page.pictures) == 2 * 3
 
 
 def test_smoothed_slices_are_those_of_the_smoothed_volume():

@@ -120,7 +120,8 @@ def _curve(rows: Sequence[Mapping[str, Any]], key: str, word: str, width: int) -
     for index, (phase, points) in enumerate(phases.items()):
         colour = palette.mark(index).colour
         xs, ys = zip(*points, strict=True)
-        named = {"legend_label": phase} if len(phases) > 1 else {}
+        named = {"legend_label": phase or ("clustering" if word == "iteration" else "training")}
+        named = named if len(phases) > 1 else {}
         plot.line(xs, ys, line_width=2, color=colour, **named)
         dots.append(plot.scatter(xs, ys, size=6 if len(xs) <= 60 else 3, color=colour))
     values = [y for points in phases.values() for _, y in points]

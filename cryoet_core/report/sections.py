@@ -56,9 +56,10 @@ def comparison(facts: Facts) -> Section | None:
         "errors. Balanced: mean over the classes. NMI is normalised by the mean of the two entropies.",
         kind="caption",
     )
-    missing = "" if others or facts.method == "invariants" else paragraph(
-        "The yardstick `invariants` was not run beside this method, so this table has no line for it.", kind="caption"
-    )  # fmt: skip
+    missing = ""
+    if not others and facts.method != "invariants":
+        absent = "<code>invariants</code>, the yardstick, was not run beside this method, so it has no line here."
+        missing = paragraph(Markup(absent), kind="caption")
     return Section(
         "Agreement with the known classes", table(["", "K", *(n for _, n in _COLUMNS)], rows) + caption + missing
     )
@@ -78,6 +79,8 @@ def class_averages(facts: Facts) -> Section | None:
     matching = (facts.scores or {}).get("matching", {})
     cards = []
     for index, name in enumerate(names):
+        if len(facts.counts) and not facts.counts[index]:
+            continue
         found = facts.average_of(name)
         pictures = _slices(*found) if found else '<div class="absent">no average</div>'
         count = int(facts.counts[index]) if len(facts.counts) else None
@@ -89,9 +92,12 @@ def class_averages(facts: Facts) -> Section | None:
             f'<div class="card"><div class="cardhead">{swatch}<b>{text(name)}</b><span>{share}</span></div>'
             f"{pictures}{matched}</div>"
         )
+    empty = [name for name, count in zip(facts.classes, facts.counts, strict=True) if not count]
     missed = len(facts.predictions) - int(facts.counts.sum()) if facts.predictions else 0
     lines = ["Each class is shown on a grey scale of its own, protein bright."]
     lines.append("An average of particles that were not aligned shows the envelope that their orientations share.")
+    if empty:
+        lines.append(f"Without particles: {', '.join(empty)}.")
     if missed:
         lines.append(f"Not assigned to any class: {plural(missed, 'particle')}.")
     return Section(
