@@ -31,22 +31,40 @@ def cubes(volumes: Any, box: int) -> np.ndarray:
     return array.reshape(-1, box, box, box)
 
 
-def to_stored(volumes: np.ndarray, dtype: np.dtype[Any], first: int) -> np.ndarray:
-    """Volumes in the stored type. NotRepresentable where float16 loses too much; ``first`` numbers the volumes."""
+def to_stored(volumes: np.ndarray, dtype: np.dtype[Any], first: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Volumes in the stored type, with the mean and standard deviation of each as stored.
+
+    NotRepresentable where float16 loses too much; ``first`` numbers the volumes. Works on pieces that fit the cache.
+    """
+    stored = np.empty(volumes.shape, dtype)
+    mean, std = np.empty(len(volumes), np.float32), np.empty(len(volumes), np.float32)
+    step = max(1, _PIECE_BYTES // (4 * volumes[0].size))
+    for i in range(0, len(volumes), step):
+        part = slice(i, i + step)
+        with np.errstate(all="ignore"):
+            stored[part] = volumes[part]
+        mean[part], std[part] = volume_statistics(stored[part])
+        if dtype == np.float16 and volumes.dtype != np.float16:
+            _refuse_losses(volumes[part], stored[part], first + i)
+    return stored, mean, std
+
+
+_PIECE_BYTES = 1 << 20
+
+
+def _refuse_losses(volumes: np.ndarray, stored: np.ndarray, first: int) -> None:
     with np.errstate(all="ignore"):
-        stored = volumes.astype(dtype)
-        if dtype != np.float16 or volumes.dtype == np.float16:
-            return stored
         wide = volumes.astype(np.float32).reshape(len(volumes), -1)
         _, std = volume_statistics(wide)
-        rms = np.sqrt(np.square(stored.reshape(wide.shape).astype(np.float32) - wide).mean(axis=1))
+        wide -= stored.reshape(wide.shape)
+        rms = np.sqrt(np.matmul(wide[:, None, :], wide[:, :, None])[:, 0, 0] / wide.shape[1])
         lost = np.flatnonzero((std > 0) & ~(rms <= COARSE * std))  # a NaN or constant volume is judged elsewhere
     if len(lost):
+        worst = volumes[lost[0]]
         raise NotRepresentable(
-            f"float16 cannot hold volume {first + int(lost[0])} (largest value {np.abs(wide[lost[0]]).max():g}, "
+            f"float16 cannot hold volume {first + int(lost[0])} (largest value {np.abs(worst).max():g}, "
             f"standard deviation {std[lost[0]]:g}); expected at most 65504 and a spread about the mean; use float32"
         )
-    return stored
 
 
 def row_values(count: int, classes: int, given: dict[str, Any], extras: dict[str, Any]) -> dict[str, np.ndarray]:

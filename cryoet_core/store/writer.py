@@ -16,7 +16,6 @@ from cryoet_core import files
 from cryoet_core.errors import UserError
 from cryoet_core.store import layout, rows
 from cryoet_core.store.columns import Column, allocate, claim, reserve, room
-from cryoet_core.store.statistics import volume_statistics
 
 
 class SubtomogramWriter:
@@ -103,15 +102,17 @@ class SubtomogramWriter:
         """
         try:
             volumes = rows.cubes(volumes, self.box)
+            if not len(volumes):
+                return
             if self.n is not None and self.count + len(volumes) > self.n:
                 raise UserError(f"more than the {self.n} announced volumes; expected {self.n - self.count} more")
             given = {"labels": labels, "positions": positions, "rotations": rotations}
             given |= {"tomogram": tomogram, "split": split}
             batch = rows.row_values(len(volumes), len(self.class_names), given, extras)
-            batch["volumes"] = rows.to_stored(volumes, self._columns[0].dtype, self.count)
+            stored, mean, std = rows.to_stored(volumes, self._columns[0].dtype, self.count)
         except UserError as error:
             raise type(error)(f"{self.path}: {error}") from error
-        batch["mean"], batch["std"] = volume_statistics(batch["volumes"])
+        batch |= {"volumes": stored, "mean": mean, "std": std}
         if not self._rows:
             self._begin(batch)
         self._store(batch)
