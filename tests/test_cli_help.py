@@ -79,6 +79,21 @@ def test_help_of_a_method_shows_its_inputs_and_options(cryoet: Command, site: Pa
         assert option in text
 
 
+def test_no_option_is_cut_short_in_a_narrow_terminal(
+    cryoet: Command, site: Path, install: Callable[[str, str, str], None], toy_source: str
+) -> None:
+    field = """Config):
+    a_rather_long_option_name: Literal["one", "another"] = option("one", "which of them")
+    another_rather_long_name: int | None = option(None, "how many of them")
+"""
+    source = toy_source.replace("Config):\n", field, 1).replace('"toy"', '"wordy"')
+    install("cryoet-wordy", "wordy", "from typing import Literal\n" + source.replace('"""A clus', '# """A clus', 1))
+    text = cryoet("run", "wordy", "--help", site=site, COLUMNS="80").stdout
+    for name in ("--a-rather-long-option-name", "--another-rather-long-name", "--no-centre", "--max-memory"):
+        assert name in text
+    assert "one of one, another" in " ".join(text.replace("│", " ").split())
+
+
 def test_methods_lists_and_shows(cryoet: Command, site: Path) -> None:
     row = next(row for row in json.loads(cryoet("methods", "--json", site=site).stdout) if row["name"] == "toy")
     assert (row["task"], row["distribution"], row["version"]) == ("clustering", "cryoet-toy", "1.0")

@@ -39,6 +39,6 @@ def _lines(facts: Mapping[str, Any]) -> list[str]:
 
 def _headline(facts: Mapping[str, Any]) -> str:
     unassigned = f", {facts['unassigned']} unassigned" if facts.get("unassigned") else ""
-    sizes = sorted(facts.get("counts", {}).values(), reverse=True)
+    sizes = sorted((size for size in facts.get("counts", {}).values() if size), reverse=True)
     shown = f" ({', '.join(map(str, sizes[:15]))}{', ...' if len(sizes) > 15 else ''})" if sizes else ""
     return f"{facts['method']}: {facts['n']} subtomograms, K = {facts['k']} classes{shown}{unassigned}"

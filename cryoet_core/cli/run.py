@@ -56,7 +56,7 @@ def command_of(trainer: type[Trainer]) -> Callable[..., None]:
 
     parameters = [_input_parameter(name, spec) for name, spec in trainer.inputs.items()]
     parameters += parameters_of(_run_options)
-    parameters += [_option_parameter(info, f"Options of {trainer.name}") for info in own]
+    parameters += [_option_parameter(info, trainer.name) for info in own]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
     return command
@@ -115,19 +115,25 @@ def _input_parameter(name: str, spec: InputSpec) -> inspect.Parameter:
     return _parameter(name, Annotated[list[Path] | None, shown], None)
 
 
-def _option_parameter(info: OptionInfo, panel: str) -> inspect.Parameter:
-    """An option of the Config: text that pydantic reads later, so that one place decides what is allowed."""
+def _option_parameter(info: OptionInfo, method: str) -> inspect.Parameter:
+    """An option of the Config: text that pydantic reads later, so that one place decides what is allowed.
+
+    Switches stand under a heading of their own and choices in the text: in a narrow terminal the columns that these
+    take would cut the names of the other options short.
+    """
     if info.type == "bool":
-        switch = option(_help(info), f"{info.flag}/--no-{info.flag[2:]}", panel=panel, show_default=False)
+        names = f"{info.flag}/--no-{info.flag[2:]}"
+        switch = option(_help(info), names, panel=f"Switches of {method}", show_default=False)
         return _parameter(info.name, Annotated[bool | None, switch], None)
-    text = option(_help(info), info.flag, panel=panel, metavar=info.type, show_default=False)
+    metavar = "NAME" if "|" in info.type else info.type
+    text = option(_help(info), info.flag, panel=f"Options of {method}", metavar=metavar, show_default=False)
     return _parameter(info.name, Annotated[str | None, text], None)
 
 
 def _help(info: OptionInfo) -> str:
     facts = [f"default {words_of(info.default)}"]
     facts += [f"{name} preset {words_of(value)}" for name, value in info.presets.items() if value != info.default]
-    facts += [info.range] if info.range and "|" not in info.type else []
+    facts += [f"one of {info.range}" if "|" in info.type else info.range] if info.range else []
     facts += [f"in the paper {info.paper}"] if info.paper else []
     return f"{info.help} ({'; '.join(facts)})"
 
