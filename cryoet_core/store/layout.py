@@ -48,7 +48,7 @@ class Map:
 # Mapped pages count as this process's memory although the system may drop them at will. Giving them back now and then
 # keeps a pass over a file larger than memory within a budget; the page cache keeps its copy. A touched page brings up
 # to 2 MB around it into the map.
-_RELEASE_AFTER, _HUGE_PAGE = 384 << 20, 2 << 20
+_RELEASE_AFTER, _HUGE_PAGE = 256 << 20, 2 << 20
 
 
 @dataclass
