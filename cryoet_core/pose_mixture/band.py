@@ -1,0 +1,112 @@
+"""The Fourier points that one resolution stage works with, and how to read them off rotated volumes."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn.functional import grid_sample
+
+TiltRange = tuple[float, float] | None
+
+
+def measured(points: Tensor, tilt_range: TiltRange) -> Tensor:
+    """1 where a tilt series about y has measured the frequencies ``points`` (..., 3) = (kz, ky, kx), 0 in the missing wedge."""
+    if tilt_range is None:
+        return torch.ones_like(points[..., 0])
+    low, high = (math.tan(math.radians(max(-89.99, min(89.99, angle)))) for angle in tilt_range)
+    # Friedel mates are the same measurement: fold to kx >= 0, where the tilt angle is atan(kz / kx).
+    across = points[..., 2].abs()
+    height = torch.where(points[..., 2] < 0, -points[..., 0], points[..., 0])
+    symmetric = abs(low + high) < 1e-6
+    if symmetric:  # one comparison: this runs for every particle, rotation and point
+        return (height.abs() <= high * across + 1e-4).to(points.dtype)
+    return ((height >= low * across - 1e-4) & (height <= high * across + 1e-4)).to(points.dtype)
+
+
+class Band:
+    """Half of the Fourier points with 0 < |k| <= ``radius`` (Fourier voxels of a cubic ``box``), the other half being their mates.
+
+    Volumes are worked on after Fourier cropping to ``small`` voxels per axis, the least box that holds the band. Zero
+    frequency is left out: standardised volumes carry no information there.
+    """
+
+    def __init__(self, box: int, radius: int, tilt_range: TiltRange, device: torch.device | str = "cpu") -> None:
+        self.box = box
+        self.radius = max(1, min(radius, box // 2 - 1))
+        self.small = min(2 * (self.radius + 2), box)
+        self.tilt_range = tilt_range
+        line = torch.arange(-self.radius, self.radius + 1)
+        points = torch.stack(torch.meshgrid(line, line, line, indexing="ij"), -1).reshape(-1, 3)
+        z, y, x = points.unbind(1)
+        length = points.double().norm(dim=1)
+        mate = (x > 0) | ((x == 0) & (y > 0)) | ((x == 0) & (y == 0) & (z > 0))
+        self.index = points[(length <= self.radius) & mate]
+        self.points = self.index.float().to(device)
+        self.shell = self.points.norm(dim=1).round().long().clamp(max=self.radius)
+        self.seen = measured(self.points, tilt_range) > 0
+        self.index = self.index.to(device)
+        # Padding to twice the box makes linear interpolation between Fourier points good enough.
+        self._reach = 2 * self.radius + 3
+
+    def crop(self, volumes: Tensor) -> Tensor:
+        """(n, box, box, box) -> (n, small, small, small), the same Fourier coefficients within the band."""
+        return resize(volumes, self.small)
+
+    def coefficients(self, small: Tensor) -> Tensor:
+        """Fourier coefficients (n, m) complex64 of cropped volumes (n, small, small, small) about their centre."""
+        spectrum = torch.fft.fftn(torch.fft.ifftshift(small.float(), dim=(1, 2, 3)), dim=(1, 2, 3))
+        z, y, x = self.index.unbind(1)
+        return spectrum[:, z, y, x]
+
+    def volumes(self, coefficients: Tensor) -> Tensor:
+        """The real volumes (k, small, small, small) of coefficients (k, m)."""
+        spectrum = coefficients.new_zeros((len(coefficients),) + (self.small,) * 3)
+        z, y, x = self.index.unbind(1)
+        spectrum[:, z, y, x] = coefficients
+        spectrum[:, -z, -y, -x] = coefficients.conj()
+        return torch.fft.fftshift(torch.fft.ifftn(spectrum, dim=(1, 2, 3)).real, dim=(1, 2, 3))
+
+    def spectrum(self, small: Tensor) -> Tensor:
+        """Oversampled spectra (n, 2, g, g, g), real and imaginary part, of cropped volumes, for ``sample``."""
+        size, double = self.small, 2 * self.small
+        low = double // 2 - size // 2
+        padded = small.new_zeros((len(small),) + (double,) * 3, dtype=torch.float32)
+        padded[:, low : low + size, low : low + size, low : low + size] = small
+        spectrum = torch.fft.fftn(torch.fft.ifftshift(padded, dim=(1, 2, 3)), dim=(1, 2, 3))
+        line = torch.arange(-self._reach, self._reach + 1, device=small.device) % double
+        inner = spectrum[:, line[:, None, None], line[None, :, None], line[None, None, :]]
+        return torch.stack([inner.real, inner.imag], 1)
+
+    def sample(self, spectrum: Tensor, points: Tensor) -> Tensor:
+        """Values (n, c, p) of spectra (n, c, g, g, g) at frequencies (n, p, 3), linear interpolation."""
+        grid = (points * (2 / self._reach)).flip(-1)[:, :, None, None, :]
+        return grid_sample(spectrum, grid, align_corners=True)[..., 0, 0]
+
+    def shell_mean(self, values: Tensor, which: Tensor | None = None) -> Tensor:
+        """Mean of values (..., m) over each shell, (..., radius + 1); ``which`` selects points (default: all)."""
+        shell = self.shell if which is None else self.shell[which]
+        total = values.new_zeros((*values.shape[:-1], self.radius + 1)).index_add_(-1, shell, values)
+        count = values.new_zeros(self.radius + 1).index_add_(
+            0, shell, torch.ones_like(values[(0,) * (values.ndim - 1)])
+        )
+        return total / count.clamp(min=1)
+
+
+def resize(small: Tensor, size: int) -> Tensor:
+    """Fourier crop or pad volumes (n, s, s, s) to (n, size, size, size) with the same Fourier coefficients, both even."""
+    n, old = len(small), small.shape[-1]
+    spectrum = torch.fft.fftshift(
+        torch.fft.fftn(torch.fft.ifftshift(small, dim=(1, 2, 3)), dim=(1, 2, 3)), dim=(1, 2, 3)
+    )
+    if size <= old:
+        low = old // 2 - size // 2
+        spectrum = spectrum[:, low : low + size, low : low + size, low : low + size]
+    else:
+        grown = spectrum.new_zeros((n, size, size, size))
+        low = size // 2 - old // 2
+        grown[:, low : low + old, low : low + old, low : low + old] = spectrum
+        spectrum = grown
+    volumes = torch.fft.ifftn(torch.fft.ifftshift(spectrum, dim=(1, 2, 3)), dim=(1, 2, 3)).real
+    return torch.fft.fftshift(volumes, dim=(1, 2, 3))

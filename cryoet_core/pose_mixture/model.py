@@ -1,0 +1,377 @@
+"""A mixture of densities in unknown poses: clusters subtomograms by what they look like once they are aligned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from cryoet_core.centring import LEAST_SPREAD, peak, soft_sphere, translate
+from cryoet_core.pose_mixture.band import Band, TiltRange, resize
+from cryoet_core.pose_mixture.em import Parameters, Poses, Sums, expectation, maximisation, sums
+from cryoet_core.transforms import random_rotations, rotation_grid
+
+Source = Callable[[Tensor], Tensor]  # row indices (b,) -> volumes (b, 1, box, box, box)
+Reduce = Callable[[Tensor], Tensor]  # sums a tensor over the processes that share the data
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A resolution (Fourier voxels), a rotation step (degrees), how many iterations to spend there, and the share of its
+    evidence that a component may lose to the others before it counts as a copy of them (0: nothing is merged).
+    ``split`` first tries to take each component apart: one that caught two structures early cannot let go of either. ``move``
+    lets particles move, if they are to: while the densities are still noise, they would move to fit that."""
+
+    radius: int
+    step: float
+    iterations: int
+    merge: float = 0.0
+    split: bool = False
+    move: bool = True
+
+
+# Components need a few iterations to become different from one another before it can be judged which are the same.
+# Measured on eight complexes of 375 to 516 kDa: copies of one complex lose up to 0.12 at radius 6 and 0.18 at radius 8,
+# the two most alike complexes 0.23 and 0.52 (plugins/disca/README.md has the table).
+SCHEDULE = (
+    Stage(6, 24.0, 5, move=False),
+    Stage(6, 24.0, 3, merge=0.15),
+    Stage(6, 24.0, 3, merge=0.15, split=True),
+    Stage(8, 20.0, 2),
+    Stage(8, 20.0, 3, merge=0.25),
+)
+_SPLIT = (Stage(6, 24.0, 5), Stage(6, 24.0, 2, merge=0.15))
+_SPLIT_SEEDS = 3
+
+
+@dataclass
+class State:
+    """All that an iteration hands to the next, so that saving it after each makes an interrupted fit continue."""
+
+    iteration: int
+    parameters: Parameters
+    shifts: Tensor  # (n, 3) voxels: where each particle's centre lies relative to its box centre
+    spread: float  # standard deviation of shifts per axis, voxels: their prior; 0 where particles stay where they are
+    labels: Tensor  # (n,) the best component of each particle
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """probabilities (n, k) or (n, k + 1); rotations (n, 3, 3) from density to particle; shifts (n, 3) voxels."""
+
+    probabilities: Tensor
+    rotations: Tensor
+    shifts: Tensor
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The particles that this process holds: ``source(rows)`` gives volumes, rows counted within the shard."""
+
+    source: Source
+    n: int
+    first: int
+    total: int
+    reduce: Reduce
+
+    def everywhere(self, values: Tensor) -> Tensor:
+        """One value per particle of this shard -> of all particles, on every process."""
+        whole = values.new_zeros(self.total)
+        whole[self.first : self.first + self.n] = values
+        return self.reduce(whole)
+
+    def part(self, rows: Tensor) -> Shard:
+        """Some particles, by their rows in the whole set."""
+        mine = (rows >= self.first) & (rows < self.first + self.n)
+        local = (rows[mine] - self.first).cpu()
+        before = int((rows < self.first).sum())
+        return Shard(lambda part: self.source(local[part]), len(local), before, len(rows), self.reduce)
+
+    def gather(self, rows: Tensor, box: int, device: torch.device) -> Tensor:
+        """Volumes (m, 1, box, box, box) of rows of the whole set, on every process."""
+        volumes = torch.zeros(len(rows), 1, box, box, box, device=device)
+        mine = ((rows >= self.first) & (rows < self.first + self.n)).nonzero()[:, 0]
+        if len(mine):
+            volumes[mine.to(device)] = self.source((rows[mine] - self.first).cpu())
+        return self.reduce(volumes)
+
+
+class PoseMixture:
+    """Expectation maximisation over component, rotation and shift of every particle.
+
+    box: edge of the cubes in voxels. tilt_range: degrees about y, None if nothing is missing. mask_radius: voxels,
+    what lies further from the particle's centre is ignored. max_shift: voxels, 0 keeps particles where they are.
+    empty: adds a component without density, for cubes that hold no particle.
+    """
+
+    def __init__(
+        self,
+        box: int,
+        tilt_range: TiltRange,
+        *,
+        schedule: Sequence[Stage] = SCHEDULE,
+        mask_radius: float | None = None,
+        max_shift: float = 0.0,
+        empty: bool = False,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.box, self.tilt_range, self.device = box, tilt_range, torch.device(device)
+        self.schedule = tuple(schedule)
+        self.mask_radius = box / 2 - 1 if mask_radius is None else mask_radius
+        self.max_shift, self.empty = max_shift, empty
+        self.mask = soft_sphere(box, self.mask_radius, device=self.device)
+
+    # ---- fit -----------------------------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        shard: Shard,
+        seeds: Tensor,
+        generator: Callable[[int], torch.Generator],
+        *,
+        shifts: Tensor | None = None,
+        start: State | None = None,
+    ) -> Iterator[State]:
+        """Yield the state after every iteration.
+
+        seeds: rows (in the whole set) of the particles that start the components. ``generator(i)`` gives the random
+        numbers of iteration i. shifts (n, 3): first guess for this shard. ``start`` continues a fit where it was.
+        """
+        state = start
+        if state is None:
+            state = self._opening(shard, seeds, shifts, generator)
+            yield state
+        for number, (stage, first) in enumerate(_plan(self.schedule), start=1):
+            if state.iteration >= number:
+                continue
+            if first and stage.split:
+                state = self._split(shard, state, generator(number))
+            state = self._iterate(shard, stage, state, generator(number))
+            yield state
+
+    def _opening(
+        self, shard: Shard, seeds: Tensor, shifts: Tensor | None, generator: Callable[[int], torch.Generator]
+    ) -> State:
+        """The first stage, once with the particles as they lie and once moved by ``shifts``; the likelier one goes on.
+
+        The centre of an irregular particle is a matter of definition, so the shifts alone do not tell whether moving
+        particles helps; the evidence of the densities that come out does.
+        """
+        still = torch.zeros(shard.n, 3, device=self.device)
+        starts = [still] if shifts is None or self.max_shift <= 0 else [still, shifts.to(self.device)]
+        ends = []
+        for origin in starts:
+            state = self._begin(shard, seeds, origin, self.schedule[0])
+            for number in range(1, self.schedule[0].iterations + 1):
+                state = self._iterate(shard, self.schedule[0], state, generator(number))
+            ends.append(state)
+        state = max(ends, key=lambda end: end.history[-1]["log_evidence"])
+        return replace(state, parameters=_with_empty(state.parameters)) if self.empty else state
+
+    def _begin(self, shard: Shard, seeds: Tensor, shifts: Tensor, stage: Stage) -> State:
+        """One noisy particle per component breaks the symmetry that any average over random orientations has."""
+        band = self._band(stage)
+        power = torch.zeros(band.radius + 1, device=self.device)
+        for rows in torch.arange(shard.n).split(256):
+            values = band.coefficients(band.crop(self._masked(shard.source(rows), shifts[rows])))
+            power += band.shell_mean(values[:, band.seen].abs().square(), band.seen).sum(0)
+        noise = shard.reduce(power) / shard.total
+        noise[0] = noise[1]
+        every = torch.stack([shard.everywhere(shifts[:, axis]) for axis in range(3)], 1)
+        volumes = shard.gather(seeds, self.box, self.device)
+        volumes = self._masked(volumes, every[seeds.to(self.device)])
+        templates = 0.3 * band.volumes(band.coefficients(band.crop(volumes)))
+        weights = torch.full((len(seeds),), 1 / len(seeds), device=self.device)
+        labels = torch.zeros(shard.n, dtype=torch.long, device=self.device)
+        spread = float((every.square().mean()).sqrt())
+        spread = max(spread, LEAST_SPREAD) if spread > 0 else 0.0
+        return State(0, Parameters(templates, weights, noise), shifts, spread, labels)
+
+    def _iterate(self, shard: Shard, stage: Stage, state: State, generator: torch.Generator) -> State:
+        band = self._band(stage)
+        parameters = _fit_to(state.parameters, band)
+        # Turning the whole grid each time keeps its gaps from being always the same poses.
+        rotations = (rotation_grid(stage.step) @ random_rotations(1, generator)).to(self.device)
+        small = self._cropped(band, shard.source, shard.n, state.shifts)
+        poses = expectation(band, small, parameters.templates, parameters.weights, parameters.noise, rotations)
+        total = Sums(*_reduced(sums(band, small, poses, parameters.weights, rotations), shard.reduce))
+        mask = soft_sphere(band.small, self.mask_radius * band.small / self.box, device=self.device)
+        fitted = maximisation(band, total, mask, parameters.noise, shard.total)
+        mixed = poses.log_evidence + parameters.weights.log()
+        evidence = float(shard.reduce(mixed.logsumexp(1).sum())) / shard.total
+        moved, spread = state.shifts, state.spread
+        if spread > 0 and stage.move:
+            fitted = replace(fitted, templates=_recentred(fitted.templates))
+            moved = self._moved(band, small, poses, parameters, rotations, moved, spread)
+            spread = max(float((shard.reduce(moved.square().sum()) / (3 * shard.total)).sqrt()), LEAST_SPREAD)
+        keep = survivors(mixed, len(parameters.templates), stage.merge, shard.reduce)
+        fitted = _select(fitted, keep, len(parameters.templates))
+        places = torch.cat([keep, torch.arange(len(parameters.templates), mixed.shape[1], device=mixed.device)])
+        labels = mixed[:, places].argmax(1)
+        fact = {"log_evidence": evidence, "k": float(len(keep)), "radius": float(band.radius)}
+        return State(state.iteration + 1, fitted, moved, spread, labels, [*state.history, fact])
+
+    def _split(self, shard: Shard, state: State, generator: torch.Generator) -> State:
+        """Start each component's own particles afresh with a few seeds; where they end as several, those take its place."""
+        labels = shard.everywhere(state.labels)
+        templates, weights = [], []
+        small = self._band(_SPLIT[0]).small
+        for component in range(len(state.parameters.templates)):
+            rows = (labels == component).nonzero()[:, 0].cpu()
+            found = _fit_to(state.parameters, self._band(_SPLIT[0])).templates[component : component + 1]
+            share = state.parameters.weights[component : component + 1]
+            if len(rows) >= 4 * _SPLIT_SEEDS:
+                part = shard.part(rows)
+                seeds = torch.randperm(len(rows), generator=generator)[:_SPLIT_SEEDS]
+                mine = rows[(rows >= shard.first) & (rows < shard.first + shard.n)] - shard.first
+                inner = self._begin(part, seeds, state.shifts[mine.to(self.device)], _SPLIT[0])
+                inner = replace(inner, spread=0.0)  # nothing moves here
+                for stage, _ in _plan(_SPLIT):
+                    inner = self._iterate(part, stage, inner, generator)
+                if len(inner.parameters.templates) > 1:
+                    found, share = inner.parameters.templates, inner.parameters.weights * share
+            templates.append(resize(found, small))
+            weights.append(share)
+        rest = state.parameters.weights[len(state.parameters.templates) :]
+        parameters = Parameters(torch.cat(templates), torch.cat([*weights, rest]), state.parameters.noise)
+        return replace(state, parameters=parameters)
+
+    def _band(self, stage: Stage) -> Band:
+        return Band(self.box, stage.radius, self.tilt_range, self.device)
+
+    # ---- use -----------------------------------------------------------------------------------------------------
+
+    def label(self, source: Source, n: int, parameters: Parameters, shifts: Tensor, spread: float) -> Assignment:
+        """Class probabilities and best poses of n volumes; shifts (n, 3) are a first guess, ``spread`` their prior.
+
+        The rotation grid is as it is, so a volume's answer depends on no other volume.
+        """
+        band = self._band(self.schedule[-1])
+        parameters = _fit_to(parameters, band)
+        rotations = rotation_grid(self.schedule[-1].step).to(self.device)
+        shifts = shifts if spread > 0 else torch.zeros_like(shifts)
+        for _ in range(2 if spread > 0 else 1):
+            small = self._cropped(band, source, n, shifts)
+            poses = expectation(band, small, parameters.templates, parameters.weights, parameters.noise, rotations, 1)
+            if spread > 0:
+                shifts = self._moved(band, small, poses, parameters, rotations, shifts, spread)
+        shares = (poses.log_evidence + parameters.weights.log()).softmax(1)
+        return Assignment(shares, rotations[poses.rotation[:, 0]], shifts)
+
+    # ---- particles -----------------------------------------------------------------------------------------------
+
+    def _cropped(self, band: Band, source: Source, n: int, shifts: Tensor) -> Tensor:
+        parts = [band.crop(self._masked(source(rows), shifts[rows])).half() for rows in torch.arange(n).split(256)]
+        return torch.cat(parts)
+
+    def _masked(self, volumes: Tensor, shifts: Tensor) -> Tensor:
+        """(b, 1, s, s, s) -> (b, s, s, s): particles moved to the box centre, the surroundings faded out."""
+        volumes = volumes[:, 0]
+        if bool((shifts != 0).any()):
+            volumes = translate(volumes, -shifts)
+        return volumes * self.mask
+
+    def _moved(
+        self,
+        band: Band,
+        small: Tensor,
+        poses: Poses,
+        parameters: Parameters,
+        rotations: Tensor,
+        shifts: Tensor,
+        spread: float,
+    ) -> Tensor:
+        """Shifts improved by the cross-correlation with the best view of the best component, under their prior."""
+        precision = 1 / parameters.noise[band.shell]
+        spectra = band.spectrum(parameters.templates)
+        out = shifts.clone()
+        for rows in torch.arange(len(small), device=small.device).split(128):
+            turn = rotations[poses.rotation[rows, 0]]
+            points = band.points @ turn
+            views = band.sample(spectra[poses.component[rows, 0]], points)
+            view = torch.complex(views[:, 0], views[:, 1]) * precision * band.seen
+            product = band.coefficients(small[rows]) * view.conj()
+            # volumes() sums both halves of the spectrum over small^3; the score of ``expectation`` sums one half
+            maps = torch.fft.ifftshift(band.volumes(product), dim=(1, 2, 3)) * (band.small**3 / 2)
+            voxel = self.box / band.small
+            out[rows] += peak(maps, 2 * voxel, spread, shifts[rows], voxel)
+        length = out.norm(dim=1, keepdim=True)
+        return out * (self.max_shift / length.clamp(min=1e-6)).clamp(max=1.0)
+
+
+def _fit_to(parameters: Parameters, band: Band) -> Parameters:
+    """The parameters at another resolution: templates resampled, the noise level continued to new shells."""
+    if parameters.templates.shape[-1] == band.small and len(parameters.noise) == band.radius + 1:
+        return parameters
+    noise = parameters.noise[: band.radius + 1]
+    if len(noise) <= band.radius:
+        noise = torch.cat([noise, noise[-1:].expand(band.radius + 1 - len(noise))])
+    return Parameters(resize(parameters.templates, band.small), parameters.weights, noise)
+
+
+def _reduced(stats: Sums, reduce: Reduce) -> list[Tensor]:
+    signal, coverage, power, share = (reduce(tensor) for tensor in stats.tensors())
+    return [torch.view_as_complex(signal), coverage, power, share]
+
+
+def _plan(schedule: Sequence[Stage]) -> Iterator[tuple[Stage, bool]]:
+    """Every iteration's stage and whether it is the stage's first."""
+    for stage in schedule:
+        for i in range(stage.iterations):
+            yield stage, i == 0
+
+
+def _recentred(templates: Tensor) -> Tensor:
+    """Move each density's centre of gravity (of its square) to the box centre.
+
+    Densities and shifts are known only together: without this, copies of one structure would lie at different places
+    and could not be told to be copies.
+    """
+    size = templates.shape[-1]
+    line = torch.arange(size, device=templates.device, dtype=torch.float32) - size // 2
+    mass = templates.square()
+    total = mass.sum((1, 2, 3)).clamp(min=1e-20)
+    axes = [(mass * line.view([-1 if a == b else 1 for b in range(3)])).sum((1, 2, 3)) / total for a in range(3)]
+    return translate(templates, -torch.stack(axes, 1))
+
+
+def _with_empty(parameters: Parameters) -> Parameters:
+    if len(parameters.weights) > len(parameters.templates):
+        return parameters
+    return replace(parameters, weights=torch.cat([parameters.weights * 0.98, parameters.weights.new_tensor([0.02])]))
+
+
+def survivors(mixed: Tensor, k: int, merge: float, reduce: Reduce = lambda tensor: tensor) -> Tensor:
+    """Which of the first ``k`` components to keep, given log(weight * evidence) (n, k) or, with an empty one, (n, k + 1).
+
+    One that is nobody's best goes. Then, one after the other, the component goes whose own particles lose the smallest
+    share of their evidence when the remaining ones have to explain them, while that share is below ``merge``.
+    """
+    alive = list(range(mixed.shape[1]))
+    while sum(b < k for b in alive) > 1:
+        current = mixed[:, alive]
+        whole = current.logsumexp(1)
+        own = torch.nn.functional.one_hot(current.argmax(1), len(alive)).float()
+        without = torch.stack(
+            [torch.cat([current[:, :b], current[:, b + 1 :]], 1).logsumexp(1) for b in range(len(alive))], 1
+        )
+        loss = reduce((own * (whole[:, None] - without.clamp(min=0))).sum(0))
+        gain = reduce((own * whole[:, None]).sum(0))
+        size = reduce(own.sum(0))
+        ratio = torch.where(size > 0, loss / gain.clamp(min=1e-6), torch.full_like(loss, -1.0))
+        ratio[[i for i, b in enumerate(alive) if b >= k]] = torch.inf
+        worst = int(ratio.argmin())
+        if float(ratio[worst]) >= merge:
+            break
+        del alive[worst]
+    return torch.tensor([b for b in alive if b < k], device=mixed.device)
+
+
+def _select(parameters: Parameters, keep: Tensor, k: int) -> Parameters:
+    weights = parameters.weights[keep]
+    if len(parameters.weights) > k:
+        weights = torch.cat([weights, parameters.weights[k:]])
+    return Parameters(parameters.templates[keep], weights / weights.sum(), parameters.noise)
