@@ -26,6 +26,8 @@ current_run: str | None = None
 """The folder of the run in progress, for the line that an interrupted command ends with."""
 
 EVALUATION, AVERAGES = "evaluation.json", "averages"
+YARDSTICK_SAMPLE = 5000
+"""Of larger data sets the yardstick looks at a random part, so that it stays a matter of seconds."""
 
 
 def run_method(
@@ -146,6 +148,7 @@ def _close(run: Run, labels: Labels, data: Subtomograms, report: bool) -> dict[s
     if run.rank == 0:
         facts["predictions"] = shown(write_predictions(run, labels, data))
         _write_averages(run, labels, data)
+        _write_yardstick(run, data)
         scores = _evaluate(labels, data)
         if scores:
             run.write_json(EVALUATION, scores)
@@ -166,21 +169,47 @@ def _close(run: Run, labels: Labels, data: Subtomograms, report: bool) -> dict[s
 
 
 def _write_averages(run: Run, labels: Labels, data: Subtomograms) -> None:
-    """Averages of the classes as they lie, where the method left none of its own."""
+    """Averages of the classes, where the method left none of its own.
+
+    Particles are turned back by the poses that the method found (``extra`` rotations and shifts); a method whose
+    configuration says ``align_averages`` and that found none gets them from a search; else they are averaged as they
+    lie.
+    """
+    import torch
+
+    from cryoet_core.alignment import aligned_averages
     from cryoet_core.averages import class_averages, write_averages
 
     folder = run.dir / AVERAGES
     if folder.exists():
         return
+    poses = {name: torch.from_numpy(labels.extra[name]) for name in ("rotations", "shifts") if name in labels.extra}
+    wedge: dict[str, Any] = {"tilt_range": data.tilt_range, "tilt_axis": data.tilt_axis}
+    wanted = getattr(run.config, "align_averages", "rotations" in poses)
     with run.timer("averages"):
-        averages = class_averages(
-            run.volumes(data),
-            labels.labels,
-            len(labels.classes),
-            tilt_range=data.tilt_range,
-            tilt_axis=data.tilt_axis,
-        )
+        volumes, k = run.volumes(data), len(labels.classes)
+        if wanted and "rotations" not in poses:
+            averages, _ = aligned_averages(volumes, labels.labels, k, generator=run.generator("averages"), **wedge)
+        else:
+            averages = class_averages(volumes, labels.labels, k, **wedge, **(poses if wanted else {}))
         write_averages(folder, averages, labels.classes, data.voxel_size)
+
+
+def _write_yardstick(run: Run, data: Subtomograms) -> None:
+    """The score of ``invariants`` on the same data, beside which every clustering method's own must be read."""
+    import numpy as np
+
+    from cryoet_core.yardstick import Yardstick
+
+    if run.method == "invariants" or load_trainer(run.method).task != "clustering" or not opening.has_labels(data):
+        return
+    if len(data) > YARDSTICK_SAMPLE:
+        rows = np.sort(np.random.default_rng(run.seed).choice(len(data), YARDSTICK_SAMPLE, replace=False))
+        data = data.subset(rows)
+    k_max = min(15, len(data))
+    with run.timer("yardstick"):
+        fitted, _ = Yardstick.fit(data.without_labels(), run, k_min=min(2, k_max), k_max=k_max)
+        run.write_json("yardsticks.json", {"invariants": _evaluate(fitted.label(data.without_labels(), run), data)})
 
 
 @contextmanager

@@ -69,20 +69,33 @@ class Band:
         return torch.fft.fftshift(torch.fft.ifftn(spectrum, dim=(1, 2, 3)).real, dim=(1, 2, 3))
 
     def spectrum(self, small: Tensor) -> Tensor:
-        """Oversampled spectra (n, 2, g, g, g), real and imaginary part, of cropped volumes, for ``sample``."""
+        """Oversampled spectra (n, 2, g, g, h), real and imaginary part, of cropped volumes, for ``sample``.
+
+        Only kx >= 0 is kept: the rest are the complex conjugates.
+        """
         size, double = self.small, 2 * self.small
         low = double // 2 - size // 2
         padded = small.new_zeros((len(small),) + (double,) * 3, dtype=torch.float32)
         padded[:, low : low + size, low : low + size, low : low + size] = small
-        spectrum = torch.fft.fftn(torch.fft.ifftshift(padded, dim=(1, 2, 3)), dim=(1, 2, 3))
-        line = torch.arange(-self._reach, self._reach + 1, device=small.device) % double
-        inner = spectrum[:, line[:, None, None], line[None, :, None], line[None, None, :]]
+        spectrum = torch.fft.rfftn(padded, dim=(1, 2, 3))
+        line = torch.arange(-self._reach, self._reach + 1, device=small.device)
+        inner = spectrum[:, (line % double)[:, None], line % double, : self._reach + 1]
+        # The centre lies at voxel ``size`` of ``double``: turning the origin there is a change of sign of odd shells.
+        sign = 1.0 - 2.0 * (line % 2)
+        inner = inner * (sign[:, None, None] * sign[None, :, None] * sign[self._reach :])
         return torch.stack([inner.real, inner.imag], 1)
 
     def sample(self, spectrum: Tensor, points: Tensor) -> Tensor:
-        """Values (n, c, p) of spectra (n, c, g, g, g) at frequencies (n, p, 3), linear interpolation."""
-        grid = (points * (2 / self._reach)).flip(-1)[:, :, None, None, :]
-        return grid_sample(spectrum, grid, align_corners=True)[..., 0, 0]
+        """Values (n, c, 2, p), real and imaginary part, of spectra (n, 2 c, g, g, h) at frequencies (n, p, 3), trilinear."""
+        n, p = points.shape[:2]
+        mate = points[..., 2:] < 0
+        scale = points.new_tensor([2, 2, 4]) / self._reach
+        grid = torch.where(mate, -points, points) * scale - points.new_tensor([0.0, 0.0, 1.0])
+        values = grid_sample(spectrum, grid.flip(-1)[:, :, None, None, :], align_corners=True)[..., 0, 0]
+        values = values.view(n, -1, 2, p)
+        sign = 1.0 - 2.0 * mate[..., 0].to(values.dtype)
+        values[:, :, 1] *= sign[:, None]
+        return values
 
     def shell_mean(self, values: Tensor, which: Tensor | None = None) -> Tensor:
         """Mean of values (..., m) over each shell, (..., radius + 1); ``which`` selects points (default: all)."""

@@ -29,7 +29,7 @@ class Poses:
 
 
 def expectation(
-    band: Band, small: Tensor, templates: Tensor, weights: Tensor, noise: Tensor, rotations: Tensor, best: int = 8
+    band: Band, small: Tensor, templates: Tensor, weights: Tensor, noise: Tensor, rotations: Tensor, best: int = 6
 ) -> Poses:
     """Evidence of every component for cropped volumes ``small`` (n, s, s, s), all ``rotations`` (r, 3, 3) tried.
 
@@ -92,24 +92,20 @@ def sums(band: Band, small: Tensor, poses: Poses, weights: Tensor, rotations: Te
     m, device = len(band.points), small.device
     signal = torch.zeros(k, m, dtype=torch.complex64, device=device)
     coverage = torch.zeros(k, m, device=device)
-    # Poses below 1e-3 change nothing but cost as much as the best one.
-    keep = poses.weight > 1e-3
     for start in range(0, len(small), batch):
-        rows, columns = keep[start : start + batch].nonzero(as_tuple=True)
-        if not len(rows):
-            continue
-        spectrum = band.spectrum(small[start : start + batch])
-        rows_all = rows + start
-        for piece in range(0, len(rows), 2 * batch):
-            cut = slice(piece, piece + 2 * batch)
-            row, column = rows[cut], columns[cut]
-            weight = poses.weight[rows_all[cut], column][:, None]
-            component = poses.component[rows_all[cut], column]
-            turn = rotations[poses.rotation[rows_all[cut], column]]
-            points = band.points @ turn.transpose(1, 2)  # R F
-            values = band.sample(spectrum[row], points)
+        cut = slice(start, start + batch)
+        spectrum = band.spectrum(small[cut])
+        for place in range(poses.weight.shape[1]):
+            # Poses below 1e-3 change nothing but cost as much as the best one.
+            rows = (poses.weight[cut, place] > 1e-3).nonzero()[:, 0]
+            if not len(rows):
+                continue
+            weight = poses.weight[cut, place][rows, None]
+            component = poses.component[cut, place][rows]
+            points = band.points @ rotations[poses.rotation[cut, place][rows]].transpose(1, 2)  # R F
+            values = band.sample(spectrum if len(rows) == len(spectrum) else spectrum[rows], points)[:, 0]
             seen = measured(points, band.tilt_range) * weight
-            signal.index_add_(0, component, torch.complex(values[:, 0], values[:, 1]) * seen)
+            signal.index_add_(0, component, torch.complex(values[:, 0] * seen, values[:, 1] * seen))
             coverage.index_add_(0, component, seen)
     power = band.shell_mean(band.coefficients(small)[:, band.seen].abs().square(), band.seen).sum(0)
     posterior = (poses.log_evidence + weights.log()[: poses.log_evidence.shape[1]]).softmax(1)

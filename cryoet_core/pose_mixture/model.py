@@ -44,6 +44,8 @@ SCHEDULE = (
 )
 _SPLIT = (Stage(6, 24.0, 5), Stage(6, 24.0, 2, merge=0.15))
 _SPLIT_SEEDS = 3
+_TRIAL, _TRIAL_SEEDS = 400, 8
+"""Particles and densities on which it is tried whether particles have to be moved."""
 
 
 @dataclass
@@ -123,6 +125,7 @@ class PoseMixture:
         self.mask_radius = box / 2 - 1 if mask_radius is None else mask_radius
         self.max_shift, self.empty = max_shift, empty
         self.mask = soft_sphere(box, self.mask_radius, device=self.device)
+        self._kept: tuple[Shard, Tensor, int, Tensor] | None = None
 
     # ---- fit -----------------------------------------------------------------------------------------------------
 
@@ -155,21 +158,31 @@ class PoseMixture:
     def _opening(
         self, shard: Shard, seeds: Tensor, shifts: Tensor | None, generator: Callable[[int], torch.Generator]
     ) -> State:
-        """The first stage, once with the particles as they lie and once moved by ``shifts``; the likelier one goes on.
+        """The first stage, with the particles as they lie or moved by ``shifts``, whichever explains some of them better.
 
         The centre of an irregular particle is a matter of definition, so the shifts alone do not tell whether moving
         particles helps; the evidence of the densities that come out does.
         """
-        still = torch.zeros(shard.n, 3, device=self.device)
-        starts = [still] if shifts is None or self.max_shift <= 0 else [still, shifts.to(self.device)]
-        ends = []
-        for origin in starts:
-            state = self._begin(shard, seeds, origin, self.schedule[0])
-            for number in range(1, self.schedule[0].iterations + 1):
-                state = self._iterate(shard, self.schedule[0], state, generator(number))
-            ends.append(state)
-        state = max(ends, key=lambda end: end.history[-1]["log_evidence"])
+        origin = torch.zeros(shard.n, 3, device=self.device)
+        if shifts is not None and self.max_shift > 0:
+            few = seeds[:_TRIAL_SEEDS]
+            others = torch.randperm(shard.total, generator=generator(0))[: _TRIAL - len(few)]
+            rows = torch.cat([few, others]).unique()
+            part = shard.part(rows)
+            mine = rows[(rows >= shard.first) & (rows < shard.first + shard.n)] - shard.first
+            trials = []
+            for guess in (origin, shifts.to(self.device)):
+                start = self._begin(part, torch.searchsorted(rows, few), guess[mine.to(self.device)], self.schedule[0])
+                trials.append(self._stage(part, start, generator).history[-1]["log_evidence"])
+            if trials[1] > trials[0]:
+                origin = shifts.to(self.device)
+        state = self._stage(shard, self._begin(shard, seeds, origin, self.schedule[0]), generator)
         return replace(state, parameters=_with_empty(state.parameters)) if self.empty else state
+
+    def _stage(self, shard: Shard, state: State, generator: Callable[[int], torch.Generator]) -> State:
+        for number in range(1, self.schedule[0].iterations + 1):
+            state = self._iterate(shard, self.schedule[0], state, generator(number))
+        return state
 
     def _begin(self, shard: Shard, seeds: Tensor, shifts: Tensor, stage: Stage) -> State:
         """One noisy particle per component breaks the symmetry that any average over random orientations has."""
@@ -195,7 +208,7 @@ class PoseMixture:
         parameters = _fit_to(state.parameters, band)
         # Turning the whole grid each time keeps its gaps from being always the same poses.
         rotations = (rotation_grid(stage.step) @ random_rotations(1, generator)).to(self.device)
-        small = self._cropped(band, shard.source, shard.n, state.shifts)
+        small = self._cropped_once(band, shard, state.shifts)
         poses = expectation(band, small, parameters.templates, parameters.weights, parameters.noise, rotations)
         total = Sums(*_reduced(sums(band, small, poses, parameters.weights, rotations), shard.reduce))
         mask = soft_sphere(band.small, self.mask_radius * band.small / self.box, device=self.device)
@@ -263,6 +276,17 @@ class PoseMixture:
 
     # ---- particles -----------------------------------------------------------------------------------------------
 
+    def _cropped_once(self, band: Band, shard: Shard, shifts: Tensor) -> Tensor:
+        """As ``_cropped``, kept while stage, particles and shifts stay the same."""
+        if (
+            self._kept is None
+            or self._kept[0] is not shard
+            or self._kept[1] is not shifts
+            or self._kept[2] != band.radius
+        ):
+            self._kept = (shard, shifts, band.radius, self._cropped(band, shard.source, shard.n, shifts))
+        return self._kept[3]
+
     def _cropped(self, band: Band, source: Source, n: int, shifts: Tensor) -> Tensor:
         parts = [band.crop(self._masked(source(rows), shifts[rows])).half() for rows in torch.arange(n).split(256)]
         return torch.cat(parts)
@@ -291,7 +315,7 @@ class PoseMixture:
         for rows in torch.arange(len(small), device=small.device).split(128):
             turn = rotations[poses.rotation[rows, 0]]
             points = band.points @ turn
-            views = band.sample(spectra[poses.component[rows, 0]], points)
+            views = band.sample(spectra[poses.component[rows, 0]], points)[:, 0]
             view = torch.complex(views[:, 0], views[:, 1]) * precision * band.seen
             product = band.coefficients(small[rows]) * view.conj()
             # volumes() sums both halves of the spectrum over small^3; the score of ``expectation`` sums one half

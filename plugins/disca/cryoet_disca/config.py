@@ -43,7 +43,9 @@ class DiscaConfig(Config):
     )
     empty: bool = option(True, "the refinement may call subtomograms empty")
     align_averages: bool = option(
-        True, "align the particles of each class before averaging; without refinement by a search of its own"
+        True,
+        "align the particles of each class before averaging them; without refinement by a search of its own",
+        presets={"fast": True, "paper": False},
     )
     # the network
     width: int = option(

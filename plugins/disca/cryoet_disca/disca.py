@@ -25,7 +25,7 @@ from cryoet_disca.config import DiscaConfig
 from cryoet_disca.features import BATCH, described
 from cryoet_disca.iteration import Clustering, Rounds, cluster, collapse, train
 from cryoet_disca.labeller import MODEL, DiscaLabeller
-from cryoet_disca.refine import draw_sample, mixture, refine
+from cryoet_disca.refine import draw_sample, mixture, refine, without_idle_empty
 from cryoet_disca.yopo import Yopo, check_box
 
 ROUNDS, BEST = "rounds", "best"
@@ -159,7 +159,8 @@ class Disca(Trainer):
         points = run.all_gather(best.space.points(volumes, run))
         sample = draw_sample(points, share.start, len(volumes), self.config.refine_sample, run)
         state = refine(model, volumes, sample, best.space.centring, self.config, run)
-        return DiscaLabeller(best.space, best.mixture, state.parameters, best.facts, state.spread)
+        densities = without_idle_empty(state.parameters, len(sample.rows))
+        return DiscaLabeller(best.space, best.mixture, densities, best.facts, state.spread)
 
     def _labeller(self, found: Clustering, data: Any) -> DiscaLabeller:
         facts = {

@@ -67,6 +67,15 @@ def refine(
     return state
 
 
+def without_idle_empty(parameters: Parameters, n: int) -> Parameters:
+    """Without the empty component where it took less than one of the n particles."""
+    k = len(parameters.templates)
+    if len(parameters.weights) == k or float(parameters.weights[-1]) * n >= 1:
+        return parameters
+    weights = parameters.weights[:k]
+    return Parameters(parameters.templates, weights / weights.sum(), parameters.noise)
+
+
 def spread(points: Tensor, count: int, run: Run) -> Tensor:
     """Rows of particles that lie far apart among the clustering points: one random member around each of some far points."""
     generator = run.generator("seeds")
