@@ -192,3 +192,43 @@ def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     volumes = np.stack([ball, shell])[labels] + random.normal(0, 0.3, (24, 16, 16, 16))
     path = tmp_path_factory.mktemp("tiny") / "tiny.h5"
     return write_store(path, volumes, 10.0, labels, class_names=("ball", "shell"), tilt_range=(-60.0, 60.0), snr=0.5)
+
+
+@pytest.fixture
+def lockstep() -> Callable[[int, Callable[[int, Any], None]], None]:
+    """``lockstep(n, work)`` runs ``work(rank, reduce)`` in n threads; reduce sums a tensor in place over all of them.
+
+    As over a process group, and where processes would wait for one another in vain or sum different things, it fails.
+    """
+    import threading
+
+    import torch
+
+    def call(count: int, work: Callable[[int, Any], None]) -> None:
+        barrier, slots = threading.Barrier(count, timeout=60), [torch.zeros(0)] * count
+        errors: list[BaseException] = []
+
+        def run(rank: int) -> None:
+            def reduce(tensor: torch.Tensor) -> torch.Tensor:
+                slots[rank] = tensor.clone()
+                barrier.wait()
+                assert len({(part.shape, part.dtype) for part in slots}) == 1, "the processes sum different things"
+                total = torch.stack(slots).sum(0)
+                barrier.wait()
+                return tensor.copy_(total)
+
+            try:
+                work(rank, reduce)
+            except BaseException as error:
+                errors.append(error)
+                barrier.abort()
+
+        threads = [threading.Thread(target=run, args=(rank,)) for rank in range(count)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if errors:
+            raise next((error for error in errors if not isinstance(error, threading.BrokenBarrierError)), errors[0])
+
+    return call

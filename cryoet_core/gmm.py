@@ -49,7 +49,8 @@ class Mixture:
         solved = torch.linalg.solve_triangular(factor, centred.permute(1, 2, 0), upper=False)
         log_det = 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         d = self.means.shape[1]
-        return self.weights.log() - 0.5 * (solved.square().sum(1).T + log_det + d * math.log(2 * math.pi))
+        log_density: Tensor = -0.5 * (solved.square().sum(1).T + log_det + d * math.log(2 * math.pi))
+        return self.weights.log() + log_density
 
     def posterior(self, x: Tensor) -> Tensor:
         """Probability of each component for points (n, d), (n, k); rows sum to 1."""
@@ -107,7 +108,7 @@ def fit_mixtures(
         raise ValueError("fit_mixtures: some points are not finite")
     origin = reduce(x.double().sum(0)) / n
     scale = float((reduce((x.double() - origin).square().sum()) / (n * x.shape[1])).sqrt()) or 1.0
-    points = ((x.double() - origin) / scale).to(_precision(x))
+    points = ((x.double() - origin) / scale).to(_precision(x, n))
     seeds = points if seed_points is None else ((seed_points.double() - origin) / scale).to(points)
     search = _Search(points, n, reg, reduce)
     sizes = [k for k in candidates for _ in range(restarts)]
@@ -116,9 +117,12 @@ def fit_mixtures(
     return [search.best(k, origin, scale) for k in candidates]
 
 
-def _precision(x: Tensor) -> torch.dtype:
-    """Double where it costs little; single precision keeps the means of a million points to 1e-5 standard deviations."""
-    return torch.float64 if x.device.type == "cpu" and len(x) <= 20_000 else torch.float32
+def _precision(x: Tensor, n: int) -> torch.dtype:
+    """Double where it costs little; single precision keeps the means of a million points to 1e-5 deviations.
+
+    ``n`` counts the points of all processes, so that their number does not decide.
+    """
+    return torch.float64 if x.device.type == "cpu" and n <= 20_000 else torch.float32
 
 
 class _Search:
@@ -139,9 +143,13 @@ class _Search:
         pick = torch.randperm(len(seeds), generator=generator)[:_SEED_POINTS].to(seeds.device)
         centres = plus_plus(seeds[pick], sizes, generator)
         blocks = [_nearest(self.x, c) for c in centres]
-        if warm is not None and int(warm.max()) + 1 in sizes:
-            self.sizes.append(int(warm.max()) + 1)
-            blocks.append(warm.to(self.x.device))
+        if warm is not None:
+            # counted over all processes: one of them may not have the last cluster among its points
+            count = torch.bincount(warm.clamp(max=max(sizes)), minlength=max(sizes) + 1)
+            used = int(self.reduce(count.to(self.x.device)).nonzero().max()) + 1
+            if used in sizes:
+                self.sizes.append(used)
+                blocks.append(warm.to(self.x.device))
         total = self._accumulate(
             lambda rows: torch.cat(
                 [torch.nn.functional.one_hot(b[rows], k).to(self.x) for b, k in zip(blocks, self.sizes, strict=True)], 1
@@ -166,7 +174,8 @@ class _Search:
                 done[m] = likelihood[place] - previous[m] < tol or iteration == max_iter
                 if done[m]:
                     converged = likelihood[place] - previous[m] < tol
-                    kept[m] = (*(part[place] for part in parts), likelihood[place] * self.n, converged, iteration)  # type: ignore[assignment]
+                    weights, means, covariances = (part[place] for part in parts)
+                    kept[m] = (weights, means, covariances, likelihood[place] * self.n, converged, iteration)
                 previous[m] = likelihood[place]
             if all(done):
                 break
@@ -268,7 +277,8 @@ def _positive(covariances: Tensor, floor: float) -> Tensor:
     if not bool(failed.any()):
         return covariances
     values, vectors = torch.linalg.eigh(covariances)
-    return vectors @ torch.diag_embed(values.clamp(min=floor)) @ vectors.transpose(1, 2)
+    lifted: Tensor = vectors @ torch.diag_embed(values.clamp(min=floor)) @ vectors.transpose(1, 2)
+    return lifted
 
 
 def _nearest(x: Tensor, centres: Tensor) -> Tensor:
