@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from cryoet_core import files, plugins, runfolder
+from cryoet_core import files, plugins, provenance, runfolder
 from cryoet_core.config import Config, option
 from cryoet_core.errors import UserError
 from cryoet_core.metrics import clustering_report
@@ -234,6 +234,39 @@ def test_data_that_is_gone_is_said_and_stored_scores_are_shown(tmp_path):
     assert f"{scores['matched_accuracy']:.3f}" in page.text
     assert "the data was not at hand" in page.text
     assert embedding_map(gather(run)).with_slices is False
+
+
+def test_data_is_found_from_any_folder(tmp_path, monkeypatch):
+    """Predictions name their files as the command line did, which may have been from another folder."""
+    (tmp_path / "sets").mkdir()
+    fake.make_data(tmp_path / "sets" / "set.h5", 60, 3, 8)
+    monkeypatch.chdir(tmp_path)
+    found = {"fingerprints": {"data": [provenance.fingerprint(tmp_path / "sets" / "set.h5")]}}
+    run = fake.make_run(tmp_path / "run", Path("sets/set.h5"), facts=found)
+    (tmp_path / "sets" / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "sets" / "elsewhere")
+    assert read_predictions(run).files == ("sets/set.h5",)
+    assert gather(run).data is not None
+
+
+def test_the_pictures_say_how_the_averaged_particles_lie(tmp_path):
+    run = made(tmp_path)
+    assert "were not aligned" in report(run).text
+    record = files.read_json(run / "config.json")
+    record["config"]["align_averages"] = True
+    files.write_json(run / "config.json", record)
+    assert "aligned to one another by a search" in report(run).text
+
+
+def test_a_phase_that_changes_the_number_of_clusters_is_named(tmp_path):
+    run = made(tmp_path)
+    selection = files.read_json(run / "model_selection.json")
+    files.write_json(run / "model_selection.json", selection | {"chosen": 9})
+    with (run / "metrics.jsonl").open("a") as log:
+        log.write('{"step": 1, "phase": "refine", "k": 3, "log_evidence": 2.5}\n')
+    text = report(run).text
+    assert "clusters hold particles in the end, after the phase refine." in text
+    assert "log evidence per particle" in (run / "report.html").read_text()
 
 
 def test_data_that_has_changed_is_not_taken_for_the_runs(tmp_path):

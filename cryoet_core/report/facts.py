@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -173,8 +174,8 @@ def _data(predictions: Predictions | None, run: dict[str, Any], remarks: list[st
 
     if predictions is None or not len(predictions):
         return None
-    paths = [Path(name) for name in predictions.files]
     known = {f["path"]: f for group in run.get("fingerprints", {}).values() for f in group}
+    paths = [_whole(name, known) for name in predictions.files]
     for path in paths:
         if not path.exists():
             remarks.append(f"{path.name} is no longer where the run found it: no slices of particles, no true labels.")
@@ -193,6 +194,12 @@ def _data(predictions: Predictions | None, run: dict[str, Any], remarks: list[st
         remarks.append("The data has fewer volumes than the predictions: no slices of particles, no true labels.")
         return None
     return data if rows == list(range(len(data))) else data.subset(np.array(rows))
+
+
+def _whole(name: str, known: Mapping[str, Any]) -> Path:
+    """A file as the run found it: a relative name was said from the folder that the run was started in."""
+    same = [Path(path) for path in known if Path(path).name == Path(name).name]
+    return same[0] if len(same) == 1 and not Path(name).is_absolute() else Path(name)
 
 
 def _trainer(method: str) -> tuple[str | None, list[OptionInfo]]:

@@ -87,7 +87,10 @@ _NAMES = {
     "loss": "training loss",
     "accuracy": "accuracy",
     "learning_rate": "learning rate",
+    "log_evidence": "log evidence per particle",
 }
+WORDS = {"log_evidence": "Values compare at one resolution only; a higher one adds to all."}
+"""What has to be known to read a curve."""
 _NO_CURVE = {"step", "phase", "time", "seconds", "wall", "wall_seconds", "seed", "rank", "chosen"}
 _MOST_CURVES = 9
 

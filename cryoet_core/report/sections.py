@@ -95,7 +95,7 @@ def class_averages(facts: Facts) -> Section | None:
     empty = [name for name, count in zip(facts.classes, facts.counts, strict=True) if not count]
     missed = len(facts.predictions) - int(facts.counts.sum()) if facts.predictions else 0
     lines = ["Each class is shown on a grey scale of its own, protein bright."]
-    lines.append("An average of particles that were not aligned shows the envelope that their orientations share.")
+    lines.append(_poses_of_averages(facts))
     if empty:
         lines.append(f"Without particles: {', '.join(empty)}.")
     if missed:
@@ -103,6 +103,16 @@ def class_averages(facts: Facts) -> Section | None:
     return Section(
         "Class averages", f'<div class="cards">{"".join(cards)}</div>' + paragraph(" ".join(lines), kind="caption")
     )
+
+
+def _poses_of_averages(facts: Facts) -> str:
+    """How the averaged particles lie, for it decides what an average can show."""
+    wanted = (facts.record.get("config") or {}).get("align_averages")
+    if facts.predictions and "rotations" in facts.predictions.labels.extra and wanted is not False:
+        return "Particles were turned back by the poses that the method found."
+    if wanted:
+        return "The particles of each class were aligned to one another by a search."
+    return "An average of particles that were not aligned shows the envelope that their orientations share."
 
 
 def _slices(volume: np.ndarray, voxel_size: float) -> str:
@@ -127,7 +137,9 @@ def choice_of_k(facts: Facts) -> Section | None:
     words = f"K = {facts.selection.get('chosen')} was chosen." if facts.selection.get("chosen") else ""
     used = int((facts.counts > 0).sum())
     if facts.predictions and facts.selection.get("chosen") not in (None, used):
-        words += f" {used} clusters hold particles in the end."
+        later = {str(row["phase"]) for row in facts.metrics if row.get("phase") and row.get("k") is not None}
+        after = f", after the phase {' and '.join(sorted(later))}" if later else ""
+        words += f" {used} clusters hold particles in the end{after}."
     return Section(
         "Number of clusters", figures([("Bayesian information criterion of each K. " + words, "bic")]), {"bic": plot}
     )
@@ -140,7 +152,7 @@ def iterations(facts: Facts) -> Section | None:
         return None
     return Section(
         f"Course of the training, by {word}",
-        figures([("", f"curve {name}") for name in found]),
+        figures([(plots.WORDS.get(name, ""), f"curve {name}") for name in found]),
         {f"curve {name}": plot for name, plot in found.items()},
     )
 
