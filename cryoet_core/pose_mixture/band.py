@@ -11,14 +11,18 @@ from torch.nn.functional import grid_sample
 TiltRange = tuple[float, float] | None
 
 
-def measured(points: Tensor, tilt_range: TiltRange) -> Tensor:
-    """1 where a tilt series about y has measured the frequencies ``points`` (..., 3) = (kz, ky, kx), 0 in the missing wedge."""
-    if tilt_range is None:
+def measured(points: Tensor, tilt_range: TiltRange, tilt_axis: str = "y") -> Tensor:
+    """1 where a tilt series has measured the frequencies ``points`` (..., 3) = (kz, ky, kx), 0 in the missing wedge.
+
+    The rule is that of ``fourier.wedge_mask``, for points off the grid.
+    """
+    if tilt_range is None or tilt_range[1] - tilt_range[0] >= 180:
         return torch.ones_like(points[..., 0])
     low, high = (math.tan(math.radians(max(-89.99, min(89.99, angle)))) for angle in tilt_range)
-    # Friedel mates are the same measurement: fold to kx >= 0, where the tilt angle is atan(kz / kx).
-    across = points[..., 2].abs()
-    height = torch.where(points[..., 2] < 0, -points[..., 0], points[..., 0])
+    # Friedel mates are the same measurement: fold to across >= 0, where the tilt angle is atan(height / across).
+    side = points[..., 2] if tilt_axis == "y" else -points[..., 1]
+    across = side.abs()
+    height = torch.where(side < 0, -points[..., 0], points[..., 0])
     symmetric = abs(low + high) < 1e-6
     if symmetric:  # one comparison: this runs for every particle, rotation and point
         return (height.abs() <= high * across + 1e-4).to(points.dtype)
@@ -32,11 +36,13 @@ class Band:
     frequency is left out: standardised volumes carry no information there.
     """
 
-    def __init__(self, box: int, radius: int, tilt_range: TiltRange, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, box: int, radius: int, tilt_range: TiltRange, device: torch.device | str = "cpu", tilt_axis: str = "y"
+    ) -> None:
         self.box = box
         self.radius = max(1, min(radius, box // 2 - 1))
         self.small = min(2 * (self.radius + 2), box)
-        self.tilt_range = tilt_range
+        self.tilt_range, self.tilt_axis = tilt_range, tilt_axis
         line = torch.arange(-self.radius, self.radius + 1)
         points = torch.stack(torch.meshgrid(line, line, line, indexing="ij"), -1).reshape(-1, 3)
         z, y, x = points.unbind(1)
@@ -45,10 +51,10 @@ class Band:
         self.index = points[(length <= self.radius) & mate]
         self.points = self.index.float().to(device)
         self.shell = self.points.norm(dim=1).round().long().clamp(max=self.radius)
-        self.seen = measured(self.points, tilt_range) > 0
+        self.seen = measured(self.points, tilt_range, tilt_axis) > 0
         self.index = self.index.to(device)
         # Padding to twice the box makes linear interpolation between Fourier points good enough.
-        self._reach = 2 * self.radius + 3
+        self._reach = min(2 * self.radius + 3, self.small)
 
     def crop(self, volumes: Tensor) -> Tensor:
         """(n, box, box, box) -> (n, small, small, small), the same Fourier coefficients within the band."""

@@ -1,0 +1,400 @@
+"""Densities in unknown poses: the Fourier band, the two steps against restatements, planted structures found."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import permutations, product
+
+import pytest
+import torch
+from sklearn.metrics import adjusted_rand_score
+from torch import Tensor
+
+from cryoet_core.fourier import apply_filter, wedge_mask
+from cryoet_core.pose_mixture import Parameters, PoseMixture, Shard, Stage, State
+from cryoet_core.pose_mixture.band import Band, measured, resize
+from cryoet_core.pose_mixture.em import Poses, expectation, maximisation, sums
+from cryoet_core.pose_mixture.model import survivors
+from cryoet_core.transforms import random_rotations, rotate, rotation_grid, standardise
+
+TILTS = (-60.0, 60.0)
+BOX = 16
+Reduce = Callable[[Tensor], Tensor]
+
+
+def generator(*key: int) -> torch.Generator:
+    return torch.Generator().manual_seed(sum(1000**i * (part + 1) for i, part in enumerate(key)))
+
+
+def body(kind: int, box: int = BOX) -> Tensor:
+    """(box, box, box): blobs on a line, on an L or on a tetrahedron, each unlike its mirror image or the others."""
+    places = (
+        [(0, 0, -3.5), (0, 0, 0), (0, 0, 3.5)],
+        [(-3, 0, -2), (3, 0, -2), (-3, 0, 3), (0, 3.5, 0)],
+        [(2.5, 2.5, 2.5), (2.5, -2.5, -2.5), (-2.5, 2.5, -2.5), (-2.5, -2.5, 2.5), (0, 0, 0)],
+    )[kind]
+    line = torch.arange(box) - box // 2
+    grid = torch.stack(torch.meshgrid(line, line, line, indexing="ij"))
+    centres = torch.tensor(places, dtype=torch.float32) - torch.tensor(places, dtype=torch.float32).mean(0)
+    return torch.stack([torch.exp(-(grid - c[:, None, None, None]).square().sum(0) / 4.0) for c in centres]).sum(0)
+
+
+def particles(kinds: list[int], each: int, snr: float, shift: float = 0.0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Volumes (n, 1, s, s, s) behind a wedge, their kinds, rotations and shifts."""
+    labels = torch.tensor([kind for _ in range(each) for kind in kinds])
+    turns = random_rotations(len(labels), generator(1))
+    shifts = shift * (2 * torch.rand(len(labels), 3, generator=generator(2)) - 1)
+    clean = rotate(torch.stack([body(k) for k in range(3)])[labels][:, None], turns, shifts, mode="fourier")
+    clean = standardise(clean)
+    noise = torch.randn(clean.shape, generator=generator(3)) / math.sqrt(snr)
+    return standardise(apply_filter(clean + noise, wedge_mask(BOX, TILTS))), labels, turns, shifts
+
+
+def shard_of(volumes: Tensor) -> Shard:
+    return Shard(lambda rows: volumes[rows], len(volumes), 0, len(volumes), lambda tensor: tensor)
+
+
+# ---- the band --------------------------------------------------------------------------------------------------------
+
+
+def directly(volume: Tensor, points: Tensor) -> Tensor:
+    """Fourier coefficients about voxel n // 2 by the sum that defines them, in double precision."""
+    size = volume.shape[-1]
+    line = torch.arange(size, dtype=torch.float64) - size // 2
+    waves = [torch.exp(-2j * math.pi * points[:, a, None].double() * line / size) for a in range(3)]
+    return torch.einsum("zyx,pz,py,px->p", volume.to(torch.complex128), *waves)
+
+
+@pytest.mark.parametrize(("box", "radius"), [(16, 4), (16, 7), (15, 5), (24, 6), (17, 40), (6, 2)])
+def test_band_reads_the_same_coefficients_from_cropped_volumes(box: int, radius: int) -> None:
+    band = Band(box, radius, TILTS)
+    volume = torch.randn(2, box, box, box, generator=generator(box))
+    small = band.crop(volume)
+    assert small.shape == (2, band.small, band.small, band.small)
+    expected = torch.stack([directly(v, band.points) for v in volume])
+    torch.testing.assert_close(band.coefficients(small).to(torch.complex128), expected, rtol=1e-4, atol=1e-3)
+
+
+def test_band_holds_each_pair_of_mates_once() -> None:
+    band = Band(16, 5, None)
+    points = {tuple(p) for p in band.index.tolist()}
+    mates = {tuple(-c for c in p) for p in points}
+    assert not points & mates
+    line = range(-5, 6)
+    inside = {(z, y, x) for z in line for y in line for x in line if 0 < z * z + y * y + x * x <= 25}
+    assert points | mates == inside
+    assert bool(band.seen.all())
+
+
+def test_volumes_and_coefficients_are_inverse() -> None:
+    band = Band(20, 6, TILTS)
+    values = torch.randn(3, len(band.points), 2, generator=generator(4))
+    coefficients = torch.view_as_complex(values)
+    torch.testing.assert_close(band.coefficients(band.volumes(coefficients)), coefficients, rtol=1e-4, atol=1e-4)
+    volume = torch.randn(1, band.small, band.small, band.small, generator=generator(5))
+    low = band.volumes(band.coefficients(volume))
+    torch.testing.assert_close(band.volumes(band.coefficients(low)), low, rtol=1e-4, atol=1e-5)
+
+
+def test_sampling_between_points_agrees_with_the_definition() -> None:
+    band = Band(16, 5, None)
+    small = torch.stack([body(0, band.small), body(1, band.small)])
+    spectrum = band.spectrum(small)
+    whole = band.index.float()[None].expand(2, -1, -1)
+    at_points = band.sample(spectrum, whole)
+    found = torch.complex(at_points[:, 0, 0], at_points[:, 0, 1])
+    torch.testing.assert_close(found, band.coefficients(small), rtol=1e-3, atol=1e-3)
+    turned = whole @ random_rotations(2, generator(6))
+    between = band.sample(spectrum, turned)[:, 0]
+    for i in range(2):
+        expected = directly(small[i], turned[i])
+        error = (torch.complex(between[i, 0], between[i, 1]) - expected).abs()
+        assert float(error.square().mean() / expected.abs().square().mean()) < 0.01
+
+
+def test_resize_keeps_what_both_sizes_hold() -> None:
+    small = Band(24, 5, None).crop(torch.randn(2, 24, 24, 24, generator=generator(7)))
+    band = Band(24, 5, None)
+    back = band.coefficients(resize(resize(small, 24), band.small))
+    torch.testing.assert_close(back, band.coefficients(small), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(resize(small, band.small), small, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("tilts", [(-60.0, 60.0), (-45.0, 45.0), (-40.0, 60.0), (-90.0, 90.0), None])
+def test_measured_is_the_wedge_mask(tilts: tuple[float, float] | None) -> None:
+    box = 24
+    band = Band(box, box // 2 - 1, tilts)
+    mask = torch.ones(box, box, box) if tilts is None else wedge_mask(box, tilts, full=True)
+    z, y, x = (band.index % box).unbind(1)
+    expected = mask[z, y, x]
+    for points in (band.points, -band.points):
+        assert torch.equal(measured(points, tilts), expected)
+    torch.testing.assert_close(band.seen, expected > 0)
+
+
+def test_shell_means() -> None:
+    band = Band(16, 4, TILTS)
+    values = torch.randn(2, len(band.points), generator=generator(8))
+    means = band.shell_mean(values)
+    for shell in range(1, 5):
+        torch.testing.assert_close(means[:, shell], values[:, band.shell == shell].mean(1))
+    part = band.shell_mean(values[:, band.seen], band.seen)
+    torch.testing.assert_close(part[:, 3], values[:, band.seen & (band.shell == 3)].mean(1))
+
+
+# ---- the two steps ---------------------------------------------------------------------------------------------------
+
+
+def restated(band: Band, small: Tensor, templates: Tensor, noise: Tensor, rotations: Tensor) -> Tensor:
+    """log p(x | k, R) / p(x | noise), (n, k, r), with every view computed from its definition in double precision."""
+    points = band.points[band.seen]
+    variance = noise.double()[band.shell[band.seen]]
+    data = torch.stack([directly(v, points) for v in small])
+    out = torch.zeros(len(small), len(templates), len(rotations), dtype=torch.float64)
+    for k, density in enumerate(templates):
+        for r, turn in enumerate(rotations):
+            view = directly(density, points @ turn)
+            distance = (data - view).abs().square() - data.abs().square()
+            out[:, k, r] = -0.5 * (distance / variance).sum(1)
+    return out
+
+
+def right_angles() -> Tensor:
+    """The 24 turns of a cube (24, 3, 3), which take Fourier points to Fourier points: no interpolation."""
+    axes = torch.eye(3)
+    signed = [axes[list(order)] * torch.tensor(signs)[:, None] for order in permutations(range(3)) for signs in SIGNS]
+    return torch.stack([turn for turn in signed if torch.linalg.det(turn) > 0])
+
+
+SIGNS = list(product((1.0, -1.0), repeat=3))
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_expectation_is_its_definition(empty: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    volumes, *_ = particles([0, 1], 4, snr=1.0)
+    band = Band(BOX, 4, TILTS)
+    small = band.crop(volumes[:, 0])
+    templates = band.crop(torch.stack([body(0), body(1)]))
+    noise = torch.full((5,), 3e4)
+    weights = torch.tensor([0.5, 0.3, 0.2]) if empty else torch.tensor([0.6, 0.4])
+    rotations = right_angles()
+    scores = restated(band, small, templates, noise, rotations)
+    evidence = scores.logsumexp(2) - math.log(len(rotations))
+    if empty:
+        evidence = torch.cat([evidence, torch.zeros(len(small), 1, dtype=torch.float64)], 1)
+    found = expectation(band, small, templates, weights, noise, rotations, best=5)
+    torch.testing.assert_close(found.log_evidence.double(), evidence, rtol=1e-3, atol=1e-3)
+    posterior = (scores + weights[:2].double().log()[:, None]).flatten(1) - math.log(len(rotations))
+    posterior = (posterior - (evidence + weights.double().log()).logsumexp(1, keepdim=True)).exp()
+    pairs = found.component * len(rotations) + found.rotation
+    torch.testing.assert_close(found.weight.double(), posterior.gather(1, pairs), rtol=1e-2, atol=1e-4)
+    torch.testing.assert_close(found.weight.double(), posterior.topk(5).values, rtol=1e-2, atol=1e-4)
+    # and in pieces of a few rotations
+    monkeypatch.setattr("cryoet_core.pose_mixture.em._CHUNK_BYTES", 3 * 4 * 2 * 16 * int(band.seen.sum()))
+    pieces = expectation(band, small, templates, weights, noise, rotations, best=5)
+    torch.testing.assert_close(pieces.log_evidence, found.log_evidence, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(pieces.weight, found.weight, rtol=1e-3, atol=1e-5)
+    pairs = pieces.component * len(rotations) + pieces.rotation
+    torch.testing.assert_close(pieces.weight.double(), posterior.gather(1, pairs), rtol=1e-2, atol=1e-4)
+
+
+def test_expectation_finds_the_planted_pose_and_component() -> None:
+    band = Band(BOX, 6, TILTS)
+    rotations = rotation_grid(40.0)
+    kinds, turns = torch.tensor([1, 2, 1, 2, 1]), torch.tensor([0, 3, 17, 40, 71])
+    clean = rotate(torch.stack([body(k) for k in range(3)])[kinds][:, None], rotations[turns], mode="fourier")
+    seen = apply_filter(clean, wedge_mask(BOX, TILTS))
+    noise = band.shell_mean(band.coefficients(band.crop(seen[:, 0])).abs().square()).mean(0).clamp(min=1e-3) / 10
+    found = expectation(
+        band,
+        band.crop(seen[:, 0]),
+        band.crop(torch.stack([body(1), body(2)])),
+        torch.tensor([0.5, 0.5]),
+        noise,
+        rotations,
+    )
+    assert found.component[:, 0].tolist() == (kinds - 1).tolist()
+    assert (
+        found.rotation[kinds == 1, 0].tolist() == turns[kinds == 1].tolist()
+    )  # the tetrahedron looks alike from 12 sides
+
+
+def test_the_average_of_aligned_particles_is_their_density() -> None:
+    """With the true poses known, one maximisation gives back the density, also where single views miss a wedge."""
+    volumes, _, turns, _ = particles([1], 60, snr=50.0)
+    band = Band(BOX, 6, TILTS)
+    small = band.crop(volumes[:, 0])
+    n = len(small)
+    poses = Poses(torch.zeros(n, 1), torch.zeros(n, 1, dtype=torch.long), torch.arange(n)[:, None], torch.ones(n, 1))
+    stats = sums(band, small, poses, torch.ones(1), turns)
+    assert float(stats.share) == n
+    assert float(stats.coverage.mean()) == pytest.approx(2 / 3 * n, rel=0.05)
+    noise = torch.full((7,), 1.0)
+    fitted = maximisation(band, stats, torch.ones(()), noise, n)
+    truth = band.volumes(band.coefficients(band.crop(body(1)[None])))[0]
+    found = fitted.templates[0]
+    assert float((found * truth).sum() / (found.norm() * truth.norm())) > 0.97
+    assert float(fitted.weights) == 1
+    assert bool((fitted.noise > 0).all())
+
+
+# ---- which components stay -------------------------------------------------------------------------------------------
+
+
+def table(copies: int, empty: bool = False) -> Tensor:
+    """log(weight * evidence) of 60 particles of two kinds; component 0 explains the first kind, the rest the second."""
+    g = generator(9)
+    kinds = torch.arange(60) % 2
+    columns = [torch.where(kinds == 0, 100.0, 20.0)]
+    columns += [torch.where(kinds == 1, 100.0, 20.0) + torch.randn(60, generator=g) for _ in range(copies)]
+    columns += [torch.zeros(60)] if empty else []
+    return torch.stack(columns, 1)
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_copies_go_and_distinct_ones_stay(empty: bool) -> None:
+    for copies in (1, 2, 4):
+        kept = survivors(table(copies, empty), copies + 1, 0.15).tolist()
+        assert len(kept) == 2
+        assert kept[0] == 0
+    assert survivors(table(3, empty), 4, 0.0).tolist() == [0, 1, 2, 3]  # nothing is merged at 0, all are someone's best
+    assert survivors(table(2, empty), 3, 1.01).tolist() in ([0], [1], [2])  # one is left, whatever the threshold
+
+
+def test_one_that_is_nobodys_best_goes() -> None:
+    mixed = torch.cat([table(1), torch.full((60, 1), -5.0)], 1)
+    assert survivors(mixed, 3, 0.0).tolist() == [0, 1]
+    assert survivors(torch.tensor([[1.0], [2.0]]), 1, 0.5).tolist() == [0]
+
+
+# ---- the fit ---------------------------------------------------------------------------------------------------------
+
+SHORT = (Stage(4, 36.0, 4, move=False), Stage(5, 30.0, 3, merge=0.15), Stage(5, 30.0, 2, merge=0.15, split=True))
+
+
+def seeded(i: int) -> torch.Generator:
+    return generator(10, i)
+
+
+def fitted(model: PoseMixture, volumes: Tensor, seeds: list[int], shifts: Tensor | None = None) -> State:
+    *_, last = model.fit(shard_of(volumes), torch.tensor(seeds), seeded, shifts=shifts)
+    return last
+
+
+@pytest.mark.parametrize("kinds", [[0, 1], [0, 1, 2]])
+def test_planted_structures_are_told_apart(kinds: list[int]) -> None:
+    volumes, labels, *_ = particles(kinds, 36, snr=1.0)
+    model = PoseMixture(BOX, TILTS, schedule=SHORT, empty=True)
+    state = fitted(model, volumes, list(range(6)))
+    assert len(state.parameters.templates) == len(kinds)
+    assert adjusted_rand_score(labels, state.labels) == 1.0
+    answer = model.label(lambda rows: volumes[rows], len(volumes), state.parameters, state.shifts, state.spread)
+    assert adjusted_rand_score(labels, answer.probabilities.argmax(1)) == 1.0
+    torch.testing.assert_close(answer.probabilities.sum(1), torch.ones(len(volumes)))
+    evidence = [fact["log_evidence"] for fact in state.history]
+    assert evidence[3] > evidence[0]
+    one = model.label(lambda rows: volumes[5:6], 1, state.parameters, state.shifts[5:6], state.spread)
+    torch.testing.assert_close(one.probabilities, answer.probabilities[5:6], rtol=1e-3, atol=1e-4)
+
+
+def test_poses_are_found_up_to_one_common_rotation() -> None:
+    volumes, _, turns, _ = particles([1], 30, snr=5.0)
+    model = PoseMixture(BOX, TILTS, schedule=(Stage(4, 36.0, 5, move=False), Stage(6, 20.0, 5)))
+    state = fitted(model, volumes, [0])
+    answer = model.label(lambda rows: volumes[rows], 30, state.parameters, state.shifts, state.spread)
+    common = turns.transpose(1, 2) @ answer.rotations  # R_n = R_n' C: the same C for all
+    cosine = ((common[:, None] * common[None]).sum((2, 3)) - 1) / 2
+    angle = torch.rad2deg(cosine.clamp(-1, 1).acos())
+    assert float(angle[angle.mean(1).argmin()].median()) < 25
+
+
+def test_shifts_are_found() -> None:
+    volumes, labels, _, shifts = particles([0, 2], 30, snr=3.0, shift=2.0)
+    model = PoseMixture(BOX, TILTS, schedule=SHORT, max_shift=4.0, mask_radius=7.0)
+    guess = shifts + 0.7 * torch.randn(shifts.shape, generator=generator(11))
+    state = fitted(model, volumes, list(range(4)), shifts=guess)
+    assert state.spread > 0.5
+    assert adjusted_rand_score(labels, state.labels) > 0.9
+    error = (state.shifts - shifts - (state.shifts - shifts).mean(0)).square().mean().sqrt()
+    assert float(error) < 0.5 < float((guess - shifts).square().mean().sqrt())
+    assert float(state.shifts.norm(dim=1).max()) <= 4.0 + 1e-4
+
+
+def test_centred_particles_are_left_where_they_are() -> None:
+    volumes, *_ = particles([0, 1], 30, snr=1.0)
+    guess = 1.5 * torch.randn(60, 3, generator=generator(12))
+    state = fitted(PoseMixture(BOX, TILTS, schedule=SHORT[:2], max_shift=4.0), volumes, list(range(4)), shifts=guess)
+    assert not state.shifts.any()
+    assert state.spread == 0
+
+
+def test_empty_cubes_are_called_empty() -> None:
+    volumes, labels, *_ = particles([1], 40, snr=2.0)
+    noise = standardise(
+        apply_filter(torch.randn(15, 1, BOX, BOX, BOX, generator=generator(13)), wedge_mask(BOX, TILTS))
+    )
+    both = torch.cat([volumes, noise])
+    state = fitted(PoseMixture(BOX, TILTS, schedule=SHORT, empty=True), both, [0, 1, 2])
+    k = len(state.parameters.templates)
+    assert len(state.parameters.weights) == k + 1
+    truth = torch.cat([labels * 0, torch.ones(15, dtype=torch.long)])
+    assert adjusted_rand_score(truth, state.labels == k) > 0.9
+
+
+def same(a: State, b: State) -> None:
+    assert (a.iteration, a.spread) == (b.iteration, b.spread)
+    assert torch.equal(a.labels, b.labels)
+    for name in ("templates", "weights", "noise"):
+        torch.testing.assert_close(getattr(a.parameters, name), getattr(b.parameters, name), rtol=0, atol=0)
+    torch.testing.assert_close(a.shifts, b.shifts, rtol=0, atol=0)
+    assert a.history == b.history
+
+
+def test_going_on_from_a_state_ends_like_an_uninterrupted_fit() -> None:
+    volumes, _, _, shifts = particles([0, 1], 20, snr=2.0, shift=1.5)
+
+    def fit(start: State | None) -> Iterator[State]:
+        model = PoseMixture(BOX, TILTS, schedule=SHORT, max_shift=3.0, empty=True)
+        return model.fit(shard_of(volumes), torch.arange(3), seeded, shifts=shifts, start=start)
+
+    states = list(fit(None))
+    assert [state.iteration for state in states] == list(range(4, 10))
+    for number in (0, 2, 4):
+        kept = replace(states[number], history=list(states[number].history), shifts=states[number].shifts.clone())
+        rest = list(fit(kept))
+        assert len(rest) == len(states) - number - 1
+        same(rest[-1], states[-1])
+    assert list(fit(states[-1])) == []
+
+
+def test_shards_give_the_densities_of_the_whole(lockstep: Callable[..., None]) -> None:
+    volumes, _, _, shifts = particles([0, 1], 20, snr=2.0, shift=1.5)
+    seeds = torch.tensor([1, 25, 38])
+
+    def model() -> PoseMixture:
+        return PoseMixture(BOX, TILTS, schedule=SHORT, max_shift=3.0, empty=True)
+
+    *_, alone = model().fit(shard_of(volumes), seeds, seeded, shifts=shifts)
+    cuts, found = [slice(0, 25), slice(25, 40)], {}
+
+    def work(rank: int, reduce: Reduce) -> None:
+        mine = volumes[cuts[rank]]
+        shard = Shard(lambda rows: mine[rows], len(mine), cuts[rank].start, 40, reduce)
+        *_, found[rank] = model().fit(shard, seeds, seeded, shifts=shifts[cuts[rank]])
+
+    lockstep(2, work)
+    assert torch.equal(torch.cat([found[0].labels, found[1].labels]), alone.labels)
+    torch.testing.assert_close(found[0].parameters.templates, found[1].parameters.templates, rtol=0, atol=0)
+    scale = float(alone.parameters.templates.abs().max())
+    torch.testing.assert_close(found[0].parameters.templates, alone.parameters.templates, rtol=0, atol=0.02 * scale)
+
+
+@pytest.mark.parametrize("box", [4, 5, 9])
+def test_small_and_odd_boxes_and_a_single_particle(box: int) -> None:
+    volumes = standardise(torch.randn(1, 1, box, box, box, generator=generator(14)))
+    state = fitted(PoseMixture(box, TILTS, schedule=SHORT, empty=True), volumes, [0])
+    parameters: Parameters = state.parameters
+    for tensor in (parameters.templates, parameters.weights, parameters.noise):
+        assert bool(torch.isfinite(tensor).all())
