@@ -142,4 +142,5 @@ def peak(maps: Tensor, reach: float, spread: float, origin: Tensor | None = None
         right = maps[rows, above[:, 0], above[:, 1], above[:, 2]]
         curve = (left - 2 * centre + right).clamp(max=-1e-12)
         offset[:, axis] = (0.5 * (left - right) / curve).clamp(-0.5, 0.5)
-    return (line[place] + offset) * voxel
+    found: Tensor = (line[place] + offset) * voxel
+    return found

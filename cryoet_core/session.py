@@ -183,7 +183,9 @@ def _write_averages(run: Run, labels: Labels, data: Subtomograms) -> None:
     folder = run.dir / AVERAGES
     if folder.exists():
         return
-    poses = {name: torch.from_numpy(labels.extra[name]) for name in ("rotations", "shifts") if name in labels.extra}
+    poses: dict[str, Any] = {
+        name: torch.from_numpy(labels.extra[name]) for name in ("rotations", "shifts") if name in labels.extra
+    }
     wedge: dict[str, Any] = {"tilt_range": data.tilt_range, "tilt_axis": data.tilt_axis}
     wanted = getattr(run.config, "align_averages", "rotations" in poses)
     with run.timer("averages"):

@@ -64,7 +64,8 @@ class Band:
         """Fourier coefficients (n, m) complex64 of cropped volumes (n, small, small, small) about their centre."""
         spectrum = torch.fft.fftn(torch.fft.ifftshift(small.float(), dim=(1, 2, 3)), dim=(1, 2, 3))
         z, y, x = self.index.unbind(1)
-        return spectrum[:, z, y, x]
+        values: Tensor = spectrum[:, z, y, x]
+        return values
 
     def volumes(self, coefficients: Tensor) -> Tensor:
         """The real volumes (k, small, small, small) of coefficients (k, m)."""
@@ -72,7 +73,8 @@ class Band:
         z, y, x = self.index.unbind(1)
         spectrum[:, z, y, x] = coefficients
         spectrum[:, -z, -y, -x] = coefficients.conj()
-        return torch.fft.fftshift(torch.fft.ifftn(spectrum, dim=(1, 2, 3)).real, dim=(1, 2, 3))
+        real: Tensor = torch.fft.fftshift(torch.fft.ifftn(spectrum, dim=(1, 2, 3)).real, dim=(1, 2, 3))
+        return real
 
     def spectrum(self, small: Tensor) -> Tensor:
         """Oversampled spectra (n, 2, g, g, h), real and imaginary part, of cropped volumes, for ``sample``.
@@ -128,4 +130,5 @@ def resize(small: Tensor, size: int) -> Tensor:
         grown[:, low : low + old, low : low + old, low : low + old] = spectrum
         spectrum = grown
     volumes = torch.fft.ifftn(torch.fft.ifftshift(spectrum, dim=(1, 2, 3)), dim=(1, 2, 3)).real
-    return torch.fft.fftshift(volumes, dim=(1, 2, 3))
+    centred: Tensor = torch.fft.fftshift(volumes, dim=(1, 2, 3))
+    return centred

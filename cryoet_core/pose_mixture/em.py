@@ -104,7 +104,7 @@ def sums(band: Band, small: Tensor, poses: Poses, weights: Tensor, rotations: Te
             component = poses.component[cut, place][rows]
             points = band.points @ rotations[poses.rotation[cut, place][rows]].transpose(1, 2)  # R F
             values = band.sample(spectrum if len(rows) == len(spectrum) else spectrum[rows], points)[:, 0]
-            seen = measured(points, band.tilt_range) * weight
+            seen = measured(points, band.tilt_range, band.tilt_axis) * weight
             signal.index_add_(0, component, torch.complex(values[:, 0] * seen, values[:, 1] * seen))
             coverage.index_add_(0, component, seen)
     power = band.shell_mean(band.coefficients(small)[:, band.seen].abs().square(), band.seen).sum(0)

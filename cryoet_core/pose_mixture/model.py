@@ -3,108 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from cryoet_core.centring import LEAST_SPREAD, peak, soft_sphere, translate
 from cryoet_core.pose_mixture.band import Band, TiltRange, resize
+from cryoet_core.pose_mixture.components import fit_to, recentred, select, survivors, with_empty
 from cryoet_core.pose_mixture.em import Parameters, Poses, Sums, expectation, maximisation, sums
+from cryoet_core.pose_mixture.state import SCHEDULE, Assignment, Reduce, Shard, Source, Stage, State, plan
 from cryoet_core.transforms import random_rotations, rotation_grid
 
-Source = Callable[[Tensor], Tensor]  # row indices (b,) -> volumes (b, 1, box, box, box)
-Reduce = Callable[[Tensor], Tensor]  # sums a tensor over the processes that share the data
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A resolution (Fourier voxels), a rotation step (degrees), how many iterations to spend there, and the share of its
-    evidence that a component may lose to the others before it counts as a copy of them (0: nothing is merged).
-    ``split`` first tries to take each component apart: one that caught two structures early cannot let go of either. ``move``
-    lets particles move, if they are to: while the densities are still noise, they would move to fit that."""
-
-    radius: int
-    step: float
-    iterations: int
-    merge: float = 0.0
-    split: bool = False
-    move: bool = True
-
-
-# Components need a few iterations to become different from one another before it can be judged which are the same.
-# Measured on eight complexes of 375 to 516 kDa: copies of one complex lose up to 0.12 at radius 6 and 0.18 at radius 8,
-# the two most alike complexes 0.23 and 0.52 (plugins/disca/README.md has the table).
-SCHEDULE = (
-    Stage(6, 24.0, 5, move=False),
-    Stage(6, 24.0, 3, merge=0.15),
-    Stage(6, 24.0, 3, merge=0.15, split=True),
-    Stage(8, 20.0, 2),
-    Stage(8, 20.0, 3, merge=0.25),
-)
 _SPLIT = (Stage(6, 24.0, 5), Stage(6, 24.0, 2, merge=0.15))
 _SPLIT_SEEDS = 3
 _TRIAL, _TRIAL_SEEDS = 400, 8
 """Particles and densities on which it is tried whether particles have to be moved."""
 
 
-@dataclass
-class State:
-    """All that an iteration hands to the next, so that saving it after each makes an interrupted fit continue."""
-
-    iteration: int
-    parameters: Parameters
-    shifts: Tensor  # (n, 3) voxels: where each particle's centre lies relative to its box centre
-    spread: float  # standard deviation of shifts per axis, voxels: their prior; 0 where particles stay where they are
-    labels: Tensor  # (n,) the best component of each particle
-    history: list[dict[str, float]] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """probabilities (n, k) or (n, k + 1); rotations (n, 3, 3) from density to particle; shifts (n, 3) voxels."""
-
-    probabilities: Tensor
-    rotations: Tensor
-    shifts: Tensor
-
-
-@dataclass(frozen=True)
-class Shard:
-    """The particles that this process holds: ``source(rows)`` gives volumes, rows counted within the shard."""
-
-    source: Source
-    n: int
-    first: int
-    total: int
-    reduce: Reduce
-
-    def everywhere(self, values: Tensor) -> Tensor:
-        """One value per particle of this shard -> of all particles, on every process."""
-        whole = values.new_zeros(self.total)
-        whole[self.first : self.first + self.n] = values
-        return self.reduce(whole)
-
-    def part(self, rows: Tensor) -> Shard:
-        """Some particles, by their rows in the whole set."""
-        mine = (rows >= self.first) & (rows < self.first + self.n)
-        local = (rows[mine] - self.first).cpu()
-        before = int((rows < self.first).sum())
-        return Shard(lambda part: self.source(local[part]), len(local), before, len(rows), self.reduce)
-
-    def gather(self, rows: Tensor, box: int, device: torch.device) -> Tensor:
-        """Volumes (m, 1, box, box, box) of rows of the whole set, on every process."""
-        volumes = torch.zeros(len(rows), 1, box, box, box, device=device)
-        mine = ((rows >= self.first) & (rows < self.first + self.n)).nonzero()[:, 0]
-        if len(mine):
-            volumes[mine.to(device)] = self.source((rows[mine] - self.first).cpu())
-        return self.reduce(volumes)
-
-
 class PoseMixture:
     """Expectation maximisation over component, rotation and shift of every particle.
 
-    box: edge of the cubes in voxels. tilt_range: degrees about y, None if nothing is missing. mask_radius: voxels,
+    box: edge of the cubes in voxels. tilt_range: degrees about tilt_axis, None if nothing is missing. mask_radius: voxels,
     what lies further from the particle's centre is ignored. max_shift: voxels, 0 keeps particles where they are.
     empty: adds a component without density, for cubes that hold no particle.
     """
@@ -114,13 +34,14 @@ class PoseMixture:
         box: int,
         tilt_range: TiltRange,
         *,
+        tilt_axis: str = "y",
         schedule: Sequence[Stage] = SCHEDULE,
         mask_radius: float | None = None,
         max_shift: float = 0.0,
         empty: bool = False,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.box, self.tilt_range, self.device = box, tilt_range, torch.device(device)
+        self.box, self.tilt_range, self.tilt_axis, self.device = box, tilt_range, tilt_axis, torch.device(device)
         self.schedule = tuple(schedule)
         self.mask_radius = box / 2 - 1 if mask_radius is None else mask_radius
         self.max_shift, self.empty = max_shift, empty
@@ -147,7 +68,7 @@ class PoseMixture:
         if state is None:
             state = self._opening(shard, seeds, shifts, generator)
             yield state
-        for number, (stage, first) in enumerate(_plan(self.schedule), start=1):
+        for number, (stage, first) in enumerate(plan(self.schedule), start=1):
             if state.iteration >= number:
                 continue
             if first and stage.split:
@@ -177,7 +98,7 @@ class PoseMixture:
             if trials[1] > trials[0]:
                 origin = shifts.to(self.device)
         state = self._stage(shard, self._begin(shard, seeds, origin, self.schedule[0]), generator)
-        return replace(state, parameters=_with_empty(state.parameters)) if self.empty else state
+        return replace(state, parameters=with_empty(state.parameters)) if self.empty else state
 
     def _stage(self, shard: Shard, state: State, generator: Callable[[int], torch.Generator]) -> State:
         for number in range(1, self.schedule[0].iterations + 1):
@@ -205,7 +126,7 @@ class PoseMixture:
 
     def _iterate(self, shard: Shard, stage: Stage, state: State, generator: torch.Generator) -> State:
         band = self._band(stage)
-        parameters = _fit_to(state.parameters, band)
+        parameters = fit_to(state.parameters, band)
         # Turning the whole grid each time keeps its gaps from being always the same poses.
         rotations = (rotation_grid(stage.step) @ random_rotations(1, generator)).to(self.device)
         small = self._cropped_once(band, shard, state.shifts)
@@ -217,11 +138,11 @@ class PoseMixture:
         evidence = float(shard.reduce(mixed.logsumexp(1).sum())) / shard.total
         moved, spread = state.shifts, state.spread
         if spread > 0 and stage.move:
-            fitted = replace(fitted, templates=_recentred(fitted.templates))
+            fitted = replace(fitted, templates=recentred(fitted.templates))
             moved = self._moved(band, small, poses, parameters, rotations, moved, spread)
             spread = max(float((shard.reduce(moved.square().sum()) / (3 * shard.total)).sqrt()), LEAST_SPREAD)
         keep = survivors(mixed, len(parameters.templates), stage.merge, shard.reduce)
-        fitted = _select(fitted, keep, len(parameters.templates))
+        fitted = select(fitted, keep, len(parameters.templates))
         places = torch.cat([keep, torch.arange(len(parameters.templates), mixed.shape[1], device=mixed.device)])
         labels = mixed[:, places].argmax(1)
         fact = {"log_evidence": evidence, "k": float(len(keep)), "radius": float(band.radius)}
@@ -234,7 +155,7 @@ class PoseMixture:
         small = self._band(_SPLIT[0]).small
         for component in range(len(state.parameters.templates)):
             rows = (labels == component).nonzero()[:, 0].cpu()
-            found = _fit_to(state.parameters, self._band(_SPLIT[0])).templates[component : component + 1]
+            found = fit_to(state.parameters, self._band(_SPLIT[0])).templates[component : component + 1]
             share = state.parameters.weights[component : component + 1]
             if len(rows) >= 4 * _SPLIT_SEEDS:
                 part = shard.part(rows)
@@ -242,7 +163,7 @@ class PoseMixture:
                 mine = rows[(rows >= shard.first) & (rows < shard.first + shard.n)] - shard.first
                 inner = self._begin(part, seeds, state.shifts[mine.to(self.device)], _SPLIT[0])
                 inner = replace(inner, spread=0.0)  # nothing moves here
-                for stage, _ in _plan(_SPLIT):
+                for stage, _ in plan(_SPLIT):
                     inner = self._iterate(part, stage, inner, generator)
                 if len(inner.parameters.templates) > 1:
                     found, share = inner.parameters.templates, inner.parameters.weights * share
@@ -253,7 +174,7 @@ class PoseMixture:
         return replace(state, parameters=parameters)
 
     def _band(self, stage: Stage) -> Band:
-        return Band(self.box, stage.radius, self.tilt_range, self.device)
+        return Band(self.box, stage.radius, self.tilt_range, self.device, self.tilt_axis)
 
     # ---- use -----------------------------------------------------------------------------------------------------
 
@@ -263,7 +184,7 @@ class PoseMixture:
         The rotation grid is as it is, so a volume's answer depends on no other volume.
         """
         band = self._band(self.schedule[-1])
-        parameters = _fit_to(parameters, band)
+        parameters = fit_to(parameters, band)
         rotations = rotation_grid(self.schedule[-1].step).to(self.device)
         shifts = shifts if spread > 0 else torch.zeros_like(shifts)
         for _ in range(2 if spread > 0 else 1):
@@ -323,79 +244,10 @@ class PoseMixture:
             voxel = self.box / band.small
             out[rows] += peak(maps, 2 * voxel, spread, shifts[rows], voxel)
         length = out.norm(dim=1, keepdim=True)
-        return out * (self.max_shift / length.clamp(min=1e-6)).clamp(max=1.0)
-
-
-def _fit_to(parameters: Parameters, band: Band) -> Parameters:
-    """The parameters at another resolution: templates resampled, the noise level continued to new shells."""
-    if parameters.templates.shape[-1] == band.small and len(parameters.noise) == band.radius + 1:
-        return parameters
-    noise = parameters.noise[: band.radius + 1]
-    if len(noise) <= band.radius:
-        noise = torch.cat([noise, noise[-1:].expand(band.radius + 1 - len(noise))])
-    return Parameters(resize(parameters.templates, band.small), parameters.weights, noise)
+        limited: Tensor = out * (self.max_shift / length.clamp(min=1e-6)).clamp(max=1.0)
+        return limited
 
 
 def _reduced(stats: Sums, reduce: Reduce) -> list[Tensor]:
     signal, coverage, power, share = (reduce(tensor) for tensor in stats.tensors())
     return [torch.view_as_complex(signal), coverage, power, share]
-
-
-def _plan(schedule: Sequence[Stage]) -> Iterator[tuple[Stage, bool]]:
-    """Every iteration's stage and whether it is the stage's first."""
-    for stage in schedule:
-        for i in range(stage.iterations):
-            yield stage, i == 0
-
-
-def _recentred(templates: Tensor) -> Tensor:
-    """Move each density's centre of gravity (of its square) to the box centre.
-
-    Densities and shifts are known only together: without this, copies of one structure would lie at different places
-    and could not be told to be copies.
-    """
-    size = templates.shape[-1]
-    line = torch.arange(size, device=templates.device, dtype=torch.float32) - size // 2
-    mass = templates.square()
-    total = mass.sum((1, 2, 3)).clamp(min=1e-20)
-    axes = [(mass * line.view([-1 if a == b else 1 for b in range(3)])).sum((1, 2, 3)) / total for a in range(3)]
-    return translate(templates, -torch.stack(axes, 1))
-
-
-def _with_empty(parameters: Parameters) -> Parameters:
-    if len(parameters.weights) > len(parameters.templates):
-        return parameters
-    return replace(parameters, weights=torch.cat([parameters.weights * 0.98, parameters.weights.new_tensor([0.02])]))
-
-
-def survivors(mixed: Tensor, k: int, merge: float, reduce: Reduce = lambda tensor: tensor) -> Tensor:
-    """Which of the first ``k`` components to keep, given log(weight * evidence) (n, k) or, with an empty one, (n, k + 1).
-
-    One that is nobody's best goes. Then, one after the other, the component goes whose own particles lose the smallest
-    share of their evidence when the remaining ones have to explain them, while that share is below ``merge``.
-    """
-    alive = list(range(mixed.shape[1]))
-    while sum(b < k for b in alive) > 1:
-        current = mixed[:, alive]
-        whole = current.logsumexp(1)
-        own = torch.nn.functional.one_hot(current.argmax(1), len(alive)).float()
-        without = torch.stack(
-            [torch.cat([current[:, :b], current[:, b + 1 :]], 1).logsumexp(1) for b in range(len(alive))], 1
-        )
-        loss = reduce((own * (whole[:, None] - without.clamp(min=0))).sum(0))
-        gain = reduce((own * whole[:, None]).sum(0))
-        size = reduce(own.sum(0))
-        ratio = torch.where(size > 0, loss / gain.clamp(min=1e-6), torch.full_like(loss, -1.0))
-        ratio[[i for i, b in enumerate(alive) if b >= k]] = torch.inf
-        worst = int(ratio.argmin())
-        if float(ratio[worst]) >= merge:
-            break
-        del alive[worst]
-    return torch.tensor([b for b in alive if b < k], device=mixed.device)
-
-
-def _select(parameters: Parameters, keep: Tensor, k: int) -> Parameters:
-    weights = parameters.weights[keep]
-    if len(parameters.weights) > k:
-        weights = torch.cat([weights, parameters.weights[k:]])
-    return Parameters(parameters.templates[keep], weights / weights.sum(), parameters.noise)

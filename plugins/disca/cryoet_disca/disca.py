@@ -155,7 +155,7 @@ class Disca(Trainer):
     # ---- the densities
 
     def _refined(self, best: DiscaLabeller, data: Any, volumes: DeviceVolumes, share: slice, run: Run) -> DiscaLabeller:
-        model = mixture(data.box, data.tilt_range, data.voxel_size, self.config, run)
+        model = mixture(data, self.config, run)
         points = run.all_gather(best.space.points(volumes, run))
         sample = draw_sample(points, share.start, len(volumes), self.config.refine_sample, run)
         state = refine(model, volumes, sample, best.space.centring, self.config, run)

@@ -63,7 +63,7 @@ class DiscaLabeller:
 
     def _by_density(self, volumes: Any, data: Any, run: Run) -> tuple[Tensor, dict[str, np.ndarray]]:
         config = DiscaConfig(**self.facts["config"])
-        model = pose_mixture(data.box, data.tilt_range, data.voxel_size, config, run)
+        model = pose_mixture(data, config, run)
         densities = self.densities
         assert densities is not None
         shares, turns, shifts = [], [], []

@@ -28,20 +28,25 @@ class Sample:
 
 
 def draw_sample(points: Tensor, first: int, count: int, most: int, run: Run) -> Sample:
-    """At most ``most`` of all particles; points (n, d) are those of every process, ours being ``count`` from ``first``."""
+    """At most ``most`` of all particles; points (n, d) are those of all processes, ours ``count`` from ``first``."""
     rows = torch.randperm(len(points), generator=run.generator("refine sample"))[:most].sort().values
     mine = rows[(rows >= first) & (rows < first + count)] - first
     return Sample(rows, points[rows.to(points.device)], mine)
 
 
-def mixture(
-    box: int, tilt_range: tuple[float, float] | None, voxel_size: float, config: DiscaConfig, run: Run
-) -> PoseMixture:
-    radius = config.mask_diameter / voxel_size / 2 if config.mask_diameter > 0 else None
-    if radius is not None:
-        radius = min(radius, box / 2 - 1)
+def mixture(data: Any, config: DiscaConfig, run: Run) -> PoseMixture:
+    """The pose mixture for a data set's box, voxel size and tilt series."""
+    radius = data.box / 2 - 1
+    if config.mask_diameter > 0:
+        radius = min(radius, config.mask_diameter / data.voxel_size / 2)
     return PoseMixture(
-        box, tilt_range, mask_radius=radius, max_shift=config.max_shift, empty=config.empty, device=run.device
+        data.box,
+        data.tilt_range,
+        tilt_axis=data.tilt_axis,
+        mask_radius=radius,
+        max_shift=config.max_shift,
+        empty=config.empty,
+        device=run.device,
     )
 
 
@@ -77,7 +82,7 @@ def without_idle_empty(parameters: Parameters, n: int) -> Parameters:
 
 
 def spread(points: Tensor, count: int, run: Run) -> Tensor:
-    """Rows of particles that lie far apart among the clustering points: one random member around each of some far points."""
+    """Rows of particles that lie far apart among the clustering points: a random neighbour of each of some far points."""
     generator = run.generator("seeds")
     centres = plus_plus(points, [count], generator)[0]
     nearest = torch.cdist(points, centres).argmin(1)

@@ -84,7 +84,7 @@ def _augmented(volumes: DeviceVolumes, rows: Tensor, n: int, generator: torch.Ge
 
 
 def _batches(n: int, config: DiscaConfig, run: Run, *key: str | int) -> list[Tensor]:
-    """Shuffled rows of this process in batches; as many on every process, none of a single row (batch normalisation)."""
+    """Shuffled rows of this process in batches, as many on every process; none of a single row, for its statistics."""
     size = max(2, config.batch_size // run.world_size)
     steps = -(-int(run.all_reduce(torch.tensor(float(n)))) // run.world_size // size)
     steps = max(1, steps)
