@@ -1,6 +1,6 @@
 """The mixture step beside scikit-learn's: the same points, candidates, restarts and tolerance, one process.
 
-    python benchmarks/bench_gmm.py [--n 50000] [--ks 5 ... 15] [--restarts 5] [--threads 2]
+python benchmarks/bench_gmm.py [--n 50000] [--ks 5 ... 15] [--restarts 5] [--threads 2]
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The paper network's training step as a share of the machine's own matrix product, FLOPs of "valid" convolutions counted.
+"""The paper network's training step as a share of the machine's own matrix product; "valid" convolutions counted.
 
-    python benchmarks/bench_yopo.py [--box 24] [--batch 8] [--threads 2] [--device cpu|cuda]
+python benchmarks/bench_yopo.py [--box 24] [--batch 8] [--threads 2] [--device cpu|cuda]
 """
 
 from __future__ import annotations

@@ -81,9 +81,8 @@ def markdown(results: Path) -> str:
                 scores = [f"{sum(c['matched_accuracy'] for c in f) / len(f):.3f}" if f else "not run" for f in found]
                 ks = " / ".join(",".join(str(c["k"]) for c in f) for f in found)
                 seconds = [c["wall_seconds"] for f in found for c in f]
-                out.append(
-                    f"| {row} | {name} | {method} | {' | '.join(scores)} | {ks} | {min(seconds):.0f}-{max(seconds):.0f} |"
-                )
+                took = f"{min(seconds):.0f}-{max(seconds):.0f}"
+                out.append(f"| {row} | {name} | {method} | {' | '.join(scores)} | {ks} | {took} |")
     return "\n".join(out)
 
 

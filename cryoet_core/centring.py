@@ -40,7 +40,7 @@ class Centring:
         rounds: int = 6,
         reduce: Reduce = lambda tensor: tensor,
     ) -> Centring:
-        """``batches()`` gives volumes (b, 1, box, box, box) again at each call; this process's share if ``reduce`` sums.
+        """``batches()`` gives volumes (b, 1, box, box, box) anew at each call; this process's share if ``reduce`` sums.
 
         The spread shrinks from round to round where the shifts found are no larger than their own error, and stays
         where the particles do lie off centre, so several rounds are worth their time; a few hundred volumes are enough.
@@ -108,17 +108,18 @@ def soft_sphere(size: int, radius: float, edge: float = 1.0, device: torch.devic
 
 
 def translate(volumes: Tensor, shifts: Tensor) -> Tensor:
-    """Move volumes (n, s, s, s) by shifts (n, 3) voxels with a Fourier phase; what leaves on one side enters on the other."""
+    """Move volumes (n, s, s, s) by shifts (n, 3) voxels with a Fourier phase; what leaves on one side comes back."""
     size = volumes.shape[-1]
     whole = torch.fft.fftfreq(size, device=volumes.device)
     half = torch.fft.rfftfreq(size, device=volumes.device)
     turns = [torch.exp(-2j * torch.pi * f * shifts[:, a : a + 1]) for a, f in enumerate((whole, whole, half))]
     phase = turns[0][:, :, None, None] * turns[1][:, None, :, None] * turns[2][:, None, None, :]
-    return torch.fft.irfftn(torch.fft.rfftn(volumes, dim=(1, 2, 3)) * phase, s=(size,) * 3, dim=(1, 2, 3))
+    moved: Tensor = torch.fft.irfftn(torch.fft.rfftn(volumes, dim=(1, 2, 3)) * phase, s=(size,) * 3, dim=(1, 2, 3))
+    return moved
 
 
 def peak(maps: Tensor, reach: float, spread: float, origin: Tensor | None = None, voxel: float = 1.0) -> Tensor:
-    """Sub-voxel position (n, 3) of the most probable shift, given log-likelihood maps (n, s, s, s), zero shift at voxel 0.
+    """The most probable shifts (n, 3), sub-voxel, given log-likelihood maps (n, s, s, s) with zero shift at voxel 0.
 
     The prior is Gaussian of standard deviation ``spread`` about -``origin`` (n, 3), the shift that has already been
     applied. ``reach``, ``spread``, ``origin`` and the answer are in voxels, of which the map's are ``voxel`` large.

@@ -30,7 +30,7 @@ def measured(points: Tensor, tilt_range: TiltRange, tilt_axis: str = "y") -> Ten
 
 
 class Band:
-    """Half of the Fourier points with 0 < |k| <= ``radius`` (Fourier voxels of a cubic ``box``), the other half being their mates.
+    """The Fourier points with 0 < |k| <= ``radius`` (Fourier voxels of a cubic ``box``), one of each Friedel pair.
 
     Volumes are worked on after Fourier cropping to ``small`` voxels per axis, the least box that holds the band. Zero
     frequency is left out: standardised volumes carry no information there.
@@ -94,7 +94,7 @@ class Band:
         return torch.stack([inner.real, inner.imag], 1)
 
     def sample(self, spectrum: Tensor, points: Tensor) -> Tensor:
-        """Values (n, c, 2, p), real and imaginary part, of spectra (n, 2 c, g, g, h) at frequencies (n, p, 3), trilinear."""
+        """Values (n, c, 2, p), real and imaginary, of spectra (n, 2 c, g, g, h) at frequencies (n, p, 3); trilinear."""
         n, p = points.shape[:2]
         mate = points[..., 2:] < 0
         scale = points.new_tensor([2, 2, 4]) / self._reach
@@ -116,7 +116,7 @@ class Band:
 
 
 def resize(small: Tensor, size: int) -> Tensor:
-    """Fourier crop or pad volumes (n, s, s, s) to (n, size, size, size) with the same Fourier coefficients, both even."""
+    """Fourier crop or pad volumes (n, s, s, s) to (n, size, size, size); the Fourier coefficients stay the same."""
     n, old = len(small), small.shape[-1]
     spectrum = torch.fft.fftshift(
         torch.fft.fftn(torch.fft.ifftshift(small, dim=(1, 2, 3)), dim=(1, 2, 3)), dim=(1, 2, 3)

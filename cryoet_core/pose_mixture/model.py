@@ -24,8 +24,8 @@ _TRIAL, _TRIAL_SEEDS = 400, 8
 class PoseMixture:
     """Expectation maximisation over component, rotation and shift of every particle.
 
-    box: edge of the cubes in voxels. tilt_range: degrees about tilt_axis, None if nothing is missing. mask_radius: voxels,
-    what lies further from the particle's centre is ignored. max_shift: voxels, 0 keeps particles where they are.
+    box: edge of the cubes in voxels. tilt_range: degrees about tilt_axis, None if nothing is missing. mask_radius:
+    voxels, what lies further from the particle's centre is ignored. max_shift: voxels, 0 keeps particles in place.
     empty: adds a component without density, for cubes that hold no particle.
     """
 
@@ -79,7 +79,7 @@ class PoseMixture:
     def _opening(
         self, shard: Shard, seeds: Tensor, shifts: Tensor | None, generator: Callable[[int], torch.Generator]
     ) -> State:
-        """The first stage, with the particles as they lie or moved by ``shifts``, whichever explains some of them better.
+        """The first stage, with particles as they lie or moved by ``shifts``, whichever explains a sample of them better.
 
         The centre of an irregular particle is a matter of definition, so the shifts alone do not tell whether moving
         particles helps; the evidence of the densities that come out does.
@@ -149,7 +149,7 @@ class PoseMixture:
         return State(state.iteration + 1, fitted, moved, spread, labels, [*state.history, fact])
 
     def _split(self, shard: Shard, state: State, generator: torch.Generator) -> State:
-        """Start each component's own particles afresh with a few seeds; where they end as several, those take its place."""
+        """Start each component's own particles afresh from a few seeds; where several remain, they take its place."""
         labels = shard.everywhere(state.labels)
         templates, weights = [], []
         small = self._band(_SPLIT[0]).small

@@ -15,7 +15,7 @@ def ddbi(
     reg: float = 1e-5,
     reduce: Callable[[Tensor], Tensor] = lambda tensor: tensor,
 ) -> float:
-    """DDBI of points (n, d) in clusters ``labels`` (n,) in 0..k-1, -1 taking no part; lower is better, inf for fewer than two.
+    """DDBI of points (n, d) in clusters ``labels`` (n,) of 0..k-1 or -1 for none; lower is better, inf for one cluster.
 
     With S_i the sample covariance of cluster i (plus ``reg`` on the diagonal, as a share of the mean variance of all
     points) and P_i its inverse: T_i is the mean of (x - mu_i)' P_i (x - mu_i), D_ij = (mu_j - mu_i)' P_i (mu_j - mu_i),

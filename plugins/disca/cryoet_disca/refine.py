@@ -82,7 +82,7 @@ def without_idle_empty(parameters: Parameters, n: int) -> Parameters:
 
 
 def spread(points: Tensor, count: int, run: Run) -> Tensor:
-    """Rows of particles that lie far apart among the clustering points: a random neighbour of each of some far points."""
+    """Rows of particles that lie far apart among the clustering points: a neighbour of each of some far points."""
     generator = run.generator("seeds")
     centres = plus_plus(points, [count], generator)[0]
     nearest = torch.cdist(points, centres).argmin(1)

@@ -1,4 +1,4 @@
-"""The plugin ``invariants``: rotation-invariant descriptors, PCA, Gaussian mixture. It trains nothing and takes seconds."""
+"""The plugin ``invariants``: rotation-invariant descriptors, PCA, Gaussian mixture; it trains nothing."""
 
 from cryoet_core import hookimpl
 
