@@ -14,7 +14,7 @@ from cryoet_core.pose_mixture.state import Reduce
 
 
 def survivors(mixed: Tensor, k: int, merge: float, reduce: Reduce = lambda tensor: tensor) -> Tensor:
-    """Which of the first ``k`` components to keep, given log(weight * evidence), (n, k), or (n, k + 1) with an empty one.
+    """Which of the first ``k`` components to keep, from log(weight * evidence), (n, k) or with an empty one (n, k + 1).
 
     One that is nobody's best goes. Then, one after the other, the component goes whose own particles lose the smallest
     share of their evidence when the remaining ones have to explain them, while that share is below ``merge``.

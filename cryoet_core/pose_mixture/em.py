@@ -122,7 +122,7 @@ class Parameters:
 
 
 def maximisation(band: Band, stats: Sums, mask: Tensor, noise: Tensor, n: int) -> Parameters:
-    """Regularised averages signal / (coverage + noise / prior); the prior variance is the average's own excess power."""
+    """Regularised averages signal / (coverage + noise / prior); the prior variance is the average's excess power."""
     k = len(stats.signal)
     covered = band.shell_mean(stats.coverage).clamp(min=1e-3)
     raw = band.shell_mean((stats.signal / stats.coverage.clamp(min=1e-3)).abs().square())

@@ -79,7 +79,7 @@ class PoseMixture:
     def _opening(
         self, shard: Shard, seeds: Tensor, shifts: Tensor | None, generator: Callable[[int], torch.Generator]
     ) -> State:
-        """The first stage, with particles as they lie or moved by ``shifts``, whichever explains a sample of them better.
+        """The first stage, particles as they lie or moved by ``shifts``, whichever explains a sample of them better.
 
         The centre of an irregular particle is a matter of definition, so the shifts alone do not tell whether moving
         particles helps; the evidence of the densities that come out does.
