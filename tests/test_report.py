@@ -269,6 +269,14 @@ def test_a_phase_that_changes_the_number_of_clusters_is_named(tmp_path):
     assert "log evidence per particle" in (run / "report.html").read_text()
 
 
+@pytest.mark.parametrize(("evidence", "said"), [(1e-8, True), (40.0, False)])
+def test_classes_that_explain_nothing_are_called_so(tmp_path, evidence, said):
+    run = made(tmp_path)
+    with (run / "metrics.jsonl").open("a") as log:
+        log.write(f'{{"step": 1, "phase": "refine", "log_evidence": {evidence}}}\n')
+    assert ("hardly better than noise" in report(run).text) is said
+
+
 def test_data_that_has_changed_is_not_taken_for_the_runs(tmp_path):
     run = made(tmp_path)
     (tmp_path / "set.h5").unlink()

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from cryoet_core.store import Subtomograms
 
 
+LEAST_EVIDENCE = 1.0
+"""Nats per particle that a mixture of densities must gain over noise alone to be worth looking at."""
+
+
 @dataclass(frozen=True)
 class Facts:
     """What is known of a run. None, or empty: the run did not leave it.
@@ -122,6 +126,8 @@ def gather(folder: Path) -> Facts:
     selection = _json(folder, "model_selection.json", remarks, {})
     yardsticks = _json(folder, "yardsticks.json", remarks, {})
     notes = _json(folder, "notes.json", remarks, [])
+    metrics = [row for row in journal.read(folder / runfolder.METRICS) if isinstance(row, dict)]
+    remarks += _no_better_than_noise(metrics)
     averages = folder / "averages"
     trainer, options = _trainer(record["method"])
     return Facts(
@@ -129,7 +135,7 @@ def gather(folder: Path) -> Facts:
         record=record,
         run=run,
         task=trainer or _guessed_task(predictions, data),
-        metrics=[row for row in journal.read(folder / runfolder.METRICS) if isinstance(row, dict)],
+        metrics=metrics,
         selection=selection or None,
         yardsticks={name: value for name, value in yardsticks.items() if isinstance(value, dict)},
         notes=[str(note) for note in notes],
@@ -140,6 +146,18 @@ def gather(folder: Path) -> Facts:
         options=options,
         stored_scores=_json(folder, "evaluation.json", remarks, {}) or None,
     )
+
+
+def _no_better_than_noise(metrics: list[dict[str, Any]]) -> list[str]:
+    """Of a method that compares its classes with noise alone: a line where these explain the particles no better."""
+    found = [row["log_evidence"] for row in metrics if isinstance(row.get("log_evidence"), (int, float))]
+    if not found or found[-1] >= LEAST_EVIDENCE:
+        return []
+    return [
+        f"The classes explain the particles hardly better than noise does (log evidence {found[-1]:.2f} per particle): "
+        "too few particles, or too noisy, to be aligned. Neither labels nor averages mean anything here, however "
+        "certain they look."
+    ]
 
 
 def _json(folder: Path, name: str, remarks: list[str], default: Any) -> Any:

@@ -139,7 +139,7 @@ def choice_of_k(facts: Facts) -> Section | None:
     if facts.predictions and facts.selection.get("chosen") not in (None, used):
         later = {str(row["phase"]) for row in facts.metrics if row.get("phase") and row.get("k") is not None}
         after = f", after the phase {' and '.join(sorted(later))}" if later else ""
-        words += f" {used} clusters hold particles in the end{after}."
+        words += f" {plural(used, 'cluster')} {'holds' if used == 1 else 'hold'} particles in the end{after}."
     return Section(
         "Number of clusters", figures([("Bayesian information criterion of each K. " + words, "bic")]), {"bic": plot}
     )
