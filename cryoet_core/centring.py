@@ -56,6 +56,7 @@ class Centring:
             count += len(batch)
         level = reduce(power) / torch.bincount(shells.flatten(), minlength=len(power)).clamp(min=1)
         band = lowpass(box, 1.0, 1 / _TOP_SHELL).to(device)
+        band[0, 0, 0] = 0  # standardised volumes have rounding errors there, which whitening would blow up
         total = reduce(count)
         whitening = band * total / level[shells].clamp(min=1e-12)
         centring = cls(_radial(reduce(mean) / total), whitening, max_shift, max(max_shift, 1e-3) / 2)
