@@ -90,3 +90,15 @@ def test_options_in_the_tables_of_a_method_are_its_own(method):
     names = {name for parameter in found.params for name in (*parameter.opts, *parameter.secondary_opts)}
     text = (ROOT / "plugins" / method / "README.md").read_text()
     assert set(re.findall(r"`(--[a-z-]+)", text)) <= names
+
+
+def test_functions_that_the_walk_names_exist():
+    """Each part of `module.function`, `Class.method` or a bare name in the page of one volume is defined somewhere."""
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    words = re.findall(r"`([\w.]+)`", page[page.index("## One volume") :])
+    files = (".py", ".h5", ".star", ".html", ".json")
+    named = {part for word in words if not word.endswith(files) for part in word.split(".")}
+    sources = [path for folder in ("cryoet_core", "plugins") for path in (ROOT / folder).rglob("*.py")]
+    known = {name for path in sources for name in re.findall(r"(?:def|class) (\w+)", path.read_text())}
+    known |= {path.stem for path in sources} | {path.parent.name for path in sources}
+    assert named - known - {"data", "fast"} == set()
