@@ -35,7 +35,7 @@ def in_batches(volumes: Tensor, size: int = 25) -> Callable[[], Iterator[Tensor]
     return lambda: iter(volumes.split(size))
 
 
-@pytest.mark.parametrize("noise", [0.0, 0.5, 1.5])
+@pytest.mark.parametrize("noise", [1.5, 3.0])
 def test_planted_shifts_are_found(noise: float) -> None:
     volumes, shifts = particles(80, 3.0, noise)
     centring = Centring.fit(in_batches(volumes), BOX, 6.0, "cpu")
