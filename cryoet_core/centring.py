@@ -88,6 +88,15 @@ class Centring:
         return translate(volumes[:, 0], -self.shifts(volumes))[:, None]
 
 
+def sample_rows(n: int, share: slice | None = None, most: int = 500) -> Tensor:
+    """Rows of at most ``most`` of n volumes to learn from; with ``share``, those in it, counted from its start.
+
+    Drawn at random, for a data set may be in the order of its classes; the same ones whatever the number of processes.
+    """
+    rows = torch.randperm(n, generator=torch.Generator().manual_seed(0))[:most].sort().values
+    return rows if share is None else rows[(rows >= share.start) & (rows < share.stop)] - share.start
+
+
 def _radial(volume: Tensor) -> Tensor:
     """The mean over each shell about voxel n // 2, faded out towards the faces of the box."""
     size = volume.shape[-1]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from cryoet_core.centring import Centring
+from cryoet_core.centring import Centring, sample_rows
 from cryoet_core.clustering import Projection, Scaling, candidates, choose, search, selection
 from cryoet_core.descriptors import Invariants
 from cryoet_core.errors import UserError
@@ -59,7 +59,7 @@ class Yardstick:
         """
         ks = candidates(k_min, k_max, len(data))
         volumes = run.volumes(data)
-        some = torch.arange(min(500, len(volumes)))
+        some = sample_rows(len(volumes))
         centring = Centring.fit(lambda: volumes.batches(_BATCH, some), data.box, max_shift, run.device)
         invariants = Invariants(data.box, data.tilt_range, data.tilt_axis, run.device)
         blocks = _described(volumes, centring, invariants)
@@ -72,7 +72,7 @@ class Yardstick:
         used = torch.bincount(mixture.predict(projection(features)), minlength=chosen).nonzero()[:, 0]
         mixture = mixture.select(used)
         facts = {"box": data.box, "tilt_range": data.tilt_range, "tilt_axis": data.tilt_axis, "max_shift": max_shift}
-        return cls(centring, invariants, scaling, projection, mixture, facts), selection(mixtures, chosen)
+        return cls(centring, invariants, scaling, projection, mixture, facts), selection(mixtures, mixture.k)
 
     def label(self, data: Subtomograms, run: Run) -> Labels:
         """Posterior probabilities and the projected descriptors as the embedding."""

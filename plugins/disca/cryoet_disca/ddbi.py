@@ -28,7 +28,8 @@ def ddbi(
     used = count > 1
     mean = reduce(onehot.T @ x) / count.clamp(min=1)[:, None]
     scatter = (
-        reduce(torch.einsum("nk,nd,ne->kde", onehot, x, x)) - count[:, None, None] * mean[:, :, None] * mean[:, None]
+        reduce(torch.stack([(x * column[:, None]).T @ x for column in onehot.T]))
+        - count[:, None, None] * mean[:, :, None] * mean[:, None]
     )
     if int(used.sum()) < 2:
         return float("inf")

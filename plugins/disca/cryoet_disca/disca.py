@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cryoet_core.centring import Centring
+from cryoet_core.centring import Centring, sample_rows
 from cryoet_core.clustering import candidates
 from cryoet_core.descriptors import Invariants
 from cryoet_core.interfaces import InputSpec, Trainer
@@ -59,7 +59,7 @@ class Disca(Trainer):
         mine = None if run.world_size == 1 else np.arange(len(data))[share]
         volumes = run.volumes(data, mine)
         with run.timer("centring"):
-            some = torch.arange(min(500, len(volumes)))
+            some = sample_rows(len(data), share)
             centring = Centring.fit(
                 lambda: volumes.batches(BATCH, some), data.box, config.max_shift, run.device, reduce=run.all_reduce
             )
@@ -103,7 +103,9 @@ class Disca(Trainer):
             rounds.done, rounds.k, rounds.labels = number + 1, found.mixture.k, found.labels
             if number == config.iterations - 1 and number > 0 and not stays:
                 rounds.notes.append(f"the labels were still changing after {rounds.done} rounds of clustering")
-            if trouble is not None:
+            if trouble is not None and rounds.finished:
+                rounds.notes.append(f"round {rounds.done}: {trouble}")
+            elif trouble is not None:
                 self._restart(rounds, trouble, run)
             self._save(rounds, run)
         run.write_json("notes.json", rounds.notes)

@@ -30,7 +30,7 @@ def train_head(
     for epoch in range(config.head_epochs):
         for rows in _batches(len(features), config, run, "head", iteration, epoch):
             loss = LOSSES[config.loss](head(features[rows.to(features.device)]), targets[rows.to(features.device)])
-            _step(optimiser, loss, head.parameters(), run)
+            _step(optimiser, loss, list(head.parameters()), run)
 
 
 def train_epoch(
@@ -61,11 +61,9 @@ def train_epoch(
         with run.autocast():
             logits = head(network(batch))
         loss = LOSSES[config.loss](logits.float(), targets[(rows % n).to(targets.device)])
-        if not bool(torch.isfinite(loss)):
-            continue  # one bad batch must not end in weights that are not numbers
-        _step(optimiser, loss, parameters, run)
-        total += float(loss.detach()) * len(rows)
-        count += len(rows)
+        if _step(optimiser, loss, parameters, run):
+            total += float(loss.detach()) * len(rows)
+            count += len(rows)
     sums = run.all_reduce(torch.tensor([float(total), float(count)], dtype=torch.float64, device=labels.device))
     network.eval()
     return float(sums[0] / sums[1].clamp(min=1))
@@ -84,16 +82,21 @@ def _augmented(volumes: DeviceVolumes, rows: Tensor, n: int, generator: torch.Ge
 
 
 def _batches(n: int, config: DiscaConfig, run: Run, *key: str | int) -> list[Tensor]:
-    """Shuffled rows of this process in batches, as many on every process; none of a single row, for its statistics."""
+    """Shuffled rows of this process in batches of at least the asked size, as many on every process.
+
+    Where each process has at least two rows, so has each batch: batch normalisation needs them.
+    """
     size = max(2, config.batch_size // run.world_size)
-    steps = -(-int(run.all_reduce(torch.tensor(float(n)))) // run.world_size // size)
-    steps = max(1, steps)
-    order = torch.randperm(n, generator=run.generator(*key, run.rank))
-    return [part for part in order.tensor_split(steps) if len(part) > 1]
+    steps = max(1, int(run.all_reduce(torch.tensor(float(n)))) // run.world_size // size)
+    return list(torch.randperm(n, generator=run.generator(*key, run.rank)).tensor_split(steps))
 
 
-def _step(optimiser: torch.optim.Optimizer, loss: Tensor, parameters: object, run: Run) -> None:
+def _step(optimiser: torch.optim.Optimizer, loss: Tensor, parameters: list[nn.Parameter], run: Run) -> bool:
+    """One step, or none, on every process alike, where a gradient is not finite; whether it was made."""
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     run.average_gradients(parameters)
-    optimiser.step()
+    finite = all(bool(torch.isfinite(p.grad).all()) for p in parameters if p.grad is not None)
+    if finite:
+        optimiser.step()
+    return finite
