@@ -8,6 +8,7 @@ float32 where there is one; ``/extra/<name>``; ``/source/files`` (names), ``/sou
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -132,7 +133,7 @@ def _read(file: Any) -> Predictions:
 
 def _sources(data: Subtomograms) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
     """File names, and for each volume the index of its file and its row there."""
-    return tuple(str(path) for path in data.paths), data.source_file, data.source_row
+    return tuple(str(path.absolute()) for path in data.paths), data.source_file, data.source_row
 
 
 def _star(labels: Labels, data: Subtomograms) -> str:
@@ -153,6 +154,7 @@ def _star(labels: Labels, data: Subtomograms) -> str:
     if data.positions is not None:
         for axis, values in zip("ZYX", data.positions.T / data.voxel_size, strict=True):
             columns[f"Coordinate{axis}"] = [f"{value:.3f}" for value in values]
+    columns |= _poses(labels.extra, data.voxel_size)
     table = {f"_rln{name}": values for name, values in columns.items()}
     table["_cryoetClassName"] = [str(name) for name in class_names]
 
@@ -162,6 +164,25 @@ def _star(labels: Labels, data: Subtomograms) -> str:
     _loop(document, "optics", {f"_rln{name}": [str(value)] for name, value in optics.items()})
     _loop(document, "particles", table)
     return str(document.as_string())
+
+
+def _poses(extra: Mapping[str, np.ndarray], voxel_size: float) -> dict[str, list[str]]:
+    """RELION's angles and origins where the method found how the particles lie.
+
+    ``extra`` rotations (n, 3, 3) turn the reference into the particle; shifts (n, 3), voxels, lead from the box centre
+    to the particle's centre, and RELION subtracts its origin from the coordinate.
+    """
+    from cryoet_core.orientation import matrix_to_euler
+
+    columns: dict[str, list[str]] = {}
+    if "rotations" in extra:
+        angles = matrix_to_euler(extra["rotations"])
+        for name, values in zip(("Rot", "Tilt", "Psi"), angles.T, strict=True):
+            columns[f"Angle{name}"] = [f"{value:.3f}" for value in values]
+    if "shifts" in extra:
+        for axis, values in zip("ZYX", -np.asarray(extra["shifts"]).T * voxel_size, strict=True):
+            columns[f"Origin{axis}Angst"] = [f"{value:.3f}" for value in values]
+    return columns
 
 
 def _loop(document: Any, block: str, columns: dict[str, list[str]]) -> None:

@@ -10,8 +10,20 @@ from cryoet_core.config import Config, option
 class DiscaConfig(Config):
     """Defaults are those of the fast preset; the paper preset is the published network and schedule."""
 
-    k_min: int = option(2, "smallest number of clusters to consider", ge=1, le=200, paper="number of classes, given")
-    k_max: int = option(15, "largest number of clusters to consider", ge=1, le=200, paper="number of classes, given")
+    k_min: int = option(
+        2,
+        "smallest number of clusters in the rounds; the refinement finds its own",
+        ge=1,
+        le=200,
+        paper="number of classes, given",
+    )
+    k_max: int = option(
+        15,
+        "largest number of clusters in the rounds; --components bounds the refinement",
+        ge=1,
+        le=200,
+        paper="number of classes, given",
+    )
     iterations: int = option(
         3, "rounds of clustering and training", ge=1, le=1000, paper="20", presets={"fast": 3, "paper": 20}
     )
@@ -29,7 +41,7 @@ class DiscaConfig(Config):
     )
     refine: bool = option(
         True,
-        "finish with a mixture of densities in unknown poses, started from the clusters",
+        "finish with a mixture of densities in unknown poses, seeded by particles far apart in feature space",
         paper="no",
         presets={"fast": True, "paper": False},
     )

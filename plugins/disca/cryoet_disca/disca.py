@@ -29,6 +29,8 @@ from cryoet_disca.refine import draw_sample, mixture, refine, without_idle_empty
 from cryoet_disca.yopo import Yopo, check_box
 
 ROUNDS, BEST = "rounds", "best"
+LEAST_EVIDENCE = 1.0
+"""Nats per particle; densities that gain less than this over noise show nothing."""
 
 
 class Disca(Trainer):
@@ -108,6 +110,7 @@ class Disca(Trainer):
             elif trouble is not None:
                 self._restart(rounds, trouble, run)
             self._save(rounds, run)
+        self._notes = rounds.notes
         run.write_json("notes.json", rounds.notes)
         best = models.load(run, BEST)
         assert best is not None
@@ -161,8 +164,21 @@ class Disca(Trainer):
         points = run.all_gather(best.space.points(volumes, run))
         sample = draw_sample(points, share.start, len(volumes), self.config.refine_sample, run)
         state = refine(model, volumes, sample, best.space.centring, self.config, run)
+        evidence = state.history[-1]["log_evidence"]
+        if evidence < LEAST_EVIDENCE:
+            note = (
+                f"the refinement found nothing: its densities explain a particle {evidence:.2g} nats better than noise "
+                "does; the labels are those of the clusters before it"
+            )
+            self._remark(note, run)
+            return best
         densities = without_idle_empty(state.parameters, len(sample.rows))
         return DiscaLabeller(best.space, best.mixture, densities, best.facts, state.spread)
+
+    def _remark(self, note: str, run: Run) -> None:
+        """Say a note and add it to those of the rounds."""
+        run.say(f"note: {note}")
+        run.write_json("notes.json", [*self._notes, note])
 
     def _labeller(self, found: Clustering, data: Any) -> DiscaLabeller:
         facts = {

@@ -16,6 +16,7 @@ from cryoet_core.volumes import DeviceVolumes
 from cryoet_disca.config import DiscaConfig
 
 CHECKPOINT = "refine"
+LEAST_PARTICLES = 5
 
 
 @dataclass
@@ -59,7 +60,9 @@ def refine(
     shifts = torch.cat([centring.shifts(volumes[rows]) for rows in sample.mine.split(256)])
     saved = run.load(CHECKPOINT)
     start = None if saved is None else state_from(saved[0], saved[1], slice(first, first + shard.n), run.device)
-    seeds = spread(sample.points.float().cpu(), min(config.components, len(sample.rows)), run)
+    # A density needs some particles, or it shows one particle's noise.
+    count = max(1, min(config.components, len(sample.rows) // LEAST_PARTICLES))
+    seeds = spread(sample.points.float().cpu(), count, run)
     state = start
     run.say(f"aligning {len(sample.rows)} subtomograms to {len(seeds)} densities")
     fits = model.fit(shard, seeds, lambda i: run.generator("refine", i), shifts=shifts, start=start)
