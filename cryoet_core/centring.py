@@ -16,8 +16,9 @@ from cryoet_core.fourier import lowpass, shell_index
 Reduce = Callable[[Tensor], Tensor]
 LEAST_SPREAD = 0.3
 """Voxels; particles are never known to be centred better than this."""
-_TOP_SHELL = 0.25
-"""Share of the sampling frequency up to which shells are used; finer detail depends on the pose."""
+_TOP_SHELL = 0.06
+"""Cycles per voxel up to which shells are used. Finer detail depends on the pose: on five complexes off-centre by up to
+4 voxels (box 32, SNR 0.1) the error per axis is 1.0 voxel at 0.06, 1.4 at 0.12 and 1.9 at 0.25."""
 
 
 class Centring:
@@ -37,13 +38,13 @@ class Centring:
         box: int,
         max_shift: float,
         device: torch.device | str,
-        rounds: int = 6,
+        rounds: int = 2,
         reduce: Reduce = lambda tensor: tensor,
     ) -> Centring:
         """``batches()`` gives volumes (b, 1, box, box, box) anew at each call; this process's share if ``reduce`` sums.
 
         The spread shrinks from round to round where the shifts found are no larger than their own error, and stays
-        where the particles do lie off centre, so several rounds are worth their time; a few hundred volumes are enough.
+        where the particles do lie off centre; more rounds lock on to bright lobes. A few hundred volumes are enough.
         """
         shells = shell_index(box).to(device)
         power = torch.zeros(int(shells.max()) + 1, device=device)

@@ -106,6 +106,21 @@ def test_star(run: Any) -> None:
     assert set(table["_rlnOpticsGroup"]) == set(optics.find_loop("_rlnOpticsGroup")) == {"1"}
 
 
+def test_star_with_poses(run: Any) -> None:
+    """RELION reads the angles back as the same rotations, and coordinate minus origin as the particle's centre."""
+    from cryoet_core.orientation import euler_to_matrix
+    from cryoet_core.transforms import random_rotations
+
+    rotations = random_rotations(N).numpy()
+    shifts = np.arange(3 * N, dtype=np.float32).reshape(N, 3) / 10
+    write_predictions(run, made_labels(extra={"rotations": rotations, "shifts": shifts}), made_data())
+    table = particles(run.dir)
+    angles = np.array([table[f"_rlnAngle{name}"] for name in ("Rot", "Tilt", "Psi")], dtype=float).T
+    np.testing.assert_allclose(euler_to_matrix(angles), rotations, atol=1e-4)
+    origins = np.array([table[f"_rlnOrigin{axis}Angst"] for axis in "ZYX"], dtype=float).T
+    np.testing.assert_allclose(origins, -12.0 * shifts, atol=1e-3)
+
+
 def test_star_without_coordinates(run: Any) -> None:
     write_predictions(run, made_labels(), made_data())
     assert not {"_rlnCoordinateX", "_rlnMicrographName"} & set(particles(run.dir))

@@ -237,7 +237,7 @@ def test_data_that_is_gone_is_said_and_stored_scores_are_shown(tmp_path):
 
 
 def test_data_is_found_from_any_folder(tmp_path, monkeypatch):
-    """Predictions name their files as the command line did, which may have been from another folder."""
+    """The command line may have named the files from another folder; predictions name them from the root."""
     (tmp_path / "sets").mkdir()
     fake.make_data(tmp_path / "sets" / "set.h5", 60, 3, 8)
     monkeypatch.chdir(tmp_path)
@@ -245,7 +245,7 @@ def test_data_is_found_from_any_folder(tmp_path, monkeypatch):
     run = fake.make_run(tmp_path / "run", Path("sets/set.h5"), facts=found)
     (tmp_path / "sets" / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "sets" / "elsewhere")
-    assert read_predictions(run).files == ("sets/set.h5",)
+    assert read_predictions(run).files == (str(tmp_path / "sets" / "set.h5"),)
     assert gather(run).data is not None
 
 
