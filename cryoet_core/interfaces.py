@@ -12,11 +12,28 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_chec
 
 import numpy as np
 
+from cryoet_core.picks import Picks
+
 if TYPE_CHECKING:
     import torch
 
     from cryoet_core.config import Config as MethodConfig
     from cryoet_core.run import Run
+    from cryoet_core.tomograms import Tomogram
+
+__all__ = [
+    "Clusterer",
+    "Dataset",
+    "Encoder",
+    "InputSpec",
+    "Kind",
+    "Labeller",
+    "Labels",
+    "Picker",
+    "Picks",
+    "Task",
+    "Trainer",
+]
 
 Kind = Literal["subtomograms", "tomograms"]
 Task = Literal["clustering", "classification", "picking"]
@@ -27,7 +44,7 @@ class InputSpec:
     """One input of a trainer; its name becomes an option of ``cryoet run`` (``data`` -> ``--data``).
 
     ``labels`` says what the trainer may see: "never" makes the core strip labels and class names before ``fit``,
-    "required" makes the core refuse a data set without any.
+    "required" makes the core refuse a data set without any. The labels of tomograms are their picks.
     """
 
     help: str
@@ -69,31 +86,18 @@ class Clusterer(Protocol):
     def predict(self, features: Any, /) -> Any: ...
 
 
-@dataclass(frozen=True)
-class Picks:
-    """Particle centres in one or more tomograms, one row each.
-
-    positions (n, 3) float64: (z, y, x) in Å, voxel index i at i * voxel size.
-    scores (n,) float32: higher is better. classes (n,) int64 into ``class_names``.
-    rotations (n, 3, 3) or None: active, reference frame to tomogram frame. tomograms (n,): names.
-    """
-
-    positions: np.ndarray
-    scores: np.ndarray
-    classes: np.ndarray
-    class_names: tuple[str, ...]
-    tomograms: np.ndarray
-    rotations: np.ndarray | None = None
-
-    def __len__(self) -> int:
-        return len(self.positions)
-
-
 @runtime_checkable
 class Picker(Protocol):
-    """Finds particle centres in tomograms."""
+    """Finds particle centres in a tomogram. The answer for one tomogram must not depend on others.
 
-    def pick(self, tomograms: Dataset, run: Run, /) -> Picks: ...
+    ``tomogram`` comes without its own picks and may have another voxel size than those of training: ``tomogram.at``
+    resamples it. Long work keeps what it has done in the folder ``run.scratch`` (``tomograms.tiles`` does) and goes on
+    from there when ``pick`` is called again after a crash.
+    """
+
+    class_names: tuple[str, ...]
+
+    def pick(self, tomogram: Tomogram, run: Run, /) -> Picks: ...
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,143 @@
+"""A tomogram that is read region by region, and a data set of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, Protocol, TypeAlias
+
+import numpy as np
+
+from cryoet_core.errors import UserError
+from cryoet_core.picks import Picks, join
+
+Region: TypeAlias = tuple[slice, slice, slice]
+SAME_VOXELS = 0.02
+
+
+class Volume(Protocol):
+    """What a file offers: its shape (z, y, x) and any region of it as float32, values as they stand there."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]: ...
+
+    def read(self, region: Region, /) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class ArrayVolume:
+    """A volume (z, y, x) in memory, or in a memory map."""
+
+    array: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        d, h, w = self.array.shape
+        return d, h, w
+
+    def read(self, region: Region) -> np.ndarray:
+        return np.array(self.array[region], dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class Tomogram:
+    """One tomogram; nothing of its volume is in memory until ``read``.
+
+    voxel_size: Å. density_sign: +1 protein bright, -1 dark in the file (``read`` always gives bright). tilt_range:
+    degrees about ``tilt_axis``, None if unknown. picks: labels or ground truth, None where there are none. where: the
+    file, for messages.
+    """
+
+    name: str
+    volume: Volume
+    voxel_size: float
+    density_sign: int = 1
+    tilt_range: tuple[float, float] | None = None
+    tilt_axis: str = "y"
+    picks: Picks | None = None
+    where: str = ""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Voxels (z, y, x)."""
+        return self.volume.shape
+
+    @property
+    def extent(self) -> np.ndarray:
+        """Å (z, y, x) from the first voxel to the last; picks lie between 0 and this."""
+        return (np.array(self.shape) - 1) * self.voxel_size
+
+    def read(self, region: Region | None = None) -> np.ndarray:
+        """A region (z, y, x), float32, protein bright, a copy. Slices without steps, inside the volume.
+
+        UserError when the file's data cannot be read or holds NaN.
+        """
+        region = region or (slice(None), slice(None), slice(None))
+        values = self.volume.read(region)
+        if not np.isfinite(values).all():
+            raise UserError(f"{self.where or self.name}: holds NaN or infinite voxels; repair or crop it")
+        return values if self.density_sign > 0 else -values
+
+    def without_picks(self) -> Tomogram:
+        """The same tomogram, its labels hidden."""
+        return replace(self, picks=None)
+
+
+@dataclass(frozen=True)
+class Tomograms:
+    """A data set of kind "tomograms", with names of its own for each."""
+
+    tomograms: tuple[Tomogram, ...]
+    kind: Literal["tomograms"] = field(default="tomograms", init=False)
+
+    def __post_init__(self) -> None:
+        names = [tomogram.name for tomogram in self.tomograms]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            files = ", ".join(t.where or t.name for t in self.tomograms if t.name == twice[0])
+            raise UserError(f"two tomograms are named {twice[0]!r} ({files}); rename a file or list them in a manifest")
+
+    def __len__(self) -> int:
+        return len(self.tomograms)
+
+    def __iter__(self) -> Iterator[Tomogram]:
+        return iter(self.tomograms)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """Volume ``index`` as a whole, float32, protein bright."""
+        return self.tomograms[index].read()
+
+    @property
+    def voxel_size(self) -> float:
+        """Å, the same in all. UserError when they differ."""
+        first = self.tomograms[0]
+        for other in self.tomograms[1:]:
+            if abs(other.voxel_size / first.voxel_size - 1) > SAME_VOXELS:
+                raise UserError(
+                    f"{other.where or other.name}: voxels of {other.voxel_size:g} Å, but {first.where or first.name} "
+                    f"has {first.voxel_size:g} Å; expected one voxel size; bin or resample them to one"
+                )
+        return first.voxel_size
+
+    @property
+    def picks(self) -> Picks | None:
+        """The picks of all tomograms, None where none has any."""
+        found = [tomogram.picks for tomogram in self.tomograms if tomogram.picks is not None]
+        return join(found) if found else None
+
+    def named(self, name: str) -> Tomogram:
+        """The tomogram of this name. UserError lists the names when there is none."""
+        for tomogram in self.tomograms:
+            if tomogram.name == name:
+                return tomogram
+        raise UserError(f"tomogram {name!r}: there is none of this name; expected one of {shown_names(self)}")
+
+    def without_picks(self) -> Tomograms:
+        """The same tomograms, labels hidden."""
+        return Tomograms(tuple(tomogram.without_picks() for tomogram in self.tomograms))
+
+
+def shown_names(tomograms: Sequence[Tomogram] | Tomograms, most: int = 5) -> str:
+    """``a, b, c and 4 more``, for messages."""
+    names = [tomogram.name for tomogram in tomograms]
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
