@@ -36,6 +36,12 @@ def disk_error(error: OSError, path: Path) -> UserError | None:
     return None
 
 
+def shown(path: Path) -> str:
+    """A path as short as it can be said: relative to here where it lies below here."""
+    path = path.absolute()
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
     """Turn an OSError of the block into a UserError about ``path`` where the user can do something about it."""
@@ -76,6 +82,15 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Replace ``path`` by ``data`` atomically. UserError when the disk refuses."""
     with replacing(path) as beside:
         beside.write_bytes(data)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it. UserError when a file has the name or the disk refuses."""
+    with explained(path):
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            raise UserError(f"{path}: a file; expected a folder; choose another --out") from error
 
 
 def write_json(path: Path, value: Any) -> None:

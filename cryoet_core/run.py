@@ -57,6 +57,8 @@ class Run(RunFolder, Collectives):
         self.rank = processes.rank if processes else 0
         self.world_size = processes.world_size if processes else 1
         self.terminal = Terminal(silent=quiet or self.rank > 0, to_stderr=json)
+        self.scratch = self.dir / "scratch"
+        """Where long work on one tomogram keeps what it has done; empty or gone once its picks are written."""
         self._given, self._wish, self._config = processes, device, config
         self._journal: Journal | None = None
         self._started, self._timings = time.monotonic(), defaultdict[str, float](float)
@@ -81,10 +83,14 @@ class Run(RunFolder, Collectives):
         max_memory: int | None = None,
         threads: int | None = None,
         preset: str | None = None,
+        reading: Mapping[str, Any] | None = None,
         quiet: bool = False,
         json: bool = False,
     ) -> Run:
-        """Make the run's folder and start its processes. UserError: the folder exists, the device does not, ..."""
+        """Make the run's folder and start its processes. UserError: the folder exists, the device does not, ...
+
+        ``reading``: what the user said of tomograms that their files do not, so that a resumed run reads them alike.
+        """
         options: dict[str, Any] = {"device": device, "devices": devices, "precision": precision}
         options |= {"max_memory": max_memory, "threads": threads}
         paths = {name: [Path(path).absolute() for path in some] for name, some in inputs.items()}
@@ -93,6 +99,7 @@ class Run(RunFolder, Collectives):
             "preset": preset,
             "seed": seed,
             "inputs": {name: [str(path) for path in some] for name, some in paths.items()},
+            "reading": dict(reading or {}),
             "options": options,
             "config": config.model_dump(mode="json"),
         }

@@ -30,6 +30,7 @@ class RunFolder:
         self.seed: int = record["seed"]
         self.preset: str | None = record["preset"]
         self.inputs: dict[str, list[Path]] = {k: [Path(p) for p in v] for k, v in record["inputs"].items()}
+        self.reading: dict[str, Any] = dict(record.get("reading", {}))
         self.options: dict[str, Any] = dict(record["options"])
 
     @property

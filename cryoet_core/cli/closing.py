@@ -12,6 +12,11 @@ SCORES = (
     ("ari", "ARI"),
     ("nmi", "NMI"),
     ("majority", "majority baseline"),
+    ("precision", "precision"),
+    ("recall", "recall"),
+    ("f1", "F1"),
+    ("ap", "average precision"),
+    ("best_f1", "best F1 of all thresholds"),
 )
 
 
@@ -33,12 +38,25 @@ def _lines(facts: Mapping[str, Any]) -> list[str]:
     if "wall_seconds" in facts:
         peaks = [f"{value / 2**30:.2f} GB ({where})" for where, value in facts.get("peak_memory", {}).items()]
         lines.append(f"{facts['wall_seconds']:.1f} s" + (f", peak memory {', '.join(peaks)}" if peaks else ""))
-    lines += [f"{key}: {facts[key]}" for key in ("run", "predictions", "report") if key in facts]
+    lines += [f"{key}: {facts[key]}" for key in ("run", "predictions", "picks", "report") if key in facts]
     return lines
 
 
 def _headline(facts: Mapping[str, Any]) -> str:
+    if "k" not in facts:
+        return _picking_headline(facts)
     unassigned = f", {facts['unassigned']} unassigned" if facts.get("unassigned") else ""
     sizes = sorted((size for size in facts.get("counts", {}).values() if size), reverse=True)
     shown = f" ({', '.join(map(str, sizes[:15]))}{', ...' if len(sizes) > 15 else ''})" if sizes else ""
     return f"{facts['method']}: {facts['n']} subtomograms, K = {facts['k']} classes{shown}{unassigned}"
+
+
+def _picking_headline(facts: Mapping[str, Any]) -> str:
+    if "radius" in facts:
+        return (
+            f"{facts['method']}: {facts['n_picks']} picks, {facts['n_truth']} particles, within {facts['radius']:g} Å"
+        )
+    number = facts["tomograms"]
+    kinds = [f"{name} {count}" for name, count in facts["counts"].items()] if len(facts["counts"]) > 1 else []
+    what = f"{facts['n']} picks" + (f" ({', '.join(kinds)})" if kinds else "")
+    return f"{facts['method']}: {what} in {number} tomogram{'s' if number != 1 else ''}"

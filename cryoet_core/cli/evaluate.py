@@ -7,26 +7,63 @@ from typing import Annotated, Any
 
 import typer
 
-from cryoet_core.cli.options import DEVICE, JSON, MAX_MEMORY, THREADS, bytes_of
+from cryoet_core.cli.options import (
+    CONTRAST,
+    DEVICE,
+    JSON,
+    MAX_MEMORY,
+    THREADS,
+    TILT_RANGE,
+    TRUTH,
+    VOXEL_SIZE,
+    bytes_of,
+    option,
+)
+
+PICKING = "Pickers"
 
 
 def command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
     data: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FILE", help="Labelled subtomograms. Default: the run's own data and predictions."),
+        typer.Option(metavar="FILE", help="Labelled data. Default: the run's own data and predictions."),
     ] = None,
+    radius: Annotated[
+        float | None,
+        option("How far a pick may lie off. Default: the particle's radius.", panel=PICKING, metavar="Å"),
+    ] = None,
+    rule: Annotated[
+        str | None,
+        option(
+            "How picks and truth are matched: optimal, greedy, r1.5, shrec.",
+            panel=PICKING,
+            metavar="NAME",
+        ),
+    ] = None,
+    particle: Annotated[
+        str | None, option("The class of the truth to compare with.", panel=PICKING, metavar="NAME")
+    ] = None,
+    picks: TRUTH = None,
+    contrast: CONTRAST = None,
+    voxel_size: VOXEL_SIZE = None,
+    tilt_range: TILT_RANGE = None,
     device: DEVICE = "auto",
     max_memory: MAX_MEMORY = None,
     threads: THREADS = None,
     as_json: JSON = False,
 ) -> None:
-    """Compare a run's labels with the known ones: accuracy after matching, ARI, NMI, a row per class."""
+    """Compare a run's labels or picks with the known ones.
+
+    Labels: accuracy after matching, ARI, NMI, a row per class. Picks: precision, recall, F1, average precision.
+    """
     from cryoet_core.cli.closing import close
     from cryoet_core.session import evaluate_run
 
     options = {"device": device, "max_memory": bytes_of(max_memory), "threads": threads}
-    facts = evaluate_run(run, data or (), json=as_json, **options)
+    reading = {"contrast": contrast, "voxel_size": voxel_size, "tilt_range": tilt_range, "picks": tuple(picks or ())}
+    reading |= {"radius": radius, "rule": rule, "particle": particle}
+    facts = evaluate_run(run, data or (), reading=reading, json=as_json, **options)
     close(facts, as_json)
     if not as_json and facts.get("per_class"):
         _print_classes(facts["per_class"])

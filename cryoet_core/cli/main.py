@@ -23,6 +23,8 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 from cryoet_core.names import close_names
 
 DEBUG = "CRYOET_DEBUG"
+SEVERAL = ("--data", "--source", "--target", "--picks")
+"""Options that take files, which a shell may have listed."""
 
 
 class Command(NamedTuple):
@@ -59,8 +61,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     end = given.index("--") if "--" in given else len(given)
     debug = "--debug" in given[:end] or os.environ.get(DEBUG) == "1"
-    words = [word for word in given[:end] if word != "--debug"] + given[end:]
+    words = spread([word for word in given[:end] if word != "--debug"]) + given[end:]
     return guarded(lambda: _dispatch(words), debug=debug, hint=_resume_hint)
+
+
+def spread(words: Sequence[str]) -> list[str]:
+    """``--data a.mrc b.mrc`` as ``--data a.mrc --data b.mrc``: what a shell makes of ``--data folder/*.mrc``.
+
+    Only where the command's own arguments stand before the option, so that none of them is taken for a file.
+    """
+    out: list[str] = []
+    flag, positional = "", 0
+    for word in words:
+        if word.startswith("-"):
+            flag = word if word in SEVERAL and positional >= 2 else ""
+        elif flag and out[-1] != flag:
+            out.append(flag)
+        elif not flag and not (out and out[-1].startswith("-")):
+            positional += 1
+        out.append(word)
+    return out
 
 
 def _dispatch(words: list[str]) -> int:

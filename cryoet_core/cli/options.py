@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from cryoet_core.errors import UserError
 
-RUN, MACHINE, OUTPUT = "The run", "This machine", "Output"
+RUN, MACHINE, OUTPUT, TOMOGRAMS = "The run", "This machine", "Output", "What the tomograms do not say"
 
 
 def option(help: str, *names: str, panel: str, metavar: str | None = None, **more: Any) -> Any:
@@ -32,6 +33,34 @@ THREADS = Annotated[int | None, option("CPU threads. Default: every core.", pane
 JSON = Annotated[bool, option("Print the facts as one JSON object on standard output.", "--json", panel=OUTPUT)]
 QUIET = Annotated[bool, option("Print the closing lines only.", "--quiet", panel=OUTPUT)]
 NO_REPORT = Annotated[bool, option("Write no report.html.", "--no-report", panel=OUTPUT)]
+
+
+TRUTH = Annotated[
+    list[Path] | None,
+    option(
+        "Known particle centres: a star or any other pick file. May be given several times.",
+        panel=TOMOGRAMS,
+        metavar="FILE",
+        show_default=False,
+    ),
+]
+CONTRAST = Annotated[
+    str | None, option("How protein looks in the files.", panel=TOMOGRAMS, metavar="dark|bright", show_default=False)
+]
+VOXEL_SIZE = Annotated[
+    float | None,
+    option("Å, where the files do not say it or are wrong.", panel=TOMOGRAMS, metavar="Å", show_default=False),
+]
+TILT_RANGE = Annotated[
+    tuple[float, float] | None,
+    option("Lowest and highest tilt, in degrees.", panel=TOMOGRAMS, metavar="LOW HIGH", show_default=False),
+]
+
+
+def reading(
+    picks: TRUTH = None, contrast: CONTRAST = None, voxel_size: VOXEL_SIZE = None, tilt_range: TILT_RANGE = None
+) -> None:
+    """The options of every command that opens tomograms."""
 
 
 def parameters_of(function: Callable[..., Any]) -> list[inspect.Parameter]:

@@ -7,16 +7,32 @@ from typing import Annotated
 
 import typer
 
-from cryoet_core.cli.options import DEVICE, JSON, MAX_MEMORY, PRECISION, QUIET, THREADS, bytes_of
+from cryoet_core.cli.options import (
+    CONTRAST,
+    DEVICE,
+    JSON,
+    MAX_MEMORY,
+    PRECISION,
+    QUIET,
+    THREADS,
+    TILT_RANGE,
+    VOXEL_SIZE,
+    bytes_of,
+)
 
 
 def command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
-    data: Annotated[list[Path], typer.Option(metavar="FILE", help="Data to label. May be given several times.")],
+    data: Annotated[
+        list[Path], typer.Option(metavar="FILE", help="Data to label, or tomograms to pick in. Several may follow.")
+    ],
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="For predictions.h5 and predictions.star. Default: RUN/predictions/NAME."),
+        typer.Option(metavar="FOLDER", help="For the predictions or picks. Default: RUN/predictions/NAME."),
     ] = None,
+    contrast: CONTRAST = None,
+    voxel_size: VOXEL_SIZE = None,
+    tilt_range: TILT_RANGE = None,
     device: DEVICE = "auto",
     precision: PRECISION = "auto",
     max_memory: MAX_MEMORY = None,
@@ -24,9 +40,13 @@ def command(
     as_json: JSON = False,
     quiet: QUIET = False,
 ) -> None:
-    """Label new data with what a finished run has learnt; nothing is trained."""
+    """Label or pick in new data with what a finished run has learnt; nothing is trained.
+
+    Picks go to one star per tomogram; a call that was interrupted goes on where it was when it is made again.
+    """
     from cryoet_core.cli.closing import close
     from cryoet_core.session import predict_run
 
     options = {"device": device, "precision": precision, "max_memory": bytes_of(max_memory), "threads": threads}
-    close(predict_run(run, data, out, quiet=quiet, json=as_json, **options), as_json)
+    reading = {"contrast": contrast, "voxel_size": voxel_size, "tilt_range": tilt_range}
+    close(predict_run(run, data, out, reading=reading, quiet=quiet, json=as_json, **options), as_json)

@@ -22,8 +22,10 @@ from cryoet_core.cli.options import (
     bytes_of,
     option,
     parameters_of,
+    reading,
 )
 from cryoet_core.config import flag_of, words_of
+from cryoet_core.inputs import PICKS, takes_tomograms
 from cryoet_core.plugins import discover, load_trainer
 
 if TYPE_CHECKING:
@@ -52,9 +54,14 @@ def command_of(trainer: type[Trainer]) -> Callable[..., None]:
     def command(**given: Any) -> None:
         options = {info.name: given.pop(info.name) for info in own}
         paths = {name: given.pop(name) or [] for name in trainer.inputs}
-        _start(trainer.name, paths, {name: value for name, value in options.items() if value is not None}, **given)
+        said = {parameter.name: given.pop(parameter.name) for parameter in how}
+        if said.get(PICKS):
+            paths[PICKS] = said.pop(PICKS)
+        chosen = {name: value for name, value in options.items() if value is not None}
+        _start(trainer.name, paths, chosen, reading=said, **given)
 
-    parameters = [_input_parameter(name, spec) for name, spec in trainer.inputs.items()]
+    how = parameters_of(reading) if takes_tomograms(trainer) else []
+    parameters = [_input_parameter(name, spec) for name, spec in trainer.inputs.items()] + how
     parameters += parameters_of(_run_options)
     parameters += [_option_parameter(info, trainer.name) for info in own]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -67,6 +74,7 @@ def _start(
     paths: dict[str, list[Path]],
     options: dict[str, Any],
     *,
+    reading: dict[str, Any],
     as_json: bool,
     no_report: bool,
     config: Path | None,
@@ -77,7 +85,8 @@ def _start(
     from cryoet_core.session import run_method
 
     run_options |= {"max_memory": bytes_of(max_memory), "json": as_json}
-    close(run_method(method, paths, options, config_file=config, report=not no_report, **run_options), as_json)
+    run_options |= {"reading": reading, "config_file": config, "report": not no_report}
+    close(run_method(method, paths, options, **run_options), as_json)
 
 
 def _run_options(

@@ -8,13 +8,16 @@ import json
 import typing
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from cryoet_core.errors import RunError, UserError
 from cryoet_core.interfaces import InputSpec, Kind, Labels
+from cryoet_core.picks import Picks
 from cryoet_core.testing import data as kit_data
 from cryoet_core.testing import harness
+from cryoet_core.testing.answers import answer_of, difference, picks_of
 from cryoet_core.testing.harness import Interrupted, Skip, TrainerClass
 
 Check = Callable[[TrainerClass, Path], None]
@@ -81,7 +84,7 @@ def check_inputs(trainer: TrainerClass, workdir: Path) -> None:
             require(found in allowed, f"input {name!r} has {part} {found!r}; expected one of {', '.join(allowed)}")
     paths = harness.write_inputs(trainer, workdir / "data")
     for name in paths:
-        wrong = kit_data.write_other_kind(workdir / f"tomograms-{name}.h5")
+        wrong = kit_data.write_other_kind(workdir / f"wrong-{name}.h5", trainer.inputs[name].kind)
         given = {**{other: [path] for other, path in paths.items()}, name: [wrong]}
         try:
             open_inputs(trainer, given)
@@ -93,11 +96,29 @@ def check_inputs(trainer: TrainerClass, workdir: Path) -> None:
 
 @registered
 def check_fit(trainer: TrainerClass, workdir: Path) -> None:
-    """A tiny fit on the CPU works and labels every volume soundly."""
+    """A tiny fit on the CPU works and answers soundly: a label for every volume, or picks inside the tomograms."""
     fitted, _ = harness.base_fit(trainer, workdir)
-    labels, n = fitted.labels, kit_data.PER_CLASS * len(kit_data.CLASS_NAMES)
-    _check_labels(labels, n)
+    answer = fitted.answer
+    if isinstance(answer, Labels):
+        _check_labels(answer, kit_data.PER_CLASS * len(kit_data.CLASS_NAMES))
+    else:
+        _check_picks(answer, kit_data.SHAPE)
+        require(len(answer) > 0, "no pick at all in tomograms of a dozen balls each")
     require(fitted.events > 0, "fit neither saved a checkpoint nor logged anything")
+
+
+def _check_picks(picks: Picks, shape: tuple[int, int, int]) -> None:
+    extent = (np.array(shape) - 1) * kit_data.VOXEL_SIZE
+    require(bool(np.isfinite(picks.positions).all()), "positions are not finite")
+    inside = (picks.positions >= -kit_data.VOXEL_SIZE) & (picks.positions <= extent + kit_data.VOXEL_SIZE)
+    require(
+        bool(inside.all()), f"{int((~inside).any(1).sum())} picks lie outside the tomogram; expected (z, y, x) in Å"
+    )
+    require(bool(np.isfinite(picks.scores).all()), "scores are not finite")
+    require(bool((picks.classes >= 0).all()), "a pick has no class")
+    if picks.rotations is not None:
+        turned = picks.rotations @ picks.rotations.transpose(0, 2, 1)
+        require(bool(np.allclose(turned, np.eye(3), atol=1e-3)), "rotations are not orthogonal matrices")
 
 
 def _check_labels(labels: Labels, n: int) -> None:
@@ -123,8 +144,8 @@ def check_load(trainer: TrainerClass, workdir: Path) -> None:
     """What ``load`` rebuilds from the run's folder labels as what ``fit`` returned did."""
     fitted, paths = harness.base_fit(trainer, workdir)
     learnt, run = harness.reopened(trainer, fitted.folder)
-    labels = harness.labels_of(learnt, harness.subject(trainer, harness.opened(trainer, paths)), run)
-    different = harness.difference(fitted.labels, labels)
+    again = answer_of(learnt, harness.subject(trainer, harness.opened(trainer, paths)), run)
+    different = difference(fitted.answer, again)
     require(different is None, f"after load: {different}")
 
 
@@ -134,7 +155,7 @@ def check_seed(trainer: TrainerClass, workdir: Path) -> None:
     fitted, paths = harness.base_fit(trainer, workdir)
     np.random.seed(12345)  # noqa: NPY002  a method must not lean on this
     again = harness.fit(trainer, harness.start(trainer, paths, workdir / "again"), harness.opened(trainer, paths))
-    different = harness.difference(fitted.labels, again.labels)
+    different = difference(fitted.answer, again.answer)
     require(different is None, f"two fits with one seed: {different}")
 
 
@@ -148,8 +169,7 @@ def check_inputs_unchanged(trainer: TrainerClass, workdir: Path) -> None:
     def state() -> dict[str, str]:
         found: dict[str, str] = {}
         for name, path in paths.items():
-            parts = {"file": path.read_bytes(), "volumes": inputs[name].read(slice(None)).tobytes()}
-            parts |= {"labels": inputs[name].labels.tobytes(), "class names": repr(inputs[name].class_names).encode()}
+            parts = {"file": path.read_bytes(), **_contents(inputs[name])}
             found |= {f"{part} of {name!r}": hashlib.sha256(content).hexdigest() for part, content in parts.items()}
         return found
 
@@ -159,21 +179,48 @@ def check_inputs_unchanged(trainer: TrainerClass, workdir: Path) -> None:
     require(not changed, f"the method changed the {', '.join(changed)}")
 
 
+def _contents(data: Any) -> dict[str, bytes]:
+    """What a method must leave as it is, in bytes."""
+    if data.kind == "subtomograms":
+        parts = {"volumes": data.read(slice(None)), "labels": data.labels}
+        return {what: values.tobytes() for what, values in parts.items()} | {"names": repr(data.class_names).encode()}
+    return {"volumes": b"".join(volume.read().tobytes() for volume in data), "picks": data.picks.positions.tobytes()}
+
+
 @registered
 def check_one_by_one(trainer: TrainerClass, workdir: Path) -> None:
-    """A volume's label does not depend on its company (it would with BatchNorm in training mode)."""
-    fitted, paths = harness.base_fit(trainer, workdir)
-    learnt, run = harness.reopened(trainer, fitted.folder)
+    """The answer for a volume does not depend on its company (it would with BatchNorm in training mode)."""
+    _, paths = harness.base_fit(trainer, workdir)
     data = harness.subject(trainer, harness.opened(trainer, paths))
-    batch = harness.labels_of(learnt, data, run)
+    (_tomograms_alone if data.kind == "tomograms" else _volumes_alone)(trainer, workdir, data)
+
+
+def _volumes_alone(trainer: TrainerClass, workdir: Path, data: Any) -> None:
+    fitted, _ = harness.base_fit(trainer, workdir)
+    learnt, run = harness.reopened(trainer, fitted.folder)
+    batch = answer_of(learnt, data, run)
+    assert isinstance(batch, Labels)
     for index in range(0, len(data), max(1, len(data) // 6)):
         chosen = np.array([index])
-        alone = harness.labels_of(learnt, data.subset(chosen), run)
-        different = harness.difference(_rows(batch, chosen), alone, tolerance=1e-3)
+        alone = answer_of(learnt, data.subset(chosen), run)
+        different = difference(_rows(batch, chosen), alone, tolerance=1e-3)
         require(different is None, f"volume {index} alone and in a batch: {different}")
     order = np.arange(len(data))[::-1].copy()
-    different = harness.difference(_rows(batch, order), harness.labels_of(learnt, data.subset(order), run), 1e-3)
+    different = difference(_rows(batch, order), answer_of(learnt, data.subset(order), run), 1e-3)
     require(different is None, f"the same volumes in reverse order: {different}")
+
+
+def _tomograms_alone(trainer: TrainerClass, workdir: Path, data: Any) -> None:
+    fitted, _ = harness.base_fit(trainer, workdir)
+    learnt, run = harness.reopened(trainer, fitted.folder)
+    run.scratch = workdir / "scratch"
+    first = next(iter(data))
+    assert isinstance(fitted.answer, Picks)
+    for tomogram in reversed(list(data)):
+        alone = picks_of(learnt, tomogram, run)
+        run.scratch = run.scratch.with_name(f"{run.scratch.name}+")
+    different = difference(fitted.answer.within(first.name), alone, tolerance=1e-3)
+    require(different is None, f"tomogram {first.name} after another and first: {different}")
 
 
 def _rows(labels: Labels, indices: np.ndarray) -> Labels:
@@ -189,7 +236,7 @@ def check_labels_unseen(trainer: TrainerClass, workdir: Path) -> None:
     fitted, paths = harness.base_fit(trainer, workdir)
     visible = harness.opened(trainer, paths, hide=False)
     seen = harness.fit(trainer, harness.start(trainer, paths, workdir / "labels seen"), visible)
-    different = harness.difference(fitted.labels, seen.labels)
+    different = difference(fitted.answer, seen.answer)
     require(different is None, f"with labels in sight: {different}")
 
 
@@ -212,7 +259,7 @@ def check_resume(trainer: TrainerClass, workdir: Path) -> None:
             resumed = harness.fit(trainer, run, harness.opened(trainer, paths))
         except Exception as error:
             raise Failure(f"{where}: {error!r}") from error
-        different = harness.difference(fitted.labels, resumed.labels)
+        different = difference(fitted.answer, resumed.answer)
         require(different is None, f"{where}: {different}")
         found = _steps(run.dir)
         require(
@@ -229,19 +276,27 @@ def _steps(folder: Path) -> list[tuple[object, object]]:
 
 @registered
 def check_awkward_data(trainer: TrainerClass, workdir: Path) -> None:
-    """Two volumes, a box of 4 voxels, noise alone: an answer, or one clear line; never another exception."""
+    """Next to no data, tiny boxes, noise alone: an answer, or one clear line; never another exception."""
     harness.base_fit(trainer, workdir)
-    for what, box, n in (
-        ("two volumes", trainer.tiny_box, 2),
-        ("a box of 4 voxels", 4, 36),
-        ("noise", trainer.tiny_box, 36),
-    ):
+    subtomograms = {"two volumes": (trainer.tiny_box, 2), "a box of 4 voxels": (4, 36), "noise": (trainer.tiny_box, 36)}
+    tomograms = {"noise": kit_data.SHAPE, "a tomogram of 4 voxels": (4, 4, 4), "one slice": (1, 48, 48)}
+    picking = harness.subject(trainer, trainer.inputs).kind == "tomograms"
+    for what in tomograms if picking else subtomograms:
         folder = workdir / what
         folder.mkdir()
-        paths = {name: kit_data.write_noise(folder / f"{name}.h5", box, n) for name in trainer.inputs}
+        paths = {}
+        for name, spec in trainer.inputs.items():
+            path = folder / f"{name}.h5"
+            if spec.kind == "tomograms":
+                paths[name] = kit_data.write_noise_tomogram(path, tomograms.get(what, kit_data.SHAPE))
+            else:
+                paths[name] = kit_data.write_noise(path, *subtomograms.get(what, (trainer.tiny_box, 36)))
         try:
             fitted = harness.fit(trainer, harness.start(trainer, paths, folder / "run"), harness.opened(trainer, paths))
-            _check_labels(fitted.labels, n)
+            if isinstance(fitted.answer, Labels):
+                _check_labels(fitted.answer, subtomograms[what][1])
+            else:
+                _check_picks(fitted.answer, tomograms[what])
         except (UserError, RunError) as error:
             require("\n" not in str(error).strip(), f"{what}: the error has more than one line: {error}")
         except (Failure, Skip) as error:

@@ -1,8 +1,9 @@
-"""The kit's data: a handful of cubes of three shapes that any method can tell apart, in a store file."""
+"""The kit's data: cubes of three shapes that any method can tell apart, and tomograms with a dozen balls each."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -10,6 +11,12 @@ CLASS_NAMES = ("ball", "shell", "dumbbell")
 PER_CLASS = 12
 VOXEL_SIZE = 12.0
 _NOISE = 0.2
+
+SHAPE = (24, 48, 48)
+"""Voxels (z, y, x) of the kit's tomograms."""
+DIAMETER = 96.0
+"""Å; of the balls in them."""
+TOMOGRAMS = ("first", "second")
 
 
 def write_subtomograms(path: Path, box: int = 24, *, per_class: int = PER_CLASS, seed: int = 0) -> Path:
@@ -36,14 +43,62 @@ def write_noise(path: Path, box: int, n: int) -> Path:
     return path
 
 
-def write_other_kind(path: Path) -> Path:
-    """Write an HDF5 file of this program that holds no subtomograms."""
+def write_tomograms(path: Path, *, seed: int = 0) -> Path:
+    """Write two tomograms with the centres of the balls in them."""
+    from cryoet_core.picks import Picks
+    from cryoet_core.tomograms.store import TomogramWriter
+
+    generator = np.random.default_rng(seed)
+    with TomogramWriter(path) as writer:
+        for name in TOMOGRAMS:
+            centres = _spots(generator)
+            volume = _balls(centres) + generator.normal(0, _NOISE, SHAPE)
+            picks = Picks.of(centres * VOXEL_SIZE, name, class_names=("ball",))
+            facts: dict[str, Any] = {"voxel_size": VOXEL_SIZE, "tilt_range": (-60.0, 60.0), "picks": picks}
+            writer.add(name, volume.astype(np.float32), **facts)
+    return path
+
+
+def write_noise_tomogram(path: Path, shape: tuple[int, int, int]) -> Path:
+    """Write one tomogram of noise alone, with three centres that mean nothing."""
+    from cryoet_core.picks import Picks
+    from cryoet_core.tomograms.store import TomogramWriter
+
+    generator = np.random.default_rng(0)
+    centres = generator.uniform(0, 1, (3, 3)) * (np.array(shape) - 1)
+    with TomogramWriter(path) as writer:
+        picks = Picks.of(centres * VOXEL_SIZE, "noise", class_names=("ball",))
+        volume = generator.normal(0, 1, shape).astype(np.float32)
+        writer.add("noise", volume, voxel_size=VOXEL_SIZE, tilt_range=(-60.0, 60.0), picks=picks)
+    return path
+
+
+def write_other_kind(path: Path, kind: str) -> Path:
+    """Write an HDF5 file of this program that holds another kind of data than ``kind``."""
     import h5py
 
+    other = "tomograms" if kind == "subtomograms" else "subtomograms"
     with h5py.File(path, "w") as file:
-        file.attrs.update({"format": "cryoet", "version": 1, "kind": "tomograms"})
+        file.attrs.update({"format": "cryoet", "version": 1, "kind": other})
         file.create_group("tomogram")
     return path
+
+
+def _spots(generator: np.random.Generator) -> np.ndarray:
+    """A dozen centres (12, 3) in voxels, one in each cell of a grid, so that no two balls touch."""
+    cells = np.stack(np.meshgrid([6, 18], [6, 18, 30, 42], [6, 18, 30, 42], indexing="ij"), axis=-1).reshape(-1, 3)
+    chosen = generator.choice(len(cells), 12, replace=False)
+    jittered: np.ndarray = cells[chosen] + generator.uniform(-1, 1, (12, 3))
+    return jittered
+
+
+def _balls(centres: np.ndarray) -> np.ndarray:
+    grid = np.stack(np.meshgrid(*(np.arange(size) for size in SHAPE), indexing="ij"), axis=-1)
+    radius = DIAMETER / VOXEL_SIZE / 2
+    volume = np.zeros(SHAPE)
+    for centre in centres:
+        volume += 1 / (1 + np.exp(2 * (np.linalg.norm(grid - centre, axis=-1) - radius)))
+    return volume
 
 
 def _shape(name: str, box: int, generator: np.random.Generator) -> np.ndarray:

@@ -10,15 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import SkipTest
 
-import numpy as np
-
-from cryoet_core.interfaces import Labeller, Labels, Trainer
+from cryoet_core.interfaces import Trainer
 from cryoet_core.testing import data as kit_data
+from cryoet_core.testing.answers import Answer, answer_of
 
 if TYPE_CHECKING:
     from cryoet_core.config import Config
     from cryoet_core.run import Run
-    from cryoet_core.store import Subtomograms
 
 TrainerClass = type[Trainer]
 Paths = Mapping[str, Path]
@@ -34,9 +32,9 @@ class Interrupted(BaseException):
 
 @dataclass(frozen=True)
 class Fit:
-    """What one fit left: the labels of the subject, the run's folder, and how often it saved or logged."""
+    """What one fit left: the answer for the subject, the run's folder, and how often it saved or logged."""
 
-    labels: Labels
+    answer: Answer
     folder: Path
     events: int
 
@@ -48,15 +46,18 @@ def config_of(trainer: TrainerClass) -> Config:
 
 def write_inputs(trainer: TrainerClass, folder: Path) -> Paths:
     """One file for each input of the trainer, each with other noise."""
-    unknown = sorted({spec.kind for spec in trainer.inputs.values()} - {"subtomograms"})
-    if unknown:
-        raise Skip(f"the kit has no data of kind {', '.join(unknown)}")
     folder.mkdir(parents=True, exist_ok=True)
-    names = enumerate(trainer.inputs)
-    return {n: kit_data.write_subtomograms(folder / f"{n}.h5", trainer.tiny_box, seed=i) for i, n in names}
+    paths = {}
+    for seed, (name, spec) in enumerate(trainer.inputs.items()):
+        path = folder / f"{name}.h5"
+        if spec.kind == "tomograms":
+            paths[name] = kit_data.write_tomograms(path, seed=seed)
+        else:
+            paths[name] = kit_data.write_subtomograms(path, trainer.tiny_box, seed=seed)
+    return paths
 
 
-def opened(trainer: TrainerClass, paths: Paths, *, hide: bool = True) -> dict[str, Subtomograms]:
+def opened(trainer: TrainerClass, paths: Paths, *, hide: bool = True) -> dict[str, Any]:
     """The inputs as ``fit`` gets them; ``hide=False`` leaves labels that the core would take away."""
     from cryoet_core.inputs import open_inputs, what_it_may_see
 
@@ -65,7 +66,7 @@ def opened(trainer: TrainerClass, paths: Paths, *, hide: bool = True) -> dict[st
 
 
 def subject(trainer: TrainerClass, inputs: Mapping[str, Any]) -> Any:
-    """The data that the run labels."""
+    """The data that the run labels or picks in."""
     from cryoet_core.inputs import subject_name
 
     return inputs[subject_name(trainer, inputs)]
@@ -80,23 +81,19 @@ def start(trainer: TrainerClass, paths: Paths, folder: Path) -> Run:
 
 
 def fit(trainer: TrainerClass, run: Run, inputs: Mapping[str, Any], *, stop_after: int | None = None) -> Fit:
-    """Fit and label the subject. With ``stop_after`` n, ``Interrupted`` is raised once it saved or logged n times."""
+    """Fit, then label the subject or pick in it.
+
+    With ``stop_after`` n, ``Interrupted`` is raised once it saved or logged n times.
+    """
     events = _count_events(run, stop_after)
     try:
         learnt = trainer(config_of(trainer)).fit(inputs, run)
-        labels = labels_of(learnt, subject(trainer, inputs), run)
+        answer = answer_of(learnt, subject(trainer, inputs), run)
     except BaseException as error:
         run.fail(str(error))
         raise
     run.finish()
-    return Fit(labels, run.dir, len(events))
-
-
-def labels_of(learnt: Any, data: Any, run: Run) -> Labels:
-    """What a labeller says of the data. Skip for a picker."""
-    if not isinstance(learnt, Labeller):
-        raise Skip("the method returns no labeller (an object with `classes` and `label`)")
-    return learnt.label(data, run)
+    return Fit(answer, run.dir, len(events))
 
 
 def _count_events(run: Run, stop_after: int | None) -> list[str]:
@@ -133,24 +130,3 @@ def reopened(trainer: TrainerClass, folder: Path) -> tuple[Any, Run]:
 
     run = Run.open(folder, config=config_of(trainer), device="cpu", quiet=True)
     return trainer(config_of(trainer)).load(run), run
-
-
-def difference(a: Labels, b: Labels, tolerance: float = 1e-5) -> str | None:
-    """How two answers differ, in words; None when they agree (probabilities and embedding within ``tolerance``)."""
-    if a.classes != b.classes:
-        return f"classes {a.classes} and {b.classes}"
-    if len(a) != len(b):
-        return f"{len(a)} and {len(b)} labels"
-    differ = int((a.labels != b.labels).sum())
-    if differ:
-        return f"{differ} of {len(a)} labels differ"
-    pairs = [("probabilities", a.probabilities, b.probabilities)]
-    if a.embedding is not None and b.embedding is not None:
-        pairs.append(("embedding", a.embedding, b.embedding))
-    for name, one, other in pairs:
-        if one.shape != other.shape:
-            return f"{name} of shapes {one.shape} and {other.shape}"
-        largest = float(np.abs(one - other).max(initial=0.0))
-        if not largest <= tolerance * max(1.0, float(np.abs(one).max(initial=0.0))):
-            return f"{name} differ by up to {largest:.2g}"
-    return None

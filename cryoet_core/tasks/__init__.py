@@ -1,0 +1,44 @@
+"""What a run does with what was learnt, by task: label subtomograms (``labelling``) or pick particles (``picking``)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from cryoet_core.interfaces import Task
+
+if TYPE_CHECKING:
+    from cryoet_core.interfaces import Trainer
+    from cryoet_core.run import Run
+
+Facts = dict[str, Any]
+
+
+class TaskModule(Protocol):
+    """What each module of this package offers; the dictionaries are facts for the closing line."""
+
+    def finish(self, run: Run, fitted: Any, seen: Any, data: Any, /) -> Facts:
+        """Label or pick in the run's own data and write the results; ``seen`` is the data with labels hidden."""
+
+    def predict(
+        self, run: Run, trainer: Trainer, paths: Sequence[Path], out: Path | None, reading: Mapping[str, Any], /
+    ) -> Facts:
+        """Label or pick in other data."""
+
+    def evaluate(self, run: Run, trainer: Trainer, paths: Sequence[Path], reading: Mapping[str, Any], /) -> Facts:
+        """Compare with what is known."""
+
+    def card(self, data: Any, /) -> Facts:
+        """What later data is compared with."""
+
+
+def of(task: Task) -> TaskModule:
+    """The module for a task."""
+    if task == "picking":
+        from cryoet_core.tasks import picking
+
+        return picking
+    from cryoet_core.tasks import labelling
+
+    return labelling

@@ -1,0 +1,172 @@
+"""Label subtomograms with what a method has learnt: predictions, class averages, metrics, the yardstick's line."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cryoet_core import inputs as opening
+from cryoet_core.errors import RunError, UserError
+from cryoet_core.files import shown
+from cryoet_core.interfaces import Labeller
+from cryoet_core.plugins import load_trainer
+
+if TYPE_CHECKING:
+    from cryoet_core.interfaces import Labels, Trainer
+    from cryoet_core.run import Run
+    from cryoet_core.store import Subtomograms
+
+EVALUATION, AVERAGES = "evaluation.json", "averages"
+YARDSTICK_SAMPLE = 5000
+"""Of larger data sets the yardstick looks at a random part, so that it stays a matter of seconds."""
+
+
+def finish(run: Run, fitted: Any, seen: Subtomograms, data: Subtomograms) -> dict[str, Any]:
+    """Label the run's data, write everything but the report; the facts of the closing line (rank 0 writes)."""
+    from cryoet_core.predictions import write_predictions
+
+    with run.timer("label"):
+        labels = _labeller(fitted).label(seen, run)
+    facts: dict[str, Any] = {}
+    if run.rank == 0:
+        facts["predictions"] = shown(write_predictions(run, labels, data))
+        _write_averages(run, labels, data)
+        _write_yardstick(run, data)
+        scores = _evaluate(labels, data)
+        if scores:
+            run.write_json(EVALUATION, scores)
+        facts |= scores
+    return facts | _describe(labels)
+
+
+def predict(
+    run: Run, trainer: Trainer, paths: Sequence[Path], out: Path | None, reading: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Label new data; predictions.h5 and predictions.star go to the folder ``out``. UserError when there are some."""
+    from cryoet_core.predictions import HDF5_NAME, write_predictions
+
+    _refuse(reading)
+    out = out or run.dir / "predictions" / Path(paths[0]).stem
+    if (out / HDF5_NAME).exists() or out.is_file():
+        raise UserError(f"--out {shown(out)}: exists already; expected a new folder; choose another name or remove it")
+    data = opening.open_input("data", opening.subject_spec(trainer), paths, labels_required=False)
+    started = time.monotonic()
+    labels = _label(trainer, data, run)
+    facts = {"predictions": shown(write_predictions(run, labels, data, out))}
+    return facts | _evaluate(labels, data) | _describe(labels) | {"wall_seconds": round(time.monotonic() - started, 3)}
+
+
+def evaluate(run: Run, trainer: Trainer, paths: Sequence[Path], reading: Mapping[str, Any]) -> dict[str, Any]:
+    """Compare labels with the known ones: of the run's own data as labelled then, or of other data, labelled now."""
+    from cryoet_core.predictions import read_predictions
+
+    _refuse(reading)
+    files = list(paths) or run.inputs[opening.subject_name(type(trainer), run.inputs)]
+    data = opening.open_input("data", opening.subject_spec(trainer), files, labels_required=False)
+    if not opening.has_labels(data):
+        raise UserError(f"{opening.named(files)}: has no class labels, so there is nothing to compare with")
+    labels = _label(trainer, data, run) if paths else read_predictions(run.dir).labels
+    if len(labels) != len(data):
+        raise UserError(f"{opening.named(files)}: {len(data)} subtomograms now, but the run labelled {len(labels)}")
+    return _evaluate(labels, data)
+
+
+def card(data: Subtomograms) -> dict[str, Any]:
+    """What later data is compared with."""
+    return {"n": len(data), "box": int(data.box), "voxel_size": float(data.voxel_size)}
+
+
+# ---- the steps -------------------------------------------------------------------------------------------------------
+
+
+def _refuse(reading: Mapping[str, Any]) -> None:
+    given = sorted(name for name, value in reading.items() if value not in (None, ()))
+    if given:
+        raise UserError(f"--{given[0].replace('_', '-')}: this run labels subtomograms; the option is for pickers")
+
+
+def _label(trainer: Trainer, data: Subtomograms, run: Run) -> Labels:
+    """Labels of new data, without ever showing its labels; a difference from the training data is said aloud."""
+    for line in _differences(run.facts.get("facts", {}).get("data"), data):
+        run.say(f"note: {line}")
+    return _labeller(trainer.load(run)).label(data.without_labels(), run)
+
+
+def _labeller(fitted: Any) -> Labeller:
+    if isinstance(fitted, Labeller):
+        return fitted
+    raise RunError(f"the method returned a {type(fitted).__name__}; expected an object with classes and label()")
+
+
+def _differences(trained_on: Mapping[str, Any] | None, data: Subtomograms) -> list[str]:
+    """In what new data differs from the data of training, one line each."""
+    found = []
+    if trained_on and abs(data.voxel_size / trained_on["voxel_size"] - 1) > opening.SAME_VOXELS:
+        found.append(f"voxels of {data.voxel_size:.2f} Å, but the run was trained on {trained_on['voxel_size']:.2f} Å")
+    if trained_on and data.box != trained_on["box"]:
+        found.append(f"boxes of {data.box}^3 voxels, but the run was trained on {trained_on['box']}^3")
+    return found
+
+
+def _write_averages(run: Run, labels: Labels, data: Subtomograms) -> None:
+    """Averages of the classes, where the method left none of its own.
+
+    Particles are turned back by the poses that the method found (``extra`` rotations and shifts); a method whose
+    configuration says ``align_averages`` and that found none gets them from a search; else they are averaged as they
+    lie.
+    """
+    import torch
+
+    from cryoet_core.alignment import aligned_averages
+    from cryoet_core.averages import class_averages, write_averages
+
+    folder = run.dir / AVERAGES
+    if folder.exists():
+        return
+    poses: dict[str, Any] = {
+        name: torch.from_numpy(labels.extra[name]) for name in ("rotations", "shifts") if name in labels.extra
+    }
+    wedge: dict[str, Any] = {"tilt_range": data.tilt_range, "tilt_axis": data.tilt_axis}
+    wanted = getattr(run.config, "align_averages", "rotations" in poses)
+    with run.timer("averages"):
+        volumes, k = run.volumes(data), len(labels.classes)
+        if wanted and "rotations" not in poses:
+            averages, _ = aligned_averages(volumes, labels.labels, k, generator=run.generator("averages"), **wedge)
+        else:
+            averages = class_averages(volumes, labels.labels, k, **wedge, **(poses if wanted else {}))
+        write_averages(folder, averages, labels.classes, data.voxel_size)
+
+
+def _write_yardstick(run: Run, data: Subtomograms) -> None:
+    """The score of ``invariants`` on the same data, beside which every clustering method's own must be read."""
+    import numpy as np
+
+    from cryoet_core.yardstick import Yardstick
+
+    if run.method == "invariants" or load_trainer(run.method).task != "clustering" or not opening.has_labels(data):
+        return
+    if len(data) > YARDSTICK_SAMPLE:
+        rows = np.sort(np.random.default_rng(run.seed).choice(len(data), YARDSTICK_SAMPLE, replace=False))
+        data = data.subset(rows)
+    k_max = min(15, len(data))
+    with run.timer("yardstick"):
+        fitted, _ = Yardstick.fit(data.without_labels(), run, k_min=min(2, k_max), k_max=k_max)
+        run.write_json("yardsticks.json", {"invariants": _evaluate(fitted.label(data.without_labels(), run), data)})
+
+
+def _describe(labels: Labels) -> dict[str, Any]:
+    counts = {name: int((labels.labels == i).sum()) for i, name in enumerate(labels.classes)}
+    found = {"n": len(labels), "k": sum(count > 0 for count in counts.values()), "counts": counts}
+    unassigned = int((labels.labels < 0).sum())
+    return found | ({"unassigned": unassigned} if unassigned else {})
+
+
+def _evaluate(labels: Labels, data: Subtomograms) -> dict[str, Any]:
+    """Metrics against the known labels; empty when there are none."""
+    if not opening.has_labels(data):
+        return {}
+    from cryoet_core.metrics import clustering_report
+
+    return clustering_report(data.labels, labels.labels, data.class_names, labels.classes)

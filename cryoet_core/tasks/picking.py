@@ -1,0 +1,220 @@
+"""Pick particles in tomograms with what a method has learnt: one star per tomogram, scores where truth is known."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cryoet_core import files, provenance
+from cryoet_core import inputs as opening
+from cryoet_core.errors import RunError, UserError
+from cryoet_core.files import shown
+from cryoet_core.interfaces import Picker
+from cryoet_core.picks import Picks
+from cryoet_core.tasks.survey import PICKS, STATUS, Row, Survey, opened_one_by_one
+
+if TYPE_CHECKING:
+    from cryoet_core.interfaces import Trainer
+    from cryoet_core.run import Run
+    from cryoet_core.tomograms import Tomogram, Tomograms
+
+EVALUATION = "evaluation.json"
+_ASKED = ("radius", "rule", "particle")
+
+
+def finish(run: Run, fitted: Any, seen: Tomograms, data: Tomograms) -> dict[str, Any]:
+    """Pick in the run's own tomograms and write everything but the report; the facts of the closing line."""
+    facts: dict[str, Any] = {}
+    if run.rank == 0:
+        with run.timer("pick"):
+            survey = Survey(run.dir, {"run": str(run.dir), "kind": "own data"}, run.dir / "picks")
+            picks, rows = survey.pick(_picker(fitted), list(seen), run)
+        facts = {"picks": shown(run.dir / "picks")} | _describe(picks, rows)
+        # Labels that the method learnt from are not the truth: what it finds beside them may be right.
+        if opening.has_labels(data) and not opening.has_labels(seen):
+            radius = _radius_of(run)
+            if radius is not None:
+                scores = _scores(picks, data, {"radius": radius})
+                run.write_json(EVALUATION, scores)
+                facts |= _headline(scores)
+    return facts
+
+
+def predict(
+    run: Run, trainer: Trainer, paths: Sequence[Path], out: Path | None, reading: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Pick in other tomograms; stars, picks.h5 and status.json go to the folder ``out``.
+
+    An interrupted call goes on where it was when it is made again. A tomogram that cannot be read gets a row that says
+    why, and the others finish; RunError at the end then.
+    """
+    folder = out or run.dir / "predictions" / _stem(paths)
+    if folder.is_file() or Survey.is_done(folder):
+        raise UserError(
+            f"--out {shown(folder)}: exists already; expected a new folder; choose another name or remove it"
+        )
+    _refuse_asked(reading)
+    started = time.monotonic()
+    picks, rows = _survey(run, trainer, paths, folder, reading)
+    failed = [row for row in rows if row.status == "failed"]
+    if failed:
+        raise RunError(
+            f"{len(failed)} of {len(rows)} tomograms failed ({failed[0].name}: {failed[0].message}); the others are in "
+            f"{shown(folder)}, every reason in {shown(folder / STATUS)}"
+        )
+    facts = {"picks": shown(folder)} | _describe(picks, rows)
+    return facts | {"wall_seconds": round(time.monotonic() - started, 3)}
+
+
+def evaluate(run: Run, trainer: Trainer, paths: Sequence[Path], reading: Mapping[str, Any]) -> dict[str, Any]:
+    """Compare picks with the known centres, in the run's own tomograms or in others (picked now unless they were).
+
+    reading: besides what is said of the files, ``radius`` (Å; default half the method's diameter), ``rule`` and
+    ``particle`` (class of the truth to compare with).
+    """
+    name = opening.subject_name(type(trainer), run.inputs)
+    spec = opening.subject_spec(trainer)
+    said = {key: value for key, value in reading.items() if key not in _ASKED}
+    asked = {key: reading[key] for key in _ASKED if reading.get(key) is not None}
+    own = not paths or _same_files(run, name, paths)
+    if own:
+        learnt = {} if paths else {opening.PICKS: tuple(run.inputs.get(opening.PICKS, ()))}
+        said = {**run.reading, **learnt, **_given(said)}
+    files_ = [Path(path) for path in (paths or run.inputs[name])]
+    truth = opening.open_input("data", spec, files_, labels_required=False, reading=_as_trained(run, said))
+    if not opening.has_labels(truth):
+        raise UserError(f"{opening.named(files_)}: has no known particle centres to compare with; give --picks")
+    if "radius" not in asked:
+        asked["radius"] = _radius_of(run)
+    if asked["radius"] is None:
+        raise UserError("--radius: missing; expected how far a pick may lie from the true centre, in Å")
+    picks = _own_picks(run) if own else _picked(run, trainer, files_, reading)
+    scores = _scores(picks, truth, asked)
+    if own:
+        run.write_json(EVALUATION, scores)
+    return _headline(scores) | {key: value for key, value in scores.items() if key != "curve"}
+
+
+def card(data: Tomograms) -> dict[str, Any]:
+    """What later data is read and compared with."""
+    first = data.tomograms[0]
+    return {"n": len(data), "voxel_size": float(first.voxel_size), "density_sign": int(first.density_sign)}
+
+
+# ---- the steps -------------------------------------------------------------------------------------------------------
+
+
+def _picker(fitted: Any) -> Picker:
+    if isinstance(fitted, Picker):
+        return fitted
+    raise RunError(f"the method returned a {type(fitted).__name__}; expected an object with class_names and pick()")
+
+
+def _survey(
+    run: Run, trainer: Trainer, paths: Sequence[Path], folder: Path, reading: Mapping[str, Any]
+) -> tuple[Picks, list[Row]]:
+    """Pick in the tomograms of some files. Their own labels are not needed, so ``--picks`` is not opened here."""
+    said = {key: value for key, value in reading.items() if key not in (*_ASKED, opening.PICKS)}
+    spec = opening.subject_spec(trainer)
+
+    def open_one(path: Path) -> Any:
+        return opening.open_input("data", spec, [path], labels_required=False, reading=_as_trained(run, said))
+
+    tomograms, failed = opened_one_by_one([Path(path) for path in paths], open_one)
+    if not tomograms:
+        raise UserError(f"none of {len(failed)} files can be opened; the first: {failed[0].message}")
+    for line in _differences(run.facts.get("facts", {}).get("data"), tomograms):
+        run.say(f"note: {line}")
+    prints = [provenance.fingerprint(Path(path).absolute()) for path in paths if Path(path).exists()]
+    survey = Survey(folder, {"run": str(run.dir), "files": prints, "reading": _given(said)})
+    return survey.pick(_picker(trainer.load(run)), tomograms, run, failed)
+
+
+def _as_trained(run: Run, said: Mapping[str, Any]) -> dict[str, Any]:
+    """What is said of files, and where neither they nor the user say the contrast, that of the training data."""
+    sign = run.facts.get("facts", {}).get("data", {}).get("density_sign")
+    trained = {1: "bright", -1: "dark"}.get(sign)
+    return {**_given(said), **({"default_contrast": trained} if trained else {})}
+
+
+def _given(said: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in said.items() if value not in (None, ())}
+
+
+def _differences(trained_on: Mapping[str, Any] | None, tomograms: Sequence[Tomogram]) -> list[str]:
+    found = []
+    for tomogram in tomograms:
+        if trained_on and abs(tomogram.voxel_size / trained_on["voxel_size"] - 1) > opening.SAME_VOXELS:
+            found.append(
+                f"{tomogram.name}: voxels of {tomogram.voxel_size:g} Å, resampled to those of training, "
+                f"{trained_on['voxel_size']:g} Å"
+            )
+    return found
+
+
+def _picked(run: Run, trainer: Trainer, paths: Sequence[Path], reading: Mapping[str, Any]) -> Picks:
+    """The picks in some files: those of an earlier predict of the same files, or picked now."""
+    from cryoet_core.picks_file import load_picks
+
+    folder = run.dir / "predictions" / _stem(paths)
+    if Survey.is_done(folder):
+        prints = [provenance.fingerprint(path.absolute()) for path in paths]
+        if files.read_json(folder / "request.json")["files"] == files.plain(prints):
+            return load_picks(folder / PICKS)
+        raise UserError(f"{shown(folder)}: holds picks of other files of this name; remove it or rename the files")
+    picks, rows = _survey(run, trainer, paths, folder, reading)
+    failed = [row for row in rows if row.status == "failed"]
+    if failed:
+        raise RunError(f"{failed[0].name}: {failed[0].message}")
+    return picks
+
+
+def _own_picks(run: Run) -> Picks:
+    from cryoet_core.picks_file import load_picks
+
+    return load_picks(run.dir / PICKS)
+
+
+def _same_files(run: Run, name: str, paths: Sequence[Path]) -> bool:
+    return [Path(path).absolute() for path in paths] == list(run.inputs[name])
+
+
+def _stem(paths: Sequence[Path]) -> str:
+    more = f"-and-{len(paths) - 1}-more" if len(paths) > 1 else ""
+    return Path(paths[0]).stem + more
+
+
+def _refuse_asked(reading: Mapping[str, Any]) -> None:
+    given = [key for key in _ASKED if reading.get(key) is not None]
+    if given:
+        raise UserError(f"--{given[0]}: an option of `cryoet evaluate`")
+
+
+def _radius_of(run: Run) -> float | None:
+    """Half the diameter that the method was given, the largest of several species; None when it has none."""
+    given = getattr(run.config, "diameter", None)
+    if given is None:
+        return None
+    sizes = [float(word.rsplit("=", 1)[-1]) for word in str(given).split(",") if word.strip()]
+    return max(sizes) / 2 if sizes else None
+
+
+def _scores(picks: Picks, data: Tomograms, asked: Mapping[str, Any]) -> dict[str, Any]:
+    from cryoet_core.detection import detection_report
+
+    truth = data.picks
+    assert truth is not None
+    return detection_report(picks, truth, **asked, voxel_size=data.tomograms[0].voxel_size)
+
+
+def _headline(scores: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("n_truth", "precision", "recall", "f1", "f_beta4", "ap", "best_f1", "best_threshold", "radius", "rule")
+    return {name: scores[name] for name in names if name in scores}
+
+
+def _describe(picks: Picks, rows: Sequence[Row]) -> dict[str, Any]:
+    counts = {name: int((picks.classes == index).sum()) for index, name in enumerate(picks.class_names)}
+    failed = sum(row.status == "failed" for row in rows)
+    return {"n": len(picks), "tomograms": len(rows), "counts": counts} | ({"failed": failed} if failed else {})

@@ -1,0 +1,167 @@
+"""Pick in many tomograms, one after the other: a row of status each, and nothing done twice after a crash.
+
+A survey's folder holds ``status.json`` (one row per tomogram), one star per tomogram, ``picks.h5`` once all are done,
+and until then ``.work/`` with what is finished so far.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cryoet_core import files
+from cryoet_core.errors import RunError, UserError
+from cryoet_core.picks import Picks, join
+
+if TYPE_CHECKING:
+    from cryoet_core.interfaces import Picker
+    from cryoet_core.run import Run
+    from cryoet_core.tomograms import Tomogram
+
+STATUS, PICKS, _REQUEST, _WORK = "status.json", "picks.h5", "request.json", ".work"
+DIALECT = "relion31"
+
+
+@dataclass(frozen=True)
+class Row:
+    """What came of one tomogram; ``message`` says why it failed. seconds: those of picking alone."""
+
+    name: str
+    status: str
+    picks: int = 0
+    seconds: float = 0.0
+    message: str = ""
+
+
+class Survey:
+    """The picks of many tomograms in a folder.
+
+    request: what was asked for (run, files with fingerprints, how they are read). The folder of another request is
+    refused; that of the same one is gone on with. stars: where the star of each tomogram goes.
+    """
+
+    def __init__(self, folder: Path, request: Mapping[str, Any], stars: Path | None = None) -> None:
+        self.folder, self.stars, self.work = folder, stars or folder, folder / _WORK
+        files.make_folder(self.work)
+        files.make_folder(self.stars)
+        known = files.read_json(folder / _REQUEST) if (folder / _REQUEST).exists() else None
+        asked = {**files.plain(request), "done": False}
+        if known is None:
+            files.write_json(folder / _REQUEST, asked)
+        elif {**known, "done": False} != asked:
+            raise UserError(
+                f"{files.shown(folder)}: holds picks of another request (run {known.get('run')}); expected a new "
+                "folder; choose another --out or remove it"
+            )
+        self._request = asked
+
+    @staticmethod
+    def is_done(folder: Path) -> bool:
+        """Whether a survey has ended in this folder."""
+        path = folder / _REQUEST
+        return path.exists() and bool(files.read_json(path).get("done"))
+
+    @staticmethod
+    def exists(folder: Path) -> bool:
+        """Whether a survey was begun in this folder."""
+        return (folder / _REQUEST).exists()
+
+    def pick(
+        self, picker: Picker, tomograms: Sequence[Tomogram], run: Run, failed: Sequence[Row] = ()
+    ) -> tuple[Picks, list[Row]]:
+        """Pick in every tomogram that is not done yet; the picks of all and their rows.
+
+        ``failed``: rows of files that could not be opened. What fails here gets a row too and the others go on; where
+        there is only one tomogram, its error is raised.
+        """
+        rows, parts = list(failed), []
+        only = len(tomograms) + len(rows) == 1
+        for tomogram in tomograms:
+            row, picks = self._one(picker, tomogram, run, only)
+            rows.append(row)
+            parts.append(picks)
+            files.write_json(self.folder / STATUS, [asdict(row) for row in rows])
+            run.say(f"{row.name}: {row.message or f'{row.picks} picks, {row.seconds:.1f} s'}")
+        picks = join([part for part in parts if part is not None] or [Picks.empty(picker.class_names)])
+        self._end(picks)
+        return picks, rows
+
+    # ---- one tomogram ------------------------------------------------------------------------------------------------
+
+    def _one(self, picker: Picker, tomogram: Tomogram, run: Run, only: bool) -> tuple[Row, Picks | None]:
+        from cryoet_core.picks_file import load_picks, save_picks
+
+        kept = self.work / f"{file_name(tomogram.name)}.h5"
+        said = self.work / f"{file_name(tomogram.name)}.json"
+        if kept.exists() and said.exists():
+            return Row(**files.read_json(said)), load_picks(kept)
+        run.scratch = self.work / f"{file_name(tomogram.name)}.scratch"
+        started = time.monotonic()
+        try:
+            picks = checked(picker.pick(tomogram.without_picks(), run), tomogram)
+            self._write_star(picks, tomogram)
+        except (UserError, RunError, OSError, MemoryError) as error:
+            if only:
+                raise
+            return Row(tomogram.name, "failed", message=" ".join(str(error).split()) or type(error).__name__), None
+        row = Row(tomogram.name, "done", len(picks), round(time.monotonic() - started, 3))
+        files.write_json(said, asdict(row))
+        save_picks(kept, picks)  # the last step: its presence says that the tomogram is done
+        shutil.rmtree(run.scratch, ignore_errors=True)
+        return row, picks
+
+    def _write_star(self, picks: Picks, tomogram: Tomogram) -> None:
+        from cryoet_core.io.picks import Geometry, write_picks
+
+        geometry = {tomogram.name: Geometry(tomogram.shape, tomogram.voxel_size)}
+        write_picks(self.stars / f"{file_name(tomogram.name)}.star", picks, DIALECT, geometry)
+
+    def _end(self, picks: Picks) -> None:
+        from cryoet_core.picks_file import save_picks
+
+        save_picks(self.folder / PICKS, picks)
+        files.write_json(self.folder / _REQUEST, {**self._request, "done": True})
+        shutil.rmtree(self.work, ignore_errors=True)
+
+
+def file_name(tomogram: str) -> str:
+    """A tomogram's name as the name of a file."""
+    return tomogram.replace("/", "_")
+
+
+def checked(picks: Picks, tomogram: Tomogram) -> Picks:
+    """The picks of a method, best first. RunError when they are not of this tomogram or lie outside it."""
+    outside = (picks.positions < 0) | (picks.positions > tomogram.extent)
+    if not np.isfinite(picks.positions).all() or (outside.any() and np.abs(_excess(picks, tomogram)).max() > 1.0):
+        raise RunError(f"{tomogram.name}: the method gave {int(outside.any(1).sum())} picks outside the tomogram")
+    if len(picks) and set(picks.tomograms) != {tomogram.name}:
+        raise RunError(f"{tomogram.name}: the method gave picks in {sorted(set(picks.tomograms))[:3]}")
+    return picks.best_first()
+
+
+def _excess(picks: Picks, tomogram: Tomogram) -> np.ndarray:
+    """Voxels by which picks lie outside; a sub-voxel fit at the border may go a little over."""
+    over: np.ndarray = np.maximum(-picks.positions, picks.positions - tomogram.extent).clip(min=0) / tomogram.voxel_size
+    return over
+
+
+def opened_one_by_one(paths: Sequence[Path], open_one: Callable[[Path], Any]) -> tuple[list[Tomogram], list[Row]]:
+    """The tomograms of each file, and a failed row for each file that cannot be opened, unless it is the only one."""
+    from cryoet_core.tomograms import Tomograms
+
+    found: list[Tomogram] = []
+    failed: list[Row] = []
+    for path in paths:
+        try:
+            found.extend(open_one(path))
+        except UserError as error:
+            if len(paths) == 1:
+                raise
+            failed.append(Row(path.stem, "failed", message=str(error)))
+    return list(Tomograms(tuple(found))), failed
