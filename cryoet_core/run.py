@@ -324,10 +324,10 @@ class Run(RunFolder, Collectives):
         self._note(status="done", finished=_now(), facts=facts)
         self._leave()
 
-    def fail(self, reason: str) -> None:
-        """Close the run as failed; the processes that it started are ended. Never raises for a disk that is full."""
+    def fail(self, reason: str, status: str = "failed") -> None:
+        """Close the run as failed or interrupted; the processes that it started are ended. A full disk is no error."""
         with contextlib.suppress(UserError, OSError):
-            self._note(status="failed", finished=_now(), reason=reason)
+            self._note(status=status, finished=_now(), reason=reason)
         self._leave(kill=True)
 
     def _note(self, **facts: Any) -> None:

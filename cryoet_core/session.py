@@ -147,9 +147,12 @@ def _recorded(run: Run) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        reason = "interrupted" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
+        stopped = isinstance(error, KeyboardInterrupt)
         with suppress(UserError, OSError):  # a full disk: what happened first is what the user must hear
-            run.fail(reason)
+            if stopped:
+                run.fail("by the user", "interrupted")
+            else:
+                run.fail(f"{type(error).__name__}: {error}")
         raise
     current_run = None
 

@@ -112,6 +112,9 @@ def test_methods_lists_and_shows(cryoet: Command, site: Path) -> None:
     text = cryoet("methods", "show", "toy", site=site).stdout
     for word in ("--classes", "--sharpness", "--centre", "number of classes", "1 to 9", "in the paper"):
         assert word in text
+    narrow = cryoet("methods", "show", "toy", site=site, COLUMNS="60").stdout
+    assert "--classes  int\n    number of classes" in narrow
+    assert "default 2; paper preset 3; allowed 1 to 9" in narrow
     assert "did you mean toy?" in cryoet("methods", "show", "tpy", site=site, code=2).stderr
 
 

@@ -8,10 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from cryoet_core.config import OptionInfo
     from cryoet_core.interfaces import Trainer
     from cryoet_core.plugins import PluginInfo
 
 app = typer.Typer(invoke_without_command=True)
+
+TABLE_WIDTH = 120
+"""Columns of a terminal from which on the options stand in a table."""
 
 JSON = Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")]
 
@@ -90,6 +96,9 @@ def _print_trainer(trainer: type[Trainer]) -> None:
         needs = "" if spec.required else ", optional"
         console.print(Text(f"  --{name}: {spec.help} ({spec.kind}, labels {spec.labels}{needs})"))
     options = trainer.Config.described()
+    if console.width < TABLE_WIDTH:
+        _print_narrow(console, options)
+        return
     presets = sorted({preset for option in options for preset in option.presets})
     table = Table("option", "type", "default", *presets, "allowed", "in the paper", "meaning", box=None, pad_edge=False)
     for option in options:
@@ -97,3 +106,20 @@ def _print_trainer(trainer: type[Trainer]) -> None:
         cells = [option.flag, option.type, words_of(option.default), *values, option.range, option.paper or ""]
         table.add_row(*map(Text, [*cells, option.help]))
     console.print(table)
+
+
+def _print_narrow(console: Console, options: list[OptionInfo]) -> None:
+    """An option per paragraph: in a narrow terminal a table of eight columns breaks every word."""
+    from rich.padding import Padding
+    from rich.text import Text
+
+    from cryoet_core.config import words_of
+
+    for option in options:
+        facts = [f"default {words_of(option.default)}"]
+        facts += [f"{n} preset {words_of(value)}" for n, value in option.presets.items() if value != option.default]
+        facts += [f"allowed {option.range}"] if option.range and "|" not in option.type else []
+        facts += [f"in the paper {option.paper}"] if option.paper else []
+        console.print(Text.assemble((option.flag, "bold"), f"  {option.type}"))
+        console.print(Padding(Text(option.help), (0, 0, 0, 4)))
+        console.print(Padding(Text("; ".join(facts), style="dim"), (0, 0, 0, 4)))

@@ -90,11 +90,12 @@ class Disca(Trainer):
                 break
             with run.timer("cluster"):
                 found, agreement = cluster(rounds, volumes, invariants, descriptors, centring, config, run)
-            if found.score < rounds.best or rounds.best_round < 0:
-                rounds.best, rounds.best_round = found.score, number
+            trouble = collapse(found, config, run)
+            # DDBI is low where nearly all points are in one place: a collapsed round wins over none only
+            if rounds.best_round < 0 or (trouble is None and found.score < rounds.best):
+                rounds.best, rounds.best_round = found.score if trouble is None else float("inf"), number
                 models.save(run, BEST, self._labeller(found, data))
                 run.write_json("model_selection.json", found.selection)
-            trouble = collapse(found, config, run)
             stays = agreement is not None and agreement > config.unchanged
             rounds.finished = stays or number == config.iterations - 1
             loss = None
