@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cryoet_core.cli.main import main
-from cryoet_core.cli.simulate import spread
+from cryoet_core.cli.simulate_options import spread
 from cryoet_core.errors import UserError
 from cryoet_core.simulate.phantoms import draw_phantom
 from cryoet_core.store import check_store, open_subtomograms

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
 from cryoet_core.cli.options import DEVICE, JSON, QUIET, THREADS, option
-from cryoet_core.errors import UserError
+from cryoet_core.cli.simulate_options import Command, check_out, load, set_threads
+from cryoet_core.cli.simulate_tomogram import tomogram
 from cryoet_core.simulate.settings import Settings
 
 if TYPE_CHECKING:
@@ -19,38 +19,6 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Make data sets with known truth.", no_args_is_help=True, add_completion=False)
 
 WHAT, POSES, OPTICS, NOISE, OUT = "What is in the cubes", "Poses", "The microscope", "Noise", "The store"
-SEVERAL = {"--structures": None, "--phantoms": "8", "--defocus": None}
-"""Options that take several words, and what stands for none."""
-
-
-class Command(TyperCommand):
-    """Lets options take several words, as in ``--structures a.mrc b.mrc``, which click does not know."""
-
-    def parse_args(
-        self, ctx: Any, args: list[str]
-    ) -> list[str]:  # Any: newer releases of Typer carry a click of theirs
-        return super().parse_args(ctx, spread(args))
-
-
-def spread(words: list[str]) -> list[str]:
-    """``--structures a b`` as ``--structures a --structures b``; the words go on until the next option."""
-    out: list[str] = []
-    current: str | None = None
-    taken = 0
-    for word in [*words, ""]:
-        if current and word and not word.startswith("-"):
-            out += [current, word]
-            taken += 1
-            continue
-        if current and not taken:
-            default = SEVERAL[current]
-            if default is None:
-                raise UserError(f"{current}: nothing after it; expected one or more values")
-            out += [current, default]
-        current, taken = (word, 0) if word in SEVERAL else (None, 0)
-        if word and current is None:
-            out.append(word)
-    return out
 
 
 @app.callback()
@@ -128,16 +96,12 @@ def subtomograms(
     """
     given = {name: value for name, value in locals().items() if name in Settings.__dataclass_fields__}
     settings = Settings(**given | {"defocus": tuple(defocus or Settings.defocus)})
-    _check_out(out, overwrite)
+    check_out(out, overwrite)
     facts = _run(out, structures or [], phantoms or [], settings, resolution, assembly, device, threads, as_json, quiet)
     print(json.dumps(facts) if as_json else _closing(facts), flush=True)
 
 
-def _check_out(out: Path, overwrite: bool) -> None:
-    if out.is_dir():
-        raise UserError(f"--out {out}: a folder; expected the name of a file to write")
-    if out.exists() and not overwrite:
-        raise UserError(f"--out {out}: exists; expected a new name; --overwrite replaces it")
+app.command(cls=Command)(tomogram)
 
 
 def _run(
@@ -154,17 +118,12 @@ def _run(
 ) -> dict[str, Any]:
     import time
 
-    import torch
-
     from cryoet_core import devices, provenance
     from cryoet_core.progress import Terminal
     from cryoet_core.simulate.subtomograms import class_names, write_subtomograms
 
     where = devices.resolve(device)
-    if threads is not None:
-        if threads < 1:
-            raise UserError(f"--threads: {threads}; expected at least 1")
-        torch.set_num_threads(threads)
+    set_threads(threads)
     terminal = Terminal(silent=quiet, to_stderr=True)
     structures = load(paths, phantoms, settings.voxel_size, resolution, assembly)
     for line in _cut_off(structures, settings):
@@ -190,21 +149,6 @@ def _run(
         "seconds": round(seconds, 2),
         "per_second": round(count / seconds, 1),
     }
-
-
-def load(
-    paths: list[Path], phantoms: list[str], voxel_size: float, resolution: float | None = None, assembly: str = "auto"
-) -> list[Structure]:
-    """The structures that a command line names, on half the voxels of the cubes. UserError where there is none."""
-    from cryoet_core.simulate.phantoms import choose_phantoms, load_phantom
-    from cryoet_core.simulate.structures import find_structures, load_structure
-
-    fine = 2 * voxel_size if resolution is None else resolution
-    if not fine > 0:
-        raise UserError(f"--resolution: {resolution}; expected more than 0 Å")
-    names = choose_phantoms(phantoms)
-    found = [load_structure(path, voxel_size / 2, fine, assembly=assembly) for path in find_structures(paths)]
-    return found + [load_phantom(name, voxel_size / 2, fine) for name in names]
 
 
 def _cut_off(structures: list[Structure], settings: Settings) -> list[str]:

@@ -47,21 +47,56 @@ def render(
     scene = torch.zeros((rows, box, box, box), device=device)
     for label in sorted({placed.label for _, placed in items}):
         mine = [(row, placed) for row, placed in items if placed.label == label]
-        side = min(2 * math.ceil(structures[label].radius / settings.voxel_size + 3), box)
+        side = min(window_side(structures[label], settings.voxel_size), box)
         shifts = np.array([p.centre for _, p in mine]) / settings.voxel_size
         whole = np.round(shifts) if side < box else np.zeros_like(shifts)
-        grid = sampling_grid(
-            templates[label].shape,
-            (side,) * 3,
-            torch.from_numpy(np.array([p.rotation for _, p in mine], dtype=np.float32)).to(device),
-            torch.from_numpy((shifts - whole).astype(np.float32)).to(device),
-            scale=settings.voxel_size / structures[label].voxel_size,
-        )
-        source = templates[label].expand(len(mine), 1, -1, -1, -1)
-        drawn = grid_sample(source, grid, mode="bilinear", padding_mode="zeros", align_corners=True)[:, 0]
+        scale = settings.voxel_size / structures[label].voxel_size
+        drawn = _sampled(templates[label], [p for _, p in mine], shifts - whole, side, scale)
         starts = (whole.astype(int) + box // 2 - side // 2).tolist()
         for (row, _), window, start in zip(mine, drawn, starts, strict=True):
-            to = tuple(slice(max(s, 0), max(min(s + side, box), 0)) for s in start)
-            of = tuple(slice(max(-s, 0), max(min(side, box - s), 0)) for s in start)
-            scene[row][to] += window[of]
+            _add(scene[row], window, start)
     return scene
+
+
+def render_into(
+    volume: Tensor,
+    items: Sequence[Placed],
+    structures: Sequence[Structure],
+    templates: list[Tensor],
+    voxel_size: float,
+    batch_voxels: int = 1 << 21,
+) -> None:
+    """Add the densities of structures, placed in Å from voxel 0, to a volume (z, y, x), a few of a class at a time."""
+    for label in sorted({placed.label for placed in items}):
+        mine = [placed for placed in items if placed.label == label]
+        side = window_side(structures[label], voxel_size)
+        few = max(1, batch_voxels // side**3)
+        for start in range(0, len(mine), few):
+            some = mine[start : start + few]
+            shifts = np.array([p.centre for p in some]) / voxel_size
+            whole = np.round(shifts)
+            drawn = _sampled(templates[label], some, shifts - whole, side, voxel_size / structures[label].voxel_size)
+            for window, corner in zip(drawn, (whole.astype(int) - side // 2).tolist(), strict=True):
+                _add(volume, window, corner)
+
+
+def window_side(structure: Structure, voxel_size: float) -> int:
+    """Side in voxels of a cube that holds the structure in any rotation and sub-voxel shift."""
+    return 2 * math.ceil(structure.radius / voxel_size + 3)
+
+
+def _sampled(template: Tensor, items: Sequence[Placed], shifts: np.ndarray, side: int, scale: float) -> Tensor:
+    """(n, side, side, side): the template turned as each item is, its centre at side // 2 + shift (voxels)."""
+    rotations = torch.from_numpy(np.array([p.rotation for p in items], dtype=np.float32)).to(template.device)
+    moved = torch.from_numpy(shifts.astype(np.float32)).to(template.device)
+    grid = sampling_grid(template.shape, (side,) * 3, rotations, moved, scale=scale)
+    source = template.expand(len(items), 1, -1, -1, -1)
+    return grid_sample(source, grid, mode="bilinear", padding_mode="zeros", align_corners=True)[:, 0]
+
+
+def _add(volume: Tensor, window: Tensor, start: list[int]) -> None:
+    """Add a window to a volume from voxel ``start`` on, less what lies outside."""
+    sides = list(zip(start, window.shape, volume.shape, strict=True))
+    to = tuple(slice(max(s, 0), max(min(s + side, box), 0)) for s, side, box in sides)
+    of = tuple(slice(max(-s, 0), max(min(side, box - s), 0)) for s, side, box in sides)
+    volume[to] += window[of]

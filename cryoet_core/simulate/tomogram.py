@@ -1,0 +1,208 @@
+"""Whole tomograms with known truth: structures packed among distractors, imaged, with noise of an exact SNR.
+
+SNR. The signal of a particle is its own image, without neighbours and without noise, and its variance is taken over the
+cube whose side is its structure's diameter, as in a simulated subtomogram. S^2 is the mean of that over the particles
+of the tomogram (each structure's from 16 random rotations), and noise is scaled so that S^2 / var(noise over the whole
+volume) is exactly ``snr``. Crowding, membranes and beads therefore do not change the noise.
+
+The same seed gives tomogram i the same scene and the same white noise under any optics, SNR or route.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cryoet_core.picks import Picks
+from cryoet_core.simulate.crowding import Placed
+from cryoet_core.simulate.packing import Room, copies_for, pack
+from cryoet_core.simulate.poses import from_quaternion, stream
+from cryoet_core.simulate.render import render_into, template
+from cryoet_core.simulate.structures import Structure
+from cryoet_core.simulate.tomogram_settings import TomogramSettings
+from cryoet_core.simulate.volume_filter import FilterRoute
+
+Array = NDArray[np.float64]
+PACKING, DISTRACTORS, WHITE, OPTICS, OWN = range(4, 9)
+"""What a stream of random numbers is for (0 to 3 are the subtomograms')."""
+SAMPLES = 16
+
+
+class Route(Protocol):
+    """Image formation: ``image`` of a density (z, y, x) without noise, and ``noise`` of arbitrary scale."""
+
+    def image(self, density: Tensor, /) -> Tensor: ...
+
+    def noise(
+        self, shape: Sequence[int], generator: np.random.Generator, profile: Array, device: torch.device
+    ) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What is in a tomogram: density (z, y, x) float32 without any optics, the room's masks and the particles."""
+
+    density: NDArray[np.float32]
+    room: Room
+    placed: list[Placed]
+    label_names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SimulatedTomogram:
+    """A tomogram with its truth.
+
+    volume, clean (z, y, x) float32, protein bright, with and without noise (clean only where it is asked for).
+    picks: position (centre of mass, Å), class and rotation of every particle. ids (z, y, x) int32: row of the picks
+    + 1, 0 outside of particles. labels (z, y, x) uint8: 0, or 1 + index into ``label_names``: the classes, then the
+    distractors.
+    facts: defocus, copies, filled share of the volume and SNR, nominal and measured.
+    """
+
+    name: str
+    volume: NDArray[np.float32]
+    clean: NDArray[np.float32] | None
+    picks: Picks
+    ids: NDArray[np.int32]
+    labels: NDArray[np.uint8]
+    label_names: tuple[str, ...]
+    facts: dict[str, Any]
+
+
+def simulate_tomogram(
+    structures: Sequence[Structure],
+    settings: TomogramSettings,
+    index: int = 0,
+    name: str = "simulated",
+    device: torch.device | str = "cpu",
+    clean: bool = False,
+) -> SimulatedTomogram:
+    """Simulate tomogram ``index`` of the set that the settings and their seed describe. UserError as ``pack``."""
+    settings.check(structures)
+    where = torch.device(device)
+    templates = [template(s, settings.voxel_size).to(where) for s in structures]
+    scene = build_scene(structures, templates, settings, index)
+    draw = stream(settings.seed, index, OPTICS)
+    defocus = settings.defocus[0] + draw.random() * (settings.defocus[-1] - settings.defocus[0])
+    profile = noise_profile(settings.shape, settings.ice_gradient, 2 * math.pi * draw.random())
+    route = FilterRoute(settings, defocus)
+    image = route.image(torch.from_numpy(scene.density).to(where))
+    strength = _own_variances(route, structures, templates, settings)
+    copies = np.bincount([p.label for p in scene.placed], minlength=len(structures))
+    facts: dict[str, Any] = {
+        "defocus_um": defocus if settings.ctf else None,
+        "copies": dict(zip((s.name for s in structures), copies.tolist(), strict=True)),
+        "volume_fraction": float(np.count_nonzero(scene.room.ids) / scene.room.ids.size),
+        "snr": settings.snr if math.isfinite(settings.snr) else None,
+    }
+    volume = image
+    if math.isfinite(settings.snr):
+        signal = float(np.average(strength, weights=copies if copies.any() else None))
+        noise = route.noise(settings.shape, stream(settings.seed, index, WHITE), profile, where)
+        noise *= math.sqrt(signal / settings.snr / _variance(noise))
+        facts |= _measured(image, noise, strength, structures, scene.placed, settings.voxel_size)
+        volume = image + noise if clean else image.add_(noise)
+    return SimulatedTomogram(
+        name,
+        volume.cpu().numpy(),
+        image.cpu().numpy() if clean else None,
+        _picks(structures, scene.placed, name),
+        scene.room.ids,
+        scene.room.labels,
+        scene.label_names,
+        facts,
+    )
+
+
+def build_scene(
+    structures: Sequence[Structure], templates: list[Tensor], settings: TomogramSettings, index: int
+) -> Scene:
+    """The particles of tomogram ``index`` among its distractors, which are placed first."""
+    room = Room(settings.shape, settings.voxel_size)
+    density = np.zeros(settings.shape, np.float32)
+    fraction = settings.volume_fraction
+    copies = settings.copies_of(len(structures)) if fraction is None else copies_for(fraction, room, structures)
+    placed = pack(room, structures, copies, settings.margin, stream(settings.seed, index, PACKING))
+    volume = torch.from_numpy(density).to(templates[0].device)
+    render_into(volume, placed, structures, templates, settings.voxel_size)
+    return Scene(volume.cpu().numpy(), room, placed, tuple(s.name for s in structures))
+
+
+def noise_profile(shape: tuple[int, int, int], gradient: float, direction: float) -> Array:
+    """Standard deviation of the noise over the field (y, x): a ramp from 1 - gradient / 2 to 1 + gradient / 2.
+
+    As under ice that thickens along ``direction`` (radians in the plane). The mean square is made 1.
+    """
+    y, x = (np.linspace(-1, 1, n) for n in shape[1:])
+    along = np.sin(direction) * y[:, None] + np.cos(direction) * x
+    profile = 1 + 0.5 * gradient * along / np.abs(along).max()
+    scaled: Array = profile / np.sqrt(np.mean(profile**2))
+    return scaled
+
+
+def _own_variances(
+    route: Route, structures: Sequence[Structure], templates: list[Tensor], settings: TomogramSettings
+) -> Array:
+    """The variance of each structure's own image over the cube of its diameter, the mean over rotations."""
+    variances = np.zeros(len(structures))
+    for label, structure in enumerate(structures):
+        generator = stream(settings.seed, label, OWN)
+        side = math.ceil(structure.diameter / settings.voxel_size)
+        box = side + 16
+        for _ in range(SAMPLES):
+            rotation, shift = from_quaternion(generator.normal(size=4)), generator.uniform(-0.5, 0.5, 3)
+            alone = Placed.of(label, structure, rotation, (box // 2 + shift) * settings.voxel_size)
+            cube = torch.zeros((box,) * 3, device=templates[label].device)
+            render_into(cube, [alone], structures, templates, settings.voxel_size)
+            middle = slice(box // 2 - side // 2, box // 2 - side // 2 + side)
+            variances[label] += _variance(route.image(cube)[middle, middle, middle]) / SAMPLES
+    return variances
+
+
+def _measured(
+    image: Tensor,
+    noise: Tensor,
+    strength: Array,
+    structures: Sequence[Structure],
+    placed: Sequence[Placed],
+    voxel_size: float,
+) -> dict[str, Any]:
+    """SNR as measured: of each class alone, in the particles' cubes with all that is in them, and in the volume."""
+    level = _variance(noise)
+    sides = [math.ceil(s.diameter / voxel_size) for s in structures]
+    boxes = []
+    for particle in placed:
+        side = sides[particle.label]
+        start = np.round(particle.centre / voxel_size).astype(int) - side // 2
+        region = tuple(slice(max(0, s), s + side) for s in start.tolist())
+        boxes.append(_variance(image[region]))
+    return {
+        "snr_by_class": {s.name: float(v / level) for s, v in zip(structures, strength, strict=True)},
+        "snr_in_boxes": float(np.mean(boxes) / level) if boxes else None,
+        "snr_in_volume": _variance(image) / level,
+    }
+
+
+def _variance(volume: Tensor) -> float:
+    """Over all voxels, summed slice by slice in float64."""
+    count = volume.numel()
+    total = sum(float(part.sum(dtype=torch.float64)) for part in volume)
+    squares = sum(float(part.double().square().sum()) for part in volume)
+    return squares / count - (total / count) ** 2
+
+
+def _picks(structures: Sequence[Structure], placed: Sequence[Placed], name: str) -> Picks:
+    return Picks.of(
+        np.array([p.centre for p in placed]).reshape(-1, 3),
+        name,
+        classes=np.array([p.label for p in placed], dtype=np.int64),
+        class_names=tuple(s.name for s in structures),
+        rotations=np.array([p.rotation for p in placed]).reshape(-1, 3, 3),
+    )
