@@ -1,5 +1,9 @@
-"""Tomograms: whole volumes that are read region by region, with the picks that are known in them."""
+"""Tomograms: whole volumes that are read region by region, with the picks that are known in them.
 
-from cryoet_core.tomograms.tomogram import ArrayVolume, Region, Tomogram, Tomograms, Volume
+``tomogram``: the types. ``sources``: opening any format. ``store``, ``writer``, ``layout``, ``check``: ours.
+``resample``, ``statistics``: views and numbers of a volume. ``tiles``: a function of a whole tomogram, tile by tile.
+"""
 
-__all__ = ["ArrayVolume", "Region", "Tomogram", "Tomograms", "Volume"]
+from cryoet_core.tomograms.tomogram import ArrayVolume, Mask, Region, Tomogram, Tomograms, Volume
+
+__all__ = ["ArrayVolume", "Mask", "Region", "Tomogram", "Tomograms", "Volume"]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 
@@ -17,6 +17,15 @@ SAME_VOXELS = 0.02
 
 class Volume(Protocol):
     """What a file offers: its shape (z, y, x) and any region of it as float32, values as they stand there."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]: ...
+
+    def read(self, region: Region, /) -> np.ndarray: ...
+
+
+class Mask(Protocol):
+    """Whole numbers (z, y, x) of the shape of a tomogram's volume: ids of particles, classes of voxels."""
 
     @property
     def shape(self) -> tuple[int, int, int]: ...
@@ -45,7 +54,8 @@ class Tomogram:
 
     voxel_size: Å. density_sign: +1 protein bright, -1 dark in the file (``read`` always gives bright). tilt_range:
     degrees about ``tilt_axis``, None if unknown. picks: labels or ground truth, None where there are none. where: the
-    file, for messages.
+    file, for messages. masks: ground truth by voxel, by name. attributes: what else the file says. notes: what was
+    assumed while opening it.
     """
 
     name: str
@@ -56,6 +66,10 @@ class Tomogram:
     tilt_axis: str = "y"
     picks: Picks | None = None
     where: str = ""
+    masks: Mapping[str, Mask] = field(default_factory=dict)
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    _facts: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -70,24 +84,53 @@ class Tomogram:
     def read(self, region: Region | None = None) -> np.ndarray:
         """A region (z, y, x), float32, protein bright, a copy. Slices without steps, inside the volume.
 
-        UserError when the file's data cannot be read or holds NaN.
+        UserError when the file's data cannot be read or holds NaN: it names the slices.
         """
         region = region or (slice(None), slice(None), slice(None))
         values = self.volume.read(region)
         if not np.isfinite(values).all():
-            raise UserError(f"{self.where or self.name}: holds NaN or infinite voxels; repair or crop it")
-        return values if self.density_sign > 0 else -values
+            from cryoet_core.tomograms.statistics import describe_bad_slices
+
+            raise UserError(f"{self.where or self.name}: {describe_bad_slices(self.volume)}")
+        return values if self.density_sign > 0 else np.negative(values, out=values)
+
+    def at(self, voxel_size: float) -> Tomogram:
+        """The same tomogram with voxels of ``voxel_size`` Å, resampled lazily; itself where they differ by under 2 %.
+
+        Voxel i of the result lies at i * voxel_size Å as everywhere, so the picks stay as they are; masks are left out.
+        """
+        if abs(voxel_size / self.voxel_size - 1) <= SAME_VOXELS:
+            return self
+        from cryoet_core.tomograms.resample import ResampledVolume
+
+        volume = ResampledVolume(self.volume, voxel_size / self.voxel_size)
+        return replace(self, volume=volume, voxel_size=float(voxel_size), masks={})
+
+    def statistics(self) -> tuple[float, float]:
+        """Mean and standard deviation of the protein-bright values, without outliers, from a fixed sample of regions.
+
+        UserError where the volume is constant or the sample holds NaN.
+        """
+        if "statistics" not in self._facts:
+            from cryoet_core.tomograms.statistics import robust_statistics
+
+            self._facts["statistics"] = robust_statistics(self)
+        mean, deviation = self._facts["statistics"]
+        return mean, deviation
 
     def without_picks(self) -> Tomogram:
-        """The same tomogram, its labels hidden."""
-        return replace(self, picks=None)
+        """The same tomogram, its labels hidden; masks and attributes go too, for they may hold the truth."""
+        hidden = replace(self, picks=None, masks={}, attributes={})
+        hidden._facts.update(self._facts)
+        return hidden
 
 
 @dataclass(frozen=True)
 class Tomograms:
-    """A data set of kind "tomograms", with names of its own for each."""
+    """A data set of kind "tomograms", with names of its own for each. notes: what was assumed while opening it."""
 
     tomograms: tuple[Tomogram, ...]
+    notes: tuple[str, ...] = ()
     kind: Literal["tomograms"] = field(default="tomograms", init=False)
 
     def __post_init__(self) -> None:
@@ -134,7 +177,7 @@ class Tomograms:
 
     def without_picks(self) -> Tomograms:
         """The same tomograms, labels hidden."""
-        return Tomograms(tuple(tomogram.without_picks() for tomogram in self.tomograms))
+        return Tomograms(tuple(tomogram.without_picks() for tomogram in self.tomograms), self.notes)
 
 
 def shown_names(tomograms: Sequence[Tomogram] | Tomograms, most: int = 5) -> str:

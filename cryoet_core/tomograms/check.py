@@ -1,0 +1,165 @@
+"""``cryoet data check`` of a store of tomograms: everything that is wrong with it, not only the first thing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cryoet_core.errors import UserError
+from cryoet_core.store.layout import read_json
+from cryoet_core.store.subtomograms import describe_rows
+from cryoet_core.tomograms import layout
+from cryoet_core.tomograms.statistics import ranges, slabs
+
+_PARTS = ("volume", "picks", "masks")
+_COLUMNS = {"positions": (3,), "scores": (), "classes": (), "rotations": (3, 3)}
+
+
+def check_tomograms(path: Path | str) -> list[str]:
+    """Every deviation of a store from its format and conventions, one line each; an empty list for a sound one.
+
+    Reads the whole file, in bounded memory. Never raises for a bad file.
+    """
+    path = Path(path)
+    try:
+        with layout.opened(path) as file:
+            return list(_deviations(file))
+    except UserError as error:
+        return [str(error).removeprefix(f"{path}: ")]
+    except Exception as error:  # whatever HDF5 makes of damaged bytes is a finding, not a failure of the check
+        return [f"damaged: {error}; expected a whole store; write it again"]
+
+
+def _deviations(file: Any) -> Iterator[str]:
+    problem = layout.header_problem(file)
+    if problem:
+        yield problem
+    if not hasattr(file.get(layout.ROOT), "keys"):
+        return
+    for name in sorted(set(file) - {layout.ROOT}):
+        yield f"/{name}: no part of a store; expected only /{layout.ROOT}; it is ignored"
+    seen: set[str] = set()
+    for key in file[layout.ROOT]:
+        where = f"/{layout.ROOT}/{key}"
+        try:
+            group = file[layout.ROOT][key]
+            name = str(group.attrs.get("name", ""))
+            if name in seen:
+                yield f"{where}: a second tomogram named {name!r}; expected a name of its own for each"
+            seen.add(name)
+            yield from (f"{where}: {line}" for line in _tomogram(group))
+        except Exception as error:  # as above: one damaged tomogram leaves the others to be checked
+            yield f"{where}: damaged ({error}); expected a whole tomogram; write it again"
+
+
+def _tomogram(group: Any) -> Iterator[str]:
+    yield from _header(group.attrs)
+    for name in sorted(set(group) - set(_PARTS)):
+        yield f"{name}: no part of a tomogram; expected {', '.join(_PARTS)}; it is ignored"
+    problem = layout.volume_problem(group.get("volume"))
+    if problem:
+        yield problem
+        return
+    volume = group["volume"]
+    yield from _values(volume)
+    for name, mask in group.get("masks", {}).items():
+        if mask.shape != volume.shape or mask.dtype.kind not in "iu":
+            yield f"masks/{name}: {mask.shape} {mask.dtype}; expected whole numbers of shape {volume.shape}"
+    if "picks" in group:
+        yield from _picks(group["picks"], volume.shape, group.attrs.get("voxel_size"))
+
+
+def _header(attrs: Any) -> Iterator[str]:
+    expected: dict[str, tuple[Callable[[Any], bool], str]] = {
+        "name": (lambda v: bool(str(v).strip()), "a name"),
+        "voxel_size": (lambda v: 0 < float(v) < float("inf"), "a number of Å above 0"),
+        "density_sign": (lambda v: int(v) in (1, -1), "1 (protein bright) or -1 (dark)"),
+        "tilt_range": (lambda v: -90 <= v[0] < v[1] <= 90, "rising degrees within -90 to 90"),
+        "tilt_axis": (lambda v: v == "y", "y"),
+    }
+    for name, (right, wanted) in expected.items():
+        value = attrs.get(name)
+        if value is None:
+            if not name.startswith("tilt"):
+                yield f"attribute {name} is missing; expected {wanted}"
+            continue
+        try:
+            good = bool(right(value))
+        except (TypeError, ValueError, IndexError):
+            good = False
+        if not good:
+            yield f"attribute {name} is {value}; expected {wanted}"
+    try:
+        read_json(attrs, "attributes")
+    except (TypeError, ValueError):
+        yield "attribute attributes is no JSON; expected a JSON object"
+
+
+def _values(volume: Any) -> Iterator[str]:
+    """NaN slices, and a volume that is the same everywhere."""
+    bad: list[int] = []
+    low, high = np.inf, -np.inf
+    for part in slabs(volume.shape, volume.chunks[0] if volume.chunks else None):
+        values = np.asarray(volume[part], dtype=np.float32)
+        finite = np.isfinite(values)
+        bad += (part.start + np.flatnonzero(~finite.all(axis=(1, 2)))).tolist()
+        if finite.any():
+            low, high = min(low, values[finite].min()), max(high, values[finite].max())
+    if bad:
+        yield f"volume: NaN or infinity in z slice{'s' if len(bad) != 1 else ''} {ranges(bad)}; expected numbers"
+    if low == high:
+        yield f"volume: constant ({low:g}); expected a volume that varies"
+
+
+def _picks(group: Any, shape: tuple[int, ...], voxel_size: Any) -> Iterator[str]:
+    names = group.attrs.get("class_names")
+    if names is None:
+        yield "picks: attribute class_names is missing; expected the names of the classes"
+    for column in ("positions", "scores", "classes"):
+        if column not in group:
+            yield f"picks/{column} is missing; expected one row for each pick"
+    count = len(group["positions"]) if "positions" in group else 0
+    sound = {}
+    for column, row in _COLUMNS.items():
+        if column not in group:
+            continue
+        if group[column].shape != (count, *row) or group[column].dtype.kind not in "fiu":
+            yield f"picks/{column}: {group[column].shape} {group[column].dtype}; expected numbers, {(count, *row)}"
+        else:
+            sound[column] = group[column][:]
+    for extra, values in group.get("extra", {}).items():
+        if values.ndim < 1 or len(values) != count:
+            yield f"picks/extra/{extra}: shape {values.shape}; expected {count} rows"
+    if "positions" in sound:
+        yield from _positions(sound["positions"], shape, voxel_size)
+    if "classes" in sound and names is not None:
+        outside = (sound["classes"] < -1) | (sound["classes"] >= len(names))
+        if outside.any():
+            rows = describe_rows(np.flatnonzero(outside))
+            yield f"picks/classes: out of range in {rows}; expected -1 to {len(names) - 1} ({len(names)} class names)"
+    if "rotations" in sound:
+        yield from _rotations(sound["rotations"])
+
+
+def _positions(positions: np.ndarray, shape: tuple[int, ...], voxel_size: Any) -> Iterator[str]:
+    infinite = ~np.isfinite(positions).all(axis=1)
+    if infinite.any():
+        yield f"picks/positions: no numbers in {describe_rows(np.flatnonzero(infinite))}; expected Å"
+    if voxel_size is None or not voxel_size > 0:
+        return
+    extent = (np.array(shape) - 1) * float(voxel_size)
+    outside = ~infinite & ((positions < -float(voxel_size)) | (positions > extent + float(voxel_size))).any(axis=1)
+    if outside.any():
+        box = " x ".join(f"{edge:g}" for edge in extent)
+        yield f"picks/positions: outside in {describe_rows(np.flatnonzero(outside))}; expected 0 to {box} Å (z, y, x)"
+
+
+def _rotations(matrices: np.ndarray) -> Iterator[str]:
+    known = np.isfinite(matrices).all(axis=(1, 2))  # NaN: this one's rotation is not known
+    product = np.einsum("nij,nkj->nik", matrices, matrices) - np.eye(3)
+    bad = known & ((np.abs(product).max(axis=(1, 2)) > 1e-3) | (np.linalg.det(matrices) < 0))
+    if bad.any():
+        yield f"picks/rotations: no rotation in {describe_rows(np.flatnonzero(bad))}; expected orthonormal matrices"

@@ -1,0 +1,96 @@
+"""What a store of tomograms looks like on disk: names, types and the checks that every reader makes.
+
+One HDF5 file. Root attributes: ``format`` "cryoet", ``version``, ``kind`` "tomograms", ``complete``, ``provenance``
+(JSON). One group per tomogram under ``/tomograms``, with attributes ``name``, ``voxel_size`` (Å), ``density_sign``,
+``tilt_axis``, where known ``tilt_range`` (degrees), and ``attributes`` (JSON). In it:
+
+``volume`` (d, h, w) float16 or float32, uncompressed, in chunks for tiles. ``picks``: a group with ``positions``
+(n, 3), ``scores`` (n,), ``classes`` (n,), attribute ``class_names``, where known ``rotations`` (n, 3, 3), and
+``extra/<name>``; absent where nothing is known of picks. ``masks/<name>`` (d, h, w) whole numbers, compressed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cryoet_core.errors import UserError
+from cryoet_core.store.layout import FORMAT
+
+VERSION, KIND, ROOT = 1, "tomograms", "tomograms"
+CHUNK = 64
+_CHUNK_LAYER = 256 << 20
+"""Bytes that a layer of chunks may take: a writer holds one in memory."""
+
+
+def chunks(shape: tuple[int, int, int], itemsize: int) -> tuple[int, int, int]:
+    """Chunks of 64^3 voxels, thinner where a layer of them would be too large to hold."""
+    d, h, w = shape
+    thick = max(1, min(CHUNK, _CHUNK_LAYER // (h * w * itemsize)))
+    return min(thick, d), min(CHUNK, h), min(CHUNK, w)
+
+
+def key(name: str) -> str:
+    """A tomogram's name as the name of a group: HDF5 gives "/" and "." a meaning."""
+    escaped = name.replace("%", "%25").replace("/", "%2F")
+    return escaped.replace(".", "%2E") if set(escaped) == {"."} else escaped
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """An HDF5 file, for reading. UserError when it is missing, a folder, empty, truncated or of another kind."""
+    import h5py
+
+    if not path.exists():
+        raise UserError(f"{path}: no such file; expected a store of tomograms (.h5)")
+    if path.is_dir() or path.stat().st_size == 0:
+        found = "a folder" if path.is_dir() else "the file is empty"
+        raise UserError(f"{path}: {found}; expected a store of tomograms (.h5); `cryoet data import` makes one")
+    try:
+        file = h5py.File(path, "r", locking=False)
+    except OSError as error:
+        raise UserError(f"{path}: {_no_store(path, error)}") from error
+    with file:
+        yield file
+
+
+def _no_store(path: Path, error: OSError) -> str:
+    if isinstance(error, PermissionError):
+        return "permission denied"
+    with path.open("rb") as file:
+        if file.read(8) == b"\x89HDF\r\n\x1a\n":
+            return "a damaged or truncated HDF5 file; expected a whole store; make or copy it again"
+    from cryoet_core.io.identify import describe
+
+    return f"{describe(path)}; expected a store of tomograms (.h5); `cryoet data import` makes one of most formats"
+
+
+def header_problem(file: Any) -> str | None:
+    """What is wrong with the format, version, kind or completeness of an open file; None when it is a whole store."""
+    found = {name: file.attrs.get(name) for name in ("format", "version", "kind")}
+    if found["format"] != FORMAT:
+        return "an HDF5 file of another program; expected a store (attribute format = cryoet)"
+    if found["kind"] != KIND:
+        return f"holds {found['kind']}; expected a store of {KIND}"
+    if found["version"] != VERSION:
+        return f"store version {found['version']}; expected {VERSION}; use the release of cryoet that wrote it"
+    if not file.attrs.get("complete", False):
+        return "was never finished (its writer was interrupted); expected a whole store; write it again"
+    if not hasattr(file.get(ROOT), "keys") or not len(file[ROOT]):
+        return f"holds no tomogram; expected groups in /{ROOT}; write it again"
+    return None
+
+
+def volume_problem(volume: Any) -> str | None:
+    """What keeps a tomogram's ``volume`` from being read; None when nothing does."""
+    if volume is None or not hasattr(volume, "dtype"):
+        return "no volume; expected (d, h, w) float16 or float32; write it again"
+    if volume.ndim != 3 or 0 in volume.shape:
+        return f"volume of shape {volume.shape}; expected (d, h, w)"
+    if volume.dtype.newbyteorder("=") not in (np.float16, np.float32):
+        return f"volume of type {volume.dtype}; expected float16 or float32"
+    return None

@@ -1,0 +1,95 @@
+"""How bright a tomogram is, from a sample of it, and which of its slices hold NaN."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cryoet_core.errors import UserError
+
+if TYPE_CHECKING:
+    from cryoet_core.tomograms.tomogram import Region, Tomogram, Volume
+
+SAMPLED = 1 << 23
+"""Voxels that the sample has, about; smaller volumes are read as a whole."""
+THICK = 8
+CLIPPED = 4.0
+"""Values further from the mean than this many standard deviations are outliers: gold, cut edges, hot pixels."""
+_MOST_KEPT = 0.9
+_SLAB_VOXELS = 1 << 22
+
+
+def robust_statistics(tomogram: Tomogram) -> tuple[float, float]:
+    """Mean and standard deviation of a tomogram's values by repeated clipping; UserError where it is constant."""
+    values = np.concatenate([tomogram.read(region).ravel() for region in sample_regions(tomogram.shape)])
+    mean, deviation = float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64))
+    if deviation <= 1e-6 * abs(mean):
+        raise UserError(
+            f"{tomogram.where or tomogram.name}: constant ({mean:g} everywhere); expected a tomogram that varies; "
+            "make or copy it again"
+        )
+    count = len(values)
+    for _ in range(5):
+        kept = values[np.abs(values - mean) <= CLIPPED * deviation]
+        narrower = float(kept.std(dtype=np.float64))
+        # a few particles on a background without noise: clipping would take all that varies
+        if len(kept) == len(values) or len(kept) < _MOST_KEPT * count or narrower < 0.01 * deviation:
+            break
+        values, mean, deviation = kept, float(kept.mean(dtype=np.float64)), narrower
+    return mean, deviation
+
+
+def sample_regions(shape: tuple[int, int, int]) -> list[Region]:
+    """Regions of about ``SAMPLED`` voxels together: slabs spread evenly over z, of wide volumes bands of them."""
+    d, h, w = shape
+    if d * h * w <= SAMPLED:
+        return [(slice(0, d), slice(0, h), slice(0, w))]
+    thick = min(THICK, d)
+    rows = max(1, min(h, SAMPLED // (thick * w * min(8, d // thick))))
+    count = min(max(1, SAMPLED // (thick * rows * w)), d // thick)
+    tops = [round(i * (d - thick) / max(count - 1, 1)) for i in range(count)]
+    # bands go through y by the golden ratio, so that they meet every part of it
+    lefts = [int((0.5 + i * 0.6180339887) % 1 * (h - rows)) for i in range(count)]
+    return [(slice(z, z + thick), slice(y, y + rows), slice(0, w)) for z, y in zip(tops, lefts, strict=True)]
+
+
+def slabs(shape: tuple[int, int, int], thick: int | None = None) -> Iterator[slice]:
+    """Slices along z that cover a volume, each of at most some 4 million voxels or of ``thick`` slices."""
+    d, h, w = shape
+    step = thick or max(1, _SLAB_VOXELS // (h * w))
+    for start in range(0, d, step):
+        yield slice(start, min(start + step, d))
+
+
+def bad_slices(volume: Volume) -> list[int]:
+    """The z slices that hold NaN or infinity, of the whole volume."""
+    bad: list[int] = []
+    everything = slice(None)
+    for part in slabs(volume.shape):
+        values = volume.read((part, everything, everything))
+        bad += (part.start + np.flatnonzero(~np.isfinite(values).all(axis=(1, 2)))).tolist()
+    return bad
+
+
+def describe_bad_slices(volume: Volume) -> str:
+    """What is wrong with a volume that holds NaN, for a message; of a resampled one, with its file."""
+    volume = getattr(volume, "source", volume)
+    bad = bad_slices(volume)
+    return (
+        f"NaN or infinite voxels in z slice{'s' if len(bad) != 1 else ''} {ranges(bad)} (from 0, of "
+        f"{volume.shape[0]}); expected numbers; repair or crop it"
+    )
+
+
+def ranges(numbers: list[int], most: int = 6) -> str:
+    """``3, 7-12, 40``: rising numbers, runs drawn together."""
+    runs: list[tuple[int, int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1] = (runs[-1][0], number)
+        else:
+            runs.append((number, number))
+    shown = ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs[:most])
+    return shown + (f" and {len(runs) - most} more stretches" if len(runs) > most else "")

@@ -1,0 +1,131 @@
+"""The store of tomograms: reading. ``layout``: what is on disk. ``writer``: writing. ``check``: faults."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cryoet_core.errors import UserError
+from cryoet_core.picks import Picks
+from cryoet_core.store.layout import read_json, read_rows
+from cryoet_core.tomograms import layout
+from cryoet_core.tomograms.check import check_tomograms
+from cryoet_core.tomograms.tomogram import Region, Tomogram
+from cryoet_core.tomograms.writer import TomogramWriter
+
+__all__ = ["StoredVolume", "TomogramWriter", "check_tomograms", "describe_tomograms", "open_store"]
+
+
+@dataclass(frozen=True)
+class StoredVolume:
+    """A data set (d, h, w) of a store; the file is opened where it is first read, in each process by itself."""
+
+    path: Path
+    dataset: str
+    shape: tuple[int, int, int]
+    whole_numbers: bool = False
+
+    def read(self, region: Region) -> np.ndarray:
+        """A region (z, y, x) as float32, or as the whole numbers of a mask. UserError for damaged data."""
+        try:
+            modified = self.path.stat().st_mtime_ns
+            with _LOCK:  # one handle of HDF5 must not be read by two threads
+                values = _handle(self.path, modified, os.getpid())[self.dataset][region]
+        except (OSError, KeyError, RuntimeError, ValueError) as error:
+            raise UserError(f"{self.path}: cannot be read ({error}); see `cryoet data check {self.path}`") from error
+        return values if self.whole_numbers else np.asarray(values, dtype=np.float32)
+
+
+_LOCK = threading.Lock()
+
+
+@lru_cache(maxsize=8)
+def _handle(path: Path, modified: int, process: int) -> Any:
+    import h5py
+
+    return h5py.File(path, "r", locking=False)
+
+
+def open_store(path: Path | str) -> list[Tomogram]:
+    """The tomograms of a store, in the order in which they were written. UserError when it is not a whole one."""
+    path = Path(path)
+    with layout.opened(path) as file:
+        try:
+            problem = layout.header_problem(file)
+            if problem:
+                raise UserError(f"{path}: {problem}")
+            return [_tomogram(path, group) for group in file[layout.ROOT].values()]
+        except (KeyError, ValueError, TypeError, RuntimeError, OSError, AttributeError) as error:
+            raise UserError(f"{path}: a damaged store ({error}); see `cryoet data check {path}`") from error
+
+
+def _tomogram(path: Path, group: Any) -> Tomogram:
+    attrs = group.attrs
+    name = str(attrs["name"])
+    volume = group.get("volume")
+    problem = layout.volume_problem(volume)
+    if problem:
+        raise UserError(f"{path}: tomogram {name!r}: {problem}")
+    tilt = attrs.get("tilt_range")
+    masks = group.get("masks", {})
+    return Tomogram(
+        name,
+        StoredVolume(path, volume.name, volume.shape),
+        float(attrs["voxel_size"]),
+        int(attrs["density_sign"]),
+        None if tilt is None else (float(tilt[0]), float(tilt[1])),
+        str(attrs.get("tilt_axis", "y")),
+        _picks(group["picks"], name) if "picks" in group else None,
+        str(path),
+        {mask: StoredVolume(path, masks[mask].name, masks[mask].shape, whole_numbers=True) for mask in masks},
+        read_json(attrs, "attributes"),
+    )
+
+
+def _picks(group: Any, name: str) -> Picks:
+    positions = group["positions"][:]
+    return Picks(
+        positions.astype(np.float64),
+        group["scores"][:].astype(np.float32),
+        group["classes"][:].astype(np.int64),
+        tuple(str(label) for label in group.attrs["class_names"]),
+        np.full(len(positions), name, dtype=object),
+        group["rotations"][:].astype(np.float64) if "rotations" in group else None,
+        {extra: read_rows(values) for extra, values in group.get("extra", {}).items()},
+    )
+
+
+def describe_tomograms(tomograms: Sequence[Tomogram]) -> dict[str, Any]:
+    """Facts of tomograms, for ``cryoet data info``: counts, then each one's geometry, conventions and picks."""
+    return {
+        "n": len(tomograms),
+        "tomograms": {tomogram.name: _facts(tomogram) for tomogram in tomograms},
+        "conventions": "axes z, y, x; positions in Å, voxel i at i * voxel size; rotations active, from reference",
+        "notes": list(dict.fromkeys(note for tomogram in tomograms for note in tomogram.notes)),
+    }
+
+
+def _facts(tomogram: Tomogram) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "shape_zyx": list(tomogram.shape),
+        "voxel_size": tomogram.voxel_size,
+        "contrast": "bright" if tomogram.density_sign > 0 else "dark",
+        "tilt_range": tomogram.tilt_range,
+        "picks": None,
+    }
+    picks = tomogram.picks
+    if picks is not None:
+        facts["picks"] = {name: int((picks.classes == index).sum()) for index, name in enumerate(picks.class_names)}
+        facts["rotations"] = picks.rotations is not None
+    if tomogram.masks:
+        facts["masks"] = list(tomogram.masks)
+    if tomogram.attributes:
+        facts["attributes"] = dict(tomogram.attributes)
+    return facts

@@ -1,0 +1,183 @@
+"""A function of a whole tomogram, computed tile by tile within a memory budget, without seams, resumable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise, product
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+
+from cryoet_core.errors import RunError
+from cryoet_core.tomograms.tilefile import Box, TileFile
+
+if TYPE_CHECKING:
+    from cryoet_core.run import Run
+    from cryoet_core.tomograms.tomogram import Region, Tomogram
+
+Edge = Literal["reflect", "zero"]
+Triple = tuple[int, int, int]
+
+WORKING_BYTES = 1024
+"""What a function is taken to need per input voxel, unless it says: some tens of feature maps in float32."""
+LARGEST = {"cpu": 1 << 21, "cuda": 1 << 24}
+"""Input voxels of a tile at most: larger ones save little and lose more work in a crash."""
+
+
+def score_map(
+    tomogram: Tomogram,
+    function: Callable[[torch.Tensor], torch.Tensor],
+    *,
+    margin: Triple,
+    run: Run,
+    channels: int = 1,
+    stride: Triple = (1, 1, 1),
+    name: str = "scores",
+    edge: Edge = "reflect",
+    working_bytes: int = WORKING_BYTES,
+) -> np.ndarray:
+    """``function`` of a whole tomogram (d, h, w): (channels, ceil(d/sz), ceil(h/sy), ceil(w/sx)) float32.
+
+    function: a standardised region (1, 1, d, h, w) float32 on ``run.device``, edges multiples of ``stride``, to its
+    values (1, channels, d/sz, h/sy, w/sx); output voxel k belongs to input voxel k * stride. It is called without
+    gradients. margin: input voxels (z, y, x) around an output voxel that its value depends on; the tomogram is
+    continued by as much, reflected at its ends or with zeros, which is the mean. working_bytes: what the function needs
+    per input voxel; tiles are made to fit ``run.max_memory``, and halved when a GPU runs out all the same.
+
+    The answer is an array over a file in ``run.scratch``; changes to it stay in memory. Called again after a crash with
+    the same tomogram and arguments, only the tiles that are missing are computed. RunError for values that are no
+    numbers; ValueError for a function that answers in another shape.
+    """
+    plan = _Plan(tomogram.shape, margin, stride, edge)
+    mean, deviation = tomogram.statistics()
+    facts = {
+        "tomogram": tomogram.name,
+        "file": tomogram.where,
+        "shape": tomogram.shape,
+        "voxel_size": tomogram.voxel_size,
+        "statistics": [mean, deviation],
+        "channels": channels,
+        "margin": margin,
+        "stride": stride,
+        "edge": edge,
+    }
+    file = TileFile(run.scratch, name, (channels, *plan.out), facts)
+
+    def compute(box: Box) -> np.ndarray:
+        region = torch.from_numpy(plan.read(tomogram, box, mean, deviation)).to(run.device)
+        with torch.no_grad():
+            answer = function(region[None, None])
+        expected = (1, channels, *(n // s for n, s in zip(region.shape, stride, strict=True)))
+        if tuple(answer.shape) != expected:
+            raise ValueError(f"the function answered {tuple(answer.shape)} for a tile; expected {expected}")
+        z, y, x = plan.core(box)
+        values = answer[0, :, z, y, x].float().cpu().numpy()
+        if not np.isfinite(values).all():
+            raise RunError(f"{tomogram.name}: {name} is not finite at output voxels {box}; see the method's training")
+        return values
+
+    limit = LARGEST.get(run.device.type, LARGEST["cpu"])
+    budget = max(1, min(limit, run.max_memory // max(working_bytes, 1)))
+    while True:
+        try:
+            for box in run.progress(file.missing(plan.boxes(budget)), f"{tomogram.name}: {name}"):
+                file.write(box, compute(box))
+            return file.array()
+        except torch.cuda.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            budget //= 2
+            if budget < plan.smallest:
+                raise
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """How a volume of ``shape`` is cut: output boxes, the input around each, and where the output lies in its answer.
+
+    Every tile begins at a multiple of the stride, so that each output voxel comes from the same input wherever the
+    cuts are.
+    """
+
+    shape: Triple
+    margin: Triple
+    stride: Triple
+    edge: Edge
+
+    @property
+    def out(self) -> Triple:
+        d, h, w = (-(-n // s) for n, s in zip(self.shape, self.stride, strict=True))
+        return d, h, w
+
+    @property
+    def context(self) -> Triple:
+        """The margin in output voxels, rounded up."""
+        z, y, x = (-(-m // s) for m, s in zip(self.margin, self.stride, strict=True))
+        return z, y, x
+
+    @property
+    def smallest(self) -> int:
+        """Input voxels of a tile whose core is a single output voxel."""
+        return int(np.prod([(2 * c + 1) * s for c, s in zip(self.context, self.stride, strict=True)]))
+
+    def boxes(self, budget: int) -> list[Box]:
+        """Boxes of output voxels that cover the output, the input of each at most ``budget`` voxels where it can be."""
+        parts = [1, 1, 1]
+        while self._voxels(parts) > budget and self._cut(parts) > 1:
+            # in halves, so that the tiles of a smaller budget lie within those of a larger one, and where a tile is
+            # longest, for then the least is computed twice
+            lengths = [self._core(axis, parts) * s if self._core(axis, parts) > 1 else 0 for axis, s in self._axes()]
+            parts[int(np.argmax(lengths))] *= 2
+        edges = [_even(n, count) for n, count in zip(self.out, parts, strict=True)]
+        return [(z, y, x) for z, y, x in product(*edges)]
+
+    def _axes(self) -> list[tuple[int, int]]:
+        return list(enumerate(self.stride))
+
+    def _core(self, axis: int, parts: Sequence[int]) -> int:
+        return -(-self.out[axis] // parts[axis])
+
+    def _cut(self, parts: Sequence[int]) -> int:
+        return max(self._core(axis, parts) for axis in range(3))
+
+    def _voxels(self, parts: Sequence[int]) -> int:
+        return int(np.prod([(self._core(axis, parts) + 2 * self.context[axis]) * s for axis, s in self._axes()]))
+
+    def core(self, box: Box) -> Region:
+        """Where a box lies in the function's answer for its tile."""
+        z, y, x = (slice(c, c + stop - start) for c, (start, stop) in zip(self.context, box, strict=True))
+        return z, y, x
+
+    def read(self, tomogram: Tomogram, box: Box, mean: float, deviation: float) -> np.ndarray:
+        """The standardised input of a box, margin and all, (d, h, w) float32."""
+        lines = [
+            np.arange((start - c) * s, (stop + c) * s)
+            for (start, stop), c, s in zip(box, self.context, self.stride, strict=True)
+        ]
+        sources = [_reflected(line, n) for line, n in zip(lines, self.shape, strict=True)]
+        z, y, x = (slice(int(line.min()), int(line.max()) + 1) for line in sources)
+        values = tomogram.read((z, y, x))
+        values -= np.float32(mean)
+        values *= np.float32(1 / deviation)
+        for axis, (source, part) in enumerate(zip(sources, (z, y, x), strict=True)):
+            if len(source) != values.shape[axis] or source[0] != part.start or source[-1] != part.stop - 1:
+                values = np.take(values, source - part.start, axis=axis)
+        if self.edge == "zero":
+            for axis, (line, n) in enumerate(zip(lines, self.shape, strict=True)):
+                values[(slice(None),) * axis + ((line < 0) | (line >= n),)] = 0.0
+        return np.ascontiguousarray(values)
+
+
+def _reflected(index: np.ndarray, size: int) -> np.ndarray:
+    """Indices beyond the ends as seen in mirrors at the first and the last voxel."""
+    period = max(2 * (size - 1), 1)
+    folded = np.mod(index, period)
+    inside: np.ndarray = np.minimum(folded, period - folded) if size > 1 else np.zeros_like(index)
+    return inside
+
+
+def _even(size: int, count: int) -> list[tuple[int, int]]:
+    """``size`` in ``count`` parts of equal length but for one voxel."""
+    edges = [round(i * size / count) for i in range(count + 1)]
+    return [(start, stop) for start, stop in pairwise(edges) if stop > start]
