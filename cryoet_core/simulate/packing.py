@@ -38,6 +38,12 @@ class Room:
         """Å (z, y, x) from the first voxel to the last."""
         return (np.array(self.shape) - 1) * self.voxel_size
 
+    def inside(self, points: Array) -> NDArray[np.bool_]:
+        """For each of ``points`` (..., 3) in Å, whether it lies in the volume."""
+        within = (points >= 0) & (points <= self.extent)
+        every: NDArray[np.bool_] = np.logical_and.reduce(within, axis=-1)
+        return every
+
     def voxels(self, points: Array) -> NDArray[np.int64]:
         """Flat indices of the voxels that hold ``points`` (..., 3) in Å; all must lie inside."""
         nearest = np.rint(points / self.voxel_size).astype(np.int64)

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from cryoet_core.picks import Picks
 from cryoet_core.simulate.crowding import Placed
+from cryoet_core.simulate.distractors import NAMES, add_distractors
 from cryoet_core.simulate.packing import Room, copies_for, pack
 from cryoet_core.simulate.poses import from_quaternion, stream
 from cryoet_core.simulate.render import render_into, template
@@ -127,12 +128,14 @@ def build_scene(
     """The particles of tomogram ``index`` among its distractors, which are placed first."""
     room = Room(settings.shape, settings.voxel_size)
     density = np.zeros(settings.shape, np.float32)
+    counts = (settings.membranes, settings.filaments, settings.beads)
+    add_distractors(density, room, counts, len(structures) + 1, stream(settings.seed, index, DISTRACTORS))
     fraction = settings.volume_fraction
     copies = settings.copies_of(len(structures)) if fraction is None else copies_for(fraction, room, structures)
     placed = pack(room, structures, copies, settings.margin, stream(settings.seed, index, PACKING))
     volume = torch.from_numpy(density).to(templates[0].device)
     render_into(volume, placed, structures, templates, settings.voxel_size)
-    return Scene(volume.cpu().numpy(), room, placed, tuple(s.name for s in structures))
+    return Scene(volume.cpu().numpy(), room, placed, (*(s.name for s in structures), *NAMES))
 
 
 def noise_profile(shape: tuple[int, int, int], gradient: float, direction: float) -> Array:
