@@ -29,6 +29,8 @@ SPACING = 0.5
 MULTIPLE = 8
 """Voxels per value of the network's coarsest level; FINER heat-map values lie along its edge."""
 FINER = MULTIPLE // STRIDE
+BYTES = 256
+"""That the network needs per voxel of a tile."""
 
 
 class SliceTracing(Trainer):
@@ -83,7 +85,9 @@ class SlicePicker:
             (1, MULTIPLE, MULTIPLE),
             (0, -(-REACH // MULTIPLE) * MULTIPLE, -(-REACH // MULTIPLE) * MULTIPLE),
         )
-        blocks = score_map(seen, heat, margin=margin, channels=FINER**2, stride=stride, run=run, name="confidence")
+        blocks = score_map(
+            seen, heat, margin=margin, channels=FINER**2, stride=stride, run=run, name="confidence", working_bytes=BYTES
+        )
         heat_map = _together(blocks, seen.shape)
         found = _detections(heat_map, config)
         traces = link(found, config.search_range * config.voxels_across, config.memory)

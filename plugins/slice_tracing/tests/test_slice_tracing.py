@@ -75,10 +75,10 @@ def test_tiles_give_what_the_whole_gives(tmp_path: Path) -> None:
     torch.manual_seed(0)
     config = SliceTracing.Config.from_layers("fast", {}, {**SliceTracing.tiny, "confidence": 0.001, "min_length": 0.1})
     picker = SlicePicker(Detector(8).eval(), config, "ball")
-    volume = np.random.default_rng(0).normal(0, 1, (6, 150, 270)).astype(np.float32)
+    volume = np.random.default_rng(0).normal(0, 1, (3, 120, 300)).astype(np.float32)
     tomogram = Tomogram("one", ArrayVolume(volume), VOXEL_SIZE)
     answers = [picker.pick(tomogram, run(tmp_path / f"{size}", size)) for size in (1 << 34, 1 << 26)]
-    assert len(answers[0]) > 50
+    assert len(answers[0]) > 20
     np.testing.assert_allclose(answers[0].positions, answers[1].positions, atol=1e-2)
     np.testing.assert_allclose(answers[0].scores, answers[1].scores, atol=1e-5)
 
