@@ -1,0 +1,100 @@
+"""What the coordinates of picks may have meant: axis order, origin, binning, flips.
+
+Each is a map from the positions as they were read to where they would be if the file had meant something else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import permutations, product
+
+import numpy as np
+
+AXES = "zyx"
+ORDERS = tuple(permutations(range(3)))
+FLIPS = tuple(product((False, True), repeat=3))
+SCALES = (1.0, 2.0, 4.0, 0.5, 0.25)
+ORIGINS = (0, 1, -1)
+"""The tomogram's centre is added to the coordinates, or taken from them, so many times."""
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """``order[a]``: which of the axes read is axis a (z, y, x) in truth. ``scale``: Å in truth for each Å read."""
+
+    order: tuple[int, ...] = (0, 1, 2)
+    flip: tuple[bool, ...] = (False, False, False)
+    scale: float = 1.0
+    origin: int = 0
+
+    def positions(self, read: np.ndarray, shape: np.ndarray, voxel_size: float) -> np.ndarray:
+        """Where positions (n, 3), as read in Å, lie in a tomogram of this shape (z, y, x) if this is true."""
+        moved = read[:, list(self.order)] * self.scale + self.origin * (shape // 2) * voxel_size
+        return np.where(self.flip, (shape - 1) * voxel_size - moved, moved)
+
+    @property
+    def changes(self) -> int:
+        """In how many respects the file would have been misread."""
+        return (self.order != (0, 1, 2)) + sum(self.flip) + (self.scale != 1) + (self.origin != 0)
+
+    def __str__(self) -> str:
+        """``as given``, or what is different: ``y and x swapped, y flipped``."""
+        parts = [_order_words(self.order)] if self.order != (0, 1, 2) else []
+        if self.scale != 1:
+            parts.append(f"coordinates × {self.scale:g}" if self.scale > 1 else f"coordinates / {1 / self.scale:g}")
+        if self.origin:
+            parts.append("counted from the centre" if self.origin > 0 else "counted from the corner, not the centre")
+        flipped = [axis for axis, turned in zip(AXES, self.flip, strict=True) if turned]
+        parts += [f"{' and '.join(flipped)} flipped"] if flipped else []
+        return ", ".join(parts) or "as given"
+
+
+def _order_words(order: tuple[int, ...]) -> str:
+    moved = [a for a in range(3) if order[a] != a]
+    if len(moved) == 2:
+        return f"{AXES[moved[0]]} and {AXES[moved[1]]} swapped"
+    return "axes turned round (" + ", ".join(f"{AXES[order[a]]} is {AXES[a]}" for a in range(3)) + ")"
+
+
+GIVEN = Hypothesis()
+
+
+def single_changes() -> list[Hypothesis]:
+    """As given, and everything that differs from it in one respect."""
+    return [
+        GIVEN,
+        *(Hypothesis(order=order) for order in ORDERS[1:]),
+        *(Hypothesis(flip=flip) for flip in FLIPS if sum(flip) == 1),
+        *(Hypothesis(origin=origin) for origin in ORIGINS[1:]),
+        *(Hypothesis(scale=scale) for scale in SCALES[1:]),
+    ]
+
+
+def every_combination() -> Iterator[Hypothesis]:
+    """All of them together, those with the fewest changes first."""
+    found = [
+        Hypothesis(order, flip, scale, origin) for order, flip, scale, origin in product(ORDERS, FLIPS, SCALES, ORIGINS)
+    ]
+    return iter(sorted(found, key=lambda one: one.changes))
+
+
+def likeliest_cause(read: np.ndarray, shape: tuple[int, ...], voxel_size: float) -> str | None:
+    """Why positions (n, 3) Å lie outside a tomogram: the simplest misreading that puts all inside; None for none.
+
+    Of equally simple ones that which spreads them widest: anything fits into a volume when it is made small enough.
+    """
+    size = np.array(shape)
+    found: list[tuple[float, str]] = []
+    candidates = [
+        (str(one), one.positions(read, size, voxel_size)) for one in single_changes()[1:] if not any(one.flip)
+    ]
+    candidates.append(("they are voxels, not Å", read * voxel_size))
+    candidates.append(("they are nm, not Å", read * 10))
+    candidates.append(("they are Å, not voxels", read / voxel_size))
+    extent = (size - 1) * voxel_size
+    for words, moved in candidates:
+        if ((moved >= -voxel_size) & (moved <= extent + voxel_size)).all():
+            spread = np.ptp(moved, axis=0) / np.maximum(extent, voxel_size)
+            found.append((float(np.prod(np.clip(spread, 1e-3, None))), words))
+    return max(found)[1] if found else None
