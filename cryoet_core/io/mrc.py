@@ -98,6 +98,12 @@ def open_mrc(path: Path, file: BinaryIO) -> Stack:
     return Stack(path, "MRC", array, cell, header.notes)
 
 
+def declared_depth(start: bytes) -> int | None:
+    """Sections of one volume as a header's 1024 bytes declare them: fewer than all in a stack; None for no MRC file."""
+    orders = _byte_orders(start) if len(start) >= HEADER_BYTES else []
+    return _depth(_parse(start, orders[0])) if orders else None
+
+
 def _parse(start: bytes, order: str) -> Any:
     return np.frombuffer(start[:HEADER_BYTES], HEADER_DTYPE.newbyteorder(order))[0]
 

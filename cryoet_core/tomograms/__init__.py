@@ -4,6 +4,8 @@
 ``resample``, ``statistics``: views and numbers of a volume. ``tiles``: a function of a whole tomogram, tile by tile.
 """
 
+from cryoet_core.tomograms.reading import Reading
+from cryoet_core.tomograms.sources import open_tomograms
 from cryoet_core.tomograms.tomogram import ArrayVolume, Mask, Region, Tomogram, Tomograms, Volume
 
-__all__ = ["ArrayVolume", "Mask", "Region", "Tomogram", "Tomograms", "Volume"]
+__all__ = ["ArrayVolume", "Mask", "Reading", "Region", "Tomogram", "Tomograms", "Volume", "open_tomograms"]

@@ -1,0 +1,170 @@
+"""What the user says of tomograms, what their files say, and one tomogram made of both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from cryoet_core.errors import UserError
+from cryoet_core.picks import Picks
+from cryoet_core.tomograms.contrast import sign_at_picks
+from cryoet_core.tomograms.tomogram import SAME_VOXELS, Mask, Region, Tomogram, Volume
+
+Contrast: TypeAlias = Literal["dark", "bright"]
+SIGNS = {"dark": -1, "bright": 1}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the user says of tomograms that their files do not.
+
+    picks: files with known centres. voxel_size: Å; of an image with several resolutions it chooses one. contrast: how
+    protein looks. tilt_range: degrees. default_contrast: taken, with a note, where nothing else says it. axes: the
+    volume's axes as they lie in the file, slowest first ("yzx": depth is the middle one).
+    """
+
+    picks: tuple[Path, ...] = ()
+    voxel_size: float | None = None
+    contrast: Contrast | None = None
+    tilt_range: tuple[float, float] | None = None
+    default_contrast: Contrast | None = None
+    axes: str | None = None
+
+    def refuse_nonsense(self) -> None:
+        """UserError that names the option."""
+        for name, value in (("contrast", self.contrast), ("default-contrast", self.default_contrast)):
+            if value is not None and value not in SIGNS:
+                raise UserError(f"--{name} {value}: expected dark or bright (how protein looks)")
+        if self.voxel_size is not None and not 0 < self.voxel_size < float("inf"):
+            raise UserError(f"--voxel-size {self.voxel_size}: expected a number of Å above 0")
+        tilt = self.tilt_range
+        if tilt is not None and not -90 <= tilt[0] < tilt[1] <= 90:
+            raise UserError(f"--tilt-range {tilt[0]:g} {tilt[1]:g}: expected rising degrees within -90 to 90")
+        if self.axes is not None and sorted(self.axes) != ["x", "y", "z"]:
+            raise UserError(f"--axes {self.axes}: expected an order of z, y and x, slowest first, such as zyx or yzx")
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A tomogram as its file has it. voxel_size and sign are None where it does not say; reason: why no voxel size.
+
+    ours: from a store of our own, whose facts are not to be overridden. pick_files: named beside it in a manifest.
+    """
+
+    name: str
+    volume: Volume
+    where: str
+    voxel_size: float | None = None
+    reason: str = "the file does not say it"
+    sign: int | None = None
+    tilt_range: tuple[float, float] | None = None
+    picks: Picks | None = None
+    masks: Mapping[str, Mask] = field(default_factory=dict)
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    ours: bool = False
+    pick_files: tuple[Path, ...] = ()
+    reading: Reading = field(default_factory=Reading)
+    """What is said of this one: by the user, and in the row of a manifest."""
+
+    def noted(self, *notes: str) -> Draft:
+        return replace(self, notes=(*self.notes, *notes))
+
+
+@dataclass(frozen=True)
+class TurnedVolume:
+    """A volume whose axes lie in another order in the file. order: for z, y and x, which axis of ``source`` it is."""
+
+    source: Volume
+    order: tuple[int, int, int]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        d, h, w = (self.source.shape[axis] for axis in self.order)
+        return d, h, w
+
+    def read(self, region: Region) -> np.ndarray:
+        parts = [slice(None)] * 3
+        for part, axis in zip(region, self.order, strict=True):
+            parts[axis] = part
+        values = self.source.read((parts[0], parts[1], parts[2]))
+        return np.ascontiguousarray(values.transpose(self.order))
+
+
+def with_geometry(draft: Draft) -> Draft:
+    """The draft with its axes in order and a voxel size. UserError where nobody says it."""
+    said = draft.reading
+    if said.axes is not None and said.axes != "zyx":
+        if draft.ours:
+            raise UserError(f"{draft.where}: a store of tomograms, whose axes are z, y, x; leave --axes out")
+        order = (said.axes.index("z"), said.axes.index("y"), said.axes.index("x"))
+        draft = replace(draft, volume=TurnedVolume(draft.volume, order)).noted(f"axes {said.axes} as given")
+    if 1 in draft.volume.shape:
+        found = " x ".join(str(size) for size in draft.volume.shape)
+        raise UserError(f"{draft.where}: {found} (z, y, x) voxels, a 2-D image; expected a tomogram")
+    size = said.voxel_size or draft.voxel_size
+    if size is None:
+        raise UserError(f"{draft.where}: voxel size unknown ({_without(draft.reason, draft.where)}); give --voxel-size")
+    if draft.voxel_size and abs(size / draft.voxel_size - 1) > SAME_VOXELS:
+        if draft.ours:
+            raise UserError(
+                f"{draft.where}: voxels of {draft.voxel_size:g} Å, but --voxel-size says {size:g}; expected the same; "
+                "leave --voxel-size out, or import the tomogram again"
+            )
+        draft = draft.noted(f"voxel size {size:g} Å as given; the file says {draft.voxel_size:g} Å")
+    elif draft.voxel_size:
+        size = draft.voxel_size
+    return replace(draft, voxel_size=size, tilt_range=said.tilt_range or draft.tilt_range)
+
+
+def finished(draft: Draft) -> Tomogram:
+    """The tomogram of a draft that has geometry and picks. UserError where the contrast is unknown or cannot be."""
+    assert draft.voxel_size is not None
+    sign, note = _sign(draft)
+    return Tomogram(
+        draft.name,
+        draft.volume,
+        draft.voxel_size,
+        sign,
+        draft.tilt_range,
+        picks=draft.picks,
+        where=draft.where,
+        masks=draft.masks,
+        attributes=draft.attributes,
+        notes=tuple(f"{draft.name}: {each}" for each in (*draft.notes, *([note] if note else []))),
+    )
+
+
+def _sign(draft: Draft) -> tuple[int, str]:
+    """The density sign and, where it was found out or assumed, a note that says so."""
+    said = draft.reading.contrast
+    if draft.sign is not None:
+        if said is not None and SIGNS[said] != draft.sign:
+            word = "bright" if draft.sign > 0 else "dark"
+            raise UserError(f"{draft.where}: says that protein is {word}, but --contrast {said}; leave it out")
+        return draft.sign, ""
+    positions = np.zeros((0, 3)) if draft.picks is None else draft.picks.positions
+    seen = sign_at_picks(draft.volume, float(draft.voxel_size or 1), positions)
+    if said is not None:
+        if seen.sign and seen.sign != SIGNS[said]:
+            raise UserError(
+                f"{draft.where}: --contrast {said}, but the density at the picks is {seen}; check --contrast and "
+                "the picks"
+            )
+        return SIGNS[said], ""
+    if seen.sign:
+        return seen.sign, f"contrast from the density at the picks: {seen}"
+    if draft.reading.default_contrast is not None:
+        return SIGNS[draft.reading.default_contrast], f"contrast taken as {draft.reading.default_contrast}"
+    looked = f"; at the picks it is {seen}" if len(positions) else ""
+    raise UserError(
+        f"{draft.where}: contrast unknown (the file does not say it{looked}); give --contrast dark or --contrast bright"
+    )
+
+
+def _without(reason: str, where: str) -> str:
+    return reason.replace(where, "the file", 1)

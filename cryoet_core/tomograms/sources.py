@@ -1,0 +1,143 @@
+"""Opening tomograms, whatever they are in: each kind gives drafts, and what the user says completes them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from cryoet_core.errors import UserError
+from cryoet_core.io.omezarr import Level, is_zarr, open_omezarr
+from cryoet_core.io.source import SAME_VOXEL_SIZE, Source
+from cryoet_core.io.stack import PACKED_SUFFIXES, VOLUME_SUFFIXES, Stack, first_bytes, open_volumes
+from cryoet_core.tomograms.reading import Draft, Reading, finished, with_geometry
+from cryoet_core.tomograms.tomogram import ArrayVolume, Tomograms
+
+EXPECTED = "an MRC file, an OME-Zarr, a store of tomograms, a copick project or a manifest"
+_STEMS = (*PACKED_SUFFIXES, ".ome.zarr", ".zarr", ".h5", ".hdf5", ".tomostar", ".tlt", *VOLUME_SUFFIXES)
+_COPICK = re.compile(r"^VoxelSpacing[\d.]+$")
+
+
+def open_tomograms(paths: Sequence[Path | str] | Path | str, reading: Reading | None = None) -> Tomograms:
+    """Open tomograms of any kind as one data set, with the picks that ``reading.picks`` names. Nothing is read yet.
+
+    UserError with one line for what is no tomogram or damaged, for a voxel size or contrast that nobody says, for two
+    tomograms of one name, and for picks that name other tomograms or lie outside of theirs.
+    """
+    reading = reading or Reading()
+    reading.refuse_nonsense()
+    given = [paths] if isinstance(paths, (str, Path)) else list(paths)
+    if not given:
+        raise UserError(f"no tomogram is given; expected {EXPECTED}")
+    drafts = [with_geometry(draft) for path in given for draft in drafts_of(Path(path), reading)]
+    notes: list[str] = []
+    if reading.picks or any(draft.pick_files for draft in drafts):
+        from cryoet_core.tomograms.placing import with_picks
+
+        drafts, notes = with_picks(drafts, reading.picks)
+    tomograms = tuple(finished(draft) for draft in drafts)
+    return Tomograms(tomograms, (*(note for tomogram in tomograms for note in tomogram.notes), *notes))
+
+
+def drafts_of(path: Path, reading: Reading) -> list[Draft]:
+    """The tomograms of one file or folder, as they say themselves. UserError for what holds none."""
+    if not path.exists():
+        raise UserError(f"{path}: no such file or folder; expected {EXPECTED}")
+    if is_zarr(path):
+        return [_from_zarr(path, reading)]
+    from cryoet_core.tomograms import copick, manifest
+
+    if path.is_dir() and copick.is_project(path):
+        return copick.drafts(path, reading)
+    from cryoet_core.io.identify import identify
+
+    found = identify(path, facts=False)
+    if found["kind"] in ("tomograms", "store"):
+        return _from_store(path, reading)
+    if found["kind"] == "volumes":
+        return [_from_volume(path, reading)]
+    if found["kind"] == "json" and copick.is_config(path):
+        return copick.drafts(path, reading)
+    if found["kind"] in ("star", "manifest") or manifest.looks_like_one(path):
+        return manifest.drafts(path, reading)
+    if path.is_dir():
+        raise UserError(f"{path}: {found['what']}; expected {EXPECTED}; give the files in it, one by one")
+    hint = "; picks are given by --picks" if found["kind"] in ("picks", "model") else ""
+    raise UserError(f"{path}: {found['what']}; expected {EXPECTED}{hint}")
+
+
+def stem(name: str) -> str:
+    """The name of a tomogram from that of a file: without folders and known endings."""
+    name = re.split(r"[/\\]", name.rstrip("/\\"))[-1]
+    shorter = True
+    while shorter:
+        ending = next((ending for ending in _STEMS if name.lower().endswith(ending) and len(name) > len(ending)), "")
+        name, shorter = name[: len(name) - len(ending)], bool(ending)
+    return name
+
+
+def _from_volume(path: Path, reading: Reading) -> Draft:
+    stack = open_volumes(path)
+    if len(stack) > 1:
+        stack = _joined(path, stack)
+    size, reason, notes = Source.of_stacks([stack]), "", stack.notes
+    if size.voxel_size is None:
+        reason = size.voxel_reason.replace("a subtomogram", "a tomogram")
+    return Draft(
+        stem(path.name), ArrayVolume(stack.array[0]), str(path), size.voxel_size, reason, notes=notes, reading=reading
+    )
+
+
+def _joined(path: Path, stack: Stack) -> Stack:
+    """One volume of a file whose depth is a multiple of its width; UserError where its header says it is a stack."""
+    from cryoet_core.io.mrc import HEADER_BYTES, declared_depth
+
+    depth = declared_depth(first_bytes(path, HEADER_BYTES))
+    n, d, h, w = stack.array.shape
+    if depth is not None and depth != n * d:
+        raise UserError(f"{path}: a stack of {n} volumes of {d} x {h} x {w} voxels; expected one tomogram; split it")
+    return replace(stack, array=stack.array.reshape(1, n * d, h, w))
+
+
+def _from_zarr(path: Path, reading: Reading) -> Draft:
+    level = open_omezarr(path, reading.voxel_size)
+    size, reason = _voxel_size(level)
+    folder = path.resolve().parent
+    name = folder.parent.name if _COPICK.match(folder.name) else stem(path.resolve().name)
+    notes = level.notes if level.name in ("", "0") else (*level.notes, f"level {level.name} of the image")
+    return Draft(name, level.volume, str(path), size, reason, notes=notes, reading=reading)
+
+
+def _voxel_size(level: Level) -> tuple[float | None, str]:
+    """Å, or None and the reason."""
+    if level.cell is None:
+        return None, level.reason
+    low, high = min(level.cell), max(level.cell)
+    if high - low > 0.01 * high:
+        shown = ", ".join(f"{size:.4g}" for size in level.cell[::-1])
+        return None, f"the file says {shown} Å along x, y, z; expected equal ones"
+    if low < 0.3 or abs(low - 1) < SAME_VOXEL_SIZE:
+        return None, f"the file says {low:.4g} Å, which is no voxel size of a tomogram"
+    return float(f"{level.cell[2]:.6g}"), ""
+
+
+def _from_store(path: Path, reading: Reading) -> list[Draft]:
+    from cryoet_core.tomograms.store import open_store
+
+    return [
+        Draft(
+            found.name,
+            found.volume,
+            found.where,
+            found.voxel_size,
+            sign=found.density_sign,
+            tilt_range=found.tilt_range,
+            picks=found.picks,
+            masks=found.masks,
+            attributes=found.attributes,
+            ours=True,
+            reading=reading,
+        )
+        for found in open_store(path)
+    ]
