@@ -1,0 +1,77 @@
+"""The formats of picks: what each is called, what it holds, and the module that reads and writes it."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from cryoet_core.errors import UserError
+from cryoet_core.io.picks.model import PickFile, PickReading, Writing
+from cryoet_core.picks import Picks
+
+EVERYTHING = frozenset({"scores", "classes", "class names", "rotations", "tomograms", "extra", "depth", "unknown"})
+"""What a pick may have. "tomograms": several in a file. "depth": z. "unknown": a rotation in some rows only."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """One dialect. endings: of file names, the first is written. holds: of ``EVERYTHING``. writer: None is read only.
+
+    folder: several files go into a folder. numbers: tomograms are numbers there, names stand in a file beside it.
+    """
+
+    dialect: str
+    what: str
+    endings: tuple[str, ...]
+    holds: frozenset[str]
+    reader: str
+    writer: str | None = None
+
+    def read(self, path: Path, reading: PickReading) -> PickFile:
+        return cast(PickFile, _function(self.reader, "read")(path, reading))
+
+    def write(self, path: Path, picks: Picks, writing: Writing) -> list[str]:
+        if self.writer is None:
+            raise UserError(f"--dialect {self.dialect}: is read only; expected one of {', '.join(WRITTEN)}")
+        return cast(list[str], _function(self.writer, "write")(path, picks, writing))
+
+
+def _function(module: str, name: str) -> Callable[..., Any]:
+    return cast(Callable[..., Any], getattr(importlib.import_module(f"cryoet_core.io.picks.{module}"), name))
+
+
+_STAR = frozenset({"scores", "classes", "class names", "rotations", "tomograms", "depth"})
+FORMATS = (
+    Format("csv", "a table of picks", (".csv", ".tsv"), EVERYTHING - {"several values"}, "csv", "csv"),
+    Format("relion30", "picks in a RELION 3.0 star", (".star",), _STAR, "relion", "relion_write"),
+    Format("relion31", "picks in a RELION 3.1 star", (".star",), _STAR, "relion", "relion_write"),
+    Format("relion4", "picks in a RELION 4 star", (".star",), _STAR, "relion", "relion_write"),
+    Format("relion5", "picks in a RELION 5 star", (".star",), _STAR, "relion", "relion_write"),
+    Format("warp", "picks in a star of Warp", (".star",), _STAR, "relion", "relion_write"),
+)
+BY_DIALECT = {form.dialect: form for form in FORMATS}
+DIALECTS = tuple(BY_DIALECT)
+WRITTEN = tuple(form.dialect for form in FORMATS if form.writer)
+_DEFAULTS = {"relion": "relion31", ".star": "relion31"}
+
+
+def format_of(dialect: str) -> Format:
+    """The format of a dialect; "relion" is the one that most versions read. UserError when there is none."""
+    name = _DEFAULTS.get(dialect, dialect)
+    if name not in BY_DIALECT:
+        raise UserError(f"--dialect {dialect}: unknown; expected one of {', '.join(DIALECTS)}")
+    return BY_DIALECT[name]
+
+
+def format_for(path: Path) -> Format:
+    """The format that a file name's ending stands for. UserError where it stands for none."""
+    ending = path.suffix.lower()
+    if ending in _DEFAULTS:
+        return BY_DIALECT[_DEFAULTS[ending]]
+    for form in FORMATS:
+        if form.writer and ending and ending in form.endings:
+            return form
+    raise UserError(f"{path}: its name says no format; expected --dialect {', '.join(WRITTEN)}")
