@@ -14,6 +14,7 @@ from cryoet_core.io.arrays import open_arrays
 from cryoet_core.io.relion import LABEL_COLUMNS, Particles, read_particles
 from cryoet_core.io.source import SAME_VOXEL_SIZE, Source
 from cryoet_core.io.stack import has_volume_name, open_volumes
+from cryoet_core.io.tiltstacks import from_tilt_stacks
 from cryoet_core.store.subtomograms import describe_rows
 
 
@@ -74,7 +75,6 @@ def refuse_others(paths: Sequence[Path]) -> None:
 def from_star(path: Path, reading: Reading) -> Source:
     """A star whose rows name volumes: ``000012@stack.mrcs`` or a file each."""
     particles = _particles(path, reading)
-    _refuse_2d(particles)
     if particles.image is None:
         raise UserError(f"{path}: no rlnImageName; expected the volume of each particle; give the stack and --star")
     numbers, names = _split_names(particles)
@@ -85,6 +85,9 @@ def from_star(path: Path, reading: Reading) -> Source:
             f"{path}: the volumes of {describe_rows(missing)} are not there ({names[missing[0]]}); looked in "
             f"{path.resolve().parent}, the folders above it and here; start from the project's folder or copy them"
         )
+    if particles.dimensions == 2:
+        there = {name: file for name, file in found.items() if file is not None}
+        return _describe(from_tilt_stacks(particles, names, there, reading.tomograms), particles, reading)
     files = [file for file in dict.fromkeys(found.values()) if file is not None]
     stacks = [open_volumes(file) for file in files]
     where = {name: files.index(file) for name, file in found.items() if file is not None}
@@ -155,7 +158,8 @@ def _find(name: str, star: Path) -> Path | None:
 def _refuse_2d(particles: Particles) -> None:
     if particles.dimensions == 2:
         raise UserError(
-            f"{particles.path}: particles are stacks of 2-D images; expected 3-D subtomograms; reconstruct them first"
+            f"{particles.path}: particles are stacks of 2-D images; expected 3-D subtomograms; give this star alone, "
+            "with --tomograms"
         )
 
 
