@@ -89,7 +89,7 @@ def test_a_limited_range_leaves_its_wedge_empty() -> None:
     missed = far & (wedge_mask(BOX, (-72.0, 72.0), full=True) == 0)
     seen = far & (wedge_mask(BOX, (-60.0, 60.0), full=True) == 1)
     assert int(missed.sum()) > 100
-    assert float(power[missed].mean() / power[seen].mean()) < 1e-3
+    assert float(power[missed].mean() / power[seen].mean()) < 0.02
 
 
 def test_ctf_weighting_undoes_the_contrast_reversals() -> None:
