@@ -27,6 +27,7 @@ from cryoet_core.simulate.packing import Room, copies_for, pack
 from cryoet_core.simulate.poses import from_quaternion, stream
 from cryoet_core.simulate.render import render_into, template
 from cryoet_core.simulate.structures import Structure
+from cryoet_core.simulate.tilts import TiltRoute
 from cryoet_core.simulate.tomogram_settings import TomogramSettings
 from cryoet_core.simulate.volume_filter import FilterRoute
 
@@ -93,7 +94,7 @@ def simulate_tomogram(
     draw = stream(settings.seed, index, OPTICS)
     defocus = settings.defocus[0] + draw.random() * (settings.defocus[-1] - settings.defocus[0])
     profile = noise_profile(settings.shape, settings.ice_gradient, 2 * math.pi * draw.random())
-    route = FilterRoute(settings, defocus)
+    route: Route = (FilterRoute if settings.route == "filter" else TiltRoute)(settings, defocus)
     image = route.image(torch.from_numpy(scene.density).to(where))
     strength = _own_variances(route, structures, templates, settings)
     copies = np.bincount([p.label for p in scene.placed], minlength=len(structures))
