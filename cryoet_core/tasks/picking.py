@@ -34,11 +34,7 @@ def finish(run: Run, fitted: Any, seen: Tomograms, data: Tomograms) -> dict[str,
         facts = {"picks": shown(run.dir / "picks")} | _describe(picks, rows)
         # Labels that the method learnt from are not the truth: what it finds beside them may be right.
         if opening.has_labels(data) and not opening.has_labels(seen):
-            radius = _radius_of(run)
-            if radius is not None:
-                scores = _scores(picks, data, {"radius": radius})
-                run.write_json(EVALUATION, scores)
-                facts |= _headline(scores)
+            facts |= _own_scores(run, picks, data)
     return facts
 
 
@@ -104,6 +100,20 @@ def card(data: Tomograms) -> dict[str, Any]:
 
 
 # ---- the steps -------------------------------------------------------------------------------------------------------
+
+
+def _own_scores(run: Run, picks: Picks, data: Tomograms) -> dict[str, Any]:
+    """Scores where nothing has to be asked for; otherwise a line that says what `cryoet evaluate` needs."""
+    radius = _radius_of(run)
+    if radius is None:
+        return {}
+    try:
+        scores = _scores(picks, data, {"radius": radius})
+    except UserError as error:
+        run.say(f"note: not compared with the known centres ({error}); see: cryoet evaluate {shown(run.dir)} --help")
+        return {}
+    run.write_json(EVALUATION, scores)
+    return _headline(scores)
 
 
 def _picker(fitted: Any) -> Picker:
