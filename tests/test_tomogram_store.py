@@ -157,6 +157,7 @@ def with_nan() -> np.ndarray:
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "NaN": ({"volume": with_nan()}, r"NaN or infinite voxels in z slices 2-3, 7 \(from 0, of 9\)"),
+    "constant": ({"volume": np.full((4, 4, 4), 7.0)}, "constant \\(7 everywhere\\)"),
     "two dimensions": ({"volume": np.zeros((4, 4))}, "shape"),
     "voxel size": ({"voxel_size": 0}, "--voxel-size"),
     "sign": ({"density_sign": 0}, "density sign 0"),
@@ -215,7 +216,7 @@ def parts():
             print("now", flush=True)
             time.sleep(60)
 with TomogramWriter({path!r}, overwrite=True) as writer:
-    writer.add("whole", np.ones((4, 4, 4)), voxel_size=10)
+    writer.add("whole", np.arange(64.0).reshape(4, 4, 4), voxel_size=10)
     writer.add("half", parts(), voxel_size=10, shape=(128, 64, 64))
     print("now", flush=True)
     time.sleep(60)

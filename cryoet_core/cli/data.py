@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cryoet_core.cli.options import JSON, QUIET, option
 from cryoet_core.errors import UserError
 
+if TYPE_CHECKING:
+    from cryoet_core.progress import Terminal
+
 app = typer.Typer(help="Import, export, describe and check data sets.", no_args_is_help=True, add_completion=False)
 
 FILES, MEANING, STORE, ROWS = "The files", "What they mean", "The store", "The star"
+TOMOGRAM_KINDS = ("tomograms", "zarr", "copick", "manifest")
 
 
 @app.command("import")
@@ -22,12 +26,23 @@ def import_(
     paths: Annotated[
         list[Path],
         typer.Argument(
-            help="A stack, a star, an .npz or .npy, a folder of volumes, or stores to merge.", metavar="PATH..."
+            help="A stack, a star, an .npz or .npy, a folder of volumes, stores to merge; or tomograms.",
+            metavar="PATH...",
         ),
     ],
     out: Annotated[Path, option("The store to write (.h5).", "--out", panel=STORE, metavar="FILE.h5")],
+    kind: Annotated[
+        str,
+        option(
+            "What the volumes are; auto: cubes are subtomograms.", panel=FILES, metavar="auto|subtomograms|tomograms"
+        ),
+    ] = "auto",
     star: Annotated[
         Path | None, option("A star that describes the stack's volumes.", panel=FILES, metavar="FILE")
+    ] = None,
+    picks: Annotated[
+        list[Path] | None,
+        option("Known particle centres in tomograms: a star or any other pick file.", panel=FILES, metavar="FILE"),
     ] = None,
     label_column: Annotated[
         str | None, option("The star's column with the class of each particle.", panel=FILES, metavar="NAME")
@@ -47,6 +62,9 @@ def import_(
     tilt_range: Annotated[
         tuple[float, float] | None, option("Lowest and highest tilt, in degrees.", panel=MEANING, metavar="LOW HIGH")
     ] = None,
+    axes: Annotated[
+        str | None, option("A tomogram's axes as they lie in the file, e.g. yzx.", panel=MEANING, metavar="ZYX")
+    ] = None,
     coordinate_pixel_size: Annotated[
         float | None, option("Å that the star's coordinates count in.", panel=MEANING, metavar="Å")
     ] = None,
@@ -65,33 +83,81 @@ def import_(
     as_json: JSON = False,
     quiet: QUIET = False,
 ) -> None:
-    """Import subtomograms of other programs into a store.
+    """Import subtomograms, or tomograms with their picks, of other programs into a store.
 
     cryoet data import particles.mrcs --star particles.star --label-column rlnGroupName --contrast dark --out set.h5
     """
-    from cryoet_core.io.collect import Reading, collect
-    from cryoet_core.io.importing import Settings, import_source
     from cryoet_core.progress import Terminal
 
     _refuse_existing(out, overwrite, paths)
     if dtype not in ("auto", "float16", "float32"):
         raise UserError(f"--dtype {dtype}: expected auto, float16 or float32")
+    terminal = Terminal(silent=quiet, to_stderr=as_json)
+    if _are_tomograms(kind, paths, star):
+        others: dict[str, Any] = {
+            "--star": star,
+            "--label-column": label_column,
+            "--key": key,
+            "--tomograms": tomograms,
+        }
+        others |= {"--coordinate-pixel-size": coordinate_pixel_size, "--split": split, "--drop-bad": drop_bad or None}
+        _refuse_options(others, "an option for subtomograms, but these are tomograms (--kind says otherwise)")
+        said = {"picks": tuple(picks or ()), "voxel_size": voxel_size, "contrast": contrast, "axes": axes}
+        _import_tomograms(paths, out, said | {"tilt_range": tilt_range}, dtype, terminal, as_json)
+        return
+    _refuse_options({"--picks": picks, "--axes": axes}, "an option for tomograms (--kind tomograms)")
+    from cryoet_core.io.collect import Reading, collect
+    from cryoet_core.io.importing import Settings, import_source
+
     source = collect(paths, Reading(star, label_column, key, voxel_size, coordinate_pixel_size, tomograms))
     settings = Settings(voxel_size, contrast, tilt_range, dtype, drop_bad)
     if split is not None:
         from cryoet_core.store.split import stratified
 
         source.split = stratified(source.classes()[1], split, seed)
-    terminal = Terminal(silent=quiet, to_stderr=as_json)
     facts = import_source(source, out, settings, lambda parts: terminal.progress(parts, "importing"))
     _print(facts, as_json, f"{out}: {facts['n']} subtomograms imported")
+
+
+def _import_tomograms(
+    paths: list[Path], out: Path, said: Mapping[str, Any], dtype: str, terminal: Terminal, as_json: bool
+) -> None:
+    from cryoet_core.tomograms import Reading
+    from cryoet_core.tomograms.transfer import import_tomograms
+
+    facts = import_tomograms(paths, out, Reading(**said), dtype, lambda parts: terminal.progress(parts, "importing"))
+    _print(facts, as_json, f"{out}: {facts['n']} tomograms imported")
+
+
+def _are_tomograms(kind: str, paths: list[Path], star: Path | None) -> bool:
+    """Whether tomograms are to be imported: as said, else as the first file looks."""
+    from cryoet_core.io.identify import identify
+
+    if kind not in ("auto", "subtomograms", "tomograms"):
+        raise UserError(f"--kind {kind}: expected auto, subtomograms or tomograms")
+    if kind != "auto" or star is not None:
+        return kind == "tomograms"
+    return str(identify(paths[0]).get("importable", "")).startswith("yes, as a tomogram") or _is_tomogram_kind(paths[0])
+
+
+def _is_tomogram_kind(path: Path) -> bool:
+    from cryoet_core.io.identify import kind_of
+
+    return kind_of(path) in TOMOGRAM_KINDS
+
+
+def _refuse_options(given: Mapping[str, Any], reason: str) -> None:
+    for name, value in given.items():
+        if value is not None:
+            raise UserError(f"{name}: {reason}; leave it out")
 
 
 @app.command("export")
 def export(
     paths: Annotated[list[Path], typer.Argument(help="Stores to export as one set.", metavar="FILE.h5...")],
     out: Annotated[
-        Path, option("The star to write; the stack lies beside it.", "--out", panel=ROWS, metavar="FILE.star")
+        Path,
+        option("The star to write, the stack lies beside it; of tomograms FILE.mrc or a folder.", "--out", panel=ROWS),
     ],
     dialect: Annotated[
         str, option("The star's dialect.", panel=ROWS, metavar="relion30|relion31|relion4|relion5")
@@ -106,11 +172,15 @@ def export(
     as_json: JSON = False,
     quiet: QUIET = False,
 ) -> None:
-    """Export a store as a RELION star and one .mrcs stack."""
+    """Export a store as a RELION star and one .mrcs stack; of tomograms, as .mrc files and stars of their picks."""
     from cryoet_core.io.exporting import export_store
     from cryoet_core.progress import Terminal
     from cryoet_core.store import open_subtomograms
 
+    if paths[0].exists() and _is_tomogram_kind(paths[0]):
+        _refuse_options({"--tomograms": tomograms}, "an option for subtomograms")
+        _export_tomograms(paths, out, dialect, half, overwrite, Terminal(silent=quiet, to_stderr=as_json), as_json)
+        return
     if out.suffix != ".star":
         raise UserError(f"--out {out}: expected a name that ends in .star")
     for path in (out, out.with_suffix(".mrcs")):
@@ -119,6 +189,20 @@ def export(
     terminal = Terminal(silent=quiet, to_stderr=as_json)
     facts = export_store(data, out, dialect, half, tomograms, watch=lambda parts: terminal.progress(parts, "exporting"))
     _print(facts, as_json, f"{out}: {facts['n']} subtomograms exported")
+
+
+def _export_tomograms(
+    paths: list[Path], out: Path, dialect: str, half: bool, overwrite: bool, terminal: Terminal, as_json: bool
+) -> None:
+    from cryoet_core.tomograms.store import open_store
+    from cryoet_core.tomograms.transfer import export_tomograms, targets_of
+
+    found = [tomogram for path in paths for tomogram in open_store(path)]
+    for target in targets_of(found, out):
+        for path in (target, target.with_suffix(".star")):
+            _refuse_existing(path, overwrite, paths)
+    facts = export_tomograms(found, out, half, dialect, lambda parts: terminal.progress(parts, "exporting"))
+    _print(facts, as_json, f"{out}: {facts['n']} tomograms exported")
 
 
 @app.command("info")
@@ -166,8 +250,12 @@ def _deviations(path: Path) -> list[str]:
         return [str(error).removeprefix(f"{path}: ")]
     if facts["kind"] == "store":
         return check_store(path)
+    if facts["kind"] == "tomograms":
+        from cryoet_core.tomograms.store import check_tomograms
+
+        return check_tomograms(path)
     importable = str(facts.get("importable", ""))
-    if facts["kind"] in ("volumes", "star", "numpy"):
+    if facts["kind"] in ("volumes", "star", "numpy", *TOMOGRAM_KINDS):
         problems = [facts.get("problem"), None if importable.startswith("yes") else importable]
         return [str(problem) for problem in problems if problem]
     return [f"{facts['what']}; expected a store or a file that `cryoet data import` takes"]
@@ -203,6 +291,11 @@ def _lines(facts: Mapping[str, Any]) -> None:
         if name == "notes":
             for note in value:
                 print(f"  note: {note}")
+        elif isinstance(value, Mapping) and any(isinstance(item, Mapping) for item in value.values()):
+            for key, item in list(value.items())[:20]:
+                print(f"  {key}: {_phrase(item)}")
+            if len(value) > 20:
+                print(f"  ... and {len(value) - 20} more")
         elif isinstance(value, Mapping):
             shown = [f"{key} {item}" for key, item in list(value.items())[:20]]
             more = [f"... {len(value) - 20} more"] if len(value) > 20 else []
@@ -215,3 +308,16 @@ def _lines(facts: Mapping[str, Any]) -> None:
             print(f"  {words}: {'yes' if value else 'no'}")
         elif value is not None:
             print(f"  {words}: {value}")
+
+
+def _phrase(facts: Mapping[str, Any]) -> str:
+    """Facts of one tomogram on one line."""
+    parts = []
+    for name, value in facts.items():
+        if isinstance(value, Mapping):
+            value = " ".join(f"{count} {key}" for key, count in value.items()) or "none"
+        elif isinstance(value, (list, tuple)):
+            value = " ".join(str(item) for item in value)
+        if value not in (None, "", False):
+            parts.append(f"{name.replace('_', ' ')} {value}")
+    return ", ".join(parts)

@@ -51,7 +51,8 @@ def identify(path: Path, *, facts: bool = True) -> dict[str, Any]:
         raise UserError(f"{path}: no such file or folder")
     found: dict[str, Any] = {"file": str(path)}
     if path.is_dir():
-        return found | _folder(path)
+        found |= _folder(path)
+        return found | (_facts_of(path, found["kind"]) if facts else {})
     found["bytes"] = path.stat().st_size
     if not found["bytes"]:
         raise UserError(f"{path}: the file is empty")
@@ -64,12 +65,15 @@ def identify(path: Path, *, facts: bool = True) -> dict[str, Any]:
     found |= _content(start, path)
     if _is_packed(path) and found["kind"] in ("hdf5", "numpy", "archive"):
         found |= {"kind": "packed", "what": f"{found['what']}, compressed as a whole; unpack it first"}
-    if facts and found["kind"] in _FACTS:
-        try:
-            found |= _FACTS[found["kind"]](path)
-        except UserError as error:
-            found["problem"] = str(error).removeprefix(f"{path}: ")
-    return found
+    return found | (_facts_of(path, found["kind"]) if facts else {})
+
+
+def _facts_of(path: Path, kind: str) -> dict[str, Any]:
+    """What more is known of a file of a kind, or the problem that it has."""
+    try:
+        return _FACTS[kind](path) if kind in _FACTS else {}
+    except UserError as error:
+        return {"problem": str(error).removeprefix(f"{path}: ")}
 
 
 def _content(start: bytes, path: Path) -> dict[str, Any]:
@@ -125,9 +129,16 @@ _TEXTS: tuple[tuple[str, str, str], ...] = (
     (r"^_cbox|^_EstimatedSize|^data_cryolo", "picks", "picks of crYOLO (.cbox)"),
     (r"^data_", "star", "a STAR file"),
     (r"^\[ZValue", "metadata", "SerialEM metadata (.mdoc)"),
+    (r'^\s*\{(?=[\s\S]*"pickable_objects")', "copick", "the configuration of a copick project"),
     (r"^\s*[\[{]", "json", "a JSON file"),
     (r"^\s*<", "xml", "an XML file"),
 )
+
+
+def _lists_files(header: str) -> bool:
+    """Whether a table's first line names a column of files, and none of coordinates."""
+    cells = {cell.strip(" \"'_").lower() for cell in re.split(r"[,;\t]", header)}
+    return bool(cells & {"path", "tomogram", "file"}) and not any(re.match(r"x([^a-z]|$)", cell) for cell in cells)
 
 
 def _text_kind(text: str, path: Path) -> dict[str, Any]:
@@ -135,6 +146,8 @@ def _text_kind(text: str, path: Path) -> dict[str, Any]:
         if re.search(pattern, text, re.MULTILINE if kind in ("structure", "star", "picks", "metadata") else 0):
             return {"kind": kind, "what": what}
     first = next((line for line in text.splitlines() if line.strip() and not line.startswith("#")), "")
+    if _lists_files(first):
+        return {"kind": "manifest", "what": "a manifest of tomograms"}
     numbers = re.fullmatch(r"\s*(?:[-+\d.eE]+[\s,|;]*)+", first)
     columns = len(re.split(r"[\s,|;]+", first.strip()))
     if path.name.lower().removesuffix(".gz").endswith(".tbl") or (numbers and columns >= 20):
@@ -168,6 +181,8 @@ def _hdf5(path: Path) -> dict[str, Any]:
         return {"kind": "damaged", "what": "a damaged or truncated HDF5 file; copy or make it again"}
     if ours and kind == "subtomograms":
         return {"kind": "store", "what": "a store of subtomograms"}
+    if ours and kind == "tomograms":
+        return {"kind": "tomograms", "what": "a store of tomograms"}
     if ours:
         return {"kind": str(kind), "what": f"{kind} that cryoet wrote"}
     return {"kind": "hdf5", "what": f"an HDF5 file of another program (holding {', '.join(names[:5])})"}
@@ -176,7 +191,9 @@ def _hdf5(path: Path) -> dict[str, Any]:
 def _folder(path: Path) -> dict[str, Any]:
     names = {entry.name for entry in path.iterdir()}
     if names & {".zattrs", ".zgroup", "zarr.json", ".zarray"}:
-        return {"kind": "zarr", "what": "a Zarr folder (OME-Zarr), which is not read yet"}
+        return {"kind": "zarr", "what": "a Zarr folder (OME-Zarr)"}
+    if "ExperimentRuns" in names:
+        return {"kind": "copick", "what": "a copick project"}
     if {"config.json", "run.json"} <= names:
         return {"kind": "run", "what": "the folder of a run"}
     return {"kind": "folder", "what": f"a folder of {len(names)} entries", "entries": len(names)}
@@ -197,7 +214,11 @@ def _volume_facts(path: Path) -> dict[str, Any]:
     facts |= {"contrast": "not stated by this format", "notes": list(stack.notes)}
     if voxel is None:
         facts["voxel_size_reason"] = source.voxel_reason.removeprefix(f"{path} ")
-    facts["importable"] = cube_problem(shape) or "yes, as subtomograms"
+    problem = cube_problem(shape)
+    if problem and shape[0] > 1 and not path.name.lower().removesuffix(".gz").endswith(".mrcs"):
+        facts["importable"] = "yes, as a tomogram"
+    else:
+        facts["importable"] = problem or "yes, as subtomograms, or as a tomogram with --kind tomograms"
     return facts
 
 
@@ -206,6 +227,8 @@ def _star_facts(path: Path) -> dict[str, Any]:
     from cryoet_core.io.star import read_star
 
     tables = read_star(path)
+    if any("rlnTomoReconstructedTomogram" in table or "path" in table for table in tables):
+        return _tomogram_facts(path)
     blocks = {"blocks": {table.name or "(no name)": len(table) for table in tables}}
     try:
         return blocks | describe_particles(read_particles(path))
@@ -229,9 +252,34 @@ def _store_facts(path: Path) -> dict[str, Any]:
     return describe_store(open_subtomograms(path, check_values=False))
 
 
+def _tomogram_facts(path: Path) -> dict[str, Any]:
+    from cryoet_core.tomograms.reading import Reading, describe_drafts
+    from cryoet_core.tomograms.sources import drafts_of
+
+    return describe_drafts(drafts_of(path, Reading()))
+
+
+def _tomogram_store_facts(path: Path) -> dict[str, Any]:
+    from cryoet_core.tomograms.store import describe_tomograms, open_store
+
+    return describe_tomograms(open_store(path))
+
+
+def _pick_facts(path: Path) -> dict[str, Any]:
+    from cryoet_core.io.picks import describe_picks
+
+    return describe_picks(path)
+
+
 _FACTS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "volumes": _volume_facts,
     "star": _star_facts,
     "numpy": _numpy_facts,
     "store": _store_facts,
+    "tomograms": _tomogram_store_facts,
+    "zarr": _tomogram_facts,
+    "copick": _tomogram_facts,
+    "manifest": _tomogram_facts,
+    "picks": _pick_facts,
+    "model": _pick_facts,
 }

@@ -48,7 +48,8 @@ class ZarrVolume:
             raise UserError(
                 f"{self.path}: a chunk in z, y, x {where} cannot be read ({_line(error)}); copy it again"
             ) from error
-        return np.asarray(values, dtype=np.float32).transpose(self.order)
+        turned: np.ndarray = np.transpose(np.asarray(values, dtype=np.float32), self.order)
+        return turned
 
 
 @dataclass(frozen=True)

@@ -24,14 +24,6 @@ def is_project(path: Path) -> bool:
     return (path / RUNS).is_dir()
 
 
-def is_config(path: Path) -> bool:
-    """Whether a JSON file is the configuration of a copick project."""
-    try:
-        return "pickable_objects" in _config(path)
-    except UserError:
-        return False
-
-
 def roots(path: Path) -> list[Path]:
     """The folders of a project: of a configuration, overlay_root and static_root. UserError when none is here."""
     if path.is_dir():

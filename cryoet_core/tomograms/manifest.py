@@ -43,18 +43,6 @@ class Row:
         return value
 
 
-def looks_like_one(path: Path) -> bool:
-    """Whether the first line of a text file names the column ``path`` (or tomogram, file)."""
-    if not path.is_file():
-        return False
-    try:
-        with plain_file(path) as file:
-            start = file.read(4096).decode("utf-8-sig")
-    except (UserError, UnicodeDecodeError):
-        return False
-    return "path" in map(_column, _cells(_first_line(start)))
-
-
 def drafts(path: Path, reading: Reading) -> list[Draft]:
     """The tomograms that a manifest lists, each with what its row says. UserError names the line."""
     from cryoet_core.tomograms.sources import drafts_of
@@ -118,10 +106,6 @@ def _first_line(text: str) -> str:
 
 def _delimiter(line: str) -> str:
     return max(",\t;", key=line.count)
-
-
-def _cells(line: str) -> list[str]:
-    return line.split(_delimiter(line))
 
 
 def _column(cell: str) -> str:

@@ -46,13 +46,18 @@ def _given(drafts: Sequence[Draft], files: Sequence[Path], notes: list[str]) -> 
 
 
 def read(file: Path, drafts: Sequence[Draft], notes: list[str]) -> Picks:
-    """The picks of a file; the geometry of the tomograms serves formats that count from their middle or corner."""
-    from cryoet_core.io.picks import read_picks
+    """The picks of a file, "" for those that do not say in which tomogram they are.
 
-    found = read_picks(Path(file))
+    The geometry of the tomograms serves formats that count in voxels, or from the middle.
+    """
+    from cryoet_core.io.picks import Geometry, PickReading, read_picks
+
+    geometry = {draft.name: Geometry(draft.volume.shape, float(draft.voxel_size or 1)) for draft in drafts}
+    found = read_picks(Path(file), PickReading(geometry=geometry))
     notes += [f"{Path(file).name}: {note}" for note in found.notes]
-    picks: Picks = found.picks
-    return picks
+    if found.named or len(drafts) == 1:
+        return found.picks
+    return replace(found.picks, tomograms=np.full(len(found.picks), "", dtype=object))
 
 
 def assigned(picks: Picks, file: Path, drafts: Sequence[Draft], notes: list[str]) -> dict[str, Picks]:

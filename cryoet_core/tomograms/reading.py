@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -168,3 +168,22 @@ def _sign(draft: Draft) -> tuple[int, str]:
 
 def _without(reason: str, where: str) -> str:
     return reason.replace(where, "the file", 1)
+
+
+def describe_drafts(drafts: Sequence[Draft]) -> dict[str, Any]:
+    """What files say of their tomograms, for ``cryoet data info``, before the user adds anything."""
+    words = {1: "bright", -1: "dark", None: "not stated"}
+    facts = {}
+    for draft in drafts:
+        said = SIGNS[draft.reading.contrast] if draft.reading.contrast else draft.sign
+        size = draft.reading.voxel_size or draft.voxel_size
+        facts[draft.name] = {
+            "file": draft.where,
+            "shape_zyx": list(draft.volume.shape),
+            "voxel_size": f"unknown ({_without(draft.reason, draft.where)})" if size is None else size,
+            "contrast": words[said],
+            "tilt_range": draft.reading.tilt_range or draft.tilt_range,
+            "picks": [str(file) for file in draft.pick_files],
+        }
+    notes = list(dict.fromkeys(note for draft in drafts for note in draft.notes))
+    return {"n": len(drafts), "tomograms": facts, "importable": "yes, as tomograms", "notes": notes}

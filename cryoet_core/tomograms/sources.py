@@ -46,20 +46,17 @@ def drafts_of(path: Path, reading: Reading) -> list[Draft]:
         raise UserError(f"{path}: no such file or folder; expected {EXPECTED}")
     if is_zarr(path):
         return [_from_zarr(path, reading)]
-    from cryoet_core.tomograms import copick, manifest
-
-    if path.is_dir() and copick.is_project(path):
-        return copick.drafts(path, reading)
     from cryoet_core.io.identify import identify
+    from cryoet_core.tomograms import copick, manifest
 
     found = identify(path, facts=False)
     if found["kind"] in ("tomograms", "store"):
         return _from_store(path, reading)
     if found["kind"] == "volumes":
         return [_from_volume(path, reading)]
-    if found["kind"] == "json" and copick.is_config(path):
+    if found["kind"] == "copick":
         return copick.drafts(path, reading)
-    if found["kind"] in ("star", "manifest") or manifest.looks_like_one(path):
+    if found["kind"] in ("star", "manifest"):
         return manifest.drafts(path, reading)
     if path.is_dir():
         raise UserError(f"{path}: {found['what']}; expected {EXPECTED}; give the files in it, one by one")

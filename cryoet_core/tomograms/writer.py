@@ -189,7 +189,7 @@ class _Stream:
         self.where, self.volume, self.shape, self.dtype = where, volume, shape, dtype
         self.bad: list[int] = []
         self.sums = np.zeros(3)
-        self.largest = 0.0
+        self.low, self.high = np.inf, -np.inf
         self.origin: np.float32 | None = None
 
     def write(self, parts: Iterator[np.ndarray], thick: int) -> None:
@@ -216,6 +216,7 @@ class _Stream:
         wide = np.asarray(part, dtype=np.float32)
         finite = np.isfinite(wide).all(axis=(1, 2))
         self.bad += (first + np.flatnonzero(~finite)).tolist()
+        self.low, self.high = min(self.low, float(wide.min())), max(self.high, float(wide.max()))
         with np.errstate(all="ignore"):
             stored = wide.astype(self.dtype)
             if self.dtype == np.float16 and not self.bad:
@@ -224,7 +225,6 @@ class _Stream:
                 self.origin = wide.flat[0] if self.origin is None else self.origin
                 wide = wide - self.origin
                 self.sums += [np.square(lost).sum(dtype=np.float64), *_sums(wide)]
-                self.largest = max(self.largest, float(np.abs(part).max()))
         return stored
 
     def _refuse(self) -> None:
@@ -233,12 +233,14 @@ class _Stream:
                 f"{self.where}: NaN or infinite voxels in z slice{'s' if len(self.bad) != 1 else ''} "
                 f"{ranges(self.bad)} (from 0, of {self.shape[0]}); expected numbers; repair or crop it"
             )
+        if self.low == self.high:
+            raise UserError(f"{self.where}: constant ({self.low:g} everywhere); expected a tomogram that varies")
         if self.dtype == np.float16:
             lost, mean, square = self.sums / np.prod(self.shape)
             deviation = float(np.sqrt(max(square - mean**2, 0.0)))
             if deviation > 0 and not np.sqrt(lost) <= COARSE * deviation:
                 raise NotRepresentable(
-                    f"{self.where}: float16 cannot hold it (largest value {self.largest:g}, standard deviation "
+                    f"{self.where}: float16 cannot hold it (values {self.low:g} to {self.high:g}, standard deviation "
                     f"{deviation:g}); expected at most 65504 and a spread about the mean; use float32"
                 )
 
