@@ -20,7 +20,7 @@ EVERYTHING = frozenset({"scores", "classes", "class names", "rotations", "tomogr
 class Format:
     """One dialect. endings: of file names, the first is written. holds: of ``EVERYTHING``. writer: None is read only.
 
-    folder: several files go into a folder. numbers: tomograms are numbers there, names stand in a file beside it.
+    beside: endings of files that are written with it.
     """
 
     dialect: str
@@ -29,6 +29,7 @@ class Format:
     holds: frozenset[str]
     reader: str
     writer: str | None = None
+    beside: tuple[str, ...] = ()
 
     def read(self, path: Path, reading: PickReading) -> PickFile:
         return cast(PickFile, _function(self.reader, "read")(path, reading))
@@ -43,14 +44,26 @@ def _function(module: str, name: str) -> Callable[..., Any]:
     return cast(Callable[..., Any], getattr(importlib.import_module(f"cryoet_core.io.picks.{module}"), name))
 
 
+_PLACED = frozenset({"rotations", "depth", "unknown"})
 _STAR = frozenset({"scores", "classes", "class names", "rotations", "tomograms", "depth"})
 FORMATS = (
-    Format("csv", "a table of picks", (".csv", ".tsv"), EVERYTHING - {"several values"}, "csv", "csv"),
+    Format("csv", "a table of picks", (".csv", ".tsv"), EVERYTHING, "csv", "csv"),
     Format("relion30", "picks in a RELION 3.0 star", (".star",), _STAR, "relion", "relion_write"),
     Format("relion31", "picks in a RELION 3.1 star", (".star",), _STAR, "relion", "relion_write"),
     Format("relion4", "picks in a RELION 4 star", (".star",), _STAR, "relion", "relion_write"),
     Format("relion5", "picks in a RELION 5 star", (".star",), _STAR, "relion", "relion_write"),
     Format("warp", "picks in a star of Warp", (".star",), _STAR, "relion", "relion_write"),
+    Format("stopgap", "a motive list of STOPGAP", (".star",), _STAR, "stopgap"),
+    Format("av3", "a motive list of AV3 or TOM", (".em",), _STAR, "av3"),
+    Format("dynamo", "a table of Dynamo", (".tbl",), _STAR - {"class names"}, "dynamo", "dynamo", (".doc",)),
+    Format("imod", "an IMOD model", (".mod",), frozenset({"classes", "class names", "depth"}), "imod", "imod"),
+    Format("coords", "coordinates in voxels", (".coords", ".txt"), frozenset({"depth"}), "coords", "coords"),
+    Format("cbox", "boxes of crYOLO", (".cbox",), frozenset({"scores", "depth"}), "cbox", "cbox"),
+    Format("box", "boxes of EMAN 1 in one slice", (".box",), frozenset(), "box", "box"),
+    Format("eman", "boxes of EMAN 2", ("_info.json",), _STAR - {"rotations", "tomograms"}, "eman", "eman"),
+    Format("copick", "picks of copick", (".json",), _STAR, "copick", "copick"),
+    Format("portal", "points of the CryoET Data Portal", (".ndjson",), _PLACED, "portal", "portal"),
+    Format("cryoet", "picks of ours", (".h5",), EVERYTHING, "native", "native"),
 )
 BY_DIALECT = {form.dialect: form for form in FORMATS}
 DIALECTS = tuple(BY_DIALECT)
@@ -68,10 +81,10 @@ def format_of(dialect: str) -> Format:
 
 def format_for(path: Path) -> Format:
     """The format that a file name's ending stands for. UserError where it stands for none."""
-    ending = path.suffix.lower()
-    if ending in _DEFAULTS:
-        return BY_DIALECT[_DEFAULTS[ending]]
+    name = path.name.lower()
+    if path.suffix.lower() in _DEFAULTS:
+        return BY_DIALECT[_DEFAULTS[path.suffix.lower()]]
     for form in FORMATS:
-        if form.writer and ending and ending in form.endings:
+        if form.writer and name.endswith(form.endings):
             return form
     raise UserError(f"{path}: its name says no format; expected --dialect {', '.join(WRITTEN)}")

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
+
 from cryoet_core.errors import UserError
 from cryoet_core.io.picks.text import lines_of
 
@@ -59,4 +61,27 @@ def numbered(names: Iterable[str]) -> dict[str, int]:
 
 def natural(text: str) -> list[tuple[int, int, str]]:
     """A key by which class2 comes before class10."""
-    return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in re.split(r"(\d+)", text) if part]
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", text) if part]
+
+
+def whole_numbers(numbers: np.ndarray) -> np.ndarray:
+    """Numbers (n,) as whole ones, within a billion."""
+    return np.clip(np.round(numbers), -1e9, 1e9).astype(np.int64)
+
+
+def tomograms_of(path: Path, numbers: np.ndarray, names: Path | None) -> tuple[list[str] | None, list[str]]:
+    """The tomogram of each row from its number (n,), and notes. None where all are 0, which stands for none.
+
+    UserError where ``names`` lacks a number.
+    """
+    whole = whole_numbers(numbers)
+    distinct = np.unique(whole)
+    if names is None:
+        if not distinct.any():
+            return None, []
+        return [str(each) for each in whole], ["tomograms are numbers there; --names FILE names them"]
+    known = read_names(names)
+    missing = [int(each) for each in distinct if int(each) not in known]
+    if missing:
+        raise UserError(f"{path}: tomogram {missing[0]} is not in {names}; expected its number and name there; add it")
+    return [known[int(each)] for each in whole], [f"tomograms named by {names.name}"]

@@ -10,7 +10,7 @@ import numpy as np
 
 from cryoet_core.errors import UserError
 from cryoet_core.io.picks.model import Geometry, PickFile, PickReading, find
-from cryoet_core.io.picks.names import natural, stem_of, tomogram_name
+from cryoet_core.io.picks.names import natural, stem_of, tomogram_name, whole_numbers
 from cryoet_core.io.relion import UNLABELLED
 from cryoet_core.picks import Picks
 
@@ -25,7 +25,8 @@ class Rows:
     xyz (n, 3): coordinates, the first voxel's centre at 0. voxel_size: Å of a unit of them, one for all or (n,); None
     where the file does not say it. shift (n, 3): Å (x, y, z), added. centred: they count from the tomogram's middle.
     tomograms and classes: one name a row, as they stand there. scores: NaN for none. rotations: as in ``Picks``.
-    sizes: geometry that stands in the file itself.
+    sizes: geometry that stands in the file itself. in_voxels: False where xyz is Å. stem: the tomogram by the file's
+    name, where that has more to it.
     """
 
     path: Path
@@ -42,6 +43,7 @@ class Rows:
     notes: list[str] = field(default_factory=list)
     sizes: dict[str, Geometry] = field(default_factory=dict)
     in_voxels: bool = True
+    stem: str | None = None
 
 
 def finish(rows: Rows, reading: PickReading) -> PickFile:
@@ -85,7 +87,7 @@ def _names(rows: Rows, reading: PickReading) -> tuple[np.ndarray, bool]:
     if given and all(given):
         return _objects(given), True
     known = list(reading.geometry or ())
-    fallback = reading.tomogram or (known[0] if len(known) == 1 else stem_of(rows.path))
+    fallback = reading.tomogram or (known[0] if len(known) == 1 else rows.stem or stem_of(rows.path))
     if n and reading.tomogram is None and len(known) == 1:
         rows.notes.append(f"the file names no tomogram: taken for {fallback}")
     return _objects([name or fallback for name in given or [""] * n]), False
@@ -175,7 +177,7 @@ def _classes(texts: Sequence[str] | None, n: int, single: str) -> tuple[np.ndarr
 
 def class_numbers(numbers: np.ndarray) -> list[str] | None:
     """Class numbers as names: class1, class2, ...; none for 0 and below. None where all are of one class."""
-    whole = np.round(numbers).astype(np.int64)
+    whole = whole_numbers(numbers)
     if len(np.unique(whole)) < 2:
         return None
     return [f"class{number}" if number > 0 else "" for number in whole]

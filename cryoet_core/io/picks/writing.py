@@ -47,7 +47,13 @@ def picks_files(path: Path | str, picks: Picks, dialect: str | None = None) -> l
     """The files that ``write_picks`` writes: ``path``; or, for several tomograms in a format that holds one, and where
     ``path`` is a folder, one named after each tomogram in the folder ``path`` without its ending."""
     path = Path(path)
-    return list(_parts(path, picks, format_of(dialect) if dialect else format_for(path)))
+    form = format_of(dialect) if dialect else format_for(path)
+    if form.dialect == "copick":
+        from cryoet_core.io.picks.copick import targets
+
+        return list(targets(path, picks))
+    parts = _parts(path, picks, form)
+    return [*parts, *(part.with_suffix(ending) for part in parts for ending in form.beside)]
 
 
 def _parts(path: Path, picks: Picks, form: Format) -> dict[Path, Picks]:
@@ -55,7 +61,7 @@ def _parts(path: Path, picks: Picks, form: Format) -> dict[Path, Picks]:
         if path.is_dir() and form.dialect != "copick":
             raise UserError(f"{path}: a folder; expected the name of a file ({form.endings[0]})")
         return {path: picks}
-    names = sorted(set(picks.tomograms.astype(str)), key=natural)
+    names = sorted({str(name) for name in picks.tomograms}, key=natural)
     ending = next((ending for ending in form.endings if path.name.lower().endswith(ending)), None)
     if len(names) <= 1 and ending is not None and not path.is_dir():
         return {path: picks}
@@ -70,7 +76,7 @@ def _refuse_bad(path: Path, picks: Picks) -> None:
     bad = np.flatnonzero(~np.isfinite(picks.positions).all(axis=1))
     if len(bad):
         raise UserError(f"{path}: pick {bad[0]} has no finite position; expected one; leave it out")
-    empty = [name for name in set(picks.tomograms.astype(str)) if not name.strip()]
+    empty = [name for name in picks.tomograms if not str(name).strip()]
     if empty:
         raise UserError(f"{path}: picks of a tomogram without a name; expected a name; give --tomogram")
 
@@ -103,12 +109,13 @@ def _lost_names(form: Format, target: Path, picks: Picks) -> list[str]:
     """Tomogram names that will be read as others."""
     if form.dialect == "cryoet":
         return []
-    names = sorted(set(picks.tomograms.astype(str)))
+    names = sorted({str(name) for name in picks.tomograms})
     if "tomograms" in form.holds:
         return [
             f"tomogram {name!r} will be read as {tomogram_name(name)!r}"
             for name in names
             if tomogram_name(name) != name
         ]
-    read = stem_of(target)
+    ending = next((ending for ending in form.endings if target.name.lower().endswith(ending)), "")
+    read = stem_of(target.with_name(target.name.removesuffix(ending)) if ending == "_info.json" else target)
     return [f"tomogram {name!r} will be read as {read!r}, by the file's name" for name in names if name != read]
