@@ -52,10 +52,9 @@ def _headline(facts: Mapping[str, Any]) -> str:
 
 
 def _picking_headline(facts: Mapping[str, Any]) -> str:
-    if "radius" in facts:
-        return (
-            f"{facts['method']}: {facts['n_picks']} picks, {facts['n_truth']} particles, within {facts['radius']:g} Å"
-        )
+    if "tomograms" not in facts:
+        counts = f"{facts['n_picks']} picks, {facts['n_truth']} particles"
+        return f"{facts['method']}: {counts}, matched within {facts['radius']:g} Å"
     number = facts["tomograms"]
     kinds = [f"{name} {count}" for name, count in facts["counts"].items()] if len(facts["counts"]) > 1 else []
     what = f"{facts['n']} picks" + (f" ({', '.join(kinds)})" if kinds else "")
