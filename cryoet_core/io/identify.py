@@ -130,6 +130,9 @@ _TEXTS: tuple[tuple[str, str, str], ...] = (
     (r"^data_", "star", "a STAR file"),
     (r"^\[ZValue", "metadata", "SerialEM metadata (.mdoc)"),
     (r'^\s*\{(?=[\s\S]*"pickable_objects")', "copick", "the configuration of a copick project"),
+    (r'^\s*\{.*"location"\s*:\s*\{', "picks", "points of the CryoET Data Portal (.ndjson)"),
+    (r'"boxes_3d"\s*:', "picks", "boxes of EMAN 2 (.json)"),
+    (r'"pickable_object_name"\s*:', "picks", "picks of copick (.json)"),
     (r"^\s*[\[{]", "json", "a JSON file"),
     (r"^\s*<", "xml", "an XML file"),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -112,9 +113,17 @@ def _text(value: str) -> str:
     return str(cif.as_string(value)) if value[:1] in "'\";" else value
 
 
+_PLAIN = re.compile(
+    r"(?![.?]$|data_|loop_|save_|stop_|global_)[^\s\x00-\x1f\"'#$\[\];_][^\s\x00-\x1f\"']*", re.IGNORECASE | re.ASCII
+)
+
+
 def _quoted(value: str) -> str:
+    """A value as a token, in quotes only where it must be: simple readers take quotes for a part of a name."""
     from gemmi import cif
 
+    if _PLAIN.fullmatch(value) and value.isascii():
+        return value
     quoted = str(cif.quote(value))
     if "\n" in quoted:
         raise UserError(f"{value!r} cannot stand in a STAR file (a line break, or both kinds of quotes); rename it")

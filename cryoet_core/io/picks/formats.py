@@ -31,6 +31,11 @@ class Format:
     writer: str | None = None
     beside: tuple[str, ...] = ()
 
+    @property
+    def in_voxels(self) -> bool:
+        """Whether what is written counts in voxels."""
+        return self.dialect not in ("csv", "relion5", "copick", "cryoet")
+
     def read(self, path: Path, reading: PickReading) -> PickFile:
         return cast(PickFile, _function(self.reader, "read")(path, reading))
 
