@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 STRIDE = 2
 """Voxels of the slice per value of the heat map, in y and x."""
+OFFSET = (STRIDE - 1) / 2
+"""Voxel that value 0 stands for: the middle of its two, so that a slice turned over gives the heat map turned over."""
 LEVELS = 3
 REACH = 56
 """Voxels around a value that it depends on, to each side: four convolutions per level and the stem."""
@@ -20,7 +22,7 @@ class Detector(nn.Module):
     def __init__(self, width: int, prior: float = 0.01) -> None:
         super().__init__()
         widths = [width * 2**level for level in range(LEVELS)]
-        self.stem = nn.Sequential(nn.Conv2d(1, width, 5, STRIDE, 2, bias=False), *_after(width))
+        self.stem = nn.Sequential(nn.Conv2d(1, width, 6, STRIDE, 2, bias=False), *_after(width))
         self.down = nn.ModuleList(_block(widths[max(i - 1, 0)], widths[i]) for i in range(LEVELS))
         self.up = nn.ModuleList(nn.ConvTranspose2d(widths[i + 1], widths[i], 2, 2) for i in range(LEVELS - 1))
         self.merge = nn.ModuleList(_block(2 * widths[i], widths[i]) for i in range(LEVELS - 1))

@@ -18,7 +18,7 @@ from cryoet_core.run import Run
 from cryoet_core.tomograms import Tomogram, Tomograms
 from cryoet_core.tomograms.tiles import score_map
 from cryoet_slice_tracing.config import SliceTracingConfig
-from cryoet_slice_tracing.network import REACH, STRIDE, Detector
+from cryoet_slice_tracing.network import OFFSET, REACH, STRIDE, Detector
 from cryoet_slice_tracing.tracing import Detections, centres, link
 from cryoet_slice_tracing.training import CLIP, batch, focal_loss, scene
 
@@ -38,7 +38,15 @@ class SliceTracing(Trainer):
     summary = "a 2-D detector on every slice, linked through z: a stand-in for crYOLO-3D"
     inputs: ClassVar = {"data": InputSpec("tomograms with picks to learn from", kind="tomograms", labels="required")}
     Config = SliceTracingConfig
-    tiny: ClassVar = {"diameter": 96.0, "voxels_across": 8.0, "iterations": 60, "crop": 32, "width": 8, "batch_size": 8}
+    tiny: ClassVar = {
+        "diameter": 96.0,
+        "voxels_across": 8.0,
+        "iterations": 100,
+        "learning_rate": 1e-2,
+        "crop": 32,
+        "width": 8,
+        "batch_size": 8,
+    }
 
     def fit(self, inputs: Mapping[str, Any], run: Run) -> SlicePicker:
         config: SliceTracingConfig = self.config
@@ -154,7 +162,7 @@ def _detections(heat_map: np.ndarray, config: SliceTracingConfig) -> Detections:
         found, values = find_peaks(
             section[None], distance=SPACING * config.voxels_across / STRIDE, threshold=config.confidence
         )
-        z.append(np.full(len(found), number)), places.append(found[:, 1:] * STRIDE), confidence.append(values)
+        z.append(np.full(len(found), number)), places.append(found[:, 1:] * STRIDE + OFFSET), confidence.append(values)
     return Detections(np.concatenate(z), np.concatenate(places), np.concatenate(confidence))
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from cryoet_core.errors import UserError
 from cryoet_core.tomograms import Tomogram
 from cryoet_slice_tracing.config import SliceTracingConfig
-from cryoet_slice_tracing.network import STRIDE
+from cryoet_slice_tracing.network import OFFSET, STRIDE
 
 ALPHA, BETA = 2, 4
 CLIP = 5.0
@@ -69,10 +69,10 @@ def batch(scenes: list[Scene], config: SliceTracingConfig, generator: torch.Gene
 def target(centres: Tensor, crop: int, width: float) -> Tensor:
     """Heat map (c / 2, c / 2) of centres (n, 2) in voxels: 1 at the value nearest to one, falling off as a Gaussian."""
     size = crop // STRIDE
-    places = torch.arange(size) * STRIDE
+    places = torch.arange(size) * STRIDE + OFFSET
     if not len(centres):
         return torch.zeros(size, size)
-    nearest = (centres / STRIDE).round() * STRIDE
+    nearest = ((centres - OFFSET) / STRIDE).round() * STRIDE + OFFSET
     squared = (places[None] - nearest[:, :1]) ** 2
     across = (places[None] - nearest[:, 1:]) ** 2
     return torch.exp(-(squared[:, :, None] + across[:, None, :]) / (2 * width**2)).amax(0)

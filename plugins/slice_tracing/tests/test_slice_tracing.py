@@ -36,12 +36,23 @@ def test_the_balls_of_the_kit_are_found(tmp_path: Path) -> None:
 
 
 def test_a_target_is_one_at_the_nearest_value_and_the_larger_of_two() -> None:
-    heat = target(torch.tensor([[9.2, 20.6], [9.2, 24.0]]), 32, 2.0)
+    heat = target(torch.tensor([[10.2, 20.6], [10.2, 24.0]]), 32, 2.0)
     assert heat.shape == (16, 16)
     assert heat[5, 10] == 1
     assert heat[5, 12] == 1
     assert heat[5, 11] == pytest.approx(np.exp(-0.5))
     assert target(torch.zeros(0, 2), 32, 2.0).max() == 0
+
+
+def test_a_turned_slice_gives_a_turned_heat_map_where_the_network_is_symmetric() -> None:
+    torch.manual_seed(0)
+    network = Detector(8).eval()
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d | torch.nn.ConvTranspose2d):
+            weight = module.weight.data
+            module.weight.data = sum(weight.rot90(n, (2, 3)) for n in range(4))
+    slices = torch.randn(1, 1, 32, 32)
+    torch.testing.assert_close(network(slices.rot90(1, (2, 3))), network(slices).rot90(1, (2, 3)), rtol=1e-3, atol=1e-3)
 
 
 def test_the_loss_is_its_formula_and_its_gradient_that_of_float64() -> None:
