@@ -46,8 +46,11 @@ class Room:
 
     def voxels(self, points: Array) -> NDArray[np.int64]:
         """Flat indices of the voxels that hold ``points`` (..., 3) in Å; all must lie inside."""
-        nearest = np.rint(points / self.voxel_size).astype(np.int64)
-        flat: NDArray[np.int64] = nearest @ self._strides
+        return self.flat(np.rint(points / self.voxel_size).astype(np.int64))
+
+    def flat(self, voxels: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Flat indices of voxels (..., 3)."""
+        flat: NDArray[np.int64] = voxels @ self._strides
         return flat
 
     def free(self, voxels: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -63,10 +66,11 @@ class Room:
 
 @dataclass(frozen=True)
 class Shape:
-    """The points (m, 3), in Å from its centre, on half voxels, of a structure's shape, and a few of them."""
+    """A structure's shape: points (m, 3) in Å from its centre, ``spacing`` apart, and a few of them to probe with."""
 
     points: Array
     probes: Array
+    spacing: float
 
     @staticmethod
     def of(structure: Structure) -> Shape:
@@ -74,16 +78,20 @@ class Shape:
         points = where * structure.voxel_size
         outermost = np.argsort(-(points**2).sum(1), kind="stable")[: PROBES // 3]
         spread = np.linspace(0, len(points) - 1, PROBES).astype(int)
-        return Shape(points, points[np.concatenate((outermost, spread))])
+        return Shape(points, points[np.concatenate((outermost, spread))], structure.voxel_size)
+
+    def claimed(self, room: Room, rotation: Array, centre: Array) -> NDArray[np.int64]:
+        """The voxels, as flat indices, of which at least half lies in the shape."""
+        nearest = np.rint((self.points @ rotation.T + centre) / room.voxel_size).astype(np.int64)
+        low = nearest.min(0)
+        size = nearest.max(0) - low + 1
+        counts = np.bincount((nearest - low) @ [size[1] * size[2], size[2], 1], minlength=int(size.prod()))
+        inside = np.unravel_index(np.flatnonzero(counts >= 0.5 * (room.voxel_size / self.spacing) ** 3), tuple(size))
+        return room.flat(np.stack(inside, 1) + low)
 
     def volume(self, voxel_size: float) -> float:
-        """The voxels that it claims, on average over rotations and positions (a fixed sample of them)."""
-        generator = np.random.default_rng(0)
-        counts = []
-        for _ in range(8):
-            turned = self.points @ from_quaternion(generator.normal(size=4)).T / voxel_size + generator.random(3)
-            counts.append(len(np.unique(np.rint(turned).astype(np.int64) @ [1 << 40, 1 << 20, 1])))
-        return float(np.mean(counts))
+        """Voxels that it claims, on average."""
+        return len(self.points) * (self.spacing / voxel_size) ** 3
 
 
 def pack(
@@ -102,10 +110,10 @@ def pack(
             found = _find_place(room, structures[label], shapes[label], margin, generator)
             if found is None:
                 break
-            rotation, centre = found
+            rotation, centre, voxels = found
             placed.append(Placed.of(label, structures[label], rotation, centre))
             fitted[label] += 1
-            room.take(room.voxels(shapes[label].points @ rotation.T + centre), label + 1, len(placed))
+            room.take(voxels, label + 1, len(placed))
     if fitted != list(copies):
         counts = ", ".join(f"{s.name} {n} of {m}" for s, n, m in zip(structures, fitted, copies, strict=True))
         raise UserError(
@@ -118,18 +126,17 @@ def pack(
 
 def _find_place(
     room: Room, structure: Structure, shape: Shape, margin: float, generator: np.random.Generator
-) -> tuple[Array, Array] | None:
+) -> tuple[Array, Array, NDArray[np.int64]] | None:
     for _ in range(ROUNDS):
         rotation = from_quaternion(generator.normal(size=4))
         corners = structure.hull @ rotation.T
         low, high = margin - corners.min(0), room.extent - margin - corners.max(0)
         centres = low + generator.random((POSITIONS, 3)) * (high - low)
         quick = room.voxels(centres[:, None] + shape.probes @ rotation.T)
-        turned = None
         for centre in centres[room.free(quick).all(axis=1)]:
-            turned = shape.points @ rotation.T if turned is None else turned
-            if room.free(room.voxels(turned + centre)).all():
-                return rotation, centre
+            voxels = shape.claimed(room, rotation, centre)
+            if room.free(voxels).all():
+                return rotation, centre, voxels
     return None
 
 

@@ -105,7 +105,8 @@ def ramp(series: Tensor) -> Tensor:
     """
     pixels = series.shape[2]
     length = int(next_fast_len(2 * pixels, real=True))
-    distance = torch.fft.fftfreq(length, 1 / length, dtype=torch.float64)
+    distance = torch.arange(length, dtype=torch.float64)
+    distance = torch.minimum(distance, length - distance)
     kernel = torch.where(distance % 2 == 1, -1 / (math.pi * distance) ** 2, 0.0)
     kernel[0] = 0.25
     weights = torch.fft.rfft(kernel).real.float().to(series.device)
@@ -135,8 +136,9 @@ def _damage(k: Tensor, dose: float) -> Tensor:
 
 
 def _squares(size: Sequence[int], voxel_size: float, device: torch.device) -> Tensor:
-    y = torch.fft.fftfreq(size[0], voxel_size, device=device).square()
-    return y[:, None] + torch.fft.rfftfreq(size[1], voxel_size, device=device).square()
+    y, x = torch.fft.fftfreq(size[0], voxel_size, device=device), torch.fft.rfftfreq(size[1], voxel_size, device=device)
+    squares: Tensor = y.square()[:, None] + x.square()
+    return squares
 
 
 def _cropped(spectrum: Tensor, size: Sequence[int], shape: Sequence[int]) -> Tensor:

@@ -35,6 +35,9 @@ Array = NDArray[np.float64]
 PACKING, DISTRACTORS, WHITE, OPTICS, OWN = range(4, 9)
 """What a stream of random numbers is for (0 to 3 are the subtomograms')."""
 SAMPLES = 16
+"""Rotations from which the strength of a structure's image is taken."""
+CLEARANCE = 8
+"""Voxels around such a sample."""
 
 
 class Route(Protocol):
@@ -96,7 +99,6 @@ def simulate_tomogram(
     profile = noise_profile(settings.shape, settings.ice_gradient, 2 * math.pi * draw.random())
     route: Route = (FilterRoute if settings.route == "filter" else TiltRoute)(settings, defocus)
     image = route.image(torch.from_numpy(scene.density).to(where))
-    strength = _own_variances(route, structures, templates, settings)
     copies = np.bincount([p.label for p in scene.placed], minlength=len(structures))
     facts: dict[str, Any] = {
         "defocus_um": defocus if settings.ctf else None,
@@ -106,6 +108,7 @@ def simulate_tomogram(
     }
     volume = image
     if math.isfinite(settings.snr):
+        strength = _own_variances(route, structures, templates, settings)
         signal = float(np.average(strength, weights=copies if copies.any() else None))
         noise = route.noise(settings.shape, stream(settings.seed, index, WHITE), profile, where)
         noise *= math.sqrt(signal / settings.snr / _variance(noise))
@@ -154,19 +157,26 @@ def noise_profile(shape: tuple[int, int, int], gradient: float, direction: float
 def _own_variances(
     route: Route, structures: Sequence[Structure], templates: list[Tensor], settings: TomogramSettings
 ) -> Array:
-    """The variance of each structure's own image over the cube of its diameter, the mean over rotations."""
+    """The variance of each structure's own image over the cube of its diameter, the mean over rotations.
+
+    The samples of a structure stand in a row along the tilt axis, along which nothing is smeared, and far enough apart
+    for their fringes.
+    """
     variances = np.zeros(len(structures))
     for label, structure in enumerate(structures):
         generator = stream(settings.seed, label, OWN)
         side = math.ceil(structure.diameter / settings.voxel_size)
-        box = side + 16
-        for _ in range(SAMPLES):
-            rotation, shift = from_quaternion(generator.normal(size=4)), generator.uniform(-0.5, 0.5, 3)
-            alone = Placed.of(label, structure, rotation, (box // 2 + shift) * settings.voxel_size)
-            cube = torch.zeros((box,) * 3, device=templates[label].device)
-            render_into(cube, [alone], structures, templates, settings.voxel_size)
-            middle = slice(box // 2 - side // 2, box // 2 - side // 2 + side)
-            variances[label] += _variance(route.image(cube)[middle, middle, middle]) / SAMPLES
+        box = side + 2 * CLEARANCE
+        alone = []
+        for index in range(SAMPLES):
+            turn, shift = from_quaternion(generator.normal(size=4)), generator.uniform(-0.5, 0.5, 3)
+            middle = np.array([box // 2, box // 2 + index * box, box // 2])
+            alone.append(Placed.of(label, structure, turn, (middle + shift) * settings.voxel_size))
+        row = torch.zeros((box, SAMPLES * box, box), device=templates[label].device)
+        render_into(row, alone, structures, templates, settings.voxel_size)
+        first = box // 2 - side // 2
+        cubes = route.image(row)[first : first + side, :, first : first + side].unfold(1, box, box)
+        variances[label] = cubes[..., first : first + side].double().var((0, 2, 3), correction=0).mean()
     return variances
 
 
