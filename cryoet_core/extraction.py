@@ -225,7 +225,7 @@ class Work:
             "out": str(writer.path),
             "n": writer.count,
             "picks": given,
-            "not chosen": not_chosen,
+            "not_chosen": not_chosen,
             "left_out": {where: count for where, count in self.left_out.items() if count},
             "box": self.cut.box,
             "voxel_size": self.voxel_size,

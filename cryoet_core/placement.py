@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 
 from cryoet_core.errors import UserError
 from cryoet_core.inspection.hypotheses import likeliest_cause
-from cryoet_core.picks import Picks
+from cryoet_core.picks import Picks, join
 from cryoet_core.tomograms import Tomogram, Tomograms
+from cryoet_core.tomograms.placing import assigned, read
+from cryoet_core.tomograms.reading import Draft
 from cryoet_core.tomograms.tomogram import shown_names
 
 SLACK = 1.0
 """Voxels that a centre may lie beyond the outermost voxels: a sub-voxel fit or rounding at the border."""
+
+
+def read_into(files: Sequence[Path], tomograms: Tomograms) -> tuple[Picks, list[str]]:
+    """The picks of some files, in the tomograms that their names mean, wherever they lie; and what was assumed.
+
+    UserError for a file that holds no picks, and for names that match no tomogram.
+    """
+    drafts = [Draft(t.name, t.volume, t.where, t.voxel_size) for t in tomograms]
+    notes: list[str] = []
+    parts = [part for file in files for part in assigned(read(file, drafts, notes), file, drafts, notes).values()]
+    return join(parts), notes
 
 
 def rows_in(picks: Picks, tomograms: Tomograms) -> dict[str, np.ndarray]:

@@ -208,7 +208,7 @@ def test_padded_boxes_have_the_mean_beyond_the_tomogram(tmp_path):
 def test_picks_are_chosen_by_score(tmp_path):
     data, picks = two_tomograms()
     facts = extract(data, picks, tmp_path / "p.h5", Cut(8, min_score=2.0, limit=3))
-    assert (facts["n"], facts["not chosen"]) == (3, 6)
+    assert (facts["n"], facts["not_chosen"]) == (3, 6)
     assert open_subtomograms(tmp_path / "p.h5").extras["score"].tolist() == [12.0, 13.0, 14.0]
     with pytest.raises(UserError, match="no pick scores as high; the best has 14"):
         extract(data, picks, tmp_path / "q.h5", Cut(8, min_score=20.0))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cryoet_core.cli import convert, extract, inspect
 from cryoet_core.cli.options import JSON, QUIET, option
 from cryoet_core.errors import UserError
 
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from cryoet_core.progress import Terminal
 
 app = typer.Typer(help="Import, export, describe and check data sets.", no_args_is_help=True, add_completion=False)
+
+app.command("convert")(convert.command)
+app.command("extract")(extract.command)
+app.command("inspect")(inspect.command)
 
 FILES, MEANING, STORE, ROWS = "The files", "What they mean", "The store", "The star"
 TOMOGRAM_KINDS = ("tomograms", "zarr", "copick", "manifest")

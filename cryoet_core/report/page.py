@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
@@ -33,17 +34,20 @@ def render(facts: Facts) -> str:
         provenance.configuration(facts),
         provenance.origin(facts),
     ]
-    present = [part for part in parts if part is not None]
-    plots = {name: plot for part in present for name, plot in part.plots.items()}
-    body = "".join(f"<section><h2>{text(part.title)}</h2>{part.html}</section>" for part in present)
+    return document(f"{facts.method}: report", header(facts), [part for part in parts if part is not None])
+
+
+def document(title: str, head: str, parts: Sequence[Section]) -> str:
+    """A page of sections under a head (HTML), complete in itself."""
+    plots = {name: plot for part in parts for name, plot in part.plots.items()}
+    body = "".join(f"<section><h2>{text(part.title)}</h2>{part.html}</section>" for part in parts)
     library, script, body = _with_plots(body, plots)
-    title = text(f"{facts.method}: report")
     return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{text(title)}</title>'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<style>{_file('page.css')}</style>{library}</head>\n"
-        f"<body><main>{header(facts)}\n{body}</main>\n{script}<script>{_file('page.js')}</script></body></html>\n"
+        f"<body><main>{head}\n{body}</main>\n{script}<script>{_file('page.js')}</script></body></html>\n"
     )
 
 

@@ -160,14 +160,26 @@ def _range(plot: Figure, key: str, low: float, high: float) -> None:
 def posterior_histogram(best: np.ndarray, right: np.ndarray | None, width: int = 380) -> Figure:
     """Highest posterior probability of each volume; with known labels the wrong ones are stacked on top."""
     edges = np.linspace(0, 1, 21)
-    plot = figure("highest posterior probability", "subtomograms", width)
-    groups = [("", np.ones(len(best), bool), palette.ACCENT)]
+    named = [("", np.ones(len(best), bool), palette.ACCENT)]
     if right is not None:
-        groups = [("label right", right, palette.ACCENT), ("label wrong", ~right, palette.WRONG)]
-    bottom = np.zeros(20)
-    bars = []
-    for name, chosen, colour in groups:
-        heights, _ = np.histogram(np.clip(best[chosen], 0, 1), edges)
+        named = [("label right", right, palette.ACCENT), ("label wrong", ~right, palette.WRONG)]
+    groups = [(name, np.histogram(np.clip(best[some], 0, 1), edges)[0], colour) for name, some, colour in named]
+    return stacked(edges, groups, "highest posterior probability", "subtomograms", width)
+
+
+def counts(values: np.ndarray, x: str, y: str, width: int = 380) -> Figure:
+    """A histogram of finite values."""
+    heights, edges = np.histogram(values.astype(np.float64), 40)
+    return stacked(edges, [("", heights, palette.ACCENT)], x, y, width)
+
+
+def stacked(
+    edges: np.ndarray, groups: Sequence[tuple[str, np.ndarray, str]], x: str, y: str, width: int = 380
+) -> Figure:
+    """Counts of several groups on top of each other: (name, counts, colour) each; a legend where they have names."""
+    plot = figure(x, y, width)
+    bottom, bars = np.zeros(len(edges) - 1), []
+    for name, heights, colour in groups:
         named = {"legend_label": name} if name else {}
         bars.append(
             plot.quad(
@@ -179,7 +191,7 @@ def posterior_histogram(best: np.ndarray, right: np.ndarray | None, width: int =
         bottom = bottom + heights
     plot.y_range.start = 0
     plot.yaxis.formatter.use_scientific = False
-    if right is not None:
+    if any(name for name, _, _ in groups):
         _legend_above(plot)
-    hover(plot, [("posterior", "@left{0.00} to @right{0.00}"), ("subtomograms", "@n")], bars)
+    hover(plot, [(x, "@left{0.000} to @right{0.000}"), (y, "@n")], bars)
     return plot

@@ -1,0 +1,87 @@
+"""Contact sheets: picks side by side as slices of cubes, and the average of each group."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cryoet_core.cutting import boxes
+from cryoet_core.picks import Picks
+from cryoet_core.report import images
+from cryoet_core.tomograms import Tomograms
+
+SHOWN, AVERAGED = 24, 200
+COLUMNS = 12
+_ACROSS = 1.7
+"""Width of a cube in diameters."""
+_LEAST, _MOST = 12, 48
+
+
+@dataclass(frozen=True)
+class Group:
+    """Picks of one kind. tiles (n, p, p): slices across z, smoothed for the eye. average (p, p, p) of ``averaged``."""
+
+    title: str
+    scores: np.ndarray
+    tiles: np.ndarray
+    average: np.ndarray
+    averaged: int
+    voxel_size: float
+
+
+def groups(tomograms: Tomograms, picks: Picks, diameter: float) -> list[Group]:
+    """Best, middle and worst picks by score; one group drawn at random where scores say nothing. Of picks inside."""
+    inside = np.zeros(len(picks), bool)
+    for tomogram in tomograms:
+        at = picks.positions
+        inside |= (picks.tomograms == tomogram.name) & ((at >= 0) & (at <= tomogram.extent)).all(axis=1)
+    rows = np.flatnonzero(inside)
+    if not len(rows):
+        return []
+    known = rows[np.isfinite(picks.scores[rows])]
+    if len(known) < 3 or np.ptp(picks.scores[known]) == 0:
+        drawn = np.random.default_rng(0).permutation(rows)
+        return [
+            _group("Picks, drawn at random" if len(rows) > SHOWN else "All picks", tomograms, picks, drawn, diameter)
+        ]
+    order = known[np.argsort(-picks.scores[known], kind="stable")]
+    third = max(1, len(order) // 3)
+    middle = order[np.argsort(np.abs(np.arange(len(order)) - len(order) // 2), kind="stable")]
+    named = (("Best", order[:third]), ("Middle", middle[:third]), ("Worst", order[::-1][:third]))
+    return [_group(f"{name} by score", tomograms, picks, chosen, diameter) for name, chosen in named]
+
+
+def _group(title: str, tomograms: Tomograms, picks: Picks, rows: np.ndarray, diameter: float) -> Group:
+    """The first ``SHOWN`` of the rows as tiles, the average over the first ``AVERAGED``."""
+    rows = rows[:AVERAGED]
+    own = max(tomogram.voxel_size for tomogram in tomograms)
+    voxel = max(own, _ACROSS * diameter / _MOST)
+    box = int(np.clip(round(_ACROSS * diameter / voxel), _LEAST, _MOST))
+    place = {int(row): index for index, row in enumerate(rows)}
+    tiles = np.zeros((min(SHOWN, len(rows)), box, box), np.float32)
+    total = np.zeros((box,) * 3)
+    for tomogram in tomograms:
+        mine = rows[picks.tomograms[rows] == tomogram.name]
+        if not len(mine):
+            continue
+        mean, deviation = tomogram.statistics()
+        for part, cubes in boxes(tomogram, picks.positions[mine], box, voxel):
+            total += ((cubes - mean) / deviation).sum(axis=0)
+            slot = np.array([place[int(row)] for row in mine[part]])
+            shown = slot < len(tiles)
+            if shown.any():
+                tiles[slot[shown]] = images.smoothed_slices((cubes[shown] - mean) / deviation)[0]
+    return Group(title, picks.scores[rows[: len(tiles)]], tiles, total / len(rows), len(rows), voxel)
+
+
+def montage(tiles: np.ndarray, gap: int = 1) -> np.ndarray:
+    """Tiles (n, p, p) in rows of ``COLUMNS``, lines of their highest value between; empty places are as bright."""
+    n, p, _ = tiles.shape
+    rows = -(-n // COLUMNS)
+    high = np.percentile(tiles, 99.5)
+    sheet = np.full((rows * (p + gap) - gap, COLUMNS * (p + gap) - gap), high, np.float32)
+    for index, tile in enumerate(tiles):
+        top, left = index // COLUMNS * (p + gap), index % COLUMNS * (p + gap)
+        sheet[top : top + p, left : left + p] = tile
+    return sheet
