@@ -12,9 +12,9 @@ from cryoet_core.errors import UserError
 if TYPE_CHECKING:
     from cryoet_core.tomograms.tomogram import Region, Tomogram, Volume
 
-SAMPLED = 1 << 23
+SAMPLED = 1 << 22
 """Voxels that the sample has, about; smaller volumes are read as a whole."""
-THICK = 8
+THICK, SLABS = 4, 16
 CLIPPED = 4.0
 """Values further from the mean than this many standard deviations are outliers: gold, cut edges, hot pixels."""
 _MOST_KEPT = 0.9
@@ -47,7 +47,7 @@ def sample_regions(shape: tuple[int, int, int]) -> list[Region]:
     if d * h * w <= SAMPLED:
         return [(slice(0, d), slice(0, h), slice(0, w))]
     thick = min(THICK, d)
-    rows = max(1, min(h, SAMPLED // (thick * w * min(8, d // thick))))
+    rows = max(1, min(h, SAMPLED // (thick * w * min(SLABS, d // thick))))
     count = min(max(1, SAMPLED // (thick * rows * w)), d // thick)
     tops = [round(i * (d - thick) / max(count - 1, 1)) for i in range(count)]
     # bands go through y by the golden ratio, so that they meet every part of it

@@ -56,12 +56,17 @@ class TileFile:
         files.write_bytes(self._journal, (json.dumps(head) + "\n").encode())
 
     def missing(self, boxes: Sequence[Box]) -> list[Box]:
-        """Those that do not lie within a box that is done (which may have been larger)."""
-        return [box for box in boxes if not any(_within(box, done) for done in self._done)]
+        """Those that boxes which are done, and may have been cut otherwise, do not cover."""
+        if not self._done:
+            return list(boxes)
+        covered = np.zeros(self.shape[1:], bool)
+        for box in self._done:
+            covered[_region(box)] = True
+        return [box for box in boxes if not covered[_region(box)].all()]
 
     def write(self, box: Box, values: np.ndarray) -> None:
         """Store the values (channels, d, h, w) of a box of output voxels."""
-        z, y, x = (slice(*span) for span in box)
+        z, y, x = _region(box)
         self._array[:, z, y, x] = values
         self._pending.append(box)
         self._done.append(box)
@@ -82,5 +87,6 @@ def _box(row: Sequence[Sequence[int]]) -> Box:
     return z, y, x
 
 
-def _within(inner: Box, outer: Box) -> bool:
-    return all(o[0] <= i[0] and i[1] <= o[1] for i, o in zip(inner, outer, strict=True))
+def _region(box: Box) -> tuple[slice, slice, slice]:
+    z, y, x = (slice(*span) for span in box)
+    return z, y, x

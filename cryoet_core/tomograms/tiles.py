@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise, product
 from typing import TYPE_CHECKING, Literal
 
@@ -22,8 +24,13 @@ Triple = tuple[int, int, int]
 
 WORKING_BYTES = 1024
 """What a function is taken to need per input voxel, unless it says: some tens of feature maps in float32."""
-LARGEST = {"cpu": 1 << 21, "cuda": 1 << 24}
-"""Input voxels of a tile at most: larger ones save little and lose more work in a crash."""
+HOST_BYTES = 3 << 30
+"""Of host memory a tile takes no more than this however much is free: larger ones save little and lose more work in a
+crash."""
+PER_TILE = 50_000
+"""What beginning a tile costs, in voxels computed."""
+LARGEST = 1 << 24
+"""Input voxels of a tile at most: the arrays of a network of 64 channels still have 32-bit indices."""
 
 
 def score_map(
@@ -65,31 +72,54 @@ def score_map(
     }
     file = TileFile(run.scratch, name, (channels, *plan.out), facts)
 
-    def compute(box: Box) -> np.ndarray:
-        region = torch.from_numpy(plan.read(tomogram, box, mean, deviation)).to(run.device)
+    def compute(box: Box, values: np.ndarray) -> np.ndarray:
+        region = torch.from_numpy(values).to(run.device)
         with torch.no_grad():
             answer = function(region[None, None])
         expected = (1, channels, *(n // s for n, s in zip(region.shape, stride, strict=True)))
         if tuple(answer.shape) != expected:
             raise ValueError(f"the function answered {tuple(answer.shape)} for a tile; expected {expected}")
         z, y, x = plan.core(box)
-        values = answer[0, :, z, y, x].float().cpu().numpy()
-        if not np.isfinite(values).all():
+        found = answer[0, :, z, y, x].float().cpu().numpy()
+        if not np.isfinite(found).all():
             raise RunError(f"{tomogram.name}: {name} is not finite at output voxels {box}; see the method's training")
-        return values
+        return found
 
-    limit = LARGEST.get(run.device.type, LARGEST["cpu"])
-    budget = max(1, min(limit, run.max_memory // max(working_bytes, 1)))
+    limit = run.max_memory if run.device.type == "cuda" else min(run.max_memory, HOST_BYTES)
+    budget = max(1, min(LARGEST, limit // max(working_bytes, 1)))
     while True:
+        boxes = file.missing(plan.boxes(budget))
+        read = partial(plan.read, tomogram, mean=mean, deviation=deviation)
         try:
-            for box in run.progress(file.missing(plan.boxes(budget)), f"{tomogram.name}: {name}"):
-                file.write(box, compute(box))
+            for box, values in run.progress(_Ahead(read, boxes), f"{tomogram.name}: {name}"):
+                file.write(box, compute(box, values))
             return file.array()
         except torch.cuda.OutOfMemoryError:
             torch.cuda.empty_cache()
             budget //= 2
             if budget < plan.smallest:
                 raise
+
+
+@dataclass(frozen=True)
+class _Ahead:
+    """Boxes with what ``read`` gives for each, read by a thread that is one box ahead."""
+
+    read: Callable[[Box], np.ndarray]
+    boxes: Sequence[Box]
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __iter__(self) -> Iterator[tuple[Box, np.ndarray]]:
+        with ThreadPoolExecutor(1, "cryoet-reader") as thread:
+            following = thread.submit(self.read, self.boxes[0]) if self.boxes else None
+            for index, box in enumerate(self.boxes):
+                assert following is not None
+                values = following.result()
+                if index + 1 < len(self.boxes):
+                    following = thread.submit(self.read, self.boxes[index + 1])
+                yield box, values
 
 
 @dataclass(frozen=True)
@@ -122,27 +152,20 @@ class _Plan:
         return int(np.prod([(2 * c + 1) * s for c, s in zip(self.context, self.stride, strict=True)]))
 
     def boxes(self, budget: int) -> list[Box]:
-        """Boxes of output voxels that cover the output, the input of each at most ``budget`` voxels where it can be."""
-        parts = [1, 1, 1]
-        while self._voxels(parts) > budget and self._cut(parts) > 1:
-            # in halves, so that the tiles of a smaller budget lie within those of a larger one, and where a tile is
-            # longest, for then the least is computed twice
-            lengths = [self._core(axis, parts) * s if self._core(axis, parts) > 1 else 0 for axis, s in self._axes()]
-            parts[int(np.argmax(lengths))] *= 2
-        edges = [_even(n, count) for n, count in zip(self.out, parts, strict=True)]
-        return [(z, y, x) for z, y, x in product(*edges)]
+        """Boxes of output voxels that cover the output, whose inputs have at most ``budget`` voxels where they can.
 
-    def _axes(self) -> list[tuple[int, int]]:
-        return list(enumerate(self.stride))
-
-    def _core(self, axis: int, parts: Sequence[int]) -> int:
-        return -(-self.out[axis] // parts[axis])
-
-    def _cut(self, parts: Sequence[int]) -> int:
-        return max(self._core(axis, parts) for axis in range(3))
-
-    def _voxels(self, parts: Sequence[int]) -> int:
-        return int(np.prod([(self._core(axis, parts) + 2 * self.context[axis]) * s for axis, s in self._axes()]))
+        Of all ways to cut each axis evenly the one that costs least: voxels computed, margins and all, and tiles begun.
+        """
+        cores = [np.unique(-(-n // np.arange(1, n + 1))) for n in self.out]
+        tiles = [(core + 2 * c) * s for core, c, s in zip(cores, self.context, self.stride, strict=True)]
+        totals = [-(-n // core) * tile for n, core, tile in zip(self.out, cores, tiles, strict=True)]
+        voxels, cost = _products(tiles), _products(totals)
+        cost += PER_TILE * cost / voxels
+        fits = voxels <= max(budget, voxels.min())
+        chosen = np.unravel_index(np.argmin(np.where(fits, cost, np.inf)), cost.shape)
+        counts = [-(-n // int(core[i])) for n, core, i in zip(self.out, cores, chosen, strict=True)]
+        z, y, x = (_even(n, count) for n, count in zip(self.out, counts, strict=True))
+        return list(product(z, y, x))
 
     def core(self, box: Box) -> Region:
         """Where a box lies in the function's answer for its tile."""
@@ -175,6 +198,13 @@ def _reflected(index: np.ndarray, size: int) -> np.ndarray:
     folded = np.mod(index, period)
     inside: np.ndarray = np.minimum(folded, period - folded) if size > 1 else np.zeros_like(index)
     return inside
+
+
+def _products(lengths: Sequence[np.ndarray]) -> np.ndarray:
+    """(a, b, c) float64: the product of every three."""
+    z, y, x = (length.astype(np.float64) for length in lengths)
+    volumes: np.ndarray = z[:, None, None] * y[:, None] * x
+    return volumes
 
 
 def _even(size: int, count: int) -> list[tuple[int, int]]:
