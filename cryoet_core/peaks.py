@@ -161,7 +161,7 @@ def _thinned(
         for part in range(0, len(rows), PAIRS):
             some = np.arange(part, min(part + PAIRS, len(rows)))
             some = some[_away(kept, places[some], distance)]
-            some = some[_apart(places[some], distance)]
+            some = some[far_apart(places[some], distance)]
             kept = np.concatenate((kept, places[some]))
             kept_values = np.concatenate((kept_values, values[rows[some]]))
         start, many = start + many, min(2 * many, BLOCK)
@@ -178,8 +178,8 @@ def _away(kept: Positions, places: Positions, distance: float) -> NDArray[np.boo
     return far
 
 
-def _apart(places: Positions, distance: float) -> Indices:
-    """Rows that greedy suppression keeps, in order."""
+def far_apart(places: Positions, distance: float) -> Indices:
+    """Rows of places (n, 3), best first, that stay when each removes those nearer than ``distance`` after it."""
     from scipy.spatial import cKDTree
 
     alive = np.ones(len(places), bool)

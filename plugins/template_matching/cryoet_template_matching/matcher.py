@@ -1,0 +1,170 @@
+"""Locally normalised correlation of a volume with a template in many rotations at once.
+
+For rotation R: the template is turned, weighted in Fourier space with what the tomogram has seen, and normalised
+under the mask M, t = M (T - mean) / (w deviation), w = sum M. The score at x is the correlation of t with V over the
+deviation of V under the mask at x: a correlation coefficient weighted by M, between -1 and 1 (Roseman 2003). The mask
+is a sphere, so one deviation serves all rotations.
+
+Two rotations share a pair of complex transforms, as real and imaginary part: on CPUs that takes half the time of two
+pairs of real ones.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from scipy.fft import next_fast_len
+from torch import Tensor
+from torch.nn.functional import grid_sample
+
+from cryoet_core.transforms import oversample, sampling_grid
+from cryoet_template_matching.filters import RadialFilter
+
+AXES = (-3, -2, -1)
+EDGE = 1.5
+"""Voxels over which the mask falls outside the particle."""
+FLAT = 1e-2
+"""The least deviation of the standardised volume under the mask: a flat region scores 0, not noise over nothing."""
+FINE = 2
+"""How much finer than the volume the template is sampled before it is turned."""
+
+
+@dataclass(frozen=True)
+class Matches:
+    """For each voxel (d, h, w): best score, index of its rotation, mean square over rotations, filtered volume."""
+
+    best: Tensor
+    index: Tensor
+    square: Tensor
+    volume: Tensor
+
+
+def sphere(radius: float) -> Tensor:
+    """A mask (m, m, m), m odd: 1 within ``radius`` voxels of the middle, then a cosine fall over ``EDGE``."""
+    half = math.ceil(radius + EDGE)
+    line = torch.arange(-half, half + 1, dtype=torch.float64)
+    distance = (line[:, None, None].square() + line[:, None].square() + line.square()).sqrt()
+    return (0.5 + 0.5 * torch.cos(math.pi * ((distance - radius) / EDGE).clamp(0, 1))).float()
+
+
+def box_of(radius: float) -> int:
+    """Edge of the box in which templates are weighted: their streaks must not come back from the other side."""
+    return int(next_fast_len(math.ceil(1.5 * (2 * math.ceil(radius + EDGE) + 1)), real=True))
+
+
+class Matcher:
+    """One template at one voxel size. radius: voxels. weights (b, b, b): of all frequencies of a box, or None."""
+
+    def __init__(
+        self,
+        density: Tensor,
+        radius: float,
+        weights: Tensor | None = None,
+        radial: RadialFilter | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.mask = sphere(radius).to(device)
+        self.weight = float(self.mask.sum())
+        self.edge = self.mask.shape[0]
+        self.half = self.edge // 2
+        self.fine = oversample(density[None, None].float(), FINE).to(device)
+        if radial is not None:
+            box = (weights.shape[0],) * 3 if weights is not None else (box_of(radius),) * 3
+            own = radial.transfer(box)
+            weights = own if weights is None else weights * own
+        self.weights = None if weights is None else weights.to(device)
+        self.radial = radial
+        self.device = torch.device(device)
+
+    @property
+    def margin(self) -> int:
+        """Voxels around a voxel that its score depends on."""
+        return self.half + (self.radial.reach if self.radial is not None else 0)
+
+    def templates(self, rotations: Tensor) -> Tensor:
+        """(k, m, m, m): the template turned, weighted, and normalised under the mask, of weighted deviation 1 / w."""
+        edge = [self.edge] * 3
+        grid = sampling_grid(self.fine.shape[2:], edge, rotations.to(self.fine), scale=FINE)
+        source = self.fine.expand(len(rotations), -1, -1, -1, -1)
+        turned = grid_sample(source, grid, mode="bilinear", padding_mode="zeros", align_corners=True)[:, 0]
+        if self.weights is not None:
+            turned = self._weighted(turned)
+        mean = (turned * self.mask).sum(AXES, keepdim=True) / self.weight
+        centred = turned - mean
+        spread = (centred.square() * self.mask).sum(AXES, keepdim=True) / self.weight
+        return centred * self.mask / (self.weight * spread.sqrt().clamp(min=1e-12))
+
+    def _weighted(self, turned: Tensor) -> Tensor:
+        assert self.weights is not None
+        packed = _packed(turned)
+        spectrum = torch.fft.fftn(packed, s=self.weights.shape, dim=AXES) * self.weights
+        inner = (slice(None), *(slice(0, self.edge),) * 3)
+        return _unpacked(torch.fft.ifftn(spectrum, dim=AXES)[inner], len(turned))
+
+    def prepared(self, volume: Tensor) -> Prepared:
+        """What of a volume (d, h, w) serves all rotations."""
+        return Prepared(self, volume)
+
+    def search(self, volume: Tensor, rotations: Tensor, batch: int = 2) -> Matches:
+        """Scores of every voxel at least ``margin`` from the faces, (d - 2 margin, ...), over all rotations."""
+        prepared = self.prepared(volume)
+        best = torch.full(prepared.core, -2.0, device=self.device)
+        index = torch.zeros(prepared.core, device=self.device)
+        square = torch.zeros(prepared.core, device=self.device)
+        for start in range(0, len(rotations), batch):
+            part = prepared.scores(self.templates(rotations[start : start + batch].to(self.device)))
+            for number, score in enumerate(part, start):
+                index.masked_fill_(score > best, float(number))
+                torch.maximum(best, score, out=best)
+                square.addcmul_(score, score)
+        return Matches(best, index, square / len(rotations), prepared.filtered)
+
+
+class Prepared:
+    """A volume made ready: filtered, transformed, its deviation under the mask at each voxel known."""
+
+    def __init__(self, matcher: Matcher, volume: Tensor) -> None:
+        self.size = [next_fast_len(n, real=True) for n in volume.shape]
+        half, margin = matcher.half, matcher.margin
+        self.core = tuple(n - 2 * margin for n in volume.shape)
+        self.inner = tuple(slice(margin, n - margin) for n in volume.shape)
+        # where the correlation at core voxel 0 comes out, as the template begins ``half`` before its middle
+        self.region = tuple(slice(half + margin, half + margin + n) for n in self.core)
+        self.spectrum = torch.fft.fftn(volume, s=self.size)
+        if matcher.radial is not None:
+            self.spectrum *= matcher.radial.transfer((self.size[0], self.size[1], self.size[2])).to(volume.device)
+            volume = torch.fft.ifftn(self.spectrum).real
+        self.volume = volume
+        mask = torch.fft.fftn(matcher.mask, s=self.size)
+        # one complex transform gives the sums of V and of V^2 under the mask
+        sums = torch.fft.ifftn(mask * torch.fft.fftn(torch.complex(volume, volume.square()), s=self.size))
+        mean, square = (part / matcher.weight for part in (sums[self.region].real, sums[self.region].imag))
+        self.scale = 1 / (square - mean.square()).clamp(min=FLAT**2).sqrt()
+
+    @property
+    def filtered(self) -> Tensor:
+        """The filtered volume at the core's voxels."""
+        return self.volume[self.inner]
+
+    def scores(self, templates: Tensor) -> list[Tensor]:
+        """The core's scores for each of the templates (k, m, m, m)."""
+        packed = _packed(templates.flip(AXES))
+        products = torch.fft.fftn(packed, s=self.size, dim=AXES).mul_(self.spectrum)
+        sums = torch.fft.ifftn(products, dim=AXES)[(slice(None), *self.region)]
+        parts = [part for pair in sums for part in (pair.real, pair.imag)][: len(templates)]
+        return [part * self.scale for part in parts]
+
+
+def _packed(volumes: Tensor) -> Tensor:
+    """(k, ...) real as ((k + 1) // 2, ...) complex; of an odd number the last is alone."""
+    first, second = volumes[0::2], volumes[1::2]
+    if len(second) < len(first):
+        second = torch.cat((second, torch.zeros_like(first[:1])))
+    return torch.complex(first, second)
+
+
+def _unpacked(pairs: Tensor, count: int) -> Tensor:
+    """What ``_packed`` made, as it was."""
+    return torch.stack((pairs.real, pairs.imag), dim=1).flatten(0, 1)[:count]
