@@ -21,6 +21,8 @@ from cryoet_core.cli.options import (
 )
 
 PICKING = "Pickers"
+ONLY_IN_JSON = ("f_beta4", "best_f1", "best_threshold")
+"""Of the numbers for each class, those that a narrow terminal has no room for."""
 
 
 def command(
@@ -74,6 +76,7 @@ def _print_classes(rows: Any) -> None:
     from rich.table import Table
 
     rows = [{"class": name, **row} for name, row in rows.items()] if isinstance(rows, dict) else list(rows)
+    rows = [{key: value for key, value in row.items() if key not in ONLY_IN_JSON} for row in rows]
     table = Table(*(key.replace("_", " ") for key in rows[0]))
     for row in rows:
         table.add_row(*(f"{value:.3f}" if isinstance(value, float) else str(value) for value in row.values()))
