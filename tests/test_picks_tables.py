@@ -91,6 +91,16 @@ def test_a_star_without_pixel_size_asks_for_it(tmp_path: Path) -> None:
     assert read_picks(path, PickReading(geometry={"x": Geometry((9, 9, 9), 4)})).voxel_size == 4
 
 
+@pytest.mark.parametrize("dialect", ["relion30", "relion31", "relion4", "relion5"])
+def test_optics_are_handed_on(tmp_path: Path, dialect: str) -> None:
+    optics = {"voltage": 300.0, "cs": 2.7, "amplitude_contrast": 0.07}
+    geometry = {"T": Geometry((9, 9, 9), 4.0)}
+    write_picks(tmp_path / "a.star", Picks.of(np.ones((2, 3)), "T"), dialect, geometry, optics=optics)
+    assert read_picks(tmp_path / "a.star").optics == optics
+    write_picks(tmp_path / "b.star", Picks.of(np.ones((2, 3)), "T"), dialect, geometry)
+    assert read_picks(tmp_path / "b.star").optics == {}
+
+
 def test_our_table_is_read_as_it_was_written(tmp_path: Path) -> None:
     picks = Picks(
         np.array([[1.25, 2, 3], [4, 5, 6]]),

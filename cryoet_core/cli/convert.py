@@ -36,6 +36,10 @@ def command(
     out_voxel_size: Annotated[
         float | None, option("Å that written voxels count. Default: as in the input.", panel=OUTPUT, metavar="Å")
     ] = None,
+    optics: Annotated[
+        tuple[float, float, float] | None,
+        option("kV, mm and contrast, for a star: RELION's programs ask for them.", panel=OUTPUT, metavar="KV CS Q"),
+    ] = None,
     voxel_size: Annotated[
         float | None, option("Å, where a file counts in voxels and does not say it.", panel=INPUT, metavar="Å")
     ] = None,
@@ -97,7 +101,7 @@ def command(
     notes = [f"{path.name}: {note}" for path, each in zip(paths, found, strict=True) for note in each.notes]
     size, note = _written_size(out_voxel_size, voxel_size, found)
     known = _targets_geometry(geometry, tomograms, dialect)
-    lost = write_picks(out, picks, dialect, known, voxel_size=size, box=box)
+    lost = write_picks(out, picks, dialect, known, voxel_size=size, box=box, optics=_optics(optics, found))
     if note and not known and format_of(dialect or format_for(out).dialect).in_voxels:
         notes.append(note)
     facts = _facts(found, picks, targets, notes, lost)
@@ -147,6 +151,14 @@ def _written_size(given: float | None, read: float | None, found: Iterable[PickF
     return size, f"voxels are written as in the input: {size:g} Å (--out-voxel-size sets another)"
 
 
+def _optics(given: tuple[float, float, float] | None, found: list[PickFile]) -> dict[str, float]:
+    """As given, else those of the input where all its files have the same."""
+    if given is not None:
+        return dict(zip(("voltage", "cs", "amplitude_contrast"), given, strict=True))
+    first = dict(found[0].optics)
+    return first if all(dict(each.optics) == first for each in found) else {}
+
+
 def _refuse_existing(out: Path, targets: list[Path], overwrite: bool, paths: list[Path]) -> None:
     for target in targets:
         if target.exists() and any(path.exists() and target.samefile(path) for path in paths):
@@ -171,7 +183,9 @@ def _facts(
 
 
 def _print(out: Path, facts: dict[str, Any]) -> None:
-    print(f"{out}: {facts['n']:,} picks in {len(facts['tomograms']):,} tomograms, from {', '.join(facts['from'])}")
+    tomograms = len(facts["tomograms"])
+    where = f"{tomograms:,} tomogram{'s' * (tomograms != 1)}"
+    print(f"{out}: {facts['n']:,} picks in {where}, from {', '.join(facts['from'])}")
     if len(facts["files"]) > 1:
         print(f"  files: {len(facts['files'])}, such as {facts['files'][0]}")
     for word in ("notes", "lost"):

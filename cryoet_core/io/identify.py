@@ -145,12 +145,16 @@ def _lists_files(header: str) -> bool:
 
 
 def _text_kind(text: str, path: Path) -> dict[str, Any]:
+    from cryoet_core.io.picks.csv import looks_like_csv
+
     for pattern, kind, what in _TEXTS:
         if re.search(pattern, text, re.MULTILINE if kind in ("structure", "star", "picks", "metadata") else 0):
             return {"kind": kind, "what": what}
     first = next((line for line in text.splitlines() if line.strip() and not line.startswith("#")), "")
     if _lists_files(first):
         return {"kind": "manifest", "what": "a manifest of tomograms"}
+    if looks_like_csv(first):
+        return {"kind": "picks", "what": "a table with x, y and z"}
     numbers = re.fullmatch(r"\s*(?:[-+\d.eE]+[\s,|;]*)+", first)
     columns = len(re.split(r"[\s,|;]+", first.strip()))
     if path.name.lower().removesuffix(".gz").endswith(".tbl") or (numbers and columns >= 20):
@@ -232,11 +236,15 @@ def _star_facts(path: Path) -> dict[str, Any]:
     tables = read_star(path)
     if any("rlnTomoReconstructedTomogram" in table or "path" in table for table in tables):
         return _tomogram_facts(path)
-    blocks = {"blocks": {table.name or "(no name)": len(table) for table in tables}}
+    blocks: dict[str, Any] = {"blocks": {table.name or "(no name)": len(table) for table in tables}}
     try:
         return blocks | describe_particles(read_particles(path))
     except UserError as error:
-        return blocks | {"importable": str(error).removeprefix(f"{path}: ")}
+        blocks["importable"] = str(error).removeprefix(f"{path}: ")
+    try:
+        return blocks | _pick_facts(path)
+    except UserError:
+        return blocks
 
 
 def _numpy_facts(path: Path) -> dict[str, Any]:

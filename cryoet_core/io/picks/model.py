@@ -61,7 +61,8 @@ class PickFile:
     """The content of a pick file, row by row as it stands there.
 
     notes: what was assumed. voxel_size: Å that its coordinates count in, None where they are Å or count several.
-    named: whether the file itself says in which tomogram its picks are.
+    named: whether the file itself says in which tomogram its picks are. optics: "voltage" (kV), "cs" (mm) and
+    "amplitude_contrast", where a star says the same of all.
     """
 
     picks: Picks
@@ -69,16 +70,21 @@ class PickFile:
     dialect: str
     voxel_size: float | None = None
     named: bool = True
+    optics: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Writing:
-    """What picks are written with. voxel_size: Å, for tomograms that ``geometry`` lacks. box: voxels, for boxes."""
+    """What picks are written with. voxel_size: Å, for tomograms that ``geometry`` lacks. box: voxels, for boxes.
+
+    optics: as in ``PickFile``, for stars.
+    """
 
     dialect: str
     geometry: Mapping[str, Geometry] = field(default_factory=dict)
     voxel_size: float | None = None
     box: int | None = None
+    optics: Mapping[str, float] = field(default_factory=dict)
 
     def size_of(self, path: Path, tomogram: str) -> float:
         """Voxel size of a tomogram, Å. UserError where nothing says it."""

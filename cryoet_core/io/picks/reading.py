@@ -8,7 +8,7 @@ from typing import Any
 from cryoet_core.errors import UserError
 from cryoet_core.io.picks.detecting import detect_dialect
 from cryoet_core.io.picks.formats import format_of
-from cryoet_core.io.picks.model import PickFile, PickReading
+from cryoet_core.io.picks.model import Geometry, PickFile, PickReading
 
 
 def read_picks(path: Path | str, reading: PickReading | None = None) -> PickFile:
@@ -26,34 +26,34 @@ def describe_picks(path: Path | str) -> dict[str, Any]:
 
     UserError where it holds no picks.
     """
-    dialect = detect_dialect(path)
-    facts: dict[str, Any] = {"dialect": dialect, "format": format_of(dialect).what}
-    found, problem = _readable(Path(path))
-    if found is None:
-        return facts | {"needs": problem}
+    form = format_of(detect_dialect(path))
+    found, needs = _as_far_as_it_says(Path(path))
     picks = found.picks
-    names = dict.fromkeys(str(name) for name in picks.tomograms)
-    per_class = {name: int((picks.classes == index).sum()) for index, name in enumerate(picks.class_names)}
-    low, high = (picks.positions.min(0), picks.positions.max(0)) if len(picks) else (None, None)
-    facts |= {"dialect": found.dialect, "picks": len(picks), "tomograms": list(names)[:20] if found.named else None}
-    facts |= {"classes": per_class, "scores": bool((picks.scores == picks.scores).any())}
-    facts |= {
+    names = list(dict.fromkeys(str(name) for name in picks.tomograms))
+    facts: dict[str, Any] = {
+        "dialect": found.dialect,
+        "format": form.what,
+        "picks": len(picks),
+        "tomograms": names[:20] if found.named else None,
+        "classes": {name: int((picks.classes == index).sum()) for index, name in enumerate(picks.class_names)},
+        "scores": bool((picks.scores == picks.scores).any()),
         "angles": picks.rotations is not None,
-        "voxel_size": None if problem else found.voxel_size,
-        "needs": problem or None,
+        "needs": needs or None,
     }
-    if not problem and low is not None and high is not None:
-        facts["from_zyx"], facts["to_zyx"] = low.round(1).tolist(), high.round(1).tolist()
-    return facts | {"notes": found.notes}
+    if needs:
+        return facts
+    if len(picks):
+        facts["from_zyx"], facts["to_zyx"] = (
+            edge.round(1).tolist() for edge in (picks.positions.min(0), picks.positions.max(0))
+        )
+    return facts | {"voxel_size": found.voxel_size, "notes": found.notes}
 
 
-def _readable(path: Path) -> tuple[PickFile | None, str]:
-    """The picks as far as the file alone tells, and what else it needs to be read."""
+def _as_far_as_it_says(path: Path) -> tuple[PickFile, str]:
+    """The picks, and what a file needs to be read; they are somewhere then."""
     try:
         return read_picks(path), ""
     except UserError as error:
-        problem = str(error).removeprefix(f"{path}: ")
-    try:
-        return read_picks(path, PickReading(voxel_size=1.0, slice=0.0)), problem
-    except UserError:
-        return None, problem
+        needs = str(error).removeprefix(f"{path}: ")
+    anywhere = {"": Geometry((0, 0, 0), 1.0)}
+    return read_picks(path, PickReading(voxel_size=1.0, slice=0.0, unit="angstrom", geometry=anywhere)), needs

@@ -26,6 +26,7 @@ XYZ = ("X", "Y", "Z")
 CENTRED = tuple(f"rlnCenteredCoordinate{axis}Angst" for axis in XYZ)
 PIXELS = tuple(f"rlnCoordinate{axis}" for axis in XYZ)
 SIZES = ("rlnTomoSizeX", "rlnTomoSizeY", "rlnTomoSizeZ")
+OPTICS = {"voltage": "rlnVoltage", "cs": "rlnSphericalAberration", "amplitude_contrast": "rlnAmplitudeContrast"}
 CLASS_NAME = "cryoetClassName"
 SCORES = ("rlnAutopickFigureOfMerit", "rlnParticleFigureOfMerit", "rlnLCCmax")
 NO_SCORE = -999.0
@@ -48,6 +49,7 @@ def read(path: Path, reading: PickReading) -> PickFile:
     rows.shift = _shift(star, turned, reading)
     rows.scores = _scores(star)
     rows.classes = _classes(star, reading)
+    rows.optics = star.one_optics()
     return finish(rows, reading)
 
 
@@ -99,6 +101,11 @@ class _Star:
                 if size is not None:
                     return size
         return self.image_size()
+
+    def one_optics(self) -> dict[str, float]:
+        """What is the same for all particles."""
+        found = ((name, self.joined(column)) for name, column in OPTICS.items())
+        return {name: float(v[0]) for name, v in found if v is not None and len(v) and np.ptp(v) == 0}
 
     def dialect(self) -> str:
         if self.tomograms and self.tomograms[0].endswith(".tomostar"):

@@ -9,7 +9,7 @@ import numpy as np
 from cryoet_core import files
 from cryoet_core.io.picks import angles
 from cryoet_core.io.picks.model import Geometry, Writing
-from cryoet_core.io.picks.relion import CENTRED, CLASS_NAME, NO_SCORE, PIXELS, SIZES
+from cryoet_core.io.picks.relion import CENTRED, CLASS_NAME, NO_SCORE, OPTICS, PIXELS, SIZES
 from cryoet_core.io.relion import UNLABELLED
 from cryoet_core.io.star import Table, rounded, write_star
 from cryoet_core.picks import Picks
@@ -36,7 +36,8 @@ def write(path: Path, picks: Picks, writing: Writing) -> list[str]:
         turned = np.nan_to_num(angles.to_relion(picks.rotations))
         columns |= {f"rlnAngle{n}": rounded(v) for n, v in zip(("Rot", "Tilt", "Psi"), turned.T, strict=True)}
     columns |= _judged(picks)
-    tables = _with_scale(dialect, columns, sizes, which)
+    optics = {OPTICS[name]: f"{value:g}" for name, value in writing.optics.items() if name in OPTICS}
+    tables = _with_scale(dialect, columns, sizes, which, optics)
     files.write_bytes(path, write_star(tables, f"version {VERSIONS[dialect]}, picks written by cryoet").encode())
     return []
 
@@ -75,11 +76,14 @@ def _judged(picks: Picks) -> dict[str, list[str]]:
     return columns
 
 
-def _with_scale(dialect: str, columns: dict[str, list[str]], sizes: np.ndarray, which: np.ndarray) -> list[Table]:
+def _with_scale(
+    dialect: str, columns: dict[str, list[str]], sizes: np.ndarray, which: np.ndarray, same: dict[str, str]
+) -> list[Table]:
     """The tables: pixel sizes beside the particles (3.0, Warp), or in an optics group for each."""
     if dialect == "relion30":
         columns["rlnMagnification"] = ["10000"] * len(which)
         columns["rlnDetectorPixelSize"] = [f"{size:.9g}" for size in sizes[which]]
+        columns |= {name: [value] * len(which) for name, value in same.items()}
         return [Table("", columns)]
     if dialect == "warp":
         columns["rlnPixelSize"] = [f"{size:.9g}" for size in sizes[which]]
@@ -87,6 +91,7 @@ def _with_scale(dialect: str, columns: dict[str, list[str]], sizes: np.ndarray, 
     distinct, group = np.unique(sizes, return_inverse=True)
     numbers = [str(number) for number in range(1, len(distinct) + 1)]
     optics = {"rlnOpticsGroup": numbers, "rlnOpticsGroupName": [f"opticsGroup{number}" for number in numbers]}
+    optics |= {name: [value] * len(distinct) for name, value in same.items()}
     optics["rlnImagePixelSize"] = [f"{size:.9g}" for size in distinct]
     if dialect in ("relion4", "relion5"):
         optics["rlnTomoTiltSeriesPixelSize"] = optics["rlnImagePixelSize"]

@@ -26,7 +26,7 @@ class Rows:
     where the file does not say it. shift (n, 3): Å (x, y, z), added. centred: they count from the tomogram's middle.
     tomograms and classes: one name a row, as they stand there. scores: NaN for none. rotations: as in ``Picks``.
     sizes: geometry that stands in the file itself. in_voxels: False where xyz is Å. stem: the tomogram by the file's
-    name, where that has more to it.
+    name, where that has more to it. optics: as in ``PickFile``.
     """
 
     path: Path
@@ -44,6 +44,7 @@ class Rows:
     sizes: dict[str, Geometry] = field(default_factory=dict)
     in_voxels: bool = True
     stem: str | None = None
+    optics: dict[str, float] = field(default_factory=dict)
 
 
 def finish(rows: Rows, reading: PickReading) -> PickFile:
@@ -71,7 +72,7 @@ def finish(rows: Rows, reading: PickReading) -> PickFile:
         rows.extra,
     )
     one = rows.in_voxels and n > 0 and float(np.ptp(unit)) <= 1e-6 * float(unit.max())
-    return PickFile(picks, rows.notes, rows.dialect, float(unit[0]) if one else None, named)
+    return PickFile(picks, rows.notes, rows.dialect, float(unit[0]) if one else None, named, rows.optics)
 
 
 def _single(scores: np.ndarray) -> np.ndarray:

@@ -23,18 +23,20 @@ def write_picks(
     *,
     voxel_size: float | None = None,
     box: int | None = None,
+    optics: Mapping[str, float] | None = None,
 ) -> list[str]:
     """Write every pick, each file beside its target and renamed; what the format could not hold, in a few words each.
 
     dialect: by the ending of ``path`` where None. geometry: of the tomograms, by name; ``voxel_size`` (Å) serves those
-    that it lacks. box: voxels, for formats of boxes. See ``picks_files`` for which files are written.
+    that it lacks. box: voxels, for formats of boxes. optics: "voltage", "cs", "amplitude_contrast", for stars.
+    See ``picks_files`` for which files are written.
     UserError where a format needs what is not known, cannot be written, or the disk refuses.
     """
     path = Path(path)
     form = format_of(dialect) if dialect else format_for(path)
     _refuse_bad(path, picks)
     lost = _lost(form, picks)
-    writing = Writing(form.dialect, geometry or {}, voxel_size, box)
+    writing = Writing(form.dialect, geometry or {}, voxel_size, box, optics or {})
     for target, part in _parts(path, picks, form).items():
         with files.explained(target.parent):
             target.parent.mkdir(parents=True, exist_ok=True)
