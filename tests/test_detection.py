@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from cryoet_core.detection import RULES, average_precision, curve, detection_report, match, scores_of_counts
+from cryoet_core.detection import RULES, average_precision, compared, curve, detection_report, match, scores_of_counts
 from cryoet_core.errors import UserError
 from cryoet_core.picks import Picks, join
 
@@ -301,3 +301,13 @@ def test_ten_thousand_picks_take_seconds():
     assert time.monotonic() - started < 10
     with pytest.raises(UserError, match="pairs of 10,000 picks"):
         match(a, b, 900.0)
+
+
+def test_rows_of_hits_false_picks_and_misses_are_those_given():
+    names = ("ribosome", "tric")
+    truth = picks_of([[0, 0, 0], [50, 0, 0], [99, 0, 0]], names=names, classes=[0, 1, 1])
+    elsewhere = picks_of([[0, 0, 0]], [1], "other", names, [0])
+    picks = join([elsewhere, picks_of([[50, 0, 0], [0, 0, 0], [20, 0, 0]], [1, 2, 3], names=names, classes=[1, 0, 0])])
+    found = compared(picks, truth, 5.0)
+    assert (found.hits.tolist(), found.false.tolist(), found.missed.tolist()) == ([2, 1], [3], [2])
+    assert found.left_out == {"tomograms": ["other"], "picks_there": 1}

@@ -14,6 +14,7 @@ from cryoet_core import files, journal, provenance, runfolder
 from cryoet_core.averages import file_name, read_averages
 from cryoet_core.errors import RunError, UserError
 from cryoet_core.metrics import classification_report, clustering_report
+from cryoet_core.report.surveys import SurveyFacts, gather_surveys
 
 if TYPE_CHECKING:
     from cryoet_core.config import OptionInfo
@@ -30,7 +31,7 @@ class Facts:
     """What is known of a run. None, or empty: the run did not leave it.
 
     data: the volumes that ``predictions`` names, row for row. averages: class name -> (volume, voxel size in Å).
-    remarks: what the reader has to know beyond the method's own ``notes``.
+    remarks: what the reader has to know beyond the method's own ``notes``. surveys: of a run that picks particles.
     """
 
     folder: Path
@@ -47,6 +48,7 @@ class Facts:
     averages: dict[str, tuple[np.ndarray, float]]
     options: list[OptionInfo]
     stored_scores: dict[str, Any] | None
+    surveys: tuple[SurveyFacts, ...] = ()
 
     @property
     def method(self) -> str:
@@ -130,11 +132,12 @@ def gather(folder: Path) -> Facts:
     remarks += _no_better_than_noise(metrics)
     averages = folder / "averages"
     trainer, options = _trainer(record["method"])
+    surveys = gather_surveys(folder, record, remarks)
     return Facts(
         folder=folder,
         record=record,
         run=run,
-        task=trainer or _guessed_task(predictions, data),
+        task=trainer or ("picking" if surveys else _guessed_task(predictions, data)),
         metrics=metrics,
         selection=selection or None,
         yardsticks={name: value for name, value in yardsticks.items() if isinstance(value, dict)},
@@ -144,7 +147,8 @@ def gather(folder: Path) -> Facts:
         data=data,
         averages=read_averages(averages) if averages.is_dir() else {},
         options=options,
-        stored_scores=_json(folder, "evaluation.json", remarks, {}) or None,
+        stored_scores=None if surveys else _json(folder, "evaluation.json", remarks, {}) or None,
+        surveys=surveys,
     )
 
 

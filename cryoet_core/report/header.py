@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from cryoet_core.report import picking
 from cryoet_core.report.facts import Facts
 from cryoet_core.report.provenance import card
 from cryoet_core.report.words import duration, number, plural, size, text
@@ -31,7 +32,7 @@ def header(facts: Facts) -> str:
 
 def _status(facts: Facts) -> str:
     status = facts.run.get("status")
-    if status in (None, "done", "running") and facts.predictions is not None:
+    if status in (None, "done", "running") and (facts.predictions is not None or facts.surveys):
         return ""
     reason = f": {facts.run['reason']}" if facts.run.get("reason") else ""
     said = {"failed": f"This run failed{reason}.", "done": "This run left no predictions."}
@@ -44,7 +45,7 @@ def _tile(name: str, value: str, below: str) -> str:
 
 def _tiles(facts: Facts) -> list[tuple[str, str, str]]:
     scores: dict[str, Any] = facts.scores or {}
-    tiles: list[tuple[str, str, str]] = []
+    tiles: list[tuple[str, str, str]] = picking.tiles(facts.surveys) if facts.surveys else []
     if facts.predictions is not None:
         tiles.append(("subtomograms", f"{len(facts.predictions):,}", _unassigned(facts)))
         word = "clusters K" if facts.task == "clustering" else "classes"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
-from cryoet_core.report import confusion, provenance, sections
+from cryoet_core.report import confusion, picking, provenance, sections
 from cryoet_core.report.embedding import embedding_map
 from cryoet_core.report.facts import Facts
 from cryoet_core.report.header import header
@@ -24,6 +24,7 @@ def render(facts: Facts) -> str:
     found = embedding_map(facts)
     parts = [
         sections.notes(facts),
+        *picking.sections(facts.surveys),
         sections.comparison(facts),
         sections.class_averages(facts),
         sections.embedding(facts, found),

@@ -195,3 +195,27 @@ def stacked(
         _legend_above(plot)
     hover(plot, [(x, "@left{0.000} to @right{0.000}"), (y, "@n")], bars)
     return plot
+
+
+def precision_recall(scores: Mapping[str, Any], width: int = 380) -> Figure:
+    """The curve of a detection report, with the point of all picks and that of the best F1."""
+    from bokeh.models import Range1d
+
+    points = scores["curve"]
+    recall, precision, f1 = (np.array(points[name], dtype=float) for name in ("recall", "precision", "f1"))
+    threshold = ["none" if value is None else f"{value:.4g}" for value in points["threshold"]]
+    plot = figure("recall", "precision", width)
+    plot.x_range, plot.y_range = Range1d(start=0, end=1.03), Range1d(start=0, end=1.03)
+    # precision is what it is at each threshold: steps, not slopes
+    steps = np.append(0.0, recall), np.append(precision[:1], precision)
+    plot.step(*steps, mode="before", line_width=2, color=palette.ACCENT)
+    source = {"x": recall, "y": precision, "threshold": threshold, "f1": f1}
+    dots = plot.scatter("x", "y", source=source, size=8, alpha=0, color=palette.ACCENT)
+    best = int(f1.argmax())
+    plot.scatter([recall[best]], [precision[best]], size=10, color=palette.SECOND)
+    plot.scatter(
+        [scores["recall"]], [scores["precision"]], size=14, line_width=2.5, line_color=palette.WRONG, fill_color=None
+    )
+    tips = [("score at least", "@threshold"), ("recall", "@x{0.000}"), ("precision", "@y{0.000}"), ("F1", "@f1{0.000}")]
+    hover(plot, tips, [dots])
+    return plot

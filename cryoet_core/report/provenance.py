@@ -149,7 +149,8 @@ def card(facts: Facts) -> str | None:
         kept = (facts.run.get("facts") or {}).get("data") or {}
         if not kept:
             return None
-        return f"box {kept['box']}³, voxels of {number(float(kept['voxel_size']), 2)} Å"
+        box = f"box {kept['box']}³, " if kept.get("box") else ""
+        return f"{box}voxels of {number(float(kept['voxel_size']), 2)} Å"
     words = [f"box {data.box}³", f"voxels of {data.voxel_size:.2f} Å"]
     if data.tilt_range:
         words.append(f"tilts {data.tilt_range[0]:g}° to {data.tilt_range[1]:g}°".replace("-", "−"))

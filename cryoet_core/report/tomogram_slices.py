@@ -134,8 +134,8 @@ def key(groups: Sequence[Rings]) -> Markup:
     for group in groups:
         dashes = f' stroke-dasharray="{group.dashes}"' if group.dashes else ""
         ring = (
-            f'<svg class="swatch" viewBox="0 0 14 14" fill="none" stroke="{group.colour}" stroke-width="2.5">'
-            f'<circle cx="7" cy="7" r="5.5"{dashes}/></svg>'
+            f'<svg class="swatch" viewBox="0 0 16 16" fill="none"><circle cx="8" cy="8" r="6" stroke="#555" '
+            f'stroke-width="4"/><circle cx="8" cy="8" r="6" stroke="{group.colour}" stroke-width="2.4"{dashes}/></svg>'
         )
         parts.append(f"<span>{ring}{text(group.word)} ({len(group.positions):,})</span>")
     return Markup(f'<p class="ringkey">{"".join(parts)}</p>')
