@@ -84,6 +84,8 @@ class TomogramSettings:
         names = [s.name for s in structures]
         if not names:
             raise UserError("no structures; expected at least one: give --structures or --phantoms")
+        if len(names) > 250:
+            raise UserError(f"--structures: {len(names)} of them; expected at most 250, as masks hold no more")
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice:
             raise UserError(f"structure name {twice!r}: taken twice; expected different names")
