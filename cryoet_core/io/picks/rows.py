@@ -52,7 +52,8 @@ def finish(rows: Rows, reading: PickReading) -> PickFile:
     n = len(rows.xyz)
     names, named = _names(rows, reading)
     unit = _unit(rows, reading, names) if rows.in_voxels else np.ones(n)
-    xyz = rows.xyz * unit[:, None]
+    with np.errstate(over="ignore"):  # refused below
+        xyz = rows.xyz * unit[:, None]
     if rows.centred:
         xyz = xyz + _middles(rows, reading, names)[:, ::-1]
     if rows.shift is not None:
