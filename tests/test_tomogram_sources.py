@@ -514,3 +514,40 @@ def test_the_contrast_of_a_real_tomogram_is_seen_at_its_densest_places(shared_da
     peaks = np.argsort(smooth.ravel())[::-1][::200][:40]
     positions = np.stack(np.unravel_index(peaks, values.shape), axis=1) * found.voxel_size
     assert sign_at_picks(found.volume, found.voxel_size, positions).sign == 1
+
+
+def test_picks_of_a_copick_project_come_with_it(tmp_path: Path) -> None:
+    config = a_project(tmp_path)
+    for user, session, name, count in (("me", "1", "ribosome", 3), ("me", "1", "atpase", 2), ("you", "2", "atpase", 1)):
+        folder = tmp_path / "project" / "ExperimentRuns" / "TS_2" / "Picks"
+        folder.mkdir(exist_ok=True)
+        points = [{"location": {"x": 40.0 + i, "y": 30.0, "z": 20.0}, "score": 0.5} for i in range(count)]
+        facts = {"pickable_object_name": name, "user_id": user, "session_id": session, "run_name": "TS_2"}
+        text = json.dumps(facts | {"voxel_spacing": 10.0, "unit": "angstrom", "points": points})
+        (folder / f"{user}_{session}_{name}.json").write_text(text)
+    data = open_tomograms(config, BRIGHT)
+    assert data.tomograms[0].picks is None
+    picks = data.tomograms[1].picks
+    assert picks is not None
+    assert picks.class_names == ("ribosome",)
+    np.testing.assert_allclose(picks.positions, [[20, 30, 40], [20, 30, 41], [20, 30, 42]])
+    assert any("picks of atpase by several users (me_1_atpase.json, you_2_atpase.json)" in note for note in data.notes)
+    chosen = tmp_path / "project" / "ExperimentRuns" / "TS_2" / "Picks" / "you_2_atpase.json"
+    data = open_tomograms(config, Reading(contrast="bright", picks=(chosen,)))
+    assert [None if found.picks is None else len(found.picks) for found in data] == [None, 1]
+
+
+def test_coordinates_in_voxels_and_from_the_middle_use_the_tomogram(tmp_path: Path) -> None:
+    write_mrc(tmp_path / "TS_1.mrc", voxel_size=8.0)
+    (tmp_path / "TS_1.coords").write_text("3 4 5\n6 7 4\n")
+    (found,) = open_tomograms(tmp_path / "TS_1.mrc", Reading(contrast="bright", picks=(tmp_path / "TS_1.coords",)))
+    assert found.picks is not None
+    np.testing.assert_allclose(found.picks.positions, [[40, 32, 24], [32, 56, 48]])
+    names = [f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ"]
+    (tmp_path / "c.star").write_text(
+        "data_optics\n\nloop_\n_rlnOpticsGroup\n_rlnTomoTiltSeriesPixelSize\n1 2.0\n\ndata_particles\n\nloop_\n"
+        "_rlnTomoName\n_rlnOpticsGroup\n" + "".join(f"_{name}\n" for name in names) + "TS_1 1 8.0 -16.0 0.0\n"
+    )
+    (found,) = open_tomograms(tmp_path / "TS_1.mrc", Reading(contrast="bright", picks=(tmp_path / "c.star",)))
+    assert found.picks is not None
+    np.testing.assert_allclose(found.picks.positions, [[24.0, 16.0, 48.0]])
