@@ -140,6 +140,10 @@ def test_info_and_check_know_tomograms(data: Data) -> None:
     assert (facts["kind"], facts["importable"]) == ("manifest", "yes, as tomograms")
     assert json.loads(data("info", "TS_1.mrc", "--json")[0])["importable"] == "yes, as a tomogram"
     assert "no deviations" in data("check", "set.h5", "set.csv", "TS_1.mrc")[0]
+    with mrcfile.open("TS_1.mrc", "r+") as file:
+        file.data[7] = np.nan
+    for name in ("TS_1.mrc", "set.csv"):
+        assert "TS_1: NaN or infinite voxels in z slice 7 (from 0, of 12)" in data("check", name, code=2)[0]
     Path("set.csv").write_text("path,contrast\nTS_2.mrc,dark\n")
     assert "TS_2.mrc is not there" in data("check", "set.csv", code=2)[0]
 

@@ -67,7 +67,7 @@ def test_everything_comes_back(path: Path) -> None:
     assert os.listdir(path.parent) == ["set.h5"]
     first, second = open_store(path)
     assert (first.name, first.shape, first.voxel_size, first.density_sign) == ("TS_01", SHAPE, 10.0, 1)
-    assert (first.tilt_range, first.tilt_axis, first.where) == ((-60.0, 50.5), "y", str(path))
+    assert (first.tilt_range, first.tilt_axis, first.where) == ((-60.0, 50.5), "y", f"{path}: tomogram TS_01")
     assert first.attributes == {"snr": 0.1, "species": ["a", "b"]}
     np.testing.assert_array_equal(first.read(), noise().astype(np.float16).astype(np.float32))
     assert (second.name, second.density_sign, second.tilt_range, second.picks) == ("a/b %2F.", -1, None, None)

@@ -260,6 +260,10 @@ def _deviations(path: Path) -> list[str]:
 
         return check_tomograms(path)
     importable = str(facts.get("importable", ""))
+    if importable.startswith("yes, as a tomogram") or importable == "yes, as tomograms":
+        from cryoet_core.tomograms.check import check_sources
+
+        return check_sources(path)
     if facts["kind"] in ("volumes", "star", "numpy", *TOMOGRAM_KINDS):
         problems = [facts.get("problem"), None if importable.startswith("yes") else importable]
         return [str(problem) for problem in problems if problem]

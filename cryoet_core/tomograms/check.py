@@ -12,7 +12,7 @@ from cryoet_core.errors import UserError
 from cryoet_core.store.layout import read_json
 from cryoet_core.store.subtomograms import describe_rows
 from cryoet_core.tomograms import layout
-from cryoet_core.tomograms.statistics import ranges, slabs
+from cryoet_core.tomograms.statistics import bad_slices, describe_bad, ranges, slabs
 
 _PARTS = ("volume", "picks", "masks")
 _COLUMNS = {"positions": (3,), "scores": (), "classes": (), "rotations": (3, 3)}
@@ -31,6 +31,22 @@ def check_tomograms(path: Path | str) -> list[str]:
         return [str(error).removeprefix(f"{path}: ")]
     except Exception as error:  # whatever HDF5 makes of damaged bytes is a finding, not a failure of the check
         return [f"damaged: {error}; expected a whole store; write it again"]
+
+
+def check_sources(path: Path) -> list[str]:
+    """What an import of tomograms in a file of another program would stumble on: reads all of them."""
+    from cryoet_core.tomograms.reading import Reading
+    from cryoet_core.tomograms.sources import drafts_of
+
+    found = []
+    try:
+        for draft in drafts_of(path, Reading()):
+            bad = bad_slices(draft.volume)
+            if bad:
+                found.append(f"{draft.name}: {describe_bad(bad, draft.volume.shape[0])}")
+    except UserError as error:
+        found.append(str(error).removeprefix(f"{path}: "))
+    return found
 
 
 def _deviations(file: Any) -> Iterator[str]:

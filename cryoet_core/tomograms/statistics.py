@@ -76,11 +76,13 @@ def bad_slices(volume: Volume) -> list[int]:
 def describe_bad_slices(volume: Volume) -> str:
     """What is wrong with a volume that holds NaN, for a message; of a resampled one, with its file."""
     volume = getattr(volume, "source", volume)
-    bad = bad_slices(volume)
-    return (
-        f"NaN or infinite voxels in z slice{'s' if len(bad) != 1 else ''} {ranges(bad)} (from 0, of "
-        f"{volume.shape[0]}); expected numbers; repair or crop it"
-    )
+    return describe_bad(bad_slices(volume), volume.shape[0])
+
+
+def describe_bad(bad: list[int], count: int) -> str:
+    """Some of ``count`` z slices hold NaN: a phrase that names them."""
+    slices = f"z slice{'s' if len(bad) != 1 else ''} {ranges(bad)} (from 0, of {count})"
+    return f"NaN or infinite voxels in {slices}; expected numbers; repair or crop it"
 
 
 def ranges(numbers: list[int], most: int = 6) -> str:

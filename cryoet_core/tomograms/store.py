@@ -61,12 +61,13 @@ def open_store(path: Path | str) -> list[Tomogram]:
             problem = layout.header_problem(file)
             if problem:
                 raise UserError(f"{path}: {problem}")
-            return [_tomogram(path, group) for group in file[layout.ROOT].values()]
+            groups = list(file[layout.ROOT].values())
+            return [_tomogram(path, group, alone=len(groups) == 1) for group in groups]
         except (KeyError, ValueError, TypeError, RuntimeError, OSError, AttributeError) as error:
             raise UserError(f"{path}: a damaged store ({error}); see `cryoet data check {path}`") from error
 
 
-def _tomogram(path: Path, group: Any) -> Tomogram:
+def _tomogram(path: Path, group: Any, *, alone: bool) -> Tomogram:
     attrs = group.attrs
     name = str(attrs["name"])
     volume = group.get("volume")
@@ -83,7 +84,7 @@ def _tomogram(path: Path, group: Any) -> Tomogram:
         None if tilt is None else (float(tilt[0]), float(tilt[1])),
         str(attrs.get("tilt_axis", "y")),
         _picks(group["picks"], name) if "picks" in group else None,
-        str(path),
+        str(path) if alone else f"{path}: tomogram {name}",
         {mask: StoredVolume(path, masks[mask].name, masks[mask].shape, whole_numbers=True) for mask in masks},
         read_json(attrs, "attributes"),
     )

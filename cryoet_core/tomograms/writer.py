@@ -18,7 +18,7 @@ from cryoet_core.store.columns import claim, reserve, room
 from cryoet_core.store.layout import FORMAT, text_type
 from cryoet_core.store.rows import COARSE, NotRepresentable
 from cryoet_core.tomograms import layout
-from cryoet_core.tomograms.statistics import ranges, slabs
+from cryoet_core.tomograms.statistics import describe_bad, slabs
 from cryoet_core.tomograms.tomogram import ArrayVolume, Volume
 
 
@@ -229,10 +229,7 @@ class _Stream:
 
     def _refuse(self) -> None:
         if self.bad:
-            raise UserError(
-                f"{self.where}: NaN or infinite voxels in z slice{'s' if len(self.bad) != 1 else ''} "
-                f"{ranges(self.bad)} (from 0, of {self.shape[0]}); expected numbers; repair or crop it"
-            )
+            raise UserError(f"{self.where}: {describe_bad(self.bad, self.shape[0])}")
         if self.low == self.high:
             raise UserError(f"{self.where}: constant ({self.low:g} everywhere); expected a tomogram that varies")
         if self.dtype == np.float16:
