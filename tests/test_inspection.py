@@ -13,6 +13,7 @@ from scipy.ndimage import gaussian_filter
 from cryoet_core.errors import UserError
 from cryoet_core.inspection.density import judge
 from cryoet_core.inspection.hypotheses import GIVEN, Hypothesis, every_combination, likeliest_cause, single_changes
+from cryoet_core.inspection.offset import offset
 from cryoet_core.inspection.page import inspect
 from cryoet_core.inspection.sheet import groups, montage
 from cryoet_core.picks import Picks, join
@@ -25,14 +26,18 @@ CENTRE = np.array(SHAPE) // 2 * VOXEL
 RIGHT = np.random.default_rng(0).uniform(0.1, 0.9, (60, 3)) * EXTENT
 
 
-@pytest.fixture(scope="module")
-def planted():
-    """A tomogram with a blob of 120 Å at each of RIGHT, in noise."""
+def blobs(noise: float) -> Tomogram:
+    """A tomogram with a blob of 120 Å at each of RIGHT, in noise of so many times their height."""
     volume = np.zeros(SHAPE, np.float32)
     volume[tuple(np.rint(RIGHT / VOXEL).astype(int).T)] = 1
     volume = gaussian_filter(volume, 3)
-    volume += np.random.default_rng(1).normal(0, 0.8 * volume.max(), SHAPE)
+    volume += np.random.default_rng(1).normal(0, noise * volume.max(), SHAPE)
     return Tomogram("t", ArrayVolume(volume.astype(np.float32)), VOXEL)
+
+
+@pytest.fixture(scope="module")
+def planted():
+    return blobs(0.8)
 
 
 @pytest.mark.parametrize(
@@ -108,6 +113,17 @@ def test_no_cause_is_named_where_none_explains_it():
     assert likeliest_cause(np.array([[-50.0, 0, 0], [5000.0, 0, 0]]), (10, 10, 10), 10.0) is None
 
 
+@pytest.mark.parametrize("shift", [(0.0, 0.0, 0.0), (0.0, 0.5, 0.0), (1.0, 0.0, -1.0)])
+def test_picks_that_are_off_by_half_a_voxel_are_noticed(shift):
+    data = Tomograms((blobs(0.2),))
+    exact = np.rint(RIGHT / VOXEL) * VOXEL  # where the blobs are
+    off = offset(data, Picks.of(exact + np.array(shift) * VOXEL, "t"), 120.0)
+    assert np.abs(off.vector + np.array(shift) * VOXEL).max() < 2.5
+    assert off.matters(VOXEL) == any(shift)
+    assert off.error < 2.5
+    assert offset(data, Picks.of(exact[:5], "t"), 120.0) is None
+
+
 # ---- contact sheet and page ------------------------------------------------------------------------------------------
 
 
@@ -153,6 +169,9 @@ def test_the_page_shows_a_wrong_convention_and_loads_nothing(planted, tmp_path):
     good = inspect(Tomograms((planted,)), Picks.of(RIGHT, "t"), tmp_path / "i.html", diameter=120.0)
     assert good["given_is_best"]
     assert '<p class="banner good">' in (tmp_path / "i.html").read_text()
+    moved = inspect(Tomograms((planted,)), Picks.of(RIGHT + 2 * VOXEL, "t"), tmp_path / "i.html", diameter=120.0)
+    assert "What they pick is brightest" in moved["verdict"]
+    assert '<p class="banner">' in (tmp_path / "i.html").read_text()
     with pytest.raises(UserError, match="--diameter -1"):
         inspect(Tomograms((planted,)), picks, tmp_path / "i.html", diameter=-1.0)
 

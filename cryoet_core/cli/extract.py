@@ -19,6 +19,10 @@ PICKS = Annotated[
     option("Picks, in any format that is read. Default: those in the data.", panel=FILES, metavar="FILE"),
 ]
 
+AXES = Annotated[
+    str | None, option("The tomograms' axes as they lie in the file, e.g. yzx.", panel=TOMOGRAMS, metavar="ZYX")
+]
+
 
 def command(
     data: DATA,
@@ -45,6 +49,7 @@ def command(
         float | None, option("Å, where the tomograms do not say it or are wrong.", panel=TOMOGRAMS, metavar="Å")
     ] = None,
     tilt_range: TILT_RANGE = None,
+    axes: AXES = None,
     overwrite: Annotated[bool, option("Replace an existing store.", "--overwrite", panel=OUTPUT)] = False,
     as_json: JSON = False,
     quiet: QUIET = False,
@@ -59,7 +64,7 @@ def command(
     if out.exists() and not overwrite:
         raise UserError(f"--out {out}: exists already; choose another name or give --overwrite")
     cut = Cut(box, voxel_size, normalise, edge, drop_outside, min_score, limit)  # type: ignore[arg-type]
-    said = {"contrast": contrast, "voxel_size": tomogram_voxel_size, "tilt_range": tilt_range}
+    said = {"contrast": contrast, "voxel_size": tomogram_voxel_size, "tilt_range": tilt_range, "axes": axes}
     tomograms, found, notes = opened(data, picks or (), said, anywhere=drop_outside)
     terminal = Terminal(silent=quiet, to_stderr=as_json)
     facts = extract(

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Annotated
 
-from cryoet_core.cli.extract import DATA, PICKS, opened
+from cryoet_core.cli.extract import AXES, DATA, PICKS, opened
 from cryoet_core.cli.options import CONTRAST, JSON, OUTPUT, TOMOGRAMS, VOXEL_SIZE, option
 
 
@@ -22,6 +22,7 @@ def command(
     ] = None,
     contrast: CONTRAST = None,
     voxel_size: VOXEL_SIZE = None,
+    axes: AXES = None,
     as_json: JSON = False,
 ) -> None:
     """Show what lies at picks, and which reading of their coordinates fits best, on one offline HTML page.
@@ -31,7 +32,7 @@ def command(
     from cryoet_core.files import plain
     from cryoet_core.inspection.page import inspect
 
-    said = {"contrast": contrast, "voxel_size": voxel_size, "default_contrast": "dark"}
+    said = {"contrast": contrast, "voxel_size": voxel_size, "axes": axes, "default_contrast": "dark"}
     tomograms, found, notes = opened(data, picks or (), said, anywhere=True)
     files = [path.name for path in picks or ()] or ["own picks"]
     named = f"{_few(files)} on {_few([path.name for path in data])}"

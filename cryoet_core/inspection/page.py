@@ -15,6 +15,7 @@ from cryoet_core.errors import UserError
 from cryoet_core.inspection import sheet
 from cryoet_core.inspection.density import CLEAR, Scored, Verdict, judge
 from cryoet_core.inspection.hypotheses import Hypothesis
+from cryoet_core.inspection.offset import Offset, offset
 from cryoet_core.picks import Picks
 from cryoet_core.placement import outside, rows_in
 from cryoet_core.report import images, palette, plots
@@ -49,6 +50,7 @@ def inspect(
     size = diameter or verdict.diameter
     most = sorted(chosen, key=lambda tomogram: -len(placed[tomogram.name]))[:MOST_TOMOGRAMS]
     other = None if verdict.given_is_best else _reread(tomograms, picks, verdict.best.hypothesis)
+    off = offset(Tomograms(tuple(chosen)), picks if other is None else other, size) if verdict.clear else None
     groups = sheet.groups(tomograms, picks, size)
     if other is not None:
         unscored = replace(other, scores=np.full(len(other), np.nan, np.float32))
@@ -64,7 +66,7 @@ def inspect(
         _scores(picks),
         _notes(notes),
     ]
-    head = _head(picks, len(chosen), beyond, verdict, named)
+    head = _head(picks, chosen, beyond, verdict, off, named)
     html = document("picks on tomograms", head, [part for part in parts if part is not None])
     files.write_bytes(out, html.encode())
     return {
@@ -73,7 +75,8 @@ def inspect(
         "tomograms": len(chosen),
         "outside": beyond,
         "diameter": size,
-        "verdict": verdict.words(),
+        "verdict": " ".join(words for words in (verdict.words(), _moved(off, chosen)) if words),
+        "offset": None if off is None else {"vector": off.vector.tolist(), "error": off.error},
         "given_is_best": verdict.given_is_best,
         "best": str(verdict.best.hypothesis),
         "readings": [_plain(row) for row in (*verdict.rows, verdict.best)],
@@ -88,15 +91,18 @@ def _plain(row: Scored) -> dict[str, Any]:
 # ---- the parts -------------------------------------------------------------------------------------------------------
 
 
-def _head(picks: Picks, tomograms: int, beyond: int, verdict: Verdict, named: str) -> str:
+def _head(
+    picks: Picks, tomograms: Sequence[Tomogram], beyond: int, verdict: Verdict, off: Offset | None, named: str
+) -> str:
     counts = Counter(picks.class_names[c] if c >= 0 else "no class" for c in picks.classes)
     classes = ", ".join(f"{name} {count:,}" for name, count in counts.most_common(4))
     scored = picks.scores[np.isfinite(picks.scores)]
     tiles = [
         ("picks", f"{len(picks):,}", classes if len(counts) > 1 else next(iter(counts))),
-        ("tomograms", str(tomograms), f"{len(picks) / tomograms:,.0f} picks in each, on average"),
+        ("tomograms", str(len(tomograms)), f"{len(picks) / len(tomograms):,.0f} picks in each, on average"),
         ("outside", f"{beyond:,}", f"{percent(beyond / len(picks))} of the picks"),
         ("density at the picks", f"{verdict.given.contrast:+.2f} σ", f"{verdict.given.errors:+.1f} standard errors"),
+        ("off the middle", f"{off.length:.1f} Å" if off else "–", f"{off}\n± {off.error:.1f} Å" if off else ""),
         ("scores", "none" if not len(scored) else number(float(np.median(scored))), _range(scored)),
         ("orientations", *(("none", "") if picks.rotations is None else (percent(_turned(picks)), "of the picks"))),
     ]
@@ -104,13 +110,26 @@ def _head(picks: Picks, tomograms: int, beyond: int, verdict: Verdict, named: st
         f"<div><small>{text(name)}</small><b>{text(value)}</b><span>{text(below)}</span></div>"
         for name, value, below in tiles
     )
-    good = verdict.clear and verdict.given_is_best and not verdict.dark and not beyond
+    moved = _moved(off, tomograms)
+    good = verdict.clear and verdict.given_is_best and not verdict.dark and not beyond and not moved
     said = verdict.words()
     if beyond:
         said += f" {plural(beyond, 'pick')} of {len(picks):,} {'lies' if beyond == 1 else 'lie'} outside."
+    said += f" {moved}" if moved else ""
     banner = f'<p class="banner{" good" if good else ""}">{text(said)}</p>'
     on = f" <span>{text(named)}</span>" if named else ""
     return f'<header><h1>Picks on tomograms{on}</h1>{banner}<div class="tiles">{drawn_tiles}</div></header>'
+
+
+def _moved(off: Offset | None, tomograms: Sequence[Tomogram]) -> str:
+    """That picks are off the middle, where they are."""
+    voxel = min(tomogram.voxel_size for tomogram in tomograms)
+    if off is None or not off.matters(voxel):
+        return ""
+    return (
+        f"What they pick is brightest {off.length:.1f} Å ({off.length / voxel:.1f} voxels) from them ({off}, "
+        f"± {off.error:.1f} Å): a convention of the middle, or particles that are not symmetric about it."
+    )
 
 
 def _range(scored: np.ndarray) -> str:

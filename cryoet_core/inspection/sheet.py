@@ -16,6 +16,8 @@ COLUMNS = 12
 _ACROSS = 1.7
 """Width of a cube in diameters."""
 _LEAST, _MOST = 12, 48
+_CUT = 4.0
+"""Half widths of the distribution above its middle at which a sheet's grey scale ends."""
 
 
 @dataclass(frozen=True)
@@ -76,10 +78,15 @@ def _group(title: str, tomograms: Tomograms, picks: Picks, rows: np.ndarray, dia
 
 
 def montage(tiles: np.ndarray, gap: int = 1) -> np.ndarray:
-    """Tiles (n, p, p) in rows of ``COLUMNS``, lines of their highest value between; empty places are as bright."""
+    """Tiles (n, p, p) in rows of ``COLUMNS``, bright lines between; empty places are as bright.
+
+    Values far above the others, those of gold, are cut off, for all tiles share a grey scale.
+    """
     n, p, _ = tiles.shape
     rows = -(-n // COLUMNS)
-    high = np.percentile(tiles, 99.5)
+    middle, above = np.percentile(tiles, (50, 84.13))
+    tiles = np.clip(tiles, None, middle + _CUT * (above - middle))
+    high = tiles.max()
     sheet = np.full((rows * (p + gap) - gap, COLUMNS * (p + gap) - gap), high, np.float32)
     for index, tile in enumerate(tiles):
         top, left = index // COLUMNS * (p + gap), index % COLUMNS * (p + gap)

@@ -1,0 +1,82 @@
+"""How far picks lie from the middle of what they pick, on average: half a voxel tells of a convention, too."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cryoet_core.cutting import boxes, inside
+from cryoet_core.picks import Picks
+from cryoet_core.tomograms import Tomograms
+
+MOST, FEWEST = 400, 20
+_PARTS = 10
+_FINE = 16
+"""Voxels of the average in a diameter, at most."""
+
+
+@dataclass(frozen=True)
+class Offset:
+    """From the picks to the brightest place of their average: Å (z, y, x); error: standard error of each, Å."""
+
+    vector: np.ndarray
+    error: float
+
+    @property
+    def length(self) -> float:
+        return float(np.linalg.norm(self.vector))
+
+    def matters(self, voxel_size: float) -> bool:
+        """Whether it is more than chance (one in a thousand are longer), and than rounding to voxels."""
+        return self.length > max(4 * self.error, 0.4 * voxel_size)
+
+    def __str__(self) -> str:
+        parts = (f"{axis} {value:+.1f}".replace("-", "−") for axis, value in zip("zyx", self.vector, strict=True))
+        return f"{', '.join(parts)} Å"
+
+
+def offset(tomograms: Tomograms, picks: Picks, diameter: float) -> Offset | None:
+    """Where the average about at most ``MOST`` picks is brightest; None for too few whole boxes."""
+    from scipy.ndimage import gaussian_filter
+
+    voxel = max(max(tomogram.voxel_size for tomogram in tomograms), diameter / _FINE)
+    box = 2 * round(0.85 * diameter / voxel) + 1
+    order = np.random.default_rng(0).permutation(len(picks))[:MOST]
+    parts, count = np.zeros((_PARTS, box, box, box)), 0
+    for tomogram in tomograms:
+        rows = order[picks.tomograms[order] == tomogram.name]
+        positions = picks.positions[rows]
+        positions = positions[inside(tomogram, positions, box, voxel)]
+        if not len(positions):
+            continue
+        mean, deviation = tomogram.statistics()
+        for _, cubes in boxes(tomogram, positions, box, voxel):
+            standard = np.clip((cubes - mean) / deviation, -4, 4)
+            np.add.at(parts, (np.arange(len(cubes)) + count) % _PARTS, standard)
+            count += len(cubes)
+    if count < FEWEST:
+        return None
+    reach = max(1.0, diameter / 2 / voxel)
+    parts = gaussian_filter(parts, (0, *[diameter / 6 / voxel] * 3))
+    total = parts.sum(axis=0)
+    without = np.array([_peak(total - part, reach) for part in parts])  # jackknife
+    spread = np.square(without - without.mean(axis=0)).sum() * (_PARTS - 1) / _PARTS
+    return Offset(_peak(total, reach) * voxel, float(np.sqrt(spread / 3)) * voxel)
+
+
+def _peak(volume: np.ndarray, reach: float) -> np.ndarray:
+    """The highest place (3,) within ``reach`` voxels of the middle, from there, by a parabola along each axis."""
+    middle = volume.shape[0] // 2
+    distance = np.linalg.norm(np.indices(volume.shape) - middle, axis=0)
+    place = np.unravel_index(np.where(distance <= reach, volume, -np.inf).argmax(), volume.shape)
+    shift = np.zeros(3)
+    for axis in range(3):
+        step = np.eye(3, dtype=int)[axis]
+        if not 0 < place[axis] < volume.shape[axis] - 1:
+            continue
+        left, right = volume[tuple(place - step)], volume[tuple(place + step)]
+        bend = left - 2 * volume[place] + right
+        shift[axis] = np.clip(0.5 * (left - right) / bend, -0.5, 0.5) if bend < 0 else 0.0
+    peak: np.ndarray = np.array(place) - middle + shift
+    return peak
