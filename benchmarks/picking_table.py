@@ -1,0 +1,159 @@
+"""How well pickers find 80S ribosomes in crowded simulated tomograms, by the share of particles that is labelled.
+
+    python benchmarks/picking_table.py --structures ../shared/data/structures/10A --seeds 0 1 2
+
+For each seed two tomograms of 128 x 256 x 256 voxels of 10 Å are simulated: six species, membranes and gold beads. A
+share of the ribosomes in the first is labelled; every method then picks in both and is scored against all ribosomes,
+within one particle radius: "same" is the first tomogram, "new" the second, of which nothing was labelled. F1 is that of
+the method's own threshold, best F1 that of the best threshold for each. Finished cells are skipped; ``--markdown``
+prints the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+from disca_table import command, commit
+
+from cryoet_core.io.picks import write_picks
+from cryoet_core.tomograms import open_tomograms
+
+SPECIES = ("4v7r", "4cr2", "3j9i", "1bxn", "4v94", "6cvm")
+TARGET, DIAMETER = "4v7r", 280
+SHARES = (0.05, 0.1, 0.3, 0.5, 0.7)
+LEARNERS = {
+    "pu_picker": ("pu_picker",),
+    "pu_picker no-contrast": ("pu_picker", "--variant", "no-contrast"),
+    "pu_picker no-pu": ("pu_picker", "--variant", "no-pu"),
+    "slice_tracing": ("slice_tracing",),
+}
+OTHERS = ("dog", "template_matching")
+SCORES = ("precision", "recall", "f1", "best_f1", "ap")
+
+
+def simulate(args: argparse.Namespace, snr: str, seed: int, folder: Path) -> list[Path]:
+    """The tomogram to learn from and a new one."""
+    paths = [folder / "same.h5", folder / "new.h5"]
+    maps = [str(args.structures / f"{name}.mrc") for name in SPECIES]
+    for number, path in enumerate(paths):
+        command(
+            *("simulate", "tomogram", "--structures", *maps, "--shape", "128", "256", "256", "--voxel-size", "10"),
+            *("--copies", str(args.copies), "--snr", snr, "--membranes", "3", "--beads", "5"),
+            *("--seed", str(1000 * number + seed), "--out", str(path), "--json"),
+        )
+    return paths
+
+
+def label(tomogram: Path, share: float, seed: int, out: Path) -> int:
+    """Write a share of the target's centres; their number."""
+    truth = open_tomograms([tomogram]).picks
+    assert truth is not None
+    target = truth.of_class(TARGET)
+    count = max(1, round(share * len(target)))
+    chosen = np.random.default_rng(seed).permutation(len(target))[:count]
+    write_picks(out, target.select(np.sort(chosen)), "csv")
+    return count
+
+
+def measure(
+    args: argparse.Namespace, cell: dict[str, object], words: tuple[str, ...], paths: list[Path], out: Path
+) -> None:
+    """Run a method, score it in both tomograms, append a line."""
+    options = ("--threads", str(args.threads), "--json", "--no-report", "--seed", str(cell["seed"]))
+    facts = command("run", *words, "--data", str(paths[0]), "--out", str(out), *options)
+    line = cell | {"commit": commit(), "threads": args.threads, "wall_seconds": facts["wall_seconds"]}
+    for path in paths:
+        scored = command(
+            *("evaluate", str(out), "--data", str(path), "--radius", str(DIAMETER / 2), "--particle", TARGET),
+            *("--threads", str(args.threads), "--json"),
+        )
+        line |= {f"{path.stem}_{name}": scored[name] for name in SCORES}
+    with args.results.open("a") as sink:
+        sink.write(json.dumps(line) + "\n")
+    print(line, flush=True)
+
+
+def run(args: argparse.Namespace, snr: str, seed: int) -> None:
+    done = {key(json.loads(line)) for line in args.results.open()} if args.results.exists() else set()
+    cells: list[dict[str, object]] = [
+        {"snr": snr, "seed": seed, "method": method, "share": share}
+        for share in args.shares
+        for method in args.methods
+        if method in LEARNERS
+    ]
+    cells += [{"snr": snr, "seed": seed, "method": name, "share": None} for name in args.methods if name in OTHERS]
+    cells = [cell for cell in cells if key(cell) not in done]
+    if not cells:
+        return
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        paths = simulate(args, snr, seed, folder)
+        for number, cell in enumerate(cells):
+            words: tuple[str, ...]
+            if cell["share"] is not None:
+                labels = folder / f"labels{number}.csv"
+                cell["labels"] = label(paths[0], float(str(cell["share"])), seed, labels)
+                words = (*LEARNERS[str(cell["method"])], "--picks", str(labels), "--diameter", str(DIAMETER))
+            elif cell["method"] == "dog":
+                words = ("dog", "--diameter", str(DIAMETER))
+            else:
+                words = ("template_matching", "--template", str(args.structures / f"{TARGET}.mrc"))
+            measure(args, cell, words, paths, folder / f"run{number}")
+
+
+def key(cell: dict[str, object]) -> tuple[object, ...]:
+    return tuple(cell[name] for name in ("snr", "seed", "method", "share"))
+
+
+def markdown(results: Path) -> str:
+    cells: dict[tuple[object, ...], list[dict[str, float]]] = defaultdict(list)
+    for cell in map(json.loads, results.open()):
+        cells[cell["snr"], cell["method"], cell["share"]].append(cell)
+    heads = [f"{share:.0%} labelled" for share in SHARES]
+    out = [f"| SNR | method | {' | '.join(heads)} | seconds |", "|" + "---|" * (len(SHARES) + 3)]
+    for snr in sorted({str(k[0]) for k in cells}, reverse=True):
+        for method in (*LEARNERS, *OTHERS):
+            found = [cells.get((snr, method, None if method in OTHERS else share), []) for share in SHARES]
+            if not any(found):
+                continue
+            seconds = [cell["wall_seconds"] for some in found for cell in some]
+            shown = [_cell(some) for some in found]
+            shown = [shown[0]] + [""] * (len(SHARES) - 1) if method in OTHERS else shown
+            out.append(f"| {snr} | {method} | {' | '.join(shown)} | {min(seconds):.0f}-{max(seconds):.0f} |")
+    return "\n".join(out)
+
+
+def _cell(found: list[dict[str, float]]) -> str:
+    if not found:
+        return "not run"
+    means = {name: sum(cell[name] for cell in found) / len(found) for name in ("new_f1", "new_best_f1", "same_best_f1")}
+    return f"{means['new_f1']:.3f} / {means['new_best_f1']:.3f} / {means['same_best_f1']:.3f} ({len(found)})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--structures", type=Path, help="folder with one MRC map per structure, 10 Å voxels")
+    parser.add_argument("--results", type=Path, default=Path("benchmarks/results/picking.jsonl"))
+    parser.add_argument("--snrs", nargs="+", default=["0.1", "0.03"])
+    parser.add_argument("--shares", nargs="+", type=float, choices=SHARES, default=list(SHARES))
+    parser.add_argument("--methods", nargs="+", choices=(*LEARNERS, *OTHERS), default=[*LEARNERS, *OTHERS])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--copies", type=int, default=50, help="of each species")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--markdown", action="store_true", help="only print the table of what is measured")
+    args = parser.parse_args()
+    if not args.markdown:
+        for snr in args.snrs:
+            for seed in args.seeds:
+                run(args, snr, seed)
+    print("F1 in a new tomogram / its best F1 / best F1 in the labelled one (seeds)\n")
+    print(markdown(args.results))
+
+
+if __name__ == "__main__":
+    main()
