@@ -312,6 +312,14 @@ def test_the_density_at_the_picks_tells_the_contrast(sign: int) -> None:
     assert sign_at_picks(ArrayVolume(values), 10.0, centres).sign == sign
 
 
+def test_hollow_particles_do_not_confuse() -> None:
+    values, centres = particles(sign=-1)
+    grid = np.stack(np.meshgrid(*(np.arange(n) for n in values.shape), indexing="ij"))
+    for centre in centres / 10:
+        values[((grid - centre[:, None, None, None]) ** 2).sum(0) < 9] += 0.3
+    assert sign_at_picks(ArrayVolume(values), 10.0, centres).sign == -1
+
+
 @pytest.fixture
 def given_picks(monkeypatch: pytest.MonkeyPatch) -> Callable[[Picks], None]:
     """Have any pick file say these."""

@@ -9,13 +9,14 @@ import numpy as np
 from cryoet_core.tomograms.tomogram import Volume
 
 RADII = (30.0, 60.0, 100.0, 150.0)
-"""Å; a particle may be hollow or small, so several are tried."""
+"""Å; particles differ in size, so several are tried."""
 MOST_VOXELS = 16
 """Radius in voxels at most: finely sampled tomograms are judged by the smaller radii alone."""
 MOST_PICKS = 200
 FEWEST_PICKS = 10
 CLEAR = 6.0
-"""Standard errors that the difference must have at one radius; at half of that another radius may not object."""
+"""Standard errors that the difference must have at one radius; at half of that no larger radius may object. A smaller
+one may: many particles are hollow."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def sign_at_picks(volume: Volume, voxel_size: float, positions: np.ndarray) -> V
     found = [_z(column) for column in differences.T]
     best = int(np.argmax(np.abs(found)))
     sign = int(np.sign(found[best])) if abs(found[best]) >= CLEAR else 0
-    if any(abs(z) >= CLEAR / 2 and np.sign(z) != sign for z in found):
+    if any(abs(z) >= CLEAR / 2 and np.sign(z) != sign for z in found[best + 1 :]):
         sign = 0
     return Verdict(sign, float(found[best]), radii[best], len(rows))
 

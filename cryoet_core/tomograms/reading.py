@@ -152,8 +152,8 @@ def _sign(draft: Draft) -> tuple[int, str]:
     if said is not None:
         if seen.sign and seen.sign != SIGNS[said]:
             raise UserError(
-                f"{draft.where}: --contrast {said}, but the density at the picks is {seen}; check --contrast and "
-                "the picks"
+                f"{draft.where}: --contrast {said}, but the density at the picks is {seen}; check both; if it is right "
+                "all the same (large hollow particles), import the tomogram first, without --picks"
             )
         return SIGNS[said], ""
     if seen.sign:
