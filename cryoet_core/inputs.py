@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -113,6 +113,11 @@ def has_labels(data: Opened) -> bool:
     if isinstance(data, Tomograms):
         return bool(data.picks is not None and len(data.picks))
     return bool((data.labels >= 0).any())
+
+
+def notes(parts: Iterable[Opened]) -> list[str]:
+    """What was assumed when tomograms were opened, each line once."""
+    return list(dict.fromkeys(note for part in parts if isinstance(part, Tomograms) for note in part.notes))
 
 
 def named(paths: Sequence[Path]) -> str:

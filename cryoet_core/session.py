@@ -61,6 +61,8 @@ def run_method(
     )
     why = f" (auto on {run.device.type})" if preset == "auto" else ""
     run.say(f"{method}: preset {chosen}{why}, device {run.device}, seed {seed}, folder {shown(run.dir)}")
+    for line in opening.notes(data.values()):
+        run.say(f"note: {line}")
     return _fit_and_close(trainer(config), data, run, report)
 
 

@@ -130,7 +130,10 @@ def _survey(
     spec = opening.subject_spec(trainer)
 
     def open_one(path: Path) -> Any:
-        return opening.open_input("data", spec, [path], labels_required=False, reading=_as_trained(run, said))
+        opened = opening.open_input("data", spec, [path], labels_required=False, reading=_as_trained(run, said))
+        for line in opening.notes([opened]):
+            run.say(f"note: {line}")
+        return opened
 
     tomograms, failed = opened_one_by_one([Path(path) for path in paths], open_one)
     if not tomograms:
