@@ -208,6 +208,10 @@ def test_extract_writes_a_store_and_says_what_it_left_out(here, files, tmp_path)
     done = here("data", "extract", "--picks", files / "right.star", "--data", files / "t.mrc", "--box", 16,
                 "--out", "p.h5")  # fmt: skip
     assert (done.returncode, "exists already" in done.stderr) == (2, True)
+    done = here("data", "extract", "--picks", files / "right.star", "--data", files / "t.mrc", "--box", 12,
+                "--out", "p.h5", "--limit", 20, "--edge", "pad", "--overwrite")  # fmt: skip
+    assert done.stdout.startswith("p.h5: 20 subtomograms of 60 picks\n"), done.stderr
+    assert "not chosen by score: 40" in done.stdout
 
 
 def test_extract_refuses_picks_outside_in_one_line(here, files, tmp_path):

@@ -82,7 +82,7 @@ def command(
     print(f"{out}: {facts['n']:,} subtomograms of {facts['picks']:,} picks")
     shown = {"box": f"{box} voxels of {facts['voxel_size']:g} Å", "classes": _counts(facts["classes"])}
     if facts["not_chosen"]:
-        shown["not chosen by score"] = f"{facts['not chosen']:,}"
+        shown["not chosen by score"] = f"{facts['not_chosen']:,}"
     for name, value in shown.items():
         print(f"  {name}: {value}")
     for note in facts["notes"]:
