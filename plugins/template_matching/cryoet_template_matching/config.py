@@ -15,8 +15,9 @@ BALL = "ball"
 class TemplateMatchingConfig(Config):
     """Lengths are in Å, so they hold for any voxel size."""
 
-    template: str = option("", "density map (MRC) or model (PDB, mmCIF) of the particle, or ball: a solid one; needed")
+    template: str = option("", "map (MRC, EM) or model (PDB, mmCIF) of the particle, or ball: a solid one; needed")
     template_contrast: Literal["bright", "dark"] = option("bright", "of the protein in the template map")
+    template_voxel_size: float | None = option(None, "of the map, Å; none: what its header says", gt=0, le=1000)
     template_centre: Literal["mass", "box"] = option(
         "mass", "what of the template a pick stands for: its centre of mass, or the middle of the map's box"
     )

@@ -27,18 +27,23 @@ EDGE = 1.5
 """Voxels over which the mask falls outside the particle."""
 FLAT = 1e-2
 """The least deviation of the standardised volume under the mask: a flat region scores 0, not noise over nothing."""
+SAMPLE = 4
+"""The mean square of the scores is that of one rotation in so many batches."""
 FINE = 2
 """How much finer than the volume the template is sampled before it is turned."""
 
 
 @dataclass(frozen=True)
 class Matches:
-    """For each voxel (d, h, w): best score, index of its rotation, mean square over rotations, filtered volume."""
+    """For each voxel (d, h, w): best score, index of its rotation, and the volume as it was compared.
+
+    square: the mean square of the scores, over the voxels and a sample of the rotations.
+    """
 
     best: Tensor
     index: Tensor
-    square: Tensor
     volume: Tensor
+    square: float
 
 
 def sphere(radius: float) -> Tensor:
@@ -103,23 +108,31 @@ class Matcher:
         inner = (slice(None), *(slice(0, self.edge),) * 3)
         return _unpacked(torch.fft.ifftn(spectrum, dim=AXES)[inner], len(turned))
 
-    def prepared(self, volume: Tensor) -> Prepared:
-        """What of a volume (d, h, w) serves all rotations."""
-        return Prepared(self, volume)
-
     def search(self, volume: Tensor, rotations: Tensor, batch: int = 2) -> Matches:
-        """Scores of every voxel at least ``margin`` from the faces, (d - 2 margin, ...), over all rotations."""
-        prepared = self.prepared(volume)
-        best = torch.full(prepared.core, -2.0, device=self.device)
-        index = torch.zeros(prepared.core, device=self.device)
-        square = torch.zeros(prepared.core, device=self.device)
+        """Scores of every voxel at least ``margin`` from the faces, (d - 2 margin, ...), over all rotations.
+
+        What is compared are the correlations, as the deviation of the volume is the same for all rotations; the real
+        and imaginary parts keep bests of their own until the end.
+        """
+        prepared, batch = Prepared(self, volume), batch + batch % 2
+        best = torch.full((*prepared.core, 2), -torch.inf, device=self.device)
+        index = torch.zeros((*prepared.core, 2), dtype=torch.int32, device=self.device)
+        squares, sampled = torch.zeros((), dtype=torch.float64, device=self.device), 0
         for start in range(0, len(rotations), batch):
-            part = prepared.scores(self.templates(rotations[start : start + batch].to(self.device)))
-            for number, score in enumerate(part, start):
-                index.masked_fill_(score > best, float(number))
-                torch.maximum(best, score, out=best)
-                square.addcmul_(score, score)
-        return Matches(best, index, square / len(rotations), prepared.filtered)
+            some = rotations[start : start + batch].to(self.device)
+            pairs = prepared.correlations(self.templates(some))
+            for number, pair in enumerate(pairs):
+                if start + 2 * number + 1 == len(rotations):
+                    pair[..., 1] = -torch.inf  # the last of an odd number is alone
+                index.masked_fill_(pair > best, start + 2 * number)
+                torch.maximum(best, pair, out=best)
+            if start // batch % SAMPLE == 0:
+                first = pairs[0, ..., 0] * prepared.scale
+                squares += first.square().mean(dtype=torch.float64)
+                sampled += 1
+        second = best[..., 1] > best[..., 0]
+        index = torch.where(second, index[..., 1] + 1, index[..., 0])
+        return Matches(best.amax(dim=-1) * prepared.scale, index, prepared.filtered, float(squares) / sampled)
 
 
 class Prepared:
@@ -148,13 +161,11 @@ class Prepared:
         """The filtered volume at the core's voxels."""
         return self.volume[self.inner]
 
-    def scores(self, templates: Tensor) -> list[Tensor]:
-        """The core's scores for each of the templates (k, m, m, m)."""
+    def correlations(self, templates: Tensor) -> Tensor:
+        """((k + 1) // 2, d, h, w, 2): of the core with each pair of templates (k, m, m, m), not yet over ``scale``."""
         packed = _packed(templates.flip(AXES))
         products = torch.fft.fftn(packed, s=self.size, dim=AXES).mul_(self.spectrum)
-        sums = torch.fft.ifftn(products, dim=AXES)[(slice(None), *self.region)]
-        parts = [part for pair in sums for part in (pair.real, pair.imag)][: len(templates)]
-        return [part * self.scale for part in parts]
+        return torch.view_as_real(torch.fft.ifftn(products, dim=AXES)[(slice(None), *self.region)])
 
 
 def _packed(volumes: Tensor) -> Tensor:

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cryoet_core.errors import UserError
-from cryoet_core.io.mrc import open_mrc
-from cryoet_core.io.stack import plain_file
+from cryoet_core.io.stack import open_volumes
 from cryoet_core.simulate.density import resample, trim
-from cryoet_core.simulate.structures import MAPS, MODELS, SUPPORT, load_density, structure_name
+from cryoet_core.simulate.structures import MODELS, SUPPORT, load_density, structure_name
 from cryoet_core.tomograms.tomogram import SAME_VOXELS
 
+CLEAR = 0.5
+"""Skewness of a map's values beyond which its contrast is not in doubt."""
 EXTENT = 0.99
 """The template's radius holds this share of its mass."""
 
@@ -38,16 +39,20 @@ class Template:
         return torch.from_numpy(trim(values, 1e-3 * float(values.max())).astype(np.float32))
 
 
-def read_template(path: Path, finest: float, *, contrast: str = "bright", centre: str = "mass") -> Template:
+def read_template(
+    path: Path, finest: float, *, contrast: str = "bright", centre: str = "mass", voxel_size: float | None = None
+) -> Template:
     """Read a template; voxels are those of its map, but none finer than ``finest`` Å, and those of a model are that.
 
-    UserError: it cannot be read, is flat, or is dark where ``contrast`` says bright (or the reverse).
+    ``voxel_size``: of the map, Å, in place of what its header says. UserError: it cannot be read, is flat, has no voxel
+    size, or is clearly dark where ``contrast`` says bright (or the reverse).
     """
-    if Path(path.name.lower().removesuffix(".gz")).suffix in MODELS:
-        density, voxel_size = load_density(path, finest), finest
-    else:
-        density, voxel_size = _map(path, finest, contrast, centre)
-    return of_density(structure_name(path), density, voxel_size)
+    if _suffix(path) in MODELS:
+        return of_density(structure_name(path), load_density(path, finest), finest)
+    values, own = _read_map(path, voxel_size)
+    values = _bright(path, values - float(np.median(_shell(values))), contrast)
+    density, target = _centred(values, own, max(own, finest), centre)
+    return of_density(structure_name(path), density, target)
 
 
 def of_density(name: str, density: NDArray[np.floating], voxel_size: float) -> Template:
@@ -70,42 +75,51 @@ def ball(diameter: float, voxel_size: float) -> Template:
     return Template("particle", np.clip(radius + 0.5 - distance, 0, 1).astype(np.float32), voxel_size, diameter / 2)
 
 
-def _map(path: Path, finest: float, contrast: str, centre: str) -> tuple[NDArray[np.floating], float]:
-    raw, voxel_size = _read_map(path)
-    values = raw - float(np.median(_shell(raw)))
-    low, high = float(values.min()), float(values.max())
+def _bright(path: Path, values: NDArray[np.float64], contrast: str) -> NDArray[np.float64]:
+    """The map with protein bright. Protein is what is far from the background: it gives the values their skewness."""
+    skewness = float(np.mean((values - values.mean()) ** 3) / values.std() ** 3)
     if contrast == "dark":
-        values, low, high = -values, -high, -low
-    if high <= 0 or -low > high:
+        values, skewness = -values, -skewness
+    if skewness < -CLEAR or values.max() <= 0:
         other = "dark" if contrast == "bright" else "bright"
         raise UserError(
-            f"--template {path}: values {low:.3g} to {high:.3g} about its background with --template-contrast "
-            f"{contrast}; expected protein above it; give --template-contrast {other} if protein is {other} in the map"
+            f"--template {path}: what stands out from the background is {other} (skewness {skewness:.1f}), but "
+            f"--template-contrast is {contrast}; expected protein to stand out; give --template-contrast {other}"
         )
-    target = max(voxel_size, finest)
+    return values
+
+
+def _centred(
+    values: NDArray[np.float64], voxel_size: float, target: float, centre: str
+) -> tuple[NDArray[np.floating], float]:
     middle = None
     if centre == "mass":
-        weights = np.where(values > SUPPORT * high, values, 0)
+        weights = np.where(values > SUPPORT * values.max(), values, 0)
         sums = [weights.sum(axis=tuple({0, 1, 2} - {axis})) for axis in range(3)]
         middle = np.array([(line * np.arange(len(line))).sum() for line in sums]) / weights.sum()
     density = resample(values, voxel_size, target, middle)
     return trim(density, 0.01 * float(density.max())), target
 
 
-def _read_map(path: Path) -> tuple[NDArray[np.float64], float]:
-    if Path(path.name.lower().removesuffix(".gz")).suffix not in MAPS:
-        known = ", ".join(MAPS + MODELS)
-        raise UserError(f"--template {path}: unknown kind of file; expected {known}, or .gz of one")
-    with plain_file(path) as file:
-        stack = open_mrc(path, file)
-        if len(stack) != 1 or min(stack.shape) < 4:
-            shape = " x ".join(map(str, (len(stack), *stack.shape)))
-            raise UserError(f"--template {path}: {shape} voxels; expected one map of at least 4 voxels a side")
-        values = stack.read(np.array([0]))[0].astype(np.float64)
-    cell = stack.voxel_size
+def _suffix(path: Path) -> str:
+    return Path(path.name.lower().removesuffix(".gz")).suffix
+
+
+def _read_map(path: Path, given: float | None) -> tuple[NDArray[np.float64], float]:
+    try:
+        stack = open_volumes(path)
+    except UserError as error:
+        raise UserError(f"--template {error}; expected a map (MRC, EM) or a model ({', '.join(MODELS)})") from error
+    if len(stack) != 1 or min(stack.shape) < 4:
+        shape = " x ".join(map(str, (len(stack), *stack.shape)))
+        raise UserError(f"--template {path}: {shape} voxels; expected one map of at least 4 voxels a side")
+    cell = (given,) * 3 if given else stack.voxel_size
     if cell is None or min(cell) <= 0 or max(cell) > 1.01 * min(cell):
         shown = "none" if cell is None else " x ".join(f"{size:g}" for size in cell)
-        raise UserError(f"--template {path}: voxel size {shown} in its header; expected equal ones; correct the header")
+        raise UserError(
+            f"--template {path}: voxel size {shown} in its header; expected one; give --template-voxel-size"
+        )
+    values = stack.read(np.array([0]))[0].astype(np.float64)
     if not np.isfinite(values).all() or values.min() == values.max():
         raise UserError(f"--template {path}: holds NaN, infinity or one value only; expected a map of a particle")
     return values, float(np.mean(cell))

@@ -115,9 +115,9 @@ class TemplateMatchingPicker:
 
         def compare(region: Tensor) -> Tensor:
             found = matcher.search(region[0, 0].clamp(-clip, clip), self.rotations, batch)
-            maps = region.new_zeros(1, 4, *region.shape[2:])
-            inner = (slice(margin, n - margin) for n in region.shape[2:])
-            maps[(0, slice(None), *inner)] = torch.stack((found.best, found.index, found.square, found.volume))
+            maps = region.new_full((1, 4, *region.shape[2:]), found.square)
+            z, y, x = (slice(margin, n - margin) for n in region.shape[2:])
+            maps[0, :3, z, y, x] = torch.stack((found.best, found.index.float(), found.volume))
             return maps
 
         with run.timer("search"):
@@ -130,7 +130,7 @@ class TemplateMatchingPicker:
                 name="template matching",
                 working_bytes=64 + 16 * batch,
             )
-        return _Found(maps[0], maps[1], maps[3], float(maps[2].mean(dtype=np.float64)))
+        return _Found(maps[0], maps[1], maps[2], float(maps[3].mean(dtype=np.float64)))
 
     def _threshold(self, found: _Found, name: str, run: Run) -> float:
         given = self.config.threshold
@@ -178,7 +178,11 @@ class TemplateMatchingTrainer(Trainer):
                 raise UserError("--template ball: needs --diameter, in Å")
             return templates.ball(config.diameter, voxel_size / 2)
         return templates.read_template(
-            Path(config.template), voxel_size / 2, contrast=config.template_contrast, centre=config.template_centre
+            Path(config.template),
+            voxel_size / 2,
+            contrast=config.template_contrast,
+            centre=config.template_centre,
+            voxel_size=config.template_voxel_size,
         )
 
     def load(self, run: Run) -> TemplateMatchingPicker:

@@ -64,13 +64,20 @@ def test_background_and_units_do_not_matter(tmp_path: Path, density: np.ndarray)
 
 def test_a_dark_template_needs_the_option(tmp_path: Path, density: np.ndarray) -> None:
     path = write(tmp_path / "dark.mrc", 5 - density)
-    with pytest.raises(UserError, match="--template-contrast dark if protein is dark"):
+    with pytest.raises(UserError, match="give --template-contrast dark"):
         read_template(path, 2.0)
     found = read_template(path, 2.0, contrast="dark")
     expected = read_template(write(tmp_path / "bright.mrc", density), 2.0)
     np.testing.assert_allclose(found.density, expected.density, atol=1e-5)
-    with pytest.raises(UserError, match="--template-contrast bright"):
+    with pytest.raises(UserError, match="give --template-contrast bright"):
         read_template(tmp_path / "bright.mrc", 2.0, contrast="dark")
+
+
+def test_the_header_may_be_corrected(tmp_path: Path, density: np.ndarray) -> None:
+    wrong = read_template(write(tmp_path / "wrong.mrc", density, 1.0), 2.0, voxel_size=5.0)
+    right = read_template(write(tmp_path / "right.mrc", density), 2.0)
+    assert wrong.radius == pytest.approx(right.radius)
+    np.testing.assert_allclose(wrong.density, right.density)
 
 
 def test_a_model_is_put_on_the_wanted_voxels(tmp_path: Path) -> None:
@@ -96,12 +103,12 @@ def test_radius_of_a_ball() -> None:
     ("name", "message"),
     [
         ("gone.mrc", "gone.mrc"),
-        ("text.mrc", "no MRC header|expected an MRC file"),
-        ("body.png", "unknown kind of file"),
+        ("text.mrc", "no MRC header"),
+        ("body.png", "1 bytes; expected an MRC file"),
         ("flat.mrc", "one value only"),
         ("thin.mrc", "at least 4 voxels"),
         ("gone.pdb", "no such file"),
-        ("unscaled.mrc", "voxel size"),
+        ("unscaled.mrc", "voxel size none in its header; expected one; see --template-voxel-size"),
     ],
 )
 def test_what_is_no_template_is_refused(tmp_path: Path, density: np.ndarray, name: str, message: str) -> None:
