@@ -186,6 +186,22 @@ def test_evaluate_of_other_tomograms_picks_once(picker: Command, tmp_path: Path)
     assert (tmp_path / "run" / "predictions" / "other" / "picks.h5").stat().st_mtime_ns == made
 
 
+def test_every_rule_scores_a_simulated_store(picker: Command, tmp_path: Path) -> None:
+    simulated = ("simulate", "tomogram", "--phantoms", "2", "--shape", "40", "80", "80", "--voxel-size", "10")
+    assert picker(*simulated, "--copies", "3", "--snr", "2", "--out", "cell.h5").returncode == 0
+    found = {}
+    for rule in ("optimal", "greedy", "r1.5", "shrec"):
+        words = ("--radius", "60", "--rule", rule, "--particle", "double-ring-c7", "--json")
+        done = picker("evaluate", "run", "--data", "cell.h5", *words)
+        assert done.returncode == 0, done.stderr
+        found[rule] = json.loads(done.stdout)
+    assert {facts["rule"] for facts in found.values()} == set(found)
+    assert found["greedy"]["hits"] <= found["optimal"]["hits"]
+    assert (tmp_path / "run" / "predictions" / "cell" / "evaluation.json").exists()
+    refused = picker("evaluate", "run", "--rule", "shrec")
+    assert (refused.returncode, "no mask" in refused.stderr) == (2, True)
+
+
 def test_wrong_use_gets_one_line(picker: Command, tmp_path: Path) -> None:
     write_mrc(tmp_path / "a.mrc")
     for words, said in (

@@ -16,11 +16,13 @@ from cryoet_core.picks import Picks
 from cryoet_core.tasks.survey import PICKS, STATUS, Row, Survey, opened_one_by_one
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from cryoet_core.interfaces import Trainer
     from cryoet_core.run import Run
     from cryoet_core.tomograms import Tomogram, Tomograms
 
-EVALUATION = "evaluation.json"
+EVALUATION, TRUTH = "evaluation.json", "truth.h5"
 _ASKED = ("radius", "rule", "particle")
 
 
@@ -78,18 +80,17 @@ def evaluate(run: Run, trainer: Trainer, paths: Sequence[Path], reading: Mapping
     if own:
         learnt = {} if paths else {opening.PICKS: tuple(run.inputs.get(opening.PICKS, ()))}
         said = {**run.reading, **learnt, **_given(said)}
-    files_ = [Path(path) for path in (paths or run.inputs[name])]
-    truth = opening.open_input("data", spec, files_, labels_required=False, reading=_as_trained(run, said))
+    sources = [Path(path) for path in (paths or run.inputs[name])]
+    truth = opening.open_input("data", spec, sources, labels_required=False, reading=_as_trained(run, said))
     if not opening.has_labels(truth):
-        raise UserError(f"{opening.named(files_)}: has no known particle centres to compare with; give --picks")
+        raise UserError(f"{opening.named(sources)}: has no known particle centres to compare with; give --picks")
     if "radius" not in asked:
         asked["radius"] = _radius_of(run)
     if asked["radius"] is None:
         raise UserError("--radius: missing; expected how far a pick may lie from the true centre, in Å")
-    picks = _own_picks(run) if own else _picked(run, trainer, files_, reading)
+    picks = _own_picks(run) if own else _picked(run, trainer, sources, reading)
     scores = _scores(picks, truth, asked)
-    if own:
-        run.write_json(EVALUATION, scores)
+    _keep(scores, truth, run.dir if own else run.dir / "predictions" / _stem(sources))
     return _headline(scores) | {key: value for key, value in scores.items() if key != "curve"}
 
 
@@ -112,8 +113,17 @@ def _own_scores(run: Run, picks: Picks, data: Tomograms) -> dict[str, Any]:
     except UserError as error:
         run.say(f"note: not compared with the known centres ({error}); see: cryoet evaluate {shown(run.dir)} --help")
         return {}
-    run.write_json(EVALUATION, scores)
+    _keep(scores, data, run.dir)
     return _headline(scores)
+
+
+def _keep(scores: Mapping[str, Any], truth: Tomograms, folder: Path) -> None:
+    """Leave the scores beside the picks, and what they were compared with, for the report."""
+    from cryoet_core.picks_file import save_picks
+
+    assert truth.picks is not None
+    files.write_json(folder / EVALUATION, scores)
+    save_picks(folder / TRUTH, truth.picks)
 
 
 def _picker(fitted: Any) -> Picker:
@@ -217,9 +227,23 @@ def _radius_of(run: Run) -> float | None:
 def _scores(picks: Picks, data: Tomograms, asked: Mapping[str, Any]) -> dict[str, Any]:
     from cryoet_core.detection import detection_report
 
-    truth = data.picks
-    assert truth is not None
-    return detection_report(picks, truth, **asked, voxel_size=data.tomograms[0].voxel_size)
+    assert data.picks is not None
+    known = [tomogram.name for tomogram in data if tomogram.picks is not None]
+    more: dict[str, Any] = {"voxel_size": data.tomograms[0].voxel_size, "tomograms": known}
+    if asked.get("rule") == "shrec":
+        more["masks"] = {tomogram.name: _particles_by_voxel(tomogram) for tomogram in data}
+    return detection_report(picks, data.picks, **asked, **more)
+
+
+def _particles_by_voxel(tomogram: Tomogram) -> np.ndarray:
+    """(d, h, w), the number of the particle that a voxel belongs to, as the simulator stores it; 0 for none."""
+    mask = tomogram.masks.get("ids")
+    if mask is None:
+        raise UserError(
+            f"--rule shrec: {tomogram.where or tomogram.name} has no mask of the particles; expected a simulated store"
+        )
+    values: np.ndarray = mask.read((slice(None), slice(None), slice(None)))
+    return values
 
 
 def _headline(scores: Mapping[str, Any]) -> dict[str, Any]:
