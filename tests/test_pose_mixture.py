@@ -15,7 +15,7 @@ from torch import Tensor
 from cryoet_core.fourier import apply_filter, wedge_mask
 from cryoet_core.pose_mixture import Parameters, PoseMixture, Shard, Stage, State
 from cryoet_core.pose_mixture.band import Band, measured, resize
-from cryoet_core.pose_mixture.em import Poses, expectation, maximisation, sums
+from cryoet_core.pose_mixture.em import Poses, balanced, expectation, maximisation, sums
 from cryoet_core.pose_mixture.model import survivors
 from cryoet_core.transforms import random_rotations, rotate, rotation_grid, standardise
 
@@ -269,9 +269,38 @@ def test_one_that_is_nobodys_best_goes() -> None:
     assert survivors(torch.tensor([[1.0], [2.0]]), 1, 0.5).tolist() == [0]
 
 
+def test_particles_that_nothing_explains_do_not_take_their_component_with_them() -> None:
+    """Cubes of noise fit every density worse than nothing does, and must be in some component while none is empty."""
+    noise = torch.tensor([[-150.0, -160.0, -155.0]]).expand(60, 3)
+    mixed = torch.cat([torch.cat([table(1), torch.full((60, 1), 15.0)], 1), noise])
+    mixed[:30, 2] = 101.0
+    assert survivors(mixed, 3, 0.0).tolist() == [0, 1, 2]
+    assert len(survivors(mixed, 3, 0.15)) == 2
+
+
+def test_balanced_shares_let_every_component_explain_as_much(lockstep: Callable[..., None]) -> None:
+    evidence = 5.0 * torch.randn(90, 3, generator=generator(15)) + torch.tensor([0.0, 40.0, -30.0])
+    weights = balanced(evidence, 100, lambda tensor: tensor)
+    share = (evidence + weights.log()).softmax(1).sum(0)
+    torch.testing.assert_close(share, torch.full((3,), 30.0), rtol=0.02, atol=0)
+    assert float(weights.sum()) == pytest.approx(1)
+    found = {}
+
+    def work(rank: int, reduce: Reduce) -> None:
+        found[rank] = balanced(evidence[:50] if rank == 0 else evidence[50:], 100, reduce)
+
+    lockstep(2, work)
+    assert torch.equal(found[0], found[1])
+    torch.testing.assert_close(found[0].log(), weights.log(), rtol=0, atol=1e-3)
+
+
 # ---- the fit ---------------------------------------------------------------------------------------------------------
 
-SHORT = (Stage(4, 36.0, 4, move=False), Stage(5, 30.0, 3, merge=0.15), Stage(5, 30.0, 2, merge=0.15, split=True))
+SHORT = (
+    Stage(4, 36.0, 4, move=False, balance=True),
+    Stage(5, 30.0, 3, merge=0.15),
+    Stage(5, 30.0, 2, merge=0.15, split=True),
+)
 
 
 def seeded(i: int) -> torch.Generator:
@@ -320,6 +349,37 @@ def test_shifts_are_found() -> None:
     error = (state.shifts - shifts - (state.shifts - shifts).mean(0)).square().mean().sqrt()
     assert float(error) < 0.5 < float((guess - shifts).square().mean().sqrt())
     assert float(state.shifts.norm(dim=1).max()) <= 4.0 + 1e-4
+
+
+def test_many_empty_cubes_cost_no_structure() -> None:
+    volumes, labels, *_ = particles([0, 1, 2], 20, snr=1.0)
+    empty = standardise(
+        apply_filter(torch.randn(90, 1, BOX, BOX, BOX, generator=generator(16)), wedge_mask(BOX, TILTS))
+    )
+    volumes, labels = torch.cat([volumes, empty]), torch.cat([labels, torch.full((90,), 3)])
+    model = PoseMixture(BOX, TILTS, schedule=SHORT[:2], empty=True)
+    state = fitted(model, volumes, [0, 1, 4, 5, 60, 70, 80, 90])
+    assert len(state.parameters.templates) == 3
+    assert adjusted_rand_score(labels, state.labels) > 0.95
+
+
+def test_what_comes_apart_is_taken_apart_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two seeds cannot show three structures at once."""
+    monkeypatch.setattr("cryoet_core.pose_mixture.model._SPLIT_SEEDS", 2)
+    volumes, labels, *_ = particles([0, 1, 2], 20, snr=2.0)
+    model = PoseMixture(BOX, TILTS, schedule=(replace(SHORT[0], iterations=2), replace(SHORT[2], iterations=1)))
+    state = fitted(model, volumes, [0])
+    assert [fact["k"] for fact in state.history] == [1, 1, 3]
+    assert adjusted_rand_score(labels, state.labels) > 0.95
+
+
+def test_labelling_finds_particles_that_lie_far_from_where_they_were_thought() -> None:
+    volumes, labels, _, shifts = particles([0, 2], 20, snr=3.0, shift=2.0)
+    model = PoseMixture(BOX, TILTS, schedule=SHORT[:2], max_shift=4.0, mask_radius=7.0)
+    state = fitted(model, volumes, list(range(4)), shifts=shifts)
+    answer = model.label(lambda rows: volumes[rows], 40, state.parameters, torch.zeros(40, 3), 2.0)
+    assert adjusted_rand_score(labels, answer.probabilities.argmax(1)) > 0.7  # 0.1 without the coarse stages
+    assert float((answer.shifts - shifts).norm(dim=1).median()) < 0.7
 
 
 def test_centred_particles_are_left_where_they_are() -> None:

@@ -22,12 +22,12 @@ def survivors(mixed: Tensor, k: int, merge: float, reduce: Reduce = lambda tenso
     alive = list(range(mixed.shape[1]))
     while sum(b < k for b in alive) > 1:
         current = mixed[:, alive]
-        whole = current.logsumexp(1)
+        whole = current.logsumexp(1).clamp(min=0)  # what is explained worse than by nothing tells nothing
         own = torch.nn.functional.one_hot(current.argmax(1), len(alive)).float()
         without = torch.stack(
             [torch.cat([current[:, :b], current[:, b + 1 :]], 1).logsumexp(1) for b in range(len(alive))], 1
-        )
-        loss = reduce((own * (whole[:, None] - without.clamp(min=0))).sum(0))
+        ).clamp(min=0)
+        loss = reduce((own * (whole[:, None] - without)).sum(0))
         gain = reduce((own * whole[:, None]).sum(0))
         size = reduce(own.sum(0))
         ratio = torch.where(size > 0, loss / gain.clamp(min=1e-6), torch.full_like(loss, -1.0))

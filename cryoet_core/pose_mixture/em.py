@@ -8,6 +8,8 @@ doi 10.1016/j.jmb.2011.11.010, for single particles; Bharat et al., Structure 20
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +17,7 @@ from torch import Tensor
 
 from cryoet_core.pose_mixture.band import Band, measured
 
+Reduce = Callable[[Tensor], Tensor]
 _CHUNK_BYTES = 64 << 20
 
 
@@ -36,31 +39,60 @@ def expectation(
     templates (k, s, s, s); weights (k,) or (k + 1,) mixing shares, the extra one for an empty component;
     noise (radius + 1,) variance per shell. Cost: one matrix product of n by k * r by the points of the band.
     """
+    return views(band, small, templates, noise, rotations, best).poses(weights)
+
+
+@dataclass
+class Views:
+    """Every component's evidence and best rotations for every particle, before the components' shares enter."""
+
+    log_evidence: Tensor  # (n, k)
+    top: Tensor  # (n, k, p) log-likelihood ratios of the p best rotations
+    where: Tensor  # (n, k, p) their rows in the rotation set
+    rotations: int  # size of that set
+
+    def poses(self, weights: Tensor) -> Poses:
+        """The best (component, rotation) pairs under mixing shares (k,), or (k + 1,) with an empty component."""
+        n, k, best = self.top.shape
+        evidence, prior = self.log_evidence, weights.log()
+        if len(weights) > k:
+            evidence = torch.cat([evidence, evidence.new_zeros(n, 1)], 1)
+        total = (evidence + prior).logsumexp(1, keepdim=True) + math.log(self.rotations)
+        top, pair = (self.top + prior[:k, None]).flatten(1).topk(best, dim=1)
+        return Poses(evidence, pair // best, self.where.flatten(1).gather(1, pair), (top - total).exp())
+
+
+def views(band: Band, small: Tensor, templates: Tensor, noise: Tensor, rotations: Tensor, best: int = 6) -> Views:
+    """As ``expectation``, for any mixing shares."""
     k, n = len(templates), len(small)
     precision = (1 / noise)[band.shell[band.seen]]
     data = _real(band.coefficients(small)[:, band.seen]) * precision.repeat(2)
-    prior = weights.log()
     running = torch.full((n, k), -torch.inf, device=small.device)
-    top = torch.full((n, best), -torch.inf, device=small.device)
-    where = torch.zeros((n, best), dtype=torch.long, device=small.device)
+    top = torch.full((n, k, best), -torch.inf, device=small.device)
+    where = torch.zeros((n, k, best), dtype=torch.long, device=small.device)
     spectrum = band.spectrum(templates).flatten(0, 1)[None]
     step = max(1, _CHUNK_BYTES // (4 * k * max(n, 16 * int(band.seen.sum()))))
     for start in range(0, len(rotations), step):
-        part = rotations[start : start + step]
-        score = _scores(band, spectrum, data, precision, part)  # (n, k, r)
+        score = _scores(band, spectrum, data, precision, rotations[start : start + step])  # (n, k, r)
         running = torch.logaddexp(running, score.logsumexp(2))
-        score = (score + prior[:k, None]).flatten(1)
-        values, index = score.topk(min(best, score.shape[1]), dim=1)
-        # the flat index names (component, rotation of this part): make the rotation one of the whole set
-        index = index // len(part) * len(rotations) + index % len(part) + start
-        top, order = torch.cat([top, values], 1).topk(best, dim=1)
-        where = torch.cat([where, index], 1).gather(1, order)
-    evidence = running - torch.log(torch.tensor(float(len(rotations))))
-    if len(weights) > k:
-        evidence = torch.cat([evidence, evidence.new_zeros(n, 1)], 1)
-    total = (evidence + prior).logsumexp(1, keepdim=True) + torch.log(torch.tensor(float(len(rotations))))
-    share = (top - total).exp()
-    return Poses(evidence, where // len(rotations), where % len(rotations), share)
+        values, index = score.topk(min(best, score.shape[2]), dim=2)
+        top, order = torch.cat([top, values], 2).topk(best, dim=2)
+        where = torch.cat([where, index + start], 2).gather(2, order)
+    return Views(running - math.log(len(rotations)), top, where, len(rotations))
+
+
+def balanced(log_evidence: Tensor, rounds: int, reduce: Reduce) -> Tensor:
+    """Shares (k,) under which every component explains the same number of particles, from log_evidence (n, k).
+
+    Densities that are still noise differ in how much they can explain of anything: the one with the least energy costs
+    the least, the one that got more particles is the less noisy, and would soon explain all of them.
+    """
+    k = log_evidence.shape[1]
+    bias = log_evidence.new_zeros(k)
+    for _ in range(rounds):
+        share = reduce((log_evidence + bias).softmax(1).sum(0))
+        bias = bias - (share / share.sum() * k).clamp(min=1e-6).log()
+    return bias.softmax(0)
 
 
 def _scores(band: Band, spectrum: Tensor, data: Tensor, precision: Tensor, rotations: Tensor) -> Tensor:

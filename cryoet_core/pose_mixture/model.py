@@ -9,14 +9,19 @@ import torch
 from torch import Tensor
 
 from cryoet_core.centring import LEAST_SPREAD, peak, soft_sphere, translate
-from cryoet_core.pose_mixture.band import Band, TiltRange, resize
+from cryoet_core.pose_mixture.band import Band, TiltRange
 from cryoet_core.pose_mixture.components import fit_to, recentred, select, survivors, with_empty
-from cryoet_core.pose_mixture.em import Parameters, Poses, Sums, expectation, maximisation, sums
+from cryoet_core.pose_mixture.em import Parameters, Poses, Sums, balanced, expectation, maximisation, sums, views
 from cryoet_core.pose_mixture.state import SCHEDULE, Assignment, Reduce, Shard, Source, Stage, State, plan
 from cryoet_core.transforms import random_rotations, rotation_grid
 
-_SPLIT = (Stage(6, 24.0, 5), Stage(6, 24.0, 2, merge=0.15))
+_SPLIT = (Stage(6, 24.0, 5, balance=True), Stage(6, 24.0, 2, merge=0.15))
 _SPLIT_SEEDS = 3
+_BALANCE = 30
+"""Rounds in which balanced shares are found."""
+_APPROACH = (0.5, 0.75)
+"""Shares of the last radius at which ``label`` first moves particles; on eight complexes off-centre by up to 4 voxels
+these two and the last assign 0.985, the last alone, twice, 0.963."""
 _TRIAL, _TRIAL_SEEDS = 400, 8
 """Particles and densities on which it is tried whether particles have to be moved."""
 
@@ -130,12 +135,18 @@ class PoseMixture:
         # Turning the whole grid each time keeps its gaps from being always the same poses.
         rotations = (rotation_grid(stage.step) @ random_rotations(1, generator)).to(self.device)
         small = self._cropped_once(band, shard, state.shifts)
-        poses = expectation(band, small, parameters.templates, parameters.weights, parameters.noise, rotations)
-        total = Sums(*_reduced(sums(band, small, poses, parameters.weights, rotations), shard.reduce))
+        seen = views(band, small, parameters.templates, parameters.noise, rotations)
+        weights = parameters.weights
+        if stage.balance:
+            rest = weights[len(parameters.templates) :]
+            weights = torch.cat([balanced(seen.log_evidence, _BALANCE, shard.reduce) * (1 - rest.sum()), rest])
+        poses = seen.poses(weights)
+        total = Sums(*_reduced(sums(band, small, poses, weights, rotations), shard.reduce))
         mask = soft_sphere(band.small, self.mask_radius * band.small / self.box, device=self.device)
         fitted = maximisation(band, total, mask, parameters.noise, shard.total)
-        mixed = poses.log_evidence + parameters.weights.log()
-        evidence = float(shard.reduce(mixed.logsumexp(1).sum())) / shard.total
+        mixed = poses.log_evidence + weights.log()
+        # of the model as it came in: balanced shares say nothing about the particles
+        evidence = float(shard.reduce((poses.log_evidence + parameters.weights.log()).logsumexp(1).sum())) / shard.total
         moved, spread = state.shifts, state.spread
         if spread > 0 and stage.move:
             fitted = replace(fitted, templates=recentred(fitted.templates))
@@ -151,27 +162,45 @@ class PoseMixture:
     def _split(self, shard: Shard, state: State, generator: torch.Generator) -> State:
         """Start each component's own particles afresh from a few seeds; where several remain, they take its place."""
         labels = shard.everywhere(state.labels)
+        count = len(state.parameters.templates)
+        known = fit_to(state.parameters, self._band(_SPLIT[0]))
         templates, weights = [], []
-        small = self._band(_SPLIT[0]).small
-        for component in range(len(state.parameters.templates)):
+        for component in range(count):
             rows = (labels == component).nonzero()[:, 0].cpu()
-            found = fit_to(state.parameters, self._band(_SPLIT[0])).templates[component : component + 1]
-            share = state.parameters.weights[component : component + 1]
-            if len(rows) >= 4 * _SPLIT_SEEDS:
-                part = shard.part(rows)
-                seeds = torch.randperm(len(rows), generator=generator)[:_SPLIT_SEEDS]
-                mine = rows[(rows >= shard.first) & (rows < shard.first + shard.n)] - shard.first
-                inner = self._begin(part, seeds, state.shifts[mine.to(self.device)], _SPLIT[0])
-                inner = replace(inner, spread=0.0)  # nothing moves here
-                for stage, _ in plan(_SPLIT):
-                    inner = self._iterate(part, stage, inner, generator)
-                if len(inner.parameters.templates) > 1:
-                    found, share = inner.parameters.templates, inner.parameters.weights * share
-            templates.append(resize(found, small))
-            weights.append(share)
-        rest = state.parameters.weights[len(state.parameters.templates) :]
-        parameters = Parameters(torch.cat(templates), torch.cat([*weights, rest]), state.parameters.noise)
+            found = known.templates[component : component + 1], state.parameters.weights[component : component + 1]
+            parts = self._apart(shard, rows, state.shifts, found, generator)
+            templates.append(parts[0])
+            weights.append(parts[1])
+        parameters = Parameters(
+            torch.cat(templates), torch.cat([*weights, state.parameters.weights[count:]]), state.parameters.noise
+        )
         return replace(state, parameters=parameters)
+
+    def _apart(
+        self, shard: Shard, rows: Tensor, shifts: Tensor, found: tuple[Tensor, Tensor], generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """The templates and weights that some particles come apart into, and these again: two seeds may be of one kind.
+
+        ``found`` is what explains the particles now; it comes back where they do not come apart.
+        """
+        if len(rows) < 4 * _SPLIT_SEEDS:
+            return found
+        part = shard.part(rows)
+        seeds = torch.randperm(len(rows), generator=generator)[:_SPLIT_SEEDS]
+        mine = rows[(rows >= shard.first) & (rows < shard.first + shard.n)] - shard.first
+        inner = self._begin(part, seeds, shifts[mine.to(self.device)], _SPLIT[0])
+        inner = replace(inner, spread=0.0)  # nothing moves here
+        for stage, _ in plan(_SPLIT):
+            inner = self._iterate(part, stage, inner, generator)
+        templates, weights = inner.parameters.templates, inner.parameters.weights * found[1]
+        if len(templates) == 1:
+            return found
+        labels = part.everywhere(inner.labels).cpu()
+        parts = [
+            self._apart(shard, rows[labels == c], shifts, (templates[c : c + 1], weights[c : c + 1]), generator)
+            for c in range(len(templates))
+        ]
+        return torch.cat([t for t, _ in parts]), torch.cat([w for _, w in parts])
 
     def _band(self, stage: Stage) -> Band:
         return Band(self.box, stage.radius, self.tilt_range, self.device, self.tilt_axis)
@@ -183,15 +212,20 @@ class PoseMixture:
 
         The rotation grid is as it is, so a volume's answer depends on no other volume.
         """
-        band = self._band(self.schedule[-1])
-        parameters = fit_to(parameters, band)
-        rotations = rotation_grid(self.schedule[-1].step).to(self.device)
+        last = self.schedule[-1]
+        stages = [last]
         shifts = shifts if spread > 0 else torch.zeros_like(shifts)
-        for _ in range(2 if spread > 0 else 1):
+        if spread > 0:  # low frequencies see further: a particle a few voxels away is drawn in by them alone
+            coarse = [replace(self.schedule[0], radius=max(1, round(part * last.radius))) for part in _APPROACH]
+            stages = [*coarse, last]
+        for stage in stages:
+            band = self._band(stage)
+            fitted = fit_to(parameters, band)
+            rotations = rotation_grid(stage.step).to(self.device)
             small = self._cropped(band, source, n, shifts)
-            poses = expectation(band, small, parameters.templates, parameters.weights, parameters.noise, rotations, 1)
+            poses = expectation(band, small, fitted.templates, fitted.weights, fitted.noise, rotations, 1)
             if spread > 0:
-                shifts = self._moved(band, small, poses, parameters, rotations, shifts, spread)
+                shifts = self._moved(band, small, poses, fitted, rotations, shifts, spread)
         shares = (poses.log_evidence + parameters.weights.log()).softmax(1)
         return Assignment(shares, rotations[poses.rotation[:, 0]], shifts)
 

@@ -21,6 +21,7 @@ class Stage:
     merge: the share of its evidence that a component may lose to the others before it counts as a copy of them; 0:
     nothing is merged. split: first try to take each component apart; one that caught two structures early cannot let
     go of either. move: let particles move, if they are to; while the densities are noise, they would move to fit that.
+    balance: every density explains equally many particles; while they are noise, one would soon explain all.
     """
 
     radius: int
@@ -29,13 +30,14 @@ class Stage:
     merge: float = 0.0
     split: bool = False
     move: bool = True
+    balance: bool = False
 
 
 # Components need a few iterations to become different from one another before it can be judged which are the same.
 # Measured on eight complexes of 375 to 516 kDa: copies of one complex lose up to 0.12 at radius 6 and 0.18 at radius 8,
 # the two most alike complexes 0.23 and 0.52 (plugins/disca/README.md has the table).
 SCHEDULE = (
-    Stage(6, 24.0, 5, move=False),
+    Stage(6, 24.0, 5, move=False, balance=True),
     Stage(6, 24.0, 3, merge=0.15),
     Stage(6, 24.0, 3, merge=0.15, split=True),
     Stage(8, 20.0, 2),
