@@ -195,11 +195,13 @@ def test_real_ribosomes_agree_with_another_reconstruction(shared_data: Path, her
     there = [line for line in text.splitlines() if "Unt_083." not in line and "Unt_088." not in line]
     (tmp_path / "particles.star").write_text("\n".join(there) + "\n")
     tomograms = folder / f"{name}_tomograms.star"
-    options = ("--contrast", "bright", "--coordinate-pixel-size", "12", "--out", tmp_path / "set.h5")
+    options = ("--contrast", "bright", "--out", tmp_path / "set.h5")
     done = here("data", "import", tmp_path / "particles.star", "--tomograms", tomograms, *options)
     assert done.returncode == 0, done.stderr
     data = open_subtomograms([tmp_path / "set.h5"])
-    reference = np.load(shared_data / "real" / "EMPIAR-10499_subtomograms_20x32_12A.npz")["subtomograms"]
+    known = np.load(shared_data / "real" / "EMPIAR-10499_subtomograms_20x32_12A.npz")
+    np.testing.assert_allclose(data.positions, known["coords_xyz_12A_voxels"][:, ::-1] * 12, atol=0.1)
+    reference = known["subtomograms"]
     cubes = data.read(slice(None)).reshape(reference.shape).astype(float)
     found = [correlation(a, b.astype(float)) for a, b in zip(cubes, reference, strict=True)]
     assert min(found) > 0.9

@@ -186,7 +186,7 @@ def _place(particles: Particles, joined: dict[str, np.ndarray], given: float | N
         names = [] if particles.tomogram is None else list(particles.tomogram)
         corner = centred + tomogram_centres(tomograms, names)
     elif all(f"rlnCoordinate{axis}" in table for axis in ZYX):
-        scale, source = _coordinate_scale(joined, given, particles.pixel_size)
+        scale, source = _coordinate_scale(joined, given, particles.pixel_size, _of_warptools(particles))
         if scale is None:
             particles.notes.append("positions left out: no pixel size; give --coordinate-pixel-size")
             return
@@ -197,12 +197,20 @@ def _place(particles: Particles, joined: dict[str, np.ndarray], given: float | N
     particles.positions = corner if particles.origin is None else corner - particles.origin
 
 
+def _of_warptools(particles: Particles) -> bool:
+    """Stacks of tilt images that WarpTools wrote: their coordinates count pixels of the images, whatever the optics."""
+    names = [] if particles.tomogram is None else particles.tomogram
+    return particles.dimensions == 2 and any(str(name).endswith(".tomostar") for name in names)
+
+
 def _coordinate_scale(
-    joined: dict[str, np.ndarray], given: float | None, pixel_size: float | None
+    joined: dict[str, np.ndarray], given: float | None, pixel_size: float | None, warptools: bool
 ) -> tuple[float | None, str]:
     """Å of one unit of rlnCoordinateX: since RELION 4 a pixel of the tilt series, before one of the images."""
     if given is not None:
         return given, "as given"
+    if warptools and pixel_size is not None:
+        return pixel_size, "the images' pixel size, as WarpTools counts"
     if "rlnTomoTiltSeriesPixelSize" in joined:
         return float(joined["rlnTomoTiltSeriesPixelSize"][0]), "rlnTomoTiltSeriesPixelSize"
     return pixel_size, "the images' pixel size"
