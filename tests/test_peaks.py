@@ -10,7 +10,7 @@ import torch
 from scipy import ndimage
 
 from cryoet_core import peaks
-from cryoet_core.peaks import find_peaks
+from cryoet_core.peaks import far_apart, find_peaks, parting_value
 
 
 def blob(shape: tuple[int, int, int], centre: tuple[float, float, float], width: float = 2.0) -> np.ndarray:
@@ -159,3 +159,21 @@ def test_bad_maps_are_refused() -> None:
         find_peaks(np.zeros((3, 3)), distance=1, threshold=0)
     with pytest.raises(ValueError, match="NaN"):
         find_peaks(np.full((3, 3, 3), np.nan), distance=1, threshold=0)
+
+
+def test_far_apart_is_greedy() -> None:
+    line = np.array([0.0, 1.0, 2.5, 3.4, 9.0])
+    places = np.stack([line, 0 * line, 0 * line], axis=1)
+    np.testing.assert_array_equal(far_apart(places, 2.0), [0, 2, 4])
+    np.testing.assert_array_equal(far_apart(places, 0.0), range(5))
+
+
+def test_strong_and_weak_peaks_are_parted_whatever_a_few_are() -> None:
+    random = np.random.default_rng(1)
+    values = np.concatenate((random.normal(1.5, 0.4, 300), random.normal(9, 1, 60)))
+    plain = parting_value(values)
+    assert 3 < plain < 7.5
+    values[-5:] = 500
+    assert abs(parting_value(values) - plain) < 0.5
+    assert parting_value(values[:1]) == -np.inf
+    assert parting_value(np.array([1.0, 3.0])) == 2.0

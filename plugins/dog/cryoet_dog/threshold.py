@@ -7,13 +7,12 @@ import math
 import numpy as np
 from scipy.optimize import brentq
 
+from cryoet_core.peaks import parting_value
 from cryoet_dog.filter import RATIO
 
 SAMPLED = 1 << 20
 FALSE = 5.0
 """Picks of mere noise that are put up with in a tomogram."""
-BRIGHTEST = 0.05
-"""Share of the peaks that cannot move Otsu's threshold: gold beads."""
 
 
 def noise_level(scores: np.ndarray) -> float:
@@ -25,15 +24,12 @@ def noise_level(scores: np.ndarray) -> float:
 
 
 def automatic_threshold(values: np.ndarray, volume: float) -> float:
-    """The larger of two bounds for the values of peaks, best first, in standard deviations of the noise.
+    """The larger of two bounds for the values of peaks, in standard deviations of the noise.
 
-    What peaks of noise alone exceed ``FALSE`` times in a map of ``volume`` (see ``noise_peaks``), and the cut that
-    parts the peaks best in two (Otsu 1979), for which the brightest twentieth counts as equal.
+    What peaks of noise alone exceed ``FALSE`` times in a map of ``volume`` (see ``noise_peaks``), and what parts the
+    peaks best in two.
     """
-    bound = noise_bound(volume)
-    if len(values) < 2:
-        return bound
-    return max(bound, otsu(np.minimum(values, values[int(BRIGHTEST * len(values))])))
+    return max(noise_bound(volume), parting_value(values))
 
 
 def noise_peaks(height: float, volume: float) -> float:
@@ -53,13 +49,3 @@ def noise_bound(volume: float) -> float:
     if noise_peaks(lowest, volume) <= FALSE:
         return lowest
     return float(brentq(lambda height: noise_peaks(height, volume) - FALSE, lowest, 30))
-
-
-def otsu(values: np.ndarray) -> float:
-    """The threshold with the largest variance between the values below and above it, (n,) with n >= 2."""
-    rising = np.sort(values.astype(np.float64))
-    below = np.arange(1, len(rising))
-    total = np.cumsum(rising)
-    gap = total[:-1] / below - (total[-1] - total[:-1]) / (len(rising) - below)
-    cut = int(np.argmax(below * (len(rising) - below) * gap**2))
-    return float(rising[cut] + rising[cut + 1]) / 2

@@ -116,9 +116,7 @@ def _read_map(path: Path, given: float | None) -> tuple[NDArray[np.float64], flo
     cell = (given,) * 3 if given else stack.voxel_size
     if cell is None or min(cell) <= 0 or max(cell) > 1.01 * min(cell):
         shown = "none" if cell is None else " x ".join(f"{size:g}" for size in cell)
-        raise UserError(
-            f"--template {path}: voxel size {shown} in its header; expected one; give --template-voxel-size"
-        )
+        raise UserError(f"--template {path}: voxel size {shown} in its header; expected one; see --template-voxel-size")
     values = stack.read(np.array([0]))[0].astype(np.float64)
     if not np.isfinite(values).all() or values.min() == values.max():
         raise UserError(f"--template {path}: holds NaN, infinity or one value only; expected a map of a particle")

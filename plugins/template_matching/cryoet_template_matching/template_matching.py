@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cryoet_core.errors import RunError, UserError
 from cryoet_core.interfaces import InputSpec, Trainer
-from cryoet_core.peaks import far_apart, find_peaks
+from cryoet_core.peaks import far_apart, find_peaks, parting_value
 from cryoet_core.picks import Picks
 from cryoet_core.run import Run
 from cryoet_core.tomograms import Tomogram
@@ -62,16 +62,17 @@ class TemplateMatchingPicker:
         self._check_size(seen)
         matcher = self._matcher(seen, run)
         found = self._search(seen, matcher, run)
-        threshold = self._threshold(found, tomogram.name, run)
+        lowest = self._lowest(found)
         spacing = 2 * self.config.spacing * self.radius / seen.voxel_size
-        positions, values = find_peaks(found.scores, distance=spacing, threshold=threshold, limit=self.config.limit)
-        places = tuple(np.clip(np.rint(positions).astype(int), 0, np.array(seen.shape) - 1).T)
-        rotations = self.rotations[torch.from_numpy(found.index[places].astype(np.int64))]
-        picked = Refined(positions, rotations.double().numpy(), values)
-        if self.config.refine and len(values) and len(self.rotations) > 1:
-            with run.timer("refinement"):
-                picked = refine(matcher, found.volume, positions, rotations, self.config.angular_step)
-        return self._picks(picked, spacing, seen, tomogram)
+        positions, values = find_peaks(found.scores, distance=spacing, threshold=min(0.0, lowest))
+        above = int((values >= lowest).sum())
+        tried = slice(min(above, self.config.limit or above))
+        picked = self._refined(matcher, found, positions[tried], values[tried], run)
+        if self.config.threshold == "auto":
+            noise = lowest
+            lowest = max(noise, parting_value(np.concatenate((picked.scores, values[above:]))))
+            run.say(f"{tomogram.name}: threshold {lowest:.3f} (noise alone stays below {noise:.3f})")
+        return self._picks(picked, lowest, spacing, seen, tomogram)
 
     def _voxel_size(self, tomogram: Tomogram) -> float:
         """Å of the search: two voxels, the finest detail, are what a step of the rotations moves the rim by."""
@@ -132,18 +133,25 @@ class TemplateMatchingPicker:
             )
         return _Found(maps[0], maps[1], maps[2], float(maps[3].mean(dtype=np.float64)))
 
-    def _threshold(self, found: _Found, name: str, run: Run) -> float:
-        given = self.config.threshold
-        if given != "auto":
-            return float(given)
-        count = len(self.rotations)
-        threshold = noise_threshold(found.square, found.scores.size, count, self.config.false_positives)
-        run.say(f"{name}: threshold {threshold:.3f} (scores have a standard deviation of {found.square**0.5:.3f})")
-        return threshold
+    def _lowest(self, found: _Found) -> float:
+        """The score of a candidate: the threshold that is given, or what noise does not reach."""
+        if self.config.threshold != "auto":
+            return float(self.config.threshold)
+        return noise_threshold(found.square, found.scores.size, len(self.rotations), self.config.false_positives)
 
-    def _picks(self, picked: Refined, spacing: float, seen: Tomogram, tomogram: Tomogram) -> Picks:
+    def _refined(self, matcher: Matcher, found: _Found, positions: np.ndarray, values: np.ndarray, run: Run) -> Refined:
+        """The peaks with rotations, improved where the options say so."""
+        places = tuple(np.clip(np.rint(positions).astype(int), 0, np.array(found.scores.shape) - 1).T)
+        rotations = self.rotations[torch.from_numpy(found.index[places].astype(np.int64))]
+        if not self.config.refine or not len(values) or len(self.rotations) == 1:
+            return Refined(positions, rotations.double().numpy(), values)
+        with run.timer("refinement"):
+            return refine(matcher, found.volume, positions, rotations, self.config.angular_step)
+
+    def _picks(self, picked: Refined, threshold: float, spacing: float, seen: Tomogram, tomogram: Tomogram) -> Picks:
         """Best first, none nearer to a better one than the spacing, which refinement may have brought about."""
         order = np.argsort(-picked.scores, kind="stable")
+        order = order[picked.scores[order] >= threshold]
         order = order[far_apart(picked.positions[order], spacing)]
         return Picks.of(
             np.clip(picked.positions[order] * seen.voxel_size, 0, tomogram.extent),
