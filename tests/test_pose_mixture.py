@@ -12,6 +12,7 @@ import torch
 from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
 
+from cryoet_core.centring import translate
 from cryoet_core.fourier import apply_filter, wedge_mask
 from cryoet_core.pose_mixture import Parameters, PoseMixture, Shard, Stage, State
 from cryoet_core.pose_mixture.band import Band, measured, resize
@@ -371,6 +372,24 @@ def test_what_comes_apart_is_taken_apart_again(monkeypatch: pytest.MonkeyPatch) 
     state = fitted(model, volumes, [0])
     assert [fact["k"] for fact in state.history] == [1, 1, 3]
     assert adjusted_rand_score(labels, state.labels) > 0.95
+
+
+def test_particles_follow_their_density_to_the_centre() -> None:
+    """A density beside the box centre and particles in place explain the same as both moved, each in its own frame."""
+    turns = random_rotations(30, generator(17))
+    beside = torch.tensor([1.5, -1.0, 0.5])
+    clean = standardise(rotate(body(1)[None, None].expand(30, -1, -1, -1, -1), turns, mode="fourier"))
+    away = (turns @ beside[:, None])[..., 0]
+    volumes = translate(clean[:, 0], away)[:, None]
+    model = PoseMixture(BOX, None, schedule=(Stage(6, 20.0, 3),), max_shift=4.0)
+    band = Band(BOX, 6, None)
+    template = translate(band.crop(body(1)[None]), beside[None] * band.small / BOX)
+    known = Parameters(template, torch.ones(1), torch.full((7,), 2e3))
+    start = State(0, known, torch.zeros(30, 3), 2.0, torch.zeros(30, dtype=torch.long))
+    *_, state = model.fit(shard_of(volumes), torch.tensor([0]), seeded, start=start)
+    evidence = [fact["log_evidence"] for fact in state.history]
+    assert evidence == sorted(evidence)
+    assert float((state.shifts - away).norm(dim=1).median()) < 0.4 < 0.3 * float(beside.norm())
 
 
 def test_labelling_finds_particles_that_lie_far_from_where_they_were_thought() -> None:

@@ -46,18 +46,19 @@ def select(parameters: Parameters, keep: Tensor, k: int) -> Parameters:
     return Parameters(parameters.templates[keep], weights / weights.sum(), parameters.noise)
 
 
-def recentred(templates: Tensor) -> Tensor:
-    """Move each density's centre of gravity (of its square) to the box centre.
+def recentred(templates: Tensor) -> tuple[Tensor, Tensor]:
+    """Move each density's centre of gravity (of its square) to the box centre; also where (k, 3) it was, voxels.
 
     Densities and shifts are known only together: without this, copies of one structure would lie at different places
-    and could not be told to be copies.
+    and could not be told to be copies. The particles' shifts have to follow.
     """
     size = templates.shape[-1]
     line = torch.arange(size, device=templates.device, dtype=torch.float32) - size // 2
     mass = templates.square()
     total = mass.sum((1, 2, 3)).clamp(min=1e-20)
     axes = [(mass * line.view([-1 if a == b else 1 for b in range(3)])).sum((1, 2, 3)) / total for a in range(3)]
-    return translate(templates, -torch.stack(axes, 1))
+    centres = torch.stack(axes, 1)
+    return translate(templates, -centres), centres
 
 
 def with_empty(parameters: Parameters) -> Parameters:

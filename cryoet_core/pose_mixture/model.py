@@ -149,8 +149,10 @@ class PoseMixture:
         evidence = float(shard.reduce((poses.log_evidence + parameters.weights.log()).logsumexp(1).sum())) / shard.total
         moved, spread = state.shifts, state.spread
         if spread > 0 and stage.move:
-            fitted = replace(fitted, templates=recentred(fitted.templates))
-            moved = self._moved(band, small, poses, parameters, rotations, moved, spread)
+            templates, centres = recentred(fitted.templates)
+            fitted = replace(fitted, templates=templates)
+            centres = centres * (self.box / band.small)
+            moved = self._moved(band, small, poses, parameters, rotations, moved, spread, centres)
             spread = max(float((shard.reduce(moved.square().sum()) / (3 * shard.total)).sqrt()), LEAST_SPREAD)
         keep = survivors(mixed, len(parameters.templates), stage.merge, shard.reduce)
         fitted = select(fitted, keep, len(parameters.templates))
@@ -212,9 +214,9 @@ class PoseMixture:
 
         The rotation grid is as it is, so a volume's answer depends on no other volume.
         """
+        shifts = shifts if spread > 0 else torch.zeros_like(shifts)
         last = self.schedule[-1]
         stages = [last]
-        shifts = shifts if spread > 0 else torch.zeros_like(shifts)
         if spread > 0:  # low frequencies see further: a particle a few voxels away is drawn in by them alone
             coarse = [replace(self.schedule[0], radius=max(1, round(part * last.radius))) for part in _APPROACH]
             stages = [*coarse, last]
@@ -262,8 +264,12 @@ class PoseMixture:
         rotations: Tensor,
         shifts: Tensor,
         spread: float,
+        centres: Tensor | None = None,
     ) -> Tensor:
-        """Shifts improved by the cross-correlation with the best view of the best component, under their prior."""
+        """Shifts improved by the cross-correlation with the best view of the best component, under their prior.
+
+        centres (k, 3), voxels: where each density has what will be its centre; the particles' shifts follow.
+        """
         precision = 1 / parameters.noise[band.shell]
         spectra = band.spectrum(parameters.templates)
         out = shifts.clone()
@@ -277,6 +283,8 @@ class PoseMixture:
             maps = torch.fft.ifftshift(band.volumes(product), dim=(1, 2, 3)) * (band.small**3 / 2)
             voxel = self.box / band.small
             out[rows] += peak(maps, 2 * voxel, spread, shifts[rows], voxel)
+            if centres is not None:
+                out[rows] += (turn @ centres[poses.component[rows, 0], :, None])[..., 0]
         length = out.norm(dim=1, keepdim=True)
         limited: Tensor = out * (self.max_shift / length.clamp(min=1e-6)).clamp(max=1.0)
         return limited
