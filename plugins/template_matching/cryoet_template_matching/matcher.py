@@ -154,6 +154,7 @@ class Prepared:
         # one complex transform gives the sums of V and of V^2 under the mask
         sums = torch.fft.ifftn(mask * torch.fft.fftn(torch.complex(volume, volume.square()), s=self.size))
         mean, square = (part / matcher.weight for part in (sums[self.region].real, sums[self.region].imag))
+        self.padded = self.spectrum.new_zeros(0)
         self.scale = 1 / (square - mean.square()).clamp(min=FLAT**2).sqrt()
 
     @property
@@ -164,7 +165,10 @@ class Prepared:
     def correlations(self, templates: Tensor) -> Tensor:
         """((k + 1) // 2, d, h, w, 2): of the core with each pair of templates (k, m, m, m), not yet over ``scale``."""
         packed = _packed(templates.flip(AXES))
-        products = torch.fft.fftn(packed, s=self.size, dim=AXES).mul_(self.spectrum)
+        if len(self.padded) != len(packed):
+            self.padded = packed.new_zeros(len(packed), *self.size)
+        self.padded[(slice(None), *map(slice, packed.shape[1:]))] = packed  # the rest stays 0 from call to call
+        products = torch.fft.fftn(self.padded, dim=AXES).mul_(self.spectrum)
         return torch.view_as_real(torch.fft.ifftn(products, dim=AXES)[(slice(None), *self.region)])
 
 

@@ -31,14 +31,14 @@ EDGE = 46
 PLACES = [(12, 13, 14), (13, 33, 12), (32, 14, 31), (33, 32, 33)]
 COARSE = {"angular_step": 60.0, "refine": False, "threshold": 0.2}
 """Options for what needs no orientation: a search of a second."""
-TILES = 96 * 40**3
+TILES = 768 * 40**3
 """Memory for a volume in several tiles."""
 
 
 class Bench(SimpleNamespace):
     """As much of a run as picking needs."""
 
-    def __init__(self, folder: Path, memory: int = 1 << 30) -> None:
+    def __init__(self, folder: Path, memory: int = 1 << 32) -> None:
         super().__init__(scratch=folder, device=torch.device("cpu"), max_memory=memory, said=[])
 
     def progress(self, over: Any, description: str) -> Any:
@@ -68,7 +68,7 @@ def tomogram(body: Make, planted: Make, rotations: Tensor) -> Tomogram:
 
 
 def pick(
-    tomogram: Tomogram, density: Tensor, folder: Path, memory: int = 1 << 30, **options: Any
+    tomogram: Tomogram, density: Tensor, folder: Path, memory: int = 1 << 32, **options: Any
 ) -> tuple[Picks, Bench]:
     given = {"template": "/body.mrc", "angular_step": STEP, "search_voxel_size": "data", "diameter": 110.0, **options}
     bench = Bench(folder, memory)
@@ -201,7 +201,7 @@ def test_whitening_and_band_pass_keep_the_picks(
 ) -> None:
     options = {**COARSE, "angular_step": 40.0, "whiten": True, "lowpass": 25.0, "highpass": 400.0, "limit": 6}
     whole, _ = pick(tomogram, body(), tmp_path / "a", **options)
-    tiled, _ = pick(tomogram, body(), tmp_path / "b", memory=96 * 52**3, **options)
+    tiled, _ = pick(tomogram, body(), tmp_path / "b", memory=768 * 52**3, **options)
     away, angles = errors(whole, rotations)
     assert away.max() < 2 * VOXEL
     assert np.median(angles) < 40
