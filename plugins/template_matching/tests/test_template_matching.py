@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import mrcfile
 import numpy as np
 import pytest
 import torch
@@ -15,14 +16,16 @@ from cryoet_template_matching.config import TemplateMatchingConfig
 from cryoet_template_matching.matcher import Matcher
 from cryoet_template_matching.rotations import angle_between
 from cryoet_template_matching.template import of_density
-from cryoet_template_matching.template_matching import TemplateMatchingPicker
+from cryoet_template_matching.template_matching import TemplateMatchingPicker, TemplateMatchingTrainer
 from torch import Tensor
 
 from cryoet_core.errors import UserError
 from cryoet_core.fourier import apply_filter, wedge_mask
 from cryoet_core.picks import Picks
+from cryoet_core.run import Run
 from cryoet_core.simulate.pointgroups import point_group
-from cryoet_core.tomograms import ArrayVolume, Tomogram, tilefile
+from cryoet_core.testing import data as kit_data
+from cryoet_core.tomograms import ArrayVolume, Tomogram, open_tomograms, tilefile
 from cryoet_core.transforms import random_rotations, rotate
 
 Make = Callable[..., Tensor]
@@ -206,3 +209,32 @@ def test_whitening_and_band_pass_keep_the_picks(
     assert away.max() < 2 * VOXEL
     assert np.median(angles) < 40
     np.testing.assert_allclose(tiled.scores, whole.scores, atol=1e-4)
+
+
+def test_a_run_keeps_its_template(body: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``predict`` and ``resume`` need neither the file nor the folder that the run was started in."""
+    store = kit_data.write_tomograms(tmp_path / "data.h5")
+    with mrcfile.new(tmp_path / "body.mrc") as file:
+        file.set_data(body().numpy())
+        file.voxel_size = VOXEL
+    monkeypatch.chdir(tmp_path)
+    config = TemplateMatchingConfig(template="body.mrc")
+    assert config.template == str(tmp_path / "body.mrc")
+    run = Run.create("template_matching", config, {"data": [store]}, tmp_path / "run", device="cpu", quiet=True)
+    first = TemplateMatchingTrainer(config).fit({"data": open_tomograms([store])}, run)
+    run.finish()
+    (tmp_path / "body.mrc").unlink()
+    opened = Run.open(tmp_path / "run", config=config, device="cpu", quiet=True)
+    again = TemplateMatchingTrainer(config).load(opened)
+    assert again.class_names == first.class_names == ("body",)
+    assert again.radius == first.radius
+    np.testing.assert_array_equal(again.template.density, first.template.density)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"), [({}, "--template: not given"), ({"template": "ball"}, "needs --diameter")]
+)
+def test_a_missing_template_is_named(options: dict[str, Any], message: str) -> None:
+    trainer = TemplateMatchingTrainer(TemplateMatchingConfig(**options))
+    with pytest.raises(UserError, match=message):
+        trainer.fit({"data": SimpleNamespace(voxel_size=VOXEL)}, SimpleNamespace(load=lambda _: None))  # type: ignore[arg-type]
