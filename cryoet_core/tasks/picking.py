@@ -36,7 +36,7 @@ def finish(run: Run, fitted: Any, seen: Tomograms, data: Tomograms) -> dict[str,
         facts = {"picks": shown(run.dir / "picks")} | _describe(picks, rows)
         # Labels that the method learnt from are not the truth: what it finds beside them may be right.
         if opening.has_labels(data) and not opening.has_labels(seen):
-            facts |= _own_scores(run, picks, data)
+            facts |= _own_scores(run, fitted, picks, data)
     return facts
 
 
@@ -85,7 +85,7 @@ def evaluate(run: Run, trainer: Trainer, paths: Sequence[Path], reading: Mapping
     if not opening.has_labels(truth):
         raise UserError(f"{opening.named(sources)}: has no known particle centres to compare with; give --picks")
     if "radius" not in asked:
-        asked["radius"] = _radius_of(run)
+        asked["radius"] = _radius_of(run, trainer.load(run))
     if asked["radius"] is None:
         raise UserError("--radius: missing; expected how far a pick may lie from the true centre, in Å")
     picks = _own_picks(run) if own else _picked(run, trainer, sources, reading)
@@ -103,9 +103,9 @@ def card(data: Tomograms) -> dict[str, Any]:
 # ---- the steps -------------------------------------------------------------------------------------------------------
 
 
-def _own_scores(run: Run, picks: Picks, data: Tomograms) -> dict[str, Any]:
+def _own_scores(run: Run, fitted: Any, picks: Picks, data: Tomograms) -> dict[str, Any]:
     """Scores where nothing has to be asked for; otherwise a line that says what `cryoet evaluate` needs."""
-    radius = _radius_of(run)
+    radius = _radius_of(run, fitted)
     if radius is None:
         return {}
     try:
@@ -215,11 +215,12 @@ def _refuse_asked(reading: Mapping[str, Any]) -> None:
         raise UserError(f"--{given[0]}: an option of `cryoet evaluate`")
 
 
-def _radius_of(run: Run) -> float | None:
-    """Half the diameter that the method was given, the largest of several species; None when it has none."""
+def _radius_of(run: Run, picker: Any) -> float | None:
+    """Å; the picker's own ``radius``, or half the diameter that the method was given, the largest of several species."""
+    own = getattr(picker, "radius", None)
     given = getattr(run.config, "diameter", None)
-    if given is None:
-        return None
+    if own is not None or given is None:
+        return None if own is None else float(own)
     sizes = [float(word.rsplit("=", 1)[-1]) for word in str(given).split(",") if word.strip()]
     return max(sizes) / 2 if sizes else None
 
