@@ -199,8 +199,8 @@ def _place(particles: Particles, joined: dict[str, np.ndarray], given: float | N
 
 def _of_warptools(particles: Particles) -> bool:
     """Stacks of tilt images that WarpTools wrote: their coordinates count pixels of the images, whatever the optics."""
-    names = [] if particles.tomogram is None else particles.tomogram
-    return particles.dimensions == 2 and any(str(name).endswith(".tomostar") for name in names)
+    names = [] if particles.tomogram is None else list(map(str, particles.tomogram))
+    return particles.dimensions == 2 and any(name.endswith(".tomostar") for name in names)
 
 
 def _coordinate_scale(

@@ -216,7 +216,7 @@ def _refuse_asked(reading: Mapping[str, Any]) -> None:
 
 
 def _radius_of(run: Run, picker: Any) -> float | None:
-    """Å; the picker's own ``radius``, or half the diameter that the method was given, the largest of several species."""
+    """Å: the picker's own ``radius``, or half the diameter that the method was given, the largest of several."""
     own = getattr(picker, "radius", None)
     given = getattr(run.config, "diameter", None)
     if own is not None or given is None:
