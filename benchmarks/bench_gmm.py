@@ -1,5 +1,6 @@
-"""The mixture step beside scikit-learn's: the same points, candidates, restarts, tolerance, floor of the covariances and
-threads, in one process, by turns.
+"""The mixture step beside scikit-learn's, by turns in one process, with the same threads.
+
+Both get the same points, candidates, restarts, tolerance and floor of the covariances.
 
 python benchmarks/bench_gmm.py [--n 50000] [--ks 5 ... 15] [--restarts 5] [--threads 1] [--rounds 3] [--spread 1.5]
 """

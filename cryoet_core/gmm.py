@@ -1,24 +1,28 @@
 """Full-covariance Gaussian mixtures: every candidate K and every restart as one batched computation.
 
-log N(x; mu, S) is linear in phi(x) = (all products x_i x_j, x, 1). Stacking the coefficients of all components of all
-models makes the expectation step of the whole search one matrix product, phi (n, q) @ (q, sum K), and the maximisation
-step its transpose; both run in blocks of rows, so memory does not grow with n. What the maximisation needs are
-sums over points, which shards of the data may add up (``reduce``).
+``fit_mixtures`` takes its starts from ``gmm_starts``, iterates all of them side by side (``gmm_em``) and gives the best
+``Mixture`` of each K.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-Reduce = Callable[[Tensor], Tensor]
+from cryoet_core.gmm_em import Em, Fitted, Models, Reduce
+from cryoet_core.gmm_starts import plus_plus, screened, started
 
-_BLOCK_BYTES = 96 << 20
+__all__ = ["Mixture", "bic", "fit_mixtures", "plus_plus"]
+
+_BLOCK_BYTES = 8 << 20
+_FEW_POINTS = 20_000
 _SEED_POINTS = 4096
+_SAMPLE_PER_PARAMETER = 3
+_RACE = {1: 2, 2: 1}
 
 
 @dataclass(frozen=True)
@@ -44,21 +48,39 @@ class Mixture:
 
     def log_joint(self, x: Tensor) -> Tensor:
         """log(weight_k N(x; mean_k, covariance_k)) for points (n, d), (n, k)."""
-        factor = torch.linalg.cholesky(self.covariances)
-        centred = x.to(self.means)[:, None, :] - self.means
-        solved = torch.linalg.solve_triangular(factor, centred.permute(1, 2, 0), upper=False)
-        log_det = 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        d = self.means.shape[1]
-        log_density: Tensor = -0.5 * (solved.square().sum(1).T + log_det + d * math.log(2 * math.pi))
-        return self.weights.log() + log_density
+        found = self.means.new_empty(len(x), self.k)
+        for rows, joint in self._joints(x):
+            found[rows] = joint
+        return found
 
     def posterior(self, x: Tensor) -> Tensor:
         """Probability of each component for points (n, d), (n, k); rows sum to 1."""
-        return self.log_joint(x).softmax(1)
+        found = self.means.new_empty(len(x), self.k)
+        for rows, joint in self._joints(x):
+            found[rows] = joint.softmax(1)
+        return found
 
     def predict(self, x: Tensor) -> Tensor:
         """The most probable component of points (n, d), (n,) int64."""
-        return self.log_joint(x).argmax(1)
+        found = torch.empty(len(x), dtype=torch.int64, device=self.means.device)
+        for rows, joint in self._joints(x):
+            found[rows] = joint.argmax(1)
+        return found
+
+    def _joints(self, x: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """The log-joint of a block of points at a time, so that nothing but the caller's result grows with n."""
+        d = self.means.shape[1]
+        factor = torch.linalg.cholesky(self.covariances)
+        log_det = 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        constant = self.weights.log() - 0.5 * (log_det + d * math.log(2 * math.pi))
+        # whitening about a common centre is one matrix product for all components
+        white = torch.linalg.solve_triangular(factor, torch.eye(d).to(factor), upper=False)
+        centre = self.weights @ self.means
+        shift = (white @ (self.means - centre)[..., None]).flatten()
+        width = max(1, _BLOCK_BYTES // (8 * self.k * d))
+        for rows in (slice(i, i + width) for i in range(0, len(x), width)):
+            whitened = (x[rows].to(self.means) - centre) @ white.flatten(0, 1).T - shift
+            yield rows, constant - 0.5 * whitened.square_().view(-1, self.k, d).sum(2)
 
     def select(self, components: Tensor) -> Mixture:
         """The mixture of some components, in the given order, weights made to sum to 1."""
@@ -76,8 +98,11 @@ class Mixture:
 
 def bic(log_likelihood: float, k: int, d: int, n: int) -> float:
     """Bayesian information criterion of a full-covariance mixture; log_likelihood is a total, in nats."""
-    parameters = (k - 1) + k * d + k * d * (d + 1) // 2
-    return -2 * log_likelihood + parameters * math.log(n)
+    return -2 * log_likelihood + _parameters(k, d) * math.log(n)
+
+
+def _parameters(k: int, d: int) -> int:
+    return (k - 1) + k * d + k * d * (d + 1) // 2
 
 
 def fit_mixtures(
@@ -95,10 +120,14 @@ def fit_mixtures(
 ) -> list[Mixture]:
     """The best mixture of ``restarts`` for each number of components in ``candidates``, in that order.
 
+    Up to 20,000 points, every start runs on all of them. With more, the starts run on a sample, where each K also tries
+    its neighbours' best models with a component split or two merged; the three best of each K go on to all points, the
+    worse two leave in the first two iterations, and the last converges on all points.
+
     x (n, d): points, this process's share where ``reduce`` sums over processes (then ``seed_points``, the same on all,
-    supplies the starting means). warm_labels (n,): one more start from these labels for the candidate equal to their
-    number. tol: gain in mean log-likelihood per point below which a start has converged. reg: added to the
-    diagonals, as a share of the mean variance of the points (so that scaling the points changes nothing).
+    supplies the starting means and the sample). warm_labels (n,): one more start from these labels, on all points, for
+    the candidate equal to their number. tol: gain in mean log-likelihood per point below which a start has converged.
+    reg: added to the diagonals, as a share of the mean variance of the points (so that scaling them changes nothing).
     Raises ValueError for fewer points than the largest candidate, or points that are not finite.
     """
     n = int(reduce(torch.tensor(float(len(x)), dtype=torch.float64)))
@@ -107,14 +136,56 @@ def fit_mixtures(
     if not bool(torch.isfinite(x).all()):
         raise ValueError("fit_mixtures: some points are not finite")
     origin = reduce(x.double().sum(0)) / n
-    scale = float((reduce((x.double() - origin).square().sum()) / (n * x.shape[1])).sqrt()) or 1.0
-    points = ((x.double() - origin) / scale).to(_precision(x, n))
+    centred = x.double() - origin
+    scale = float((reduce(centred.square().sum()) / (n * x.shape[1])).sqrt()) or 1.0
+    points = (centred / scale).to(_precision(x, n))
     seeds = points if seed_points is None else ((seed_points.double() - origin) / scale).to(points)
-    search = _Search(points, n, reg, reduce)
-    sizes = [k for k in candidates for _ in range(restarts)]
-    search.start(sizes, seeds, generator, warm_labels)
-    search.run(max_iter, tol)
-    return [search.best(k, origin, scale) for k in candidates]
+    em = Em(points, n, reg, reduce)
+    size = max(_SEED_POINTS, _SAMPLE_PER_PARAMETER * _parameters(max(candidates), em.d))
+    sample = seeds[torch.randperm(len(seeds), generator=generator)[:size].to(seeds.device)]
+    if n <= max(_FEW_POINTS, 2 * size) or len(sample) < size:
+        sizes = [k for k in candidates for _ in range(restarts)]
+        fitted = em.run(started(em, sample[:_SEED_POINTS], sizes, generator), max_iter, tol)
+    else:
+        on_sample = Em(sample, len(sample), reg)
+        starts = screened(on_sample, sample[:_SEED_POINTS], candidates, restarts, generator, max_iter, tol)
+        fitted = em.run(starts, max_iter, tol, _RACE)
+    warm = None if warm_labels is None else _from_labels(em, warm_labels, candidates)
+    if warm is not None:
+        fitted = fitted.joined(em.run(warm, max_iter, tol))
+    return _mixtures(em, fitted, candidates, origin, scale)
+
+
+def _from_labels(em: Em, labels: Tensor, candidates: Sequence[int]) -> Models | None:
+    """The start from labels (n,) where their number, counted over all processes, is a candidate."""
+    top = max(candidates)
+    # one of the processes may not have the last cluster among its points
+    count = torch.bincount(labels.clamp(max=top), minlength=top + 1)
+    used = int(em.reduce(count.to(em.columns.device)).nonzero().max()) + 1
+    return em.from_labels([labels.to(em.columns.device)], [used]) if used in candidates else None
+
+
+def _mixtures(em: Em, fitted: Fitted, candidates: Sequence[int], origin: Tensor, scale: float) -> list[Mixture]:
+    """The likeliest model of each candidate, in the units of the caller's points."""
+    places = [fitted.best(k)[0] for k in candidates]
+    likelihoods = [fitted.likelihoods[place] for place in places]
+    if em.columns.dtype != torch.float64:
+        likelihoods = em.likelihoods(fitted.models.pick(places))
+    mixtures = []
+    for place, likelihood in zip(places, likelihoods, strict=True):
+        model = fitted.models[place]
+        mixtures.append(
+            Mixture(
+                model.weights,
+                model.means * scale + origin,
+                model.covariances * scale**2,
+                em.n * (likelihood - em.d * math.log(scale)),
+                em.n,
+                fitted.converged[place],
+                fitted.iterations[place],
+            )
+        )
+    return mixtures
 
 
 def _precision(x: Tensor, n: int) -> torch.dtype:
@@ -122,209 +193,4 @@ def _precision(x: Tensor, n: int) -> torch.dtype:
 
     ``n`` counts the points of all processes, so that their number does not decide.
     """
-    return torch.float64 if x.device.type == "cpu" and n <= 20_000 else torch.float32
-
-
-class _Search:
-    """All models of a search side by side. Components are stored flat; ``owner`` says which model each belongs to."""
-
-    def __init__(self, x: Tensor, n: int, reg: float, reduce: Reduce) -> None:
-        self.x, self.n, self.reg, self.reduce = x, n, reg, reduce
-        self.d = x.shape[1]
-        row, column = torch.triu_indices(self.d, self.d, device=x.device)
-        self.row, self.column = row, column
-        self.sizes: list[int] = []
-        self.weights = self.means = self.covariances = x.new_zeros(0)
-
-    # ---- starts
-
-    def start(self, sizes: list[int], seeds: Tensor, generator: torch.Generator, warm: Tensor | None) -> None:
-        self.sizes = list(sizes)
-        pick = torch.randperm(len(seeds), generator=generator)[:_SEED_POINTS].to(seeds.device)
-        centres = plus_plus(seeds[pick], sizes, generator)
-        # Every other start goes by way of k-means. Neither kind is best: k-means finds round clusters reliably, and
-        # the same poor optimum each time where they are not round.
-        better = lloyd(seeds[pick], centres[1::2]) if len(centres) > 1 else []
-        centres[1::2] = better
-        blocks = [_nearest(self.x, c) for c in centres]
-        if warm is not None:
-            # counted over all processes: one of them may not have the last cluster among its points
-            count = torch.bincount(warm.clamp(max=max(sizes)), minlength=max(sizes) + 1)
-            used = int(self.reduce(count.to(self.x.device)).nonzero().max()) + 1
-            if used in sizes:
-                self.sizes.append(used)
-                blocks.append(warm.to(self.x.device))
-        total = self._accumulate(
-            lambda rows: torch.cat(
-                [torch.nn.functional.one_hot(b[rows], k).to(self.x) for b, k in zip(blocks, self.sizes, strict=True)], 1
-            )
-        )
-        self._maximise(total)
-
-    # ---- iterations
-
-    def run(self, max_iter: int, tol: float) -> None:
-        models = len(self.sizes)
-        done = [False] * models
-        previous = [-math.inf] * models
-        kept: list[tuple[Tensor, Tensor, Tensor, float, bool, int] | None] = [None] * models
-        active = list(range(models))
-        for iteration in range(1, max_iter + 1):
-            total, likelihood = self._expect()
-            parts = [
-                part.split([self.sizes[m] for m in active]) for part in (self.weights, self.means, self.covariances)
-            ]
-            for place, m in enumerate(active):
-                done[m] = likelihood[place] - previous[m] < tol or iteration == max_iter
-                if done[m]:
-                    converged = likelihood[place] - previous[m] < tol
-                    weights, means, covariances = (part[place] for part in parts)
-                    kept[m] = (weights, means, covariances, likelihood[place] * self.n, converged, iteration)
-                previous[m] = likelihood[place]
-            if all(done):
-                break
-            still = [place for place, m in enumerate(active) if not done[m]]
-            columns = _columns([self.sizes[m] for m in active], still, self.x.device)
-            active = [active[place] for place in still]
-            self._active = active
-            self._maximise(total[columns])
-        self.models = [entry for entry in kept if entry is not None]
-
-    def best(self, k: int, origin: Tensor, scale: float) -> Mixture:
-        """The likeliest model of size k, in the units of the caller's points."""
-        weights, means, covariances, likelihood, converged, iterations = max(
-            (m for m, size in zip(self.models, self.sizes, strict=True) if size == k), key=lambda m: m[3]
-        )
-        return Mixture(
-            weights.double(),
-            means.double() * scale + origin,
-            covariances.double() * scale**2,
-            likelihood - self.n * self.d * math.log(scale),
-            self.n,
-            converged,
-            iterations,
-        )
-
-    # ---- the two steps
-
-    def _features(self, rows: slice) -> Tensor:
-        x = self.x[rows]
-        return torch.cat([x[:, self.row] * x[:, self.column], x, torch.ones_like(x[:, :1])], 1)
-
-    def _blocks(self, columns: int) -> list[slice]:
-        width = max(1, int(_BLOCK_BYTES / (self.x.element_size() * (2 * columns + len(self.row) + self.d + 1))))
-        return [slice(i, i + width) for i in range(0, len(self.x), width)]
-
-    def _accumulate(self, responsibilities: Callable[[slice], Tensor]) -> Tensor:
-        """Sums of phi(x) under each component's responsibilities, (sum K, q), over all processes."""
-        total = None
-        for rows in self._blocks(sum(self.sizes)):
-            part = (responsibilities(rows).T @ self._features(rows)).double()
-            total = part if total is None else total + part
-        assert total is not None
-        return self.reduce(total)
-
-    def _expect(self) -> tuple[Tensor, list[float]]:
-        """Sums for the next maximisation and the mean log-likelihood of each active model."""
-        active = getattr(self, "_active", list(range(len(self.sizes))))
-        sizes = [self.sizes[m] for m in active]
-        coefficients = self._coefficients()
-        likelihood = self.x.new_zeros(len(sizes), dtype=torch.float64)
-        total = coefficients.new_zeros(coefficients.shape, dtype=torch.float64)
-        for rows in self._blocks(sum(sizes)):
-            features = self._features(rows)
-            joint = features @ coefficients.T
-            shares = []
-            for place, part in enumerate(joint.split(sizes, 1)):
-                top = part.logsumexp(1, keepdim=True)
-                likelihood[place] += top.sum(dtype=torch.float64)
-                shares.append((part - top).exp_())
-            total += (torch.cat(shares, 1).T @ features).double()
-        likelihood = self.reduce(likelihood) / self.n
-        return self.reduce(total), likelihood.tolist()
-
-    def _coefficients(self) -> Tensor:
-        """The vectors c_k with log(weight_k N(x; k)) = phi(x) . c_k, (sum K, q)."""
-        covariances = self.covariances.double()
-        factor = torch.linalg.cholesky(covariances)
-        precision = torch.cholesky_inverse(factor)
-        linear = (precision @ self.means.double()[..., None])[..., 0]
-        log_det = 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        constant = self.weights.double().log() - 0.5 * (
-            (linear * self.means.double()).sum(1) + log_det + self.d * math.log(2 * math.pi)
-        )
-        twice = torch.where(self.row == self.column, -0.5, -1.0).double()
-        quadratic = precision[:, self.row, self.column] * twice
-        return torch.cat([quadratic, linear, constant[:, None]], 1).to(self.x.dtype)
-
-    def _maximise(self, total: Tensor) -> None:
-        active = getattr(self, "_active", list(range(len(self.sizes))))
-        mass = total[:, -1].clamp(min=1e-8)
-        means = total[:, -1 - self.d : -1] / mass[:, None]
-        second = total.new_zeros(len(total), self.d, self.d)
-        products = total[:, : len(self.row)] / mass[:, None]
-        second[:, self.row, self.column] = products
-        second[:, self.column, self.row] = products
-        covariances = second - means[:, :, None] * means[:, None, :]
-        identity = torch.eye(self.d, dtype=total.dtype, device=total.device)
-        # A component with fewer points than dimensions has no covariance of its own: it gets the whole set's shape.
-        thin = (mass < self.d + 1)[:, None, None]
-        covariances = torch.where(thin, covariances + identity, covariances) + self.reg * identity
-        self.means, self.covariances = means, _positive(covariances, self.reg)
-        shares = [part / part.sum() for part in mass.split([self.sizes[m] for m in active])]
-        self.weights = torch.cat(shares)
-
-
-def _positive(covariances: Tensor, floor: float) -> Tensor:
-    """Lift eigenvalues that rounding left below ``floor``; a no-op for healthy matrices."""
-    _, failed = torch.linalg.cholesky_ex(covariances)
-    if not bool(failed.any()):
-        return covariances
-    values, vectors = torch.linalg.eigh(covariances)
-    lifted: Tensor = vectors @ torch.diag_embed(values.clamp(min=floor)) @ vectors.transpose(1, 2)
-    return lifted
-
-
-def lloyd(points: Tensor, centres: list[Tensor], rounds: int = 15) -> list[Tensor]:
-    """k-means from each set of starting means, side by side: starts from raw seeds end in poor optima too often."""
-    sizes = [len(part) for part in centres]
-    stacked = torch.cat(centres)
-    for _ in range(rounds):
-        closeness = points @ stacked.T - 0.5 * stacked.square().sum(1)
-        members = torch.cat(
-            [torch.nn.functional.one_hot(part.argmax(1), part.shape[1]) for part in closeness.split(sizes, 1)], 1
-        ).to(points)
-        count = members.sum(0)
-        means = members.T @ points / count.clamp(min=1)[:, None]
-        stacked = torch.where((count > 0)[:, None], means, stacked)
-    return list(stacked.split(sizes))
-
-
-def _nearest(x: Tensor, centres: Tensor) -> Tensor:
-    return torch.cat([torch.cdist(part, centres).argmin(1) for part in x.split(65536)])
-
-
-def _columns(sizes: list[int], chosen: list[int], device: torch.device) -> Tensor:
-    offsets = [0]
-    for size in sizes:
-        offsets.append(offsets[-1] + size)
-    return torch.cat([torch.arange(offsets[p], offsets[p + 1], device=device) for p in chosen])
-
-
-def plus_plus(points: Tensor, sizes: Sequence[int], generator: torch.Generator) -> list[Tensor]:
-    """k-means++ starting means for each size (Arthur and Vassilvitskii 2007), all starts drawn side by side.
-
-    points (n, d) -> one tensor (size, d) per entry of ``sizes``. Points chosen twice are possible only where all
-    points coincide with a mean.
-    """
-    models, n = len(sizes), len(points)
-    chosen = torch.randint(0, n, (models, 1), generator=generator)
-    norm = points.square().sum(1)
-    distance = torch.full((models, n), math.inf, dtype=points.dtype, device=points.device)
-    for _ in range(max(sizes) - 1):
-        latest = points[chosen[:, -1].to(points.device)]
-        away = (norm[None] - 2 * latest @ points.T + latest.square().sum(1)[:, None]).clamp(min=0)
-        distance = torch.minimum(distance, away)
-        share = (distance + 1e-12 * norm.mean().clamp(min=1e-12)).double().cpu()
-        chosen = torch.cat([chosen, torch.multinomial(share, 1, generator=generator)], 1)
-    return [points[chosen[m, :k].to(points.device)] for m, k in enumerate(sizes)]
+    return torch.float64 if x.device.type == "cpu" and n <= _FEW_POINTS else torch.float32

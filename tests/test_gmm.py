@@ -13,8 +13,10 @@ from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
-from cryoet_core import gmm
+from cryoet_core import gmm, gmm_em
 from cryoet_core.gmm import Mixture, bic, fit_mixtures, plus_plus
+from cryoet_core.gmm_em import Em, Models
+from cryoet_core.gmm_starts import lloyd, merged, nearest, split
 
 Reduce = Callable[[Tensor], Tensor]
 Lockstep = Callable[[int, Callable[[int, Reduce], None]], None]
@@ -178,10 +180,19 @@ def test_single_precision_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_blocks_of_rows_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     x, _ = blobs(3, 4, 50, 2.0)
     whole = fit_mixtures(x, [2, 3], generator())
-    monkeypatch.setattr(gmm, "_BLOCK_BYTES", 4000)
+    monkeypatch.setattr(gmm_em, "_BLOCK_BYTES", {"cpu": 4000})
     for a, b in zip(whole, fit_mixtures(x, [2, 3], generator()), strict=True):
         assert a.log_likelihood == pytest.approx(b.log_likelihood, rel=1e-10)
         torch.testing.assert_close(a.means, b.means)
+
+
+def test_blocks_of_points_have_the_same_posterior(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, _ = blobs(3, 4, 50, 1.0)
+    (mixture,) = fit_mixtures(x, [3], generator())
+    whole = mixture.log_joint(x), mixture.posterior(x), mixture.predict(x)
+    monkeypatch.setattr(gmm, "_BLOCK_BYTES", 4000)
+    for a, b in zip(whole, (mixture.log_joint(x), mixture.posterior(x), mixture.predict(x)), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
 
 
 def test_select_keeps_the_order_given() -> None:
@@ -199,6 +210,155 @@ def test_starting_means_are_points_far_apart() -> None:
     for size, centres in zip((5, 2, 5), plus_plus(x, [5, 2, 5], generator()), strict=True):
         rows = (centres[:, None] == x[None]).all(2).nonzero()[:, 1]
         assert len(set(labels[rows].tolist())) == size
+
+
+def test_best_of_several_draws_leaves_points_nearer() -> None:
+    x, _ = blobs(8, 4, 40, 4.0)
+    left = [
+        sum(float(torch.cdist(x, centres).amin(1).square().sum()) for centres in plus_plus(x, [8] * 20, generator(), n))
+        for n in (1, 4)
+    ]
+    assert left[1] < 0.8 * left[0]
+
+
+def test_k_means_lowers_the_distances_to_the_nearest_means() -> None:
+    x, _ = blobs(4, 3, 50, 2.0)
+    starts = plus_plus(x, [4, 2], generator())
+    labels = nearest(x.T, starts)
+    for centres, label in zip(starts, labels, strict=True):
+        torch.testing.assert_close(label, torch.cdist(x, centres).argmin(1))
+    for before, after in zip(starts, lloyd(x, starts), strict=True):
+        assert torch.cdist(x, after).amin(1).square().sum() < torch.cdist(x, before).amin(1).square().sum()
+        means = [x[torch.cdist(x, after).argmin(1) == i].mean(0) for i in range(len(after))]
+        torch.testing.assert_close(torch.stack(means), after)
+
+
+def moments(model: Models) -> tuple[Tensor, Tensor]:
+    mean = model.weights @ model.means
+    second = model.covariances + model.means[:, :, None] * model.means[:, None, :]
+    return mean, (model.weights[:, None, None] * second).sum(0)
+
+
+def some_model(x: Tensor, labels: Tensor) -> Models:
+    return Em(x, len(x), 1e-9).from_labels([labels], [int(labels.max()) + 1])
+
+
+def test_splitting_and_merging_keep_weight_mean_and_covariance() -> None:
+    x, labels = blobs(5, 3, 60, 3.0)
+    model = some_model(x, labels)
+    changed = [*split(model, 3), *merged(model, 4)]
+    assert [other.sizes for other in changed] == [(6,)] * 3 + [(4,)] * 4
+    for other in changed:
+        assert float(other.weights.sum()) == pytest.approx(1)
+        for before, after in zip(moments(model), moments(other), strict=True):
+            torch.testing.assert_close(after, before)
+        assert bool((torch.linalg.eigvalsh(other.covariances) > 0).all())
+
+
+def test_merging_joins_the_halves_of_one_cluster_and_splitting_parts_two() -> None:
+    x, labels = blobs(5, 3, 60, 8.0)
+    right = some_model(x, labels)
+    halved = labels.clone()
+    halved[:30] = 5
+    joined = next(merged(some_model(x, halved), 1))
+    assert sorted(joined.weights.tolist()) == pytest.approx([0.2] * 5)
+    parted = Em(x, len(x), 1e-9).run(next(split(some_model(x, labels.clamp(max=3)), 1)), 50, 1e-9).models
+    order = torch.cdist(right.means, parted.means).argmin(1)
+    torch.testing.assert_close(parted.means[order], right.means, rtol=0, atol=1e-3)
+
+
+def test_a_race_lets_the_likeliest_of_each_size_go_on() -> None:
+    x, labels = blobs(4, 3, 60, 1.0)
+    em = Em(x, len(x), 1e-6)
+    other = torch.randint(0, 4, (len(x),), generator=generator())
+    pairs = torch.randint(0, 2, (len(x),), generator=generator(1))
+    models = em.from_labels([other, labels, pairs], [4, 4, 2])
+    free, raced = em.run(models, 40, 1e-6), em.run(models, 40, 1e-6, {2: 1})
+    assert raced.iterations[0] == 2
+    assert not raced.converged[0]
+    assert free.iterations[0] > 2
+    assert raced.iterations[1:] == free.iterations[1:]
+    assert raced.likelihoods[1:] == pytest.approx(free.likelihoods[1:])
+    assert raced.best(4) == [1]
+
+
+@pytest.fixture
+def many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few hundred points count as many: the starts run on a sample."""
+    monkeypatch.setattr(gmm, "_FEW_POINTS", 100)
+    monkeypatch.setattr(gmm, "_SEED_POINTS", 150)
+
+
+@pytest.mark.usefixtures("many")
+def test_search_on_a_sample_ends_on_all_points() -> None:
+    x, labels = blobs(6, 4, 150, 6.0)
+    mixtures = fit_mixtures(x, range(2, 9), generator(), restarts=1)
+    again = fit_mixtures(x, range(2, 9), generator(), restarts=1)
+    for mixture, same in zip(mixtures, again, strict=True):
+        assert mixture.converged
+        assert mixture.log_likelihood == same.log_likelihood
+        # iterations in single precision, the likelihood of their end in double
+        assert mixture.log_likelihood == pytest.approx(as_sklearn(mixture).score(x.numpy()) * len(x), rel=1e-8)
+    best = min(mixtures, key=lambda mixture: mixture.bic)
+    assert best.k == 6
+    assert adjusted_rand_score(labels, best.predict(x)) == 1.0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_neighbours_lead_out_of_poor_optima(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    x, _ = blobs(8, 4, 100, 4.0, seed=seed)
+    ks = range(4, 11)
+    thorough = fit_mixtures(x, ks, generator(), restarts=20)
+    monkeypatch.setattr(gmm, "_FEW_POINTS", 100)
+    monkeypatch.setattr(gmm, "_SEED_POINTS", 150)
+    monkeypatch.setattr(gmm, "_SAMPLE_PER_PARAMETER", 1)
+    found = fit_mixtures(x, ks, generator(seed), restarts=1)
+    for one, other in zip(found, thorough, strict=True):
+        assert one.bic <= other.bic + 0.01 * abs(other.bic), one.k
+
+
+@pytest.mark.usefixtures("many")
+@pytest.mark.parametrize("candidates", [[1], [3], [2, 6], [1, 2], [5, 3]])
+def test_any_candidates_on_a_sample(candidates: list[int]) -> None:
+    x, labels = blobs(3, 2, 150, 5.0)
+    mixtures = fit_mixtures(x, candidates, generator(), restarts=2, warm_labels=labels)
+    assert [mixture.k for mixture in mixtures] == candidates
+    for mixture in mixtures:
+        assert bool(torch.isfinite(mixture.posterior(x)).all())
+        if mixture.k == 3:
+            assert adjusted_rand_score(labels, mixture.predict(x)) == 1.0
+
+
+@pytest.mark.usefixtures("many")
+def test_points_all_alike_on_a_sample_give_numbers() -> None:
+    for x in (torch.ones(500, 3), torch.cat([torch.ones(300, 3), torch.zeros(200, 3)])):
+        for mixture in fit_mixtures(x, [1, 2, 4], generator(), restarts=2):
+            assert math.isfinite(mixture.bic)
+            assert bool(torch.isfinite(mixture.posterior(x)).all())
+
+
+@pytest.mark.usefixtures("many")
+def test_shards_give_the_mixture_of_the_whole_on_a_sample(lockstep: Lockstep) -> None:
+    x, labels = blobs(4, 2, 120, 3.0)
+    alone = fit_mixtures(x, [3, 4, 5], generator(), restarts=2, warm_labels=labels)
+    cuts, found = [slice(0, 200), slice(200, 205), slice(205, 480)], {}
+
+    def work(rank: int, reduce: Reduce) -> None:
+        found[rank] = fit_mixtures(
+            x[cuts[rank]],
+            [3, 4, 5],
+            generator(),
+            restarts=2,
+            warm_labels=labels[cuts[rank]],
+            reduce=reduce,
+            seed_points=x,
+        )
+
+    lockstep(3, work)
+    for rank in range(3):
+        for a, b in zip(alone, found[rank], strict=True):
+            assert a.log_likelihood == pytest.approx(b.log_likelihood, rel=1e-6)
+            torch.testing.assert_close(a.means, b.means, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("warm", [False, True])
