@@ -1,0 +1,101 @@
+"""The options of ``cryoet run pu_picker``."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import pydantic
+
+from cryoet_core.config import Config, option
+
+
+class PUPickerConfig(Config):
+    """Defaults are those of the fast preset; lengths are in Å, so they hold for any voxel size."""
+
+    diameter: str = option(
+        "", "particle diameter in Å; of several species: ribosome=250,proteasome=150", paper="box of the particle"
+    )
+    prior: str = option(
+        "auto",
+        "share of voxels in particles, labelled or not: 0.1, or ribosome=0.1,proteasome=0.02; auto: estimated",
+        paper="0.6 (EMPIAR-10304), 0.1 (EMPIAR-10499)",
+    )
+    copies: str = option(
+        "", "expected particles in a tomogram, for --prior auto: 150, or ribosome=150,proteasome=40; else counted"
+    )
+    variant: Literal["full", "no-contrast", "no-pu"] = option(
+        "full", "no-contrast: without the contrastive terms; no-pu: everything unlabelled is negative", paper="full"
+    )
+    # the network
+    backbone: Literal["unet", "resnet"] = option("unet", "of the 2-D part", paper="both (code)")
+    width: int = option(
+        16, "channels of the first level", ge=4, le=256, paper="32 (unet), 64 (resnet)",
+        presets={"fast": 16, "paper": 32},
+    )  # fmt: skip
+    levels: int = option(3, "resolutions of the U-Net", ge=1, le=6, paper="4", presets={"fast": 3, "paper": 4})
+    features: int = option(32, "channels of the 3-D part and of the contrast", ge=4, le=256, paper="32")
+    network_voxel_size: float | Literal["auto", "data"] = option(
+        "auto",
+        "voxels that the network sees, Å; auto: --voxels-across of them make a diameter; data: those of the tomogram",
+        paper="data",
+        presets={"fast": "auto", "paper": "data"},
+    )
+    voxels_across: float = option(10.0, "voxels of the network per (smallest) diameter", ge=4, le=64)
+    clip: float = option(4.0, "standard deviations at which voxels are cut off", gt=0, le=100, paper="-2.5 to 2 (code)")
+    # training
+    iterations: int = option(600, "training steps", ge=1, le=1_000_000, paper="600")
+    learning_rate: float = option(
+        3e-3, "of Adam, at the start", gt=0, le=1, paper="1e-3", presets={"fast": 3e-3, "paper": 1e-3}
+    )
+    schedule: Literal["cosine", "steps"] = option(
+        "cosine",
+        "of the learning rate: down to 0 along a cosine, or a tenth after each third of the steps",
+        paper="steps",
+        presets={"fast": "cosine", "paper": "steps"},
+    )
+    pairs: int = option(1, "pairs of crops in a step", ge=1, le=64, paper="1")
+    crop: int = option(64, "edge of a crop in y and x, voxels", ge=8, le=1024, multiple_of=2, paper="64")
+    crop_depth: int = option(5, "slices of a crop", ge=1, le=256, paper="5")
+    elsewhere: float = option(
+        0.5, "share of second crops that are drawn anywhere, not at labels", ge=0, le=1, paper="0 (code)",
+        presets={"fast": 0.5, "paper": 0.0},
+    )  # fmt: skip
+    augment: bool = option(
+        True, "turn crops over and by 90 degrees about the beam", paper="no", presets={"fast": True, "paper": False}
+    )
+    target_width: float = option(
+        0.1, "standard deviation of the soft target as a share of the diameter", gt=0, le=0.5, paper="0.09 (code)"
+    )
+    # the objective
+    scale_risk: bool = option(
+        True,
+        "divide the risk by the prior, so that its weight against the other terms does not depend on it",
+        paper="no",
+        presets={"fast": True, "paper": False},
+    )
+    memory: float = option(
+        0.98,
+        "weight of the past in the means that decide whether the risk of unlabelled voxels counts; 0: each step alone",
+        ge=0,
+        lt=1,
+        paper="0",
+        presets={"fast": 0.98, "paper": 0.0},
+    )
+    temperature: float = option(0.07, "of the contrast", gt=0, le=10, paper="0.07 (10304), 0.02 (10499)")
+    lambda1: float = option(0.1, "weight of the contrast", ge=0, le=1000, paper="0.1")
+    lambda2: float = option(0.5, "weight of the unsupervised contrast within it", ge=0, le=1000, paper="0.5")
+    lambda3: float = option(0.1, "weight of the consistency of two views", ge=0, le=1000, paper="0.1")
+    anchors: int = option(
+        512, "unlabelled voxels that the unsupervised contrast starts from in a step; 0: all", ge=0, paper="all",
+        presets={"fast": 512, "paper": 0},
+    )  # fmt: skip
+    # picking
+    threshold: float = option(0.25, "lowest score of a pick", ge=0, lt=1, paper="0.25")
+    spacing: float = option(
+        0.6, "picks are at least this share of the diameter apart", gt=0, le=10, paper="window of 3 voxels (code)"
+    )
+
+    @pydantic.field_validator("diameter", "prior", "copies", mode="before")
+    @classmethod
+    def _numbers_as_text(cls, value: Any) -> Any:
+        return f"{value:g}" if isinstance(value, (int, float)) and not isinstance(value, bool) else value

@@ -1,0 +1,80 @@
+"""What a run has learnt, and how it picks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cryoet_core.errors import UserError
+from cryoet_core.picks import Picks
+from cryoet_core.run import Run
+from cryoet_core.tomograms import Tomogram
+from cryoet_pu_picker.config import PUPickerConfig
+from cryoet_pu_picker.decoding import centres
+from cryoet_pu_picker.heat import heat_map
+from cryoet_pu_picker.network import HybridNetwork
+from cryoet_pu_picker.species import Species
+
+MODEL = "model"
+COARSER = 1.5
+"""How much coarser than the network's voxels those of a tomogram may be."""
+
+
+@dataclass(frozen=True)
+class PUPicker:
+    """A trained network with its species, and the voxels (Å) that it looks at."""
+
+    network: HybridNetwork
+    species: tuple[Species, ...]
+    voxel_size: float
+    copies: tuple[float, ...]
+    config: PUPickerConfig
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return tuple(kind.name for kind in self.species)
+
+    def pick(self, tomogram: Tomogram, run: Run) -> Picks:
+        """Centres with scores in (0, 1), best first. UserError for voxels much coarser than those of training."""
+        if tomogram.voxel_size > COARSER * self.voxel_size:
+            raise UserError(
+                f"{tomogram.where or tomogram.name}: voxels of {tomogram.voxel_size:g} Å, but the network looks at "
+                f"{self.voxel_size:g} Å; expected at most {COARSER * self.voxel_size:g} Å; use a finer reconstruction"
+            )
+        scores = heat_map(self.network, tomogram.at(self.voxel_size), run)
+        diameters = [kind.diameter for kind in self.species]
+        place, value, kind = centres(scores, self.voxel_size, diameters, self.config.threshold, self.config.spacing)
+        inside = np.clip(place, 0, tomogram.extent)
+        return Picks.of(inside, tomogram.name, scores=value, classes=kind, class_names=self.class_names)
+
+
+def build(config: PUPickerConfig, priors: Sequence[float]) -> HybridNetwork:
+    """An untrained network for these options."""
+    return HybridNetwork(config.backbone, config.width, config.levels, config.features, priors, config.clip)
+
+
+def save(picker: PUPicker, run: Run) -> None:
+    """Everything that picking needs, in one checkpoint."""
+    state = {
+        "species": [[kind.name, kind.diameter] for kind in picker.species],
+        "voxel_size": picker.voxel_size,
+        "copies": picker.copies,
+        "config": picker.config.model_dump(mode="json"),
+    }
+    run.save(MODEL, picker.network.state_dict(), state)
+
+
+def load(run: Run) -> PUPicker | None:
+    """The picker that ``save`` wrote, None where there is none."""
+    saved = run.load(MODEL)
+    if saved is None:
+        return None
+    tensors, state = saved
+    config = PUPickerConfig(**state["config"])
+    species = tuple(Species(*pair) for pair in state["species"])
+    network = build(config, [0.1] * len(species))
+    network.load_state_dict(tensors)
+    network.to(run.device).eval()
+    return PUPicker(network, species, state["voxel_size"], tuple(state["copies"]), config)

@@ -1,0 +1,92 @@
+"""The training tomograms as the network sees them: on its voxels, with their labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cryoet_core.errors import UserError
+from cryoet_core.run import Run
+from cryoet_core.tomograms import ArrayVolume, Tomogram, Tomograms
+from cryoet_pu_picker.config import PUPickerConfig
+from cryoet_pu_picker.species import Species
+
+FEWEST_VOXELS = 3
+"""Of a tomogram in a diameter, at least."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A tomogram on the network's voxels, its labels in those voxels: positions (n, 3) float64, species (n,) int64."""
+
+    tomogram: Tomogram
+    positions: np.ndarray
+    species: np.ndarray
+
+    def crop(self, corner: Sequence[int], shape: Sequence[int]) -> Tensor:
+        """Voxels (d, h, w) from a corner inside on, standardised by the tomogram's statistics."""
+        mean, deviation = self.tomogram.statistics()
+        region = tuple(slice(start, start + size) for start, size in zip(corner, shape, strict=True))
+        return torch.from_numpy((self.tomogram.read(region) - mean) / deviation)  # type: ignore[arg-type]
+
+
+def network_voxel_size(config: PUPickerConfig, species: Sequence[Species], data: Tomograms) -> float:
+    """Å: what the options ask for, at least that of the coarsest tomogram."""
+    coarsest = max(tomogram.voxel_size for tomogram in data)
+    if config.network_voxel_size == "data":
+        return coarsest
+    if config.network_voxel_size == "auto":
+        return max(coarsest, min(kind.diameter for kind in species) / config.voxels_across)
+    return max(coarsest, float(config.network_voxel_size))
+
+
+def scenes_of(data: Tomograms, species: Sequence[Species], voxel_size: float, run: Run) -> list[Scene]:
+    """Every tomogram, in memory where all of them fit; those without labels of these species serve as unlabelled.
+
+    UserError for a diameter that cannot be in these tomograms and for labels outside of theirs.
+    """
+    finer = [tomogram.at(voxel_size) for tomogram in data]
+    held = sum(4 * int(np.prod(tomogram.shape)) for tomogram in finer) <= run.max_memory
+    return [_scene(full, view, species, held) for full, view in zip(data, finer, strict=True)]
+
+
+def _scene(tomogram: Tomogram, view: Tomogram, species: Sequence[Species], held: bool) -> Scene:
+    where = tomogram.where or tomogram.name
+    for kind in species:
+        if kind.diameter > max(tomogram.shape) * tomogram.voxel_size:
+            size = " x ".join(f"{n * tomogram.voxel_size:g}" for n in tomogram.shape)
+            raise UserError(
+                f"--diameter {kind.diameter:g}: {where} is {size} Å; expected a particle that fits into it; check the "
+                "diameter, in Å, and the voxel size"
+            )
+        if kind.diameter < FEWEST_VOXELS * tomogram.voxel_size:
+            raise UserError(
+                f"--diameter {kind.diameter:g}: {where} has voxels of {tomogram.voxel_size:g} Å; expected at least "
+                f"{FEWEST_VOXELS} voxels in a diameter; check the diameter, in Å, or use finer voxels"
+            )
+    positions, kinds = _labels(tomogram, species)
+    outside = ((positions < 0) | (positions > tomogram.extent)).any(1)
+    if outside.any():
+        first = ", ".join(f"{value:g}" for value in positions[outside][0])
+        raise UserError(
+            f"{where}: {outside.sum()} of {len(positions)} labels lie outside, the first at ({first}) Å (z, y, x); "
+            "check the picks' voxel size and axis order"
+        )
+    if held:
+        view = replace(view, volume=ArrayVolume(view.read()), density_sign=1)
+    return Scene(view, positions / view.voxel_size, kinds)
+
+
+def _labels(tomogram: Tomogram, species: Sequence[Species]) -> tuple[np.ndarray, np.ndarray]:
+    """Positions in Å and species of the labels of these species."""
+    picks = tomogram.picks
+    if picks is None:
+        return np.zeros((0, 3)), np.zeros(0, np.int64)
+    names = [kind.name for kind in species]
+    numbers = np.array([*(names.index(name) if name in names else -1 for name in picks.class_names), -1])
+    kinds = numbers[picks.classes]
+    return picks.positions[kinds >= 0], kinds[kinds >= 0]
