@@ -1,0 +1,145 @@
+"""Fine-tuning: an encoder, pretrained or not, and a linear classifier learn from labels; best validation epoch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cryoet_core.run import Run
+from cryoet_core.volumes import DeviceVolumes
+from cryoet_cssl.optimisers import cosine, named, optimiser_of, optimiser_tensors, restore, set_rate, under
+from cryoet_cssl.parts import Parts
+from cryoet_cssl.views import Views
+
+CHECKPOINT, PHASE, BATCH = "fine-tuning", "fine-tune", 256
+
+
+class Classifier(nn.Module):
+    """Volumes (n, 1, b, b, b) -> scores (n, k) before the softmax."""
+
+    def __init__(self, encoder: nn.Module, k: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = nn.Linear(encoder.dim, k)
+        nn.init.normal_(self.head.weight, std=0.01)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, volumes: Tensor) -> Tensor:
+        scores: Tensor = self.head(self.encoder(volumes))
+        return scores
+
+
+def fine_tune(
+    network: Classifier, volumes: DeviceVolumes, labels: np.ndarray, parts: Parts, views: Views, config: Any, run: Run
+) -> list[str]:
+    """Train on ``parts.learnt``; the network ends with the weights of the best epoch by validation accuracy, then loss.
+
+    Returns notes. Without validation cubes the last epoch counts.
+    """
+    trained = network.head.parameters() if config.freeze_encoder else network.parameters()
+    optimiser = optimiser_of(config.fine_tune_optimiser, trained, config.fine_tune_rate, config.fine_tune_decay)
+    targets = torch.from_numpy(labels)
+    best, state = _resume(network, optimiser, run)
+    for epoch in run.progress(range(state["epochs"], config.fine_tune_epochs), "fine-tuning"):
+        set_rate(optimiser, cosine(config.fine_tune_rate, epoch / config.fine_tune_epochs))
+        with run.timer("fine-tune"):
+            loss = _epoch(network, optimiser, volumes, targets, parts, views, config, run, epoch)
+            accuracy, val_loss = _validated(network, volumes, targets, parts.val, run)
+        if accuracy is None or [accuracy, -(val_loss or 0.0)] >= state["best"]:
+            best = {name: value.detach().clone() for name, value in network.state_dict().items()}
+            state |= {"best": [accuracy or 0.0, -(val_loss or 0.0)], "best_epoch": epoch}
+        state["epochs"] = epoch + 1
+        run.log(phase=PHASE, step=epoch, loss=loss, val_loss=val_loss, val_accuracy=accuracy)
+        tensors = named("network", network.state_dict()) | named("best", best) | optimiser_tensors(optimiser)
+        run.save(CHECKPOINT, tensors, state)
+    network.load_state_dict(best)
+    network.eval()
+    if not len(parts.val):
+        return ["no labelled cube was left for validation, so the last epoch of fine-tuning counts"]
+    return []
+
+
+def scores_of(network: nn.Module, volumes: DeviceVolumes, rows: np.ndarray | None, run: Run) -> Tensor:
+    """Scores or features (n, k) float32 on the CPU, in eval mode, so that a cube's do not depend on its batch."""
+    network.eval()
+    parts = []
+    with torch.no_grad():
+        for batch in volumes.batches(BATCH, rows):
+            with run.autocast():
+                parts.append(network(batch).float().cpu())
+    return torch.cat(parts)
+
+
+def _resume(
+    network: Classifier, optimiser: torch.optim.Optimizer, run: Run
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The best weights so far and where an interrupted run stands."""
+    saved = run.load(CHECKPOINT)
+    if saved is None:
+        return {}, {"epochs": 0, "best": [-1.0, 0.0], "best_epoch": -1}
+    tensors, state = saved
+    network.load_state_dict(under("network", tensors))
+    restore(optimiser, tensors)
+    return {name: value.to(run.device) for name, value in under("best", tensors).items()}, state
+
+
+def _epoch(
+    network: Classifier,
+    optimiser: torch.optim.Optimizer,
+    volumes: DeviceVolumes,
+    targets: Tensor,
+    parts: Parts,
+    views: Views,
+    config: Any,
+    run: Run,
+    epoch: int,
+) -> float:
+    network.train()
+    run.reseed("fine-tune", epoch)
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    total = torch.zeros(1, dtype=torch.float64)
+    batches = _batches(parts, config, run, epoch)
+    for step, rows in enumerate(batches):
+        cubes = volumes[rows]
+        if config.fine_tune_views:
+            cubes = views(cubes, run.generator("fine-tune views", epoch, step, run.rank))
+        with run.autocast():
+            if config.freeze_encoder:
+                network.encoder.eval()
+                with torch.no_grad():
+                    features = network.encoder(cubes)
+                scores = network.head(features)
+            else:
+                scores = network(cubes)
+        loss = nn.functional.cross_entropy(scores.float(), targets[rows].to(scores.device))
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        run.average_gradients(parameters)
+        optimiser.step()
+        total += float(loss.detach())
+    return float(run.all_reduce(total)) / (len(batches) * run.world_size)
+
+
+def _batches(parts: Parts, config: Any, run: Run, epoch: int) -> list[Tensor]:
+    """Batches of this process: the learnt rows, in a new order, again and again until as many as asked are drawn."""
+    rows = torch.from_numpy(parts.learnt)
+    wanted = len(parts.labelled) if config.same_steps else len(rows)
+    generator = run.generator("fine-tune", epoch)
+    orders = [torch.randperm(len(rows), generator=generator) for _ in range(-(-wanted // len(rows)))]
+    drawn = rows[torch.cat(orders)[:wanted]]
+    steps = max(1, round(wanted / config.fine_tune_batch))
+    return [batch[run.rank :: run.world_size] for batch in drawn.tensor_split(steps)]
+
+
+def _validated(
+    network: Classifier, volumes: DeviceVolumes, targets: Tensor, rows: np.ndarray, run: Run
+) -> tuple[float | None, float | None]:
+    """Accuracy and loss on the validation rows; None where there are none."""
+    if not len(rows):
+        return None, None
+    scores, truth = scores_of(network, volumes, rows, run), targets[rows]
+    loss = nn.functional.cross_entropy(scores, truth)
+    return float((scores.argmax(1) == truth).float().mean()), float(loss)

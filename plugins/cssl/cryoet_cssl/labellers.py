@@ -1,0 +1,138 @@
+"""What a finished run knows: a classifier, or clusters of features; both hold the encoder for others to use."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cryoet_core.clustering import Projection, candidates, choose, search, selection
+from cryoet_core.encoders import CHECKPOINT, PREFIX, RECORD, build_encoder, encoder_record, encoder_tensors
+from cryoet_core.errors import RunError, UserError
+from cryoet_core.gmm import Mixture
+from cryoet_core.interfaces import Labels
+from cryoet_core.run import Run
+from cryoet_core.store import Subtomograms
+from cryoet_cssl.finetune import Classifier, scores_of
+from cryoet_cssl.losses import unit
+from cryoet_cssl.optimisers import under
+
+
+class ClassifierLabeller:
+    """Names cubes by the classes that it was taught. ``network`` and ``feature_layer`` serve ``cryoet explain``."""
+
+    task = "classification"
+
+    def __init__(self, classifier: Classifier, classes: tuple[str, ...], record: dict[str, Any], facts: dict[str, Any]):
+        self.classifier, self.classes, self.record, self.facts = classifier.eval(), classes, record, facts
+
+    def label(self, data: Subtomograms, run: Run) -> Labels:
+        """Softmax of the scores, the encoder's features as the embedding; ``split`` for the data of the run itself."""
+        _check_box(data, self.record)
+        features = scores_of(self.classifier.encoder, run.volumes(data), None, run)
+        head = self.classifier.head
+        with torch.no_grad():
+            shares = head(features.to(head.weight.device)).softmax(1).cpu().numpy()
+        own = data.without_labels().sha256 == self.facts["data"]
+        extra = {"split": np.array(self.facts["split"], dtype=np.int8)} if own else {}
+        return Labels(shares.argmax(1), shares, self.classes, features.numpy(), extra)
+
+    def network(self) -> nn.Module:
+        """Standardised volumes (n, 1, b, b, b) -> scores (n, k) before the softmax."""
+        return self.classifier
+
+    def feature_layer(self) -> nn.Module | None:
+        """The last convolution block, whose output is (n, c, z, y, x); None where the encoder names none."""
+        layer: nn.Module | None = getattr(self.classifier.encoder, "last_block", None)
+        return layer
+
+    def save(self, run: Run) -> None:
+        tensors = encoder_tensors(self.classifier.encoder)
+        tensors |= {f"head.{name}": value for name, value in self.classifier.head.state_dict().items()}
+        run.save(CHECKPOINT, tensors, _state(self.record) | {"classes": self.classes, "facts": self.facts})
+
+
+class ClusterLabeller:
+    """Names cubes by the Gaussian mixture of their features' principal components."""
+
+    def __init__(self, encoder: nn.Module, projection: Projection, mixture: Mixture, record: dict[str, Any]) -> None:
+        self.encoder, self.projection, self.mixture, self.record = encoder.eval(), projection, mixture, record
+        self.classes = tuple(f"cluster{i + 1}" for i in range(mixture.k))
+
+    def label(self, data: Subtomograms, run: Run) -> Labels:
+        """Posterior probabilities, the principal components as the embedding."""
+        _check_box(data, self.record)
+        points = self.projection(unit(scores_of(self.encoder, run.volumes(data), None, run)))
+        shares = self.mixture.posterior(points).float().numpy()
+        return Labels(shares.argmax(1), shares, self.classes, points.numpy())
+
+    def save(self, run: Run) -> None:
+        mixture = self.mixture
+        tensors = encoder_tensors(self.encoder) | {
+            "projection.mean": self.projection.mean,
+            "projection.axes": self.projection.axes,
+            "mixture.weights": mixture.weights,
+            "mixture.means": mixture.means,
+            "mixture.covariances": mixture.covariances,
+        }
+        facts = {"log_likelihood": mixture.log_likelihood, "n": mixture.n}
+        run.save(CHECKPOINT, tensors, _state(self.record) | {"facts": facts})
+
+
+def fit_clusters(
+    encoder: nn.Module, data: Subtomograms, rows: np.ndarray, record: dict[str, Any], config: Any, run: Run
+) -> ClusterLabeller:
+    """Principal components of the features of ``rows``, and the mixture with the lowest BIC."""
+    ks = candidates(config.k_min, config.k_max, len(rows))
+    features = unit(scores_of(encoder, run.volumes(data), rows, run))
+    projection = Projection.fit(features, min(config.dimensions, features.shape[1], max(1, len(rows) - 1)))
+    points = projection(features)
+    generator = run.generator("mixture")
+    mixtures = search(points, ks, generator, restarts=config.restarts, reg=config.reg_covar)
+    chosen = choose(mixtures)
+    used = torch.bincount(mixtures[chosen].predict(points), minlength=chosen).nonzero()[:, 0]
+    mixture = mixtures[chosen].select(used)
+    run.write_json("model_selection.json", selection(mixtures, mixture.k))
+    return ClusterLabeller(encoder, projection, mixture, record)
+
+
+def load(run: Run) -> ClassifierLabeller | ClusterLabeller | None:
+    """The labeller that a run has saved, on the run's device; None where it has not."""
+    saved = run.load(CHECKPOINT)
+    if saved is None:
+        return None
+    tensors, state = saved
+    record = state[RECORD]
+    encoder = build_encoder(record["name"], record["box"], **record["options"])
+    encoder.load_state_dict(under(PREFIX.removesuffix("."), tensors))
+    encoder = encoder.to(run.device)
+    if "classes" in state:
+        classifier = Classifier(encoder, len(state["classes"])).to(run.device)
+        classifier.head.load_state_dict(under("head", tensors))
+        return ClassifierLabeller(classifier, tuple(state["classes"]), record, state["facts"])
+    projection = Projection(tensors["projection.mean"], tensors["projection.axes"])
+    parts: list[Tensor] = [tensors[f"mixture.{name}"] for name in ("weights", "means", "covariances")]
+    mixture = Mixture(*parts, state["facts"]["log_likelihood"], state["facts"]["n"])
+    return ClusterLabeller(encoder, projection, mixture, record)
+
+
+def loaded(run: Run) -> ClassifierLabeller | ClusterLabeller:
+    """As ``load``; RunError where there is none."""
+    found = load(run)
+    if found is None:
+        raise RunError(f"{run.dir}: checkpoints/{CHECKPOINT}.safetensors is missing; run the method again")
+    return found
+
+
+def _state(record: dict[str, Any]) -> dict[str, Any]:
+    return encoder_record(record["name"], record["box"], **record["options"])
+
+
+def _check_box(data: Subtomograms, record: dict[str, Any]) -> None:
+    if data.box != record["box"]:
+        raise UserError(
+            f"the run was trained on cubes of {record['box']} voxels, the data set has {data.box}; "
+            "cut or resample the new cubes to the same box and voxel size"
+        )

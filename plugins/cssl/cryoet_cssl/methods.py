@@ -1,0 +1,195 @@
+"""The methods: pretraining (simclr, moco, swav) that ends in clusters or, with labels, in a classifier; supervised.
+
+Read ``SelfSupervised.fit`` and ``Supervised.fit`` first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+from torch import nn
+
+from cryoet_core.clustering import candidates
+from cryoet_core.encoders import RECORD, build_encoder, encoder_record, pretrained_encoder
+from cryoet_core.errors import UserError
+from cryoet_core.interfaces import InputSpec, Labeller, Trainer
+from cryoet_core.run import Run
+from cryoet_core.store import Subtomograms
+from cryoet_cssl import labellers
+from cryoet_cssl.config import MocoConfig, SimclrConfig, SupervisedConfig, SwavConfig
+from cryoet_cssl.finetune import Classifier, fine_tune
+from cryoet_cssl.labellers import ClassifierLabeller, fit_clusters
+from cryoet_cssl.objectives import MocoObjective, Objective, SimclrObjective, SwavObjective
+from cryoet_cssl.parts import Parts, parts_of, rows_without_labels
+from cryoet_cssl.pretrain import pretrain
+from cryoet_cssl.readouts import neighbour_accuracy, readouts
+from cryoet_cssl.views import Views
+
+TINY: dict[str, Any] = {"epochs": 2, "batch_size": 16, "k_min": 1, "k_max": 4, "dimensions": 4, "restarts": 2}
+
+
+class SelfSupervised(Trainer):
+    """Pretrain an encoder on two views of each cube; then clusters, or a classifier from a share of the labels."""
+
+    task = "clustering"
+    inputs: ClassVar = {"data": InputSpec("subtomograms; labels are used with --label-fraction alone")}
+    tiny: ClassVar = TINY
+    tiny_box = 12
+    objective: ClassVar[type[Objective]]
+
+    def fit(self, inputs: Mapping[str, Any], run: Run) -> Labeller:
+        data, fraction = inputs["data"], self.config.label_fraction
+        finished = labellers.load(run)
+        if finished is not None:
+            return finished
+        if fraction is None:
+            return self._sorted(data.without_labels(), run)
+        parts = parts_of(data, fraction, run.seed)
+        encoder, record, notes = self._pretrained(data.without_labels(), parts.train, run, (data.labels, parts))
+        return taught(encoder, record, data, parts, self.config, run, notes)
+
+    def load(self, run: Run) -> Labeller:
+        return labellers.loaded(run)
+
+    def _sorted(self, data: Subtomograms, run: Run) -> Labeller:
+        """No label is seen: pretrain, then a mixture of the features."""
+        rows = rows_without_labels(data)
+        candidates(self.config.k_min, self.config.k_max, len(rows))
+        encoder, record, notes = self._pretrained(data, rows, run)
+        run.write_json("notes.json", notes)
+        with run.timer("cluster"):
+            fit_clusters(encoder, data, rows, record, self.config, run).save(run)
+        return self.load(run)
+
+    def _pretrained(
+        self, data: Subtomograms, rows: np.ndarray, run: Run, known: tuple[np.ndarray, Parts] | None = None
+    ) -> tuple[nn.Module, dict[str, Any], list[str]]:
+        """The trained encoder, its record and notes. ``known`` labels are for the monitor, which changes nothing."""
+        if len(rows) < 2:
+            raise UserError(f"{data.paths[0]}: {len(rows)} subtomogram to learn from; expected 2 or more")
+        encoder, record = fresh_encoder(self.config, data.box, run)
+        objective = self.objective(encoder, self.config, run.all_gather).to(run.device)
+        volumes = run.volumes(data)
+
+        def monitor(epoch: int) -> dict[str, float]:
+            last, every = self.config.epochs - 1, max(1, self.config.epochs // 10)
+            if known is None or (epoch % every and epoch != last):
+                return {}
+            accuracy = neighbour_accuracy(encoder, volumes, *known, run)
+            return {} if accuracy is None else {"neighbour_accuracy": accuracy}
+
+        notes = pretrain(objective, volumes, rows, views_for(data, self.config, run), self.config, run, monitor)
+        return encoder, record, notes
+
+
+class Simclr(SelfSupervised):
+    name = "simclr"
+    summary = "self-supervised pretraining: two views of a cube among the other cubes of the batch (SimCLR)"
+    Config = SimclrConfig
+    objective = SimclrObjective
+
+
+class Moco(SelfSupervised):
+    name = "moco"
+    summary = "self-supervised pretraining: two views of a cube among a queue of earlier ones (MoCo)"
+    Config = MocoConfig
+    objective = MocoObjective
+    tiny: ClassVar = TINY | {"queue": 24}
+
+
+class Swav(SelfSupervised):
+    name = "swav"
+    summary = "self-supervised pretraining: two views of a cube predict each other's prototypes (SwAV)"
+    Config = SwavConfig
+    objective = SwavObjective
+    tiny: ClassVar = TINY | {"prototypes": 8, "queue": 24, "freeze": 2}
+
+
+class Supervised(Trainer):
+    """A classifier from labelled cubes, its encoder fresh or from another run."""
+
+    name, task = "supervised", "classification"
+    summary = "a classifier from labelled subtomograms, from scratch or from a pretrained encoder"
+    inputs: ClassVar = {"data": InputSpec("labelled subtomograms; --label-fraction uses some", labels="required")}
+    Config = SupervisedConfig
+    tiny: ClassVar = {"fine_tune_epochs": 2, "fine_tune_batch": 8}
+    tiny_box = 12
+
+    def fit(self, inputs: Mapping[str, Any], run: Run) -> Labeller:
+        data, config = inputs["data"], self.config
+        finished = labellers.load(run)
+        if finished is not None:
+            return finished
+        parts = parts_of(data, config.label_fraction, run.seed)
+        if config.weights is None:
+            encoder, record = fresh_encoder(config, data.box, run)
+        else:
+            encoder, record = pretrained_encoder(config.weights, box=data.box, expect=config.encoder)
+        return taught(encoder.to(run.device), record, data, parts, config, run, [])
+
+    def load(self, run: Run) -> Labeller:
+        return labellers.loaded(run)
+
+
+# ---- steps that they share -------------------------------------------------------------------------------------------
+
+
+def fresh_encoder(config: Any, box: int, run: Run) -> tuple[nn.Module, dict[str, Any]]:
+    """The encoder that the options name, with weights drawn by the seed, and its record."""
+    options = {"head": config.head} if config.encoder == "cssl.rb3d" else {}
+    run.reseed("encoder")
+    encoder = build_encoder(config.encoder, box, **options).to(run.device)
+    return encoder, encoder_record(config.encoder, box, **options)[RECORD]
+
+
+def views_for(data: Subtomograms, config: Any, run: Run) -> Views:
+    return Views(config, data.box, data.voxel_size, data.tilt_range, data.tilt_axis, run.device)
+
+
+def taught(
+    encoder: nn.Module,
+    record: dict[str, Any],
+    data: Subtomograms,
+    parts: Parts,
+    config: Any,
+    run: Run,
+    notes: list[str],
+) -> Labeller:
+    """Fine-tune on the learnt part, write the read-outs of the encoder before and after, save the classifier."""
+    volumes = run.volumes(data)
+    with run.timer("read-outs"):
+        table = readouts(encoder, volumes, data.labels, parts, run)
+    run.reseed("classifier")
+    network = Classifier(encoder, len(data.class_names)).to(run.device)
+    notes = [*notes, *_missing(data, parts)]
+    notes += fine_tune(network, volumes, data.labels, parts, views_for(data, config, run), config, run)
+    run.write_json("notes.json", notes)
+    facts = {"data": data.without_labels().sha256, "split": parts.codes.tolist()}
+    found = ClassifierLabeller(network, data.class_names, record, facts)
+    predicted = found.label(data, run).labels
+    accuracies = [
+        float((predicted[rows] == data.labels[rows]).mean()) if len(rows) else None for rows in (parts.val, parts.test)
+    ]
+    run.write_json("tables.json", [_table([["fine-tuned", *accuracies], *table], parts, config)])
+    found.save(run)
+    return labellers.loaded(run)
+
+
+def _missing(data: Subtomograms, parts: Parts) -> list[str]:
+    """A note where classes have no cube to learn from."""
+    taught_classes = set(np.unique(data.labels[parts.learnt]).tolist())
+    lacking = [name for index, name in enumerate(data.class_names) if index not in taught_classes]
+    return [f"no cube to learn from of {', '.join(lacking)}: never predicted"] if lacking else []
+
+
+def _table(rows: list[list[Any]], parts: Parts, config: Any) -> dict[str, Any]:
+    counts = f"{len(parts.learnt)} of {len(parts.labelled)} training labels, {len(parts.val)} validation cubes, "
+    return {
+        "title": "Accuracy from the labels learnt",
+        "columns": ["read-out", "validation", "test"],
+        "rows": [[name, *(None if x is None else round(x, 4) for x in numbers)] for name, *numbers in rows],
+        "note": counts
+        + f"{len(parts.test)} test cubes; the probe and the neighbours see the encoder before fine-tuning",
+    }

@@ -1,0 +1,160 @@
+"""What the three methods learn by: modules that hold the encoder and say how good two views of a batch are.
+
+``objective(first, second)`` gives the loss and the share of views that found their partner; ``before_step`` and
+``after_step`` stand around the optimiser's step. All that a step changes is in ``state_dict``.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cryoet_cssl.losses import info_nce_logits, nt_xent_logits, sinkhorn, swapped_prediction, unit
+
+Gather = Callable[[Tensor], Tensor]
+"""Rows of all processes, in rank order."""
+
+
+def projector(dim: int, out: int, norm: bool) -> nn.Sequential:
+    """Linear, ReLU, linear, dim -> dim -> out; with ``norm`` batch normalisation before the ReLU."""
+    middle = [nn.BatchNorm1d(dim)] if norm else []
+    return nn.Sequential(nn.Linear(dim, dim), *middle, nn.ReLU(), nn.Linear(dim, out))
+
+
+class Objective(nn.Module):
+    """The encoder, its projection head, and the features (2n, dim) of the last batch, for the monitors."""
+
+    def __init__(self, encoder: nn.Module, config: Any, gather: Gather) -> None:
+        super().__init__()
+        self.encoder, self.config, self.gather = encoder, config, gather
+        self.projector = projector(encoder.dim, config.projection, config.projection_norm)
+        self.features = torch.empty(0, encoder.dim)
+
+    def projected(self, views: Tensor) -> Tensor:
+        """Unit vectors (n, projection)."""
+        self.features = self.encoder(views)
+        return unit(self.projector(self.features))
+
+    def before_step(self) -> None:
+        """Between the gradients and the optimiser's step."""
+
+    def after_step(self) -> None:
+        """After the optimiser's step."""
+
+
+class SimclrObjective(Objective):
+    """Chen et al. (2020): the partner among the other views of the batch. Negatives are those of this process."""
+
+    def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+        one, two = self.projected(torch.cat([first, second])).chunk(2)
+        logits, partner = nt_xent_logits(one, two, self.config.temperature)
+        return nn.functional.cross_entropy(logits, partner), (logits.argmax(1) == partner).float().mean()
+
+
+class MocoObjective(Objective):
+    """He et al. (2020): the key of the other view among a queue of earlier keys, made by a slowly following encoder.
+
+    The whole key network, projection included, follows: key = m key + (1 - m) query; buffers are copied. The batch need
+    not divide the queue; of a larger batch the last keys stay. Without batch normalisation in the encoder, shuffling
+    batches between processes would change nothing and is left out.
+    """
+
+    queue: Tensor
+    place: Tensor
+
+    def __init__(self, encoder: nn.Module, config: Any, gather: Gather) -> None:
+        super().__init__(encoder, config, gather)
+        self.key_encoder = copy.deepcopy(encoder).requires_grad_(False)
+        self.key_projector = copy.deepcopy(self.projector).requires_grad_(False)
+        self.register_buffer("queue", unit(torch.randn(config.queue, config.projection)))
+        self.register_buffer("place", torch.zeros((), dtype=torch.long))
+
+    def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            keys = unit(self.key_projector(self.key_encoder(second)))
+        logits = info_nce_logits(self.projected(first), keys, self.queue.clone(), self.config.temperature)
+        self.enqueue(self.gather(keys))
+        target = torch.zeros(len(logits), dtype=torch.long, device=logits.device)
+        return nn.functional.cross_entropy(logits, target), (logits.argmax(1) == 0).float().mean()
+
+    @torch.no_grad()
+    def enqueue(self, keys: Tensor) -> None:
+        """Put keys (n, projection) in the place of the oldest."""
+        size = len(self.queue)
+        places = (self.place + torch.arange(len(keys), device=keys.device)) % size
+        self.queue[places[-size:]] = keys[-size:]
+        self.place.add_(len(keys)).remainder_(size)
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        m = self.config.momentum
+        for key, query in ((self.key_encoder, self.encoder), (self.key_projector, self.projector)):
+            for old, new in zip(key.parameters(), query.parameters(), strict=True):
+                old.mul_(m).add_(new, alpha=1 - m)
+            for old, new in zip(key.buffers(), query.buffers(), strict=True):
+                old.copy_(new)
+
+
+class SwavObjective(Objective):
+    """Caron et al. (2020): each view predicts the other's balanced code over prototypes. No multi-crop.
+
+    The codes of a batch are balanced together with those of earlier vectors, once the queue is full, for a small batch
+    cannot fill the prototypes.
+    """
+
+    queue: Tensor
+    seen: Tensor
+
+    def __init__(self, encoder: nn.Module, config: Any, gather: Gather) -> None:
+        super().__init__(encoder, config, gather)
+        self.prototypes = nn.Parameter(unit(torch.randn(config.prototypes, config.projection)))
+        self.register_buffer("queue", torch.zeros(2, config.queue, config.projection))
+        self.register_buffer("seen", torch.zeros((), dtype=torch.long))
+        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+
+    def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+        vectors = self.projected(torch.cat([first, second])).chunk(2)
+        scores = [part @ self.prototypes.T for part in vectors]
+        codes = [self._codes(part.detach(), self.queue[view]) for view, part in enumerate(vectors)]
+        self._enqueue([part.detach() for part in vectors])
+        loss = swapped_prediction(scores[0], scores[1], codes[0], codes[1], self.config.temperature)
+        agree = (scores[0].argmax(1) == codes[1].argmax(1)).float().mean()
+        return loss, agree
+
+    @torch.no_grad()
+    def _codes(self, vectors: Tensor, queue: Tensor) -> Tensor:
+        """(n, k) of our rows, balanced with the other processes' and the queue's."""
+        everyone = self.gather(vectors)
+        start = self._start(len(vectors))
+        if len(queue) and int(self.seen) >= len(queue):
+            everyone = torch.cat([everyone, queue])
+        codes = sinkhorn(everyone @ self.prototypes.T, self.config.epsilon, self.config.sinkhorn)
+        return codes[start : start + len(vectors)]
+
+    def _start(self, n: int) -> int:
+        """Where our rows stand among those of all processes."""
+        if not torch.distributed.is_available() or not torch.distributed.is_initialized():
+            return 0
+        counts = self.gather(torch.tensor([n], device=self.prototypes.device))
+        return int(counts[: torch.distributed.get_rank()].sum())
+
+    @torch.no_grad()
+    def _enqueue(self, vectors: list[Tensor]) -> None:
+        if not self.queue.shape[1]:
+            return
+        for view, part in enumerate(vectors):
+            self.queue[view] = torch.cat([self.gather(part), self.queue[view]])[: self.queue.shape[1]]
+        self.seen.add_(len(self.gather(vectors[0])))
+
+    def before_step(self) -> None:
+        if int(self.steps) < self.config.freeze:
+            self.prototypes.grad = None
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        self.steps.add_(1)
+        self.prototypes.copy_(unit(self.prototypes))

@@ -1,0 +1,85 @@
+"""Optimisers by name, LARS and LARC among them, and their state as tensors of a checkpoint."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+TRUST, MOMENTUM = 1e-3, 0.9
+
+
+class Lars(torch.optim.SGD):
+    """SGD with momentum whose step for each matrix is scaled by |weights| / |gradient| (You et al. 2017).
+
+    With ``clip`` (LARC) the scale is never larger than 1 beside the plain learning rate. Biases and other vectors take
+    plain steps without decay, as is usual.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter], lr: float, weight_decay: float, clip: bool) -> None:
+        super().__init__(parameters, lr=lr, momentum=MOMENTUM)
+        self.decay, self.clip = weight_decay, clip
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is None or p.ndim < 2:
+                    continue
+                weight, slope = float(p.norm()), float(p.grad.norm())
+                if weight == 0 or slope == 0:
+                    continue
+                rate = TRUST * weight / (slope + self.decay * weight)
+                rate = min(rate / group["lr"], 1.0) if self.clip else rate
+                p.grad.add_(p, alpha=self.decay).mul_(rate)
+        return super().step(closure)
+
+
+def optimiser_of(name: str, parameters: Iterable[nn.Parameter], rate: float, decay: float) -> torch.optim.Optimizer:
+    """ "adam", "sgd" (momentum 0.9), "lars" or "larc"."""
+    if name == "adam":
+        return torch.optim.Adam(parameters, lr=rate, weight_decay=decay)
+    if name == "sgd":
+        return torch.optim.SGD(parameters, lr=rate, weight_decay=decay, momentum=MOMENTUM)
+    return Lars(parameters, rate, decay, clip=name == "larc")
+
+
+def cosine(rate: float, done: float) -> float:
+    """The learning rate when the share ``done`` of all steps is made: from ``rate`` down to 0."""
+    return rate * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+
+
+def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The state of each parameter, for a checkpoint; ``restore`` takes it back."""
+    found = {}
+    for index, state in optimiser.state_dict()["state"].items():
+        found |= {f"optimiser.{index}.{key}": value for key, value in state.items() if isinstance(value, Tensor)}
+    return found
+
+
+def restore(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Put what ``optimiser_tensors`` gave back into a new optimiser of the same parameters."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimiser."):
+            _, index, key = name.split(".")
+            state.setdefault(int(index), {})[key] = value
+    optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
+
+
+def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names start with ``prefix.``, without it."""
+    return {name[len(prefix) + 1 :]: value for name, value in tensors.items() if name.startswith(prefix + ".")}
+
+
+def named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors with ``prefix.`` before their names."""
+    return {f"{prefix}.{name}": value for name, value in tensors.items()}

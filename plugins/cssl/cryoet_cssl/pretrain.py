@@ -1,0 +1,124 @@
+"""Pretraining: two views of each cube, one loss, no label. An interrupted one goes on at its last finished epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cryoet_core.run import Run
+from cryoet_core.volumes import DeviceVolumes
+from cryoet_cssl.losses import unit
+from cryoet_cssl.objectives import Objective
+from cryoet_cssl.optimisers import cosine, named, optimiser_of, optimiser_tensors, restore, set_rate, under
+from cryoet_cssl.views import Views
+
+CHECKPOINT, PHASE = "pretraining", "pretrain"
+COLLAPSED = 0.1
+"""Features whose deviation is below this share of what evenly spread unit vectors have say next to nothing."""
+
+Monitor = Callable[[int], dict[str, float]]
+
+
+def pretrain(
+    objective: Objective,
+    volumes: DeviceVolumes,
+    rows: np.ndarray,
+    views: Views,
+    config: Any,
+    run: Run,
+    monitor: Monitor,
+) -> list[str]:
+    """Train on the cubes ``rows``, all processes together; notes about what went wrong.
+
+    ``monitor(epoch)`` gives further numbers for the log. The key of every random number is the epoch and step.
+    """
+    optimiser = _optimiser(objective, config)
+    done, spread = _resume(objective, optimiser, run)
+    mine = torch.from_numpy(rows[run.shard(len(rows))])
+    for epoch in run.progress(range(done, config.epochs), "pretraining"):
+        rate = cosine(config.learning_rate, epoch / config.epochs) if config.schedule == "cosine" else None
+        set_rate(optimiser, rate or config.learning_rate)
+        with run.timer("pretrain"):
+            loss, found = _epoch(objective, optimiser, volumes, mine, views, config, run, epoch)
+        spread = feature_spread(run.all_gather(objective.features.detach().float()))
+        numbers = {"loss": loss, "partner_found": found, "feature_std": spread[0], "feature_rank": spread[1]}
+        run.log(phase=PHASE, step=epoch, **numbers, **monitor(epoch))
+        tensors = named("objective", objective.state_dict()) | optimiser_tensors(optimiser)
+        run.save(CHECKPOINT, tensors, {"epochs": epoch + 1, "spread": spread})
+    objective.eval()
+    if spread[0] < COLLAPSED:
+        return [f"the features have collapsed: their deviation is {spread[0]:.2f} of that of evenly spread ones"]
+    return []
+
+
+def feature_spread(features: Tensor) -> tuple[float, float]:
+    """Two signs of collapse, of features (n, f) brought to length 1.
+
+    Their standard deviation per dimension times sqrt(f): 1 for evenly spread ones, 0 when all are equal. And the
+    number of directions along which they vary, (sum of variances)^2 / sum of squares.
+    """
+    vectors = unit(features.double())
+    spread = vectors.std(0, correction=0)
+    values = torch.linalg.eigvalsh((vectors - vectors.mean(0)).T @ (vectors - vectors.mean(0))).clamp(min=0)
+    rank = values.sum() ** 2 / values.square().sum().clamp(min=1e-30)
+    return float(spread.square().mean().sqrt() * vectors.shape[1] ** 0.5), float(rank)
+
+
+def _optimiser(objective: Objective, config: Any) -> torch.optim.Optimizer:
+    trained = [p for p in objective.parameters() if p.requires_grad]
+    return optimiser_of(config.optimiser, trained, config.learning_rate, config.weight_decay)
+
+
+def _resume(objective: Objective, optimiser: torch.optim.Optimizer, run: Run) -> tuple[int, tuple[float, float]]:
+    """Epochs that an interrupted run has finished, and how its features were spread."""
+    saved = run.load(CHECKPOINT)
+    if saved is None:
+        return 0, (1.0, 1.0)
+    tensors, state = saved
+    objective.load_state_dict(under("objective", tensors))
+    restore(optimiser, tensors)
+    return int(state["epochs"]), tuple(state["spread"])
+
+
+def _epoch(
+    objective: Objective,
+    optimiser: torch.optim.Optimizer,
+    volumes: DeviceVolumes,
+    rows: Tensor,
+    views: Views,
+    config: Any,
+    run: Run,
+    epoch: int,
+) -> tuple[float, float]:
+    """One pass; the mean loss and share of partners found over the processes."""
+    objective.train()
+    run.reseed("pretrain", epoch)
+    sums = torch.zeros(2, dtype=torch.float64, device=run.device)
+    batches = shuffled(rows, config.batch_size, run, "pretrain", epoch)
+    for step, batch in enumerate(batches):
+        cubes = volumes[batch]
+        generator = run.generator("views", epoch, step, run.rank)
+        first, second = views(cubes, generator), views(cubes, generator)
+        with run.autocast():
+            loss, found = objective(first, second)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        run.average_gradients(objective.parameters())
+        objective.before_step()
+        optimiser.step()
+        objective.after_step()
+        sums += torch.stack((loss.detach(), found)).double()
+    sums = run.all_reduce(sums) / (len(batches) * run.world_size)
+    return float(sums[0]), float(sums[1])
+
+
+def shuffled(rows: Tensor, size: int, run: Run, *key: str | int) -> list[Tensor]:
+    """This process's rows in a new order, in batches of about ``size`` over all processes; as many on every process."""
+    most = int(run.all_reduce(torch.tensor(float(len(rows)), device=run.device))) / run.world_size
+    steps = max(1, round(most * run.world_size / size))
+    order = torch.randperm(len(rows), generator=run.generator(*key, run.rank))
+    return list(rows[order].tensor_split(steps))

@@ -1,0 +1,72 @@
+"""Cheap read-outs of frozen features: a linear probe and nearest neighbours, from the same few labels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from cryoet_core.run import Run
+from cryoet_core.volumes import DeviceVolumes
+from cryoet_cssl.finetune import scores_of
+from cryoet_cssl.losses import unit
+from cryoet_cssl.parts import Parts
+
+NEIGHBOURS = 10
+LARGEST = 1000
+"""Of larger parts the monitor of an epoch looks at the first so many rows in random order."""
+
+
+def linear_probe(features: np.ndarray, labels: np.ndarray) -> Any:
+    """A logistic regression on standardised features (n, f); has ``predict``. One class only: it predicts that."""
+    from sklearn.dummy import DummyClassifier
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    if len(np.unique(labels)) < 2:
+        return DummyClassifier().fit(features, labels)
+    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=500)).fit(features, labels)
+
+
+def nearest_neighbours(features: np.ndarray, labels: np.ndarray) -> Any:
+    """The vote of the ten nearest by cosine, weighted by closeness; has ``predict``."""
+    from sklearn.neighbors import KNeighborsClassifier
+
+    count = min(NEIGHBOURS, len(labels))
+    return KNeighborsClassifier(count, weights="distance", metric="cosine").fit(features, labels)
+
+
+def accuracy_on(model: Any, features: np.ndarray, labels: np.ndarray) -> float | None:
+    """None where there is no row."""
+    return float((model.predict(features) == labels).mean()) if len(labels) else None
+
+
+def readouts(encoder: nn.Module, volumes: DeviceVolumes, labels: np.ndarray, parts: Parts, run: Run) -> list[list[Any]]:
+    """Rows of the report's table: name, accuracy on the validation part, on the test part."""
+    features = {name: unit_features(encoder, volumes, getattr(parts, name), run) for name in ("learnt", "val", "test")}
+    rows: list[list[Any]] = []
+    for name, make in (("linear probe", linear_probe), ("10 nearest neighbours", nearest_neighbours)):
+        model = make(features["learnt"], labels[parts.learnt])
+        rows.append([name, *(accuracy_on(model, features[p], labels[getattr(parts, p)]) for p in ("val", "test"))])
+    return rows
+
+
+def neighbour_accuracy(
+    encoder: nn.Module, volumes: DeviceVolumes, labels: np.ndarray, parts: Parts, run: Run
+) -> float | None:
+    """Accuracy of the nearest neighbours on the validation part: how far the features are, for the log alone."""
+    learnt, val = (np.random.default_rng(run.seed).permutation(rows)[:LARGEST] for rows in (parts.learnt, parts.val))
+    if not len(val):
+        return None
+    model = nearest_neighbours(unit_features(encoder, volumes, learnt, run), labels[learnt])
+    return accuracy_on(model, unit_features(encoder, volumes, val, run), labels[val])
+
+
+def unit_features(encoder: nn.Module, volumes: DeviceVolumes, rows: np.ndarray, run: Run) -> np.ndarray:
+    """Features (n, f) of length 1."""
+    if not len(rows):
+        return np.empty((0, encoder.dim), np.float32)
+    features: Tensor = unit(scores_of(encoder, volumes, rows, run))
+    return features.numpy()

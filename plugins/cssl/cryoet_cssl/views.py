@@ -1,0 +1,146 @@
+"""Random views of cubes: one affine resampling for all geometry, then one pass through Fourier space.
+
+A view of a particle is what the microscope might have shown of it instead: turned, moved, seen through the missing
+wedge of the data set, with other noise. The wedge is drawn after the turn, so it lies as in the data, and what the
+turned cube has lost in its own wedge stays lost.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cryoet_core.fourier import ctf, frequency_grid, radial_frequency
+from cryoet_core.transforms import random_rotations, rotate, standardise
+
+DEFOCUS = (2.0, 6.0)
+"""um, of the noise that is coloured by a contrast transfer function."""
+
+
+class Views:
+    """``views(volumes, generator)``: one random view of each volume (n, 1, b, b, b), standardised, on their device.
+
+    config: a ``ViewConfig``. voxel_size in Å; tilt_range in degrees, None: +-60. All numbers come from ``generator``
+    (on the CPU), noise on a GPU from one seeded by it, so that the same generator gives the same views.
+    """
+
+    def __init__(
+        self,
+        config: Any,
+        box: int,
+        voxel_size: float,
+        tilt_range: tuple[float, float] | None,
+        tilt_axis: str,
+        device: torch.device,
+    ) -> None:
+        self.config, self.box = config, box
+        self.tilt_range = tilt_range or (-60.0, 60.0)
+        self.angles = _tilt_angles(box, tilt_axis).to(device)
+        self.frequencies = radial_frequency(box, voxel_size).to(device)
+
+    def __call__(self, volumes: Tensor, generator: torch.Generator) -> Tensor:
+        noise = generator
+        if volumes.device.type != "cpu":
+            noise = torch.Generator(volumes.device).manual_seed(generator.initial_seed())
+        turned = self.resampled(volumes, generator, noise)
+        return standardise(self.filtered(turned, generator, noise))
+
+    # ---- geometry ----------------------------------------------------------------------------------------------------
+
+    def resampled(self, volumes: Tensor, generator: torch.Generator, noise: torch.Generator) -> Tensor:
+        """Crop and resize, turn, move and scale in one interpolation."""
+        matrices, shifts = self.placements(len(volumes), generator)
+        return rotate(volumes, matrices, shifts, fill=self.config.fill, generator=noise)
+
+    def placements(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Matrices (n, 3, 3) and shifts (n, 3) in voxels for ``rotate``; a matrix is a rotation times a magnification.
+
+        The voxel p of a view comes from o + (s / a) R^T (p - t): crop of relative edge s at o, rotation R, scale a,
+        shift t. ``rotate`` samples M^T (p - u), which is the same for M = (s / a) R and u = t - (a / s) R o.
+        """
+        config = self.config
+        crops = _chance(n, config.crop_probability, generator)
+        edges = 1 - crops * (1 - _uniform(n, *config.crop, generator))
+        offsets = _uniform((n, 3), -0.5, 0.5, generator) * (self.box * (1 - edges))[:, None]
+        moves = _chance(n, config.affine_probability, generator)
+        scales = 1 + moves * _uniform(n, -config.zoom, config.zoom, generator)
+        shifts = moves[:, None] * _uniform((n, 3), -1, 1, generator) * config.shift * self.box
+        turns = moves[:, None, None].bool()
+        rotations = torch.where(turns, self._rotations(n, generator), torch.eye(3))
+        magnified = rotations * (edges / scales)[:, None, None]
+        return magnified, shifts - torch.einsum("nij,nj->ni", rotations, offsets) * (scales / edges)[:, None]
+
+    def _rotations(self, n: int, generator: torch.Generator) -> Tensor:
+        if self.config.full_so3:
+            return random_rotations(n, generator)
+        limit = math.radians(self.config.angle)
+        return beam_rotations(_uniform(n, -limit, limit, generator))
+
+    # ---- Fourier space -----------------------------------------------------------------------------------------------
+
+    def filtered(self, volumes: Tensor, generator: torch.Generator, noise: torch.Generator) -> Tensor:
+        """Noise, then the missing wedge, for noise has it too."""
+        config, n = self.config, len(volumes)
+        wedges, levels = _chance(n, config.wedge, generator), _uniform(n, 0, config.noise, generator)
+        added = None
+        if config.noise > 0:
+            draws = torch.randn(volumes.shape, generator=noise, device=noise.device)
+            added = draws * levels.to(volumes.device)[:, None, None, None, None]
+            if config.noise_colour == "white":
+                volumes, added = volumes + added, None
+        if config.wedge == 0 and added is None:
+            return volumes
+        spectrum = torch.fft.rfftn(volumes, dim=(-3, -2, -1))
+        if added is not None:
+            spectrum = spectrum + torch.fft.rfftn(added, dim=(-3, -2, -1)) * self._colours(n, generator)
+        if config.wedge > 0:
+            spectrum = spectrum * self._masks(wedges, generator)
+        seen: Tensor = torch.fft.irfftn(spectrum, s=volumes.shape[-3:], dim=(-3, -2, -1))
+        return seen
+
+    def _masks(self, wanted: Tensor, generator: torch.Generator) -> Tensor:
+        """(n, 1, b, b, b // 2 + 1): 1 where the tilts of each view reach; each end of the range is off by a jitter."""
+        ends = torch.tensor(self.tilt_range) + self.config.wedge_jitter * _uniform((len(wanted), 2), -1, 1, generator)
+        ends = torch.where(wanted[:, None].bool(), ends, torch.tensor([-90.0, 90.0])).to(self.angles)
+        low, high = (end[:, None, None, None, None] for end in ends.unbind(1))
+        here, there = self.angles
+        return (((here >= low) & (here <= high) & (there >= low) & (there <= high)) | here.isnan()).float()
+
+    def _colours(self, n: int, generator: torch.Generator) -> Tensor:
+        """(n, 1, b, b, b // 2 + 1): contrast transfer functions of random defocus, mean square 1."""
+        defocus = _uniform(n, *DEFOCUS, generator).to(self.frequencies.device)
+        transfer = ctf(self.frequencies, defocus)
+        return (transfer / transfer.square().mean((1, 2, 3), keepdim=True).sqrt())[:, None]
+
+
+def beam_rotations(radians: Tensor) -> Tensor:
+    """(n, 3, 3) right-handed rotations about the beam, axes (z, y, x)."""
+    c, s, zero, one = radians.cos(), radians.sin(), torch.zeros_like(radians), torch.ones_like(radians)
+    rows = ((one, zero, zero), (zero, c, s), (zero, -s, c))
+    return torch.stack([torch.stack(row, -1) for row in rows], -2)
+
+
+def _tilt_angles(box: int, tilt_axis: str) -> Tensor:
+    """(2, b, b, b // 2 + 1): the tilt in degrees whose plane holds each frequency, and that of its opposite.
+
+    NaN on the tilt axis, which every tilt sees. The two differ only where an even box cannot hold both signs.
+    """
+    kz, ky, kx = (frequency_grid(box, full=True) * box).double()
+    across = kx if tilt_axis == "y" else -ky
+    height = torch.where(across < 0, -kz, kz)
+    angle = torch.rad2deg(torch.atan2(height, across.abs()))
+    angle[(height == 0) & (across == 0)] = float("nan")
+    opposite = angle.flip((0, 1, 2)).roll((1, 1, 1), (0, 1, 2))
+    return torch.stack((angle, opposite))[..., : box // 2 + 1].float().contiguous()
+
+
+def _uniform(shape: int | tuple[int, ...], low: float, high: float, generator: torch.Generator) -> Tensor:
+    return low + (high - low) * torch.rand(shape, generator=generator)
+
+
+def _chance(n: int, probability: float, generator: torch.Generator) -> Tensor:
+    """(n,) of 0 and 1."""
+    return (torch.rand(n, generator=generator) < probability).float()
