@@ -59,6 +59,8 @@ class Run(RunFolder, Collectives):
         self.terminal = Terminal(silent=quiet or self.rank > 0, to_stderr=json)
         self.scratch = self.dir / "scratch"
         """Where long work on one tomogram keeps what it has done; empty or gone once its picks are written."""
+        self.results = self.dir
+        """Where a picker may leave volumes beside its picks: this folder, or that of ``cryoet predict --out``."""
         self._given, self._wish, self._config = processes, device, config
         self._journal: Journal | None = None
         self._started, self._timings = time.monotonic(), defaultdict[str, float](float)

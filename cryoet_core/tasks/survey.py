@@ -102,6 +102,7 @@ class Survey:
         if kept.exists() and said.exists():
             return Row(**files.read_json(said)), load_picks(kept)
         run.scratch = self.work / f"{file_name(tomogram.name)}.scratch"
+        run.results = self.folder
         started = time.monotonic()
         try:
             picks = checked(picker.pick(tomogram.without_picks(), run), tomogram)
