@@ -1,0 +1,139 @@
+"""The options of the six methods: what they share, and what is each one's own."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from cryoet_core.config import Config, option
+
+Augment = Literal["none", "turns", "mirrors"]
+
+
+def setting(fast: Any, help: str, paper: Any, **more: Any) -> Any:
+    """An option whose value differs between the presets; the default is that of ``fast``."""
+    words = more.pop("words", None)
+    return option(fast, help, paper=words, presets={"fast": fast, "paper": paper}, **more)
+
+
+class DomainConfig(Config):
+    """What every method has: the domains, the encoder, the first stage and how accuracy is taken."""
+
+    shots: int | None = option(
+        None,
+        "labelled target volumes of each class to learn from, drawn by the seed; none: the split train of the target's "
+        "file, or 3 where it has none",
+        ge=1,
+        paper="3, 7",
+    )
+    protocol: Literal["held-out", "paper"] = option(
+        "held-out",
+        "how the target accuracy is taken. held-out: shots are not counted, running statistics, last epoch; paper: shots "
+        "counted, statistics of batches of 32, best epoch of the last stage by that accuracy",
+        paper="paper",
+    )
+    # the encoder
+    width: int | None = option(
+        None,
+        "channels of the first three blocks; none: 16 for cubes below 32 voxels, else 32 (as published)",
+        ge=1,
+        le=512,
+        paper="16 at 28 voxels, 32 at 40",
+        presets={"fast": 16, "paper": None},
+    )
+    channels: int | None = option(
+        None,
+        "channels of the last block; none: 128 for cubes below 32 voxels, else 32 (as published)",
+        ge=1,
+        le=4096,
+        paper="128 at 28 voxels, 32 at 40",
+        presets={"fast": 128, "paper": None},
+    )
+    edge: int = setting(
+        24, "edge to which larger cubes are Fourier-cropped before the network, voxels; 0: as they are", 0, ge=0, le=512
+    )
+    domain_norm: bool = setting(True, "batch statistics of each domain are kept apart in what both share", False)
+    # how it learns
+    source_epochs: int = setting(20, "epochs of stage 1, on the source", 20, ge=1, le=10000, words="20")
+    batch_size: int = setting(32, "source cubes in a batch of stage 1", 32, ge=2, le=65536, words="32")
+    learning_rate: float = setting(1e-3, "of Adam in stage 1", 1e-3, gt=0, le=1, words="1e-3")
+    augment: Augment = setting(
+        "turns",
+        "what is done to the cubes in training: turns by 180 degrees about an axis, which keep the missing wedge; "
+        "mirrors: in any axis, too",
+        "none",
+    )
+    smoothing: float = setting(0.1, "of the labels: this share is spread over all classes", 0.0, ge=0, lt=1)
+    calibrate: bool = option(True, "fit the temperature of the probabilities on labelled target volumes held out")
+
+
+class AlignConfig(DomainConfig):
+    """Stage 2.1, which brings source and unlabelled target together."""
+
+    align_epochs: int = setting(10, "epochs of stage 2.1, on both domains", 20, ge=1, le=10000, words="20")
+    align_batch: int = setting(128, "cubes of each domain in a batch of stage 2.1", 128, ge=2, le=65536, words="128")
+    align_learning_rate: float = setting(1e-3, "of Adam in stage 2.1", 2e-4, gt=0, le=1, words="2e-4")
+
+
+class CoralConfig(AlignConfig):
+    """Stage 2.1 by covariances."""
+
+    alpha: float = option(500.0, "weight of the CORAL loss", ge=0, paper="500")
+    squared: bool = option(
+        True, "CORAL with the squared Frobenius norm, as published; no: the norm, as in the reference code"
+    )
+
+
+class ShotConfig(DomainConfig):
+    """The last stage, which learns from the shots."""
+
+    adapt_epochs: int = setting(30, "epochs of the last stage", 30, ge=1, le=10000, words="30")
+    adapt_learning_rate: float = setting(1e-3, "of Adam in the last stage", 1e-3, gt=0, le=1, words="1e-3")
+
+
+class PairConfig(ShotConfig):
+    """Pairs of cubes, and the discriminator that tells their groups apart."""
+
+    discriminator_epochs: int = setting(100, "epochs of the discriminator", 100, ge=1, le=10000, words="100")
+    discriminator_batch: int = setting(40, "pairs in a batch of the discriminator", 40, ge=4, le=65536, words="40")
+    discriminator_learning_rate: float = setting(2e-4, "of Adam for the discriminator", 2e-4, gt=0, le=1, words="2e-4")
+    pair_batch: int = setting(20, "cross-domain pairs in a batch of the last stage", 20, ge=2, le=65536, words="20")
+    pair_draws: int = setting(1, "times that each shot is paired in an epoch of the last stage", 1, ge=1, le=1000, words="1")
+    gamma: float = option(0.2, "weight of the domain-class confusion", ge=0, paper="0.2 (code)")
+
+
+class FsftConfig(PairConfig, CoralConfig):
+    """All stages of paper 001, and its ablations."""
+
+    coral: bool = option(True, "stage 2.1; --no-coral leaves it out (ablation)", paper="yes")
+    adversarial: bool = option(
+        False, "train discriminator and encoders by turns in the last stage (ablation, FSFT with GAN)", paper="no"
+    )
+    conv_discriminator: bool = option(
+        True, "the discriminator sees the maps of block 2, too; --no-conv-discriminator: features alone (ablation)"
+    )
+
+
+class FadaConfig(PairConfig):
+    """FADA: one encoder, discriminator on features, encoder and discriminator by turns."""
+
+
+class DeepCoralConfig(CoralConfig):
+    """Deep CORAL: one encoder, source labels and equal covariances."""
+
+
+class SwdConfig(AlignConfig):
+    """Source labels and equal distributions of random projections."""
+
+    swd_weight: float = option(1.0, "weight of the sliced Wasserstein loss", ge=0)
+    projections: int = option(256, "directions on which both domains are compared in each step", ge=1, le=65536)
+    power: float = option(2.0, "exponent p of the distance", ge=1, le=4)
+
+
+class FineTuneConfig(ShotConfig):
+    """Stage 1, then the shots alone."""
+
+    tune_batch: int = option(32, "shots in a batch of the last stage", ge=2, le=65536)
+
+
+class SourceOnlyConfig(DomainConfig):
+    """Stage 1 alone."""

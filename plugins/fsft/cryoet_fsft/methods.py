@@ -1,0 +1,279 @@
+"""The six trainers: which stages each one runs, on one encoder and one set of domains."""
+
+from __future__ import annotations
+
+import copy
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from cryoet_core.errors import UserError
+from cryoet_core.interfaces import InputSpec, Trainer
+from cryoet_core.run import Run
+from cryoet_fsft import config as options
+from cryoet_fsft import labeller as models
+from cryoet_fsft.cubes import Cubes
+from cryoet_fsft.domains import match
+from cryoet_fsft.labeller import DomainLabeller
+from cryoet_fsft.losses import coral, random_directions, sliced_wasserstein
+from cryoet_fsft.networks import Discriminator, Networks, feature_size
+from cryoet_fsft.scoring import accuracy, fitted_temperature, target_logits
+from cryoet_fsft.stages import AlignStage, ConfusionStage, DiscriminatorStage, Job, SourceStage, TuneStage
+from cryoet_fsft.telling import maps, protocol_words, stage_table
+from cryoet_fsft.training import Stage, run_stage
+
+SMALL_BOX = 32
+"""Below it the published network is narrow with many features (28 voxels), from it on wide with few (40 voxels)."""
+
+MakeStage = Callable[[Job], Stage]
+
+
+class DomainTrainer(Trainer):
+    """What the six have in common. A subclass says which stages it runs and whether it learns from shots."""
+
+    task = "classification"
+    inputs: ClassVar = {
+        "source": InputSpec("labelled subtomograms to learn from, for example simulated ones", labels="required"),
+        "target": InputSpec("subtomograms to classify, a few of each class labelled", labels="optional"),
+    }
+    needs_shots: ClassVar[bool] = True
+    split_encoder: ClassVar[bool] = False
+
+    @abstractmethod
+    def stages(self) -> list[MakeStage]:
+        """The stages in order; the last one of a method that learns from shots is the one that sees them."""
+
+    def discriminator(self, edge: int, width: int, channels: int) -> Discriminator | None:
+        """The discriminator, in methods that have one."""
+        return None
+
+    def fit(self, inputs: Mapping[str, Any], run: Run) -> DomainLabeller:
+        finished = models.load(run)
+        if finished is not None:
+            return finished
+        if run.world_size > 1:
+            raise UserError(f"--devices {run.world_size}: {self.name} trains in one process; leave --devices out")
+        job = self._job(inputs, run)
+        for line in (*job.domains.notes, protocol_words(job)):
+            run.say(f"note: {line}")
+        facts, makers = [], self.stages()
+        for number, make in enumerate(makers):
+            last = number == len(makers) - 1
+            facts.append(run_stage(make(job), run, lambda: accuracy(job), best=last and job.domains.counted))
+        temperature = self._temperature(job, makers)
+        self._tell(job, facts, temperature)
+        models.save(run, self._labeller(job, inputs, temperature))
+        return self.load(run)
+
+    def load(self, run: Run) -> DomainLabeller:
+        found = models.load(run)
+        assert found is not None
+        return found
+
+    # ---- the steps
+
+    def _job(self, inputs: Mapping[str, Any], run: Run) -> Job:
+        config, source, target = self.config, inputs["source"], inputs["target"]
+        counted = config.protocol == "paper"
+        domains = match(source, target, config.shots, run.seed, self.needs_shots, counted)
+        edge = min(config.edge, source.box) or source.box
+        small = edge < SMALL_BOX
+        width = config.width or (16 if small else 32)
+        channels = config.channels or (128 if small else 32)
+        feature_size(edge, channels)
+        torch.manual_seed(run.generator("networks").initial_seed())
+        self._network = {
+            **{"box": edge, "classes": len(domains.classes), "width": width, "channels": channels},
+            **{"split": self.split_encoder, "domain_norm": config.domain_norm},
+        }
+        networks = Networks(**self._network).to(run.device)
+        torch.manual_seed(run.generator("discriminator").initial_seed())
+        discriminator = self.discriminator(edge, width, channels)
+        if discriminator is not None:
+            discriminator = discriminator.to(run.device)
+        with run.timer("read"):
+            cubes = Cubes(source, run, edge), Cubes(target, run, edge)
+        return Job(config, run, domains, *cubes, networks, discriminator)
+
+    def _temperature(self, job: Job, makers: list[MakeStage]) -> float:
+        """Fitted on labelled target volumes that the networks have not learnt from.
+
+        Those are the file's split val, or else, in a method that does not learn from the shots, the shots; in one that
+        does, the last shot of each class, which a second run of the last stage leaves out.
+        """
+        saved = job.run.load("temperature")
+        if saved is not None:
+            return float(saved[1]["temperature"])
+        rows, used = job.domains.held_out, job
+        if self.config.calibrate and not len(rows) and len(job.domains.shots):
+            if not self.needs_shots:
+                rows = job.domains.shots
+            else:
+                used = self._without_last_shots(job)
+                rows = used.domains.held_out
+                if len(rows):
+                    run_stage(_named(makers[-1](used), "calibrate"), job.run, lambda: None)
+        found = 1.0
+        if self.config.calibrate and len(rows):
+            held = replace(used, domains=replace(used.domains, counted=False))
+            found = fitted_temperature(target_logits(held, rows), job.domains.target_labels[rows])
+        job.run.save("temperature", {"temperature": torch.tensor(found)}, {"temperature": found, "rows": len(rows)})
+        return found
+
+    def _without_last_shots(self, job: Job) -> Job:
+        """The job as it was before the last stage, with a shot of each class less."""
+        domains = job.domains.without_last_shot()
+        networks, discriminator = copy.deepcopy(job.networks), copy.deepcopy(job.discriminator)
+        before = replace(job, domains=domains, networks=networks, discriminator=discriminator)
+        _restore_stage(before, self._stage_names(job)[-2])
+        return before
+
+    def _stage_names(self, job: Job) -> list[str]:
+        return [make(job).name for make in self.stages()]
+
+    def _tell(self, job: Job, facts: list[dict[str, Any]], temperature: float) -> None:
+        run = job.run
+        run.write_json("tables.json", [stage_table(job, facts)])
+        with run.timer("maps"):
+            first = replace(job, networks=copy.deepcopy(job.networks), discriminator=None)
+            _restore_stage(first, facts[0]["name"])
+            panels = [*maps(first, "After stage 1"), *(maps(job, "At the end") if len(facts) > 1 else [])]
+        note = "Features of up to 400 volumes of each domain on the two main axes of their joint variance."
+        run.write_json("scatters.json", [{"title": "Both domains", "note": note, "panels": panels}])
+        counted = int((run.load("temperature") or ({}, {"rows": 0}))[1]["rows"])
+        calibration = (
+            f"probabilities: temperature {temperature:.2f}, fitted on {counted} held-out target volumes"
+            if counted
+            else "probabilities are not calibrated: no labelled target volume could be held out"
+        )
+        transductive = "the unlabelled target volumes of training are those that are classified (transductive)"
+        seen = [transductive] if any(f["name"] == "align" for f in facts) else []
+        run.write_json("notes.json", [*job.domains.notes, protocol_words(job), *seen, calibration])
+
+    def _labeller(self, job: Job, inputs: Mapping[str, Any], temperature: float) -> DomainLabeller:
+        target = inputs["target"]
+        facts = {
+            "box": target.box,
+            "edge": self._network["box"],
+            "network": self._network,
+            "protocol": self.config.protocol,
+            "split": job.domains.split.tolist(),
+            "rows_of_files": [int((target.source_file == i).sum()) for i in range(len(target.paths))],
+        }
+        return DomainLabeller(job.networks, job.domains.classes, temperature, facts)
+
+
+def _restore_stage(job: Job, name: str) -> None:
+    """The networks as a finished stage left them."""
+    saved = job.run.load(name)
+    assert saved is not None
+    for part, module in (("networks.", job.networks), ("discriminator.", job.discriminator)):
+        if module is not None:
+            module.load_state_dict({k.removeprefix(part): v for k, v in saved[0].items() if k.startswith(part)})
+
+
+def _named(stage: Any, name: str) -> Stage:
+    stage.name, stage.title = name, f"{stage.title}, without a shot of each class"
+    named: Stage = stage
+    return named
+
+
+def coral_stage(job: Job) -> AlignStage:
+    """Stage 2.1 of the paper."""
+    config = job.config
+
+    def distance(source: Tensor, target: Tensor, generator: torch.Generator) -> Tensor:
+        return config.alpha * coral(source, target, config.squared)
+
+    return AlignStage(job, "2.1: CORAL", distance)
+
+
+def wasserstein_stage(job: Job) -> AlignStage:
+    """As stage 2.1, with the sliced Wasserstein distance."""
+    config = job.config
+
+    def distance(source: Tensor, target: Tensor, generator: torch.Generator) -> Tensor:
+        directions = random_directions(source.shape[1], config.projections, generator, source.device)
+        return config.swd_weight * sliced_wasserstein(source, target, directions, config.power)
+
+    return AlignStage(job, "sliced Wasserstein", distance)
+
+
+class Fsft(DomainTrainer):
+    name = "fsft"
+    summary = "few-shot domain adaptation: classifies real subtomograms from simulated ones and a few labels (paper 001)"
+    Config = options.FsftConfig
+    split_encoder = True
+
+    def stages(self) -> list[MakeStage]:
+        adversarial = self.config.adversarial
+        title = "3: confusion, adversarial" if adversarial else "3: confusion"
+        align = [coral_stage] if self.config.coral else []
+        return [SourceStage, *align, DiscriminatorStage, lambda job: ConfusionStage(job, title, adversarial)]
+
+    def discriminator(self, edge: int, width: int, channels: int) -> Discriminator:
+        return Discriminator(edge, width, channels, conv=self.config.conv_discriminator)
+
+
+class Fada(DomainTrainer):
+    name = "fada"
+    summary = "few-shot adversarial domain adaptation: one encoder and a discriminator of pairs, trained by turns"
+    Config = options.FadaConfig
+
+    def stages(self) -> list[MakeStage]:
+        return [SourceStage, DiscriminatorStage, lambda job: ConfusionStage(job, "adversarial", True)]
+
+    def discriminator(self, edge: int, width: int, channels: int) -> Discriminator:
+        return Discriminator(edge, width, channels, conv=False)
+
+
+class DeepCoral(DomainTrainer):
+    name = "deep_coral"
+    summary = "Deep CORAL: source labels, and equal covariances of source and unlabelled target"
+    Config = options.DeepCoralConfig
+    needs_shots = False
+
+    def stages(self) -> list[MakeStage]:
+        return [SourceStage, coral_stage]
+
+
+class Swd(DomainTrainer):
+    name = "swd"
+    summary = "source labels, and equal random projections of source and unlabelled target (sliced Wasserstein)"
+    Config = options.SwdConfig
+    needs_shots = False
+
+    def stages(self) -> list[MakeStage]:
+        return [SourceStage, wasserstein_stage]
+
+
+class FineTune(DomainTrainer):
+    name = "finetune"
+    summary = "trained on the source, then on the few labelled target volumes"
+    Config = options.FineTuneConfig
+
+    def stages(self) -> list[MakeStage]:
+        return [SourceStage, TuneStage]
+
+
+class SourceOnly(DomainTrainer):
+    name = "source_only"
+    summary = "trained on the source alone: what every adaptation has to beat"
+    Config = options.SourceOnlyConfig
+    needs_shots = False
+
+    def stages(self) -> list[MakeStage]:
+        return [SourceStage]
+
+
+_TINY: dict[str, Any] = {"width": 4, "channels": 8, "source_epochs": 2, "shots": 3}
+_PAIRS = {"discriminator_epochs": 2, "adapt_epochs": 2}
+Fsft.tiny = _TINY | _PAIRS | {"align_epochs": 2}
+Fada.tiny = _TINY | _PAIRS
+DeepCoral.tiny = Swd.tiny = _TINY | {"align_epochs": 2}
+FineTune.tiny = _TINY | {"adapt_epochs": 2}
+SourceOnly.tiny = _TINY

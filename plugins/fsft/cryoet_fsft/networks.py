@@ -1,0 +1,130 @@
+"""The encoder in two parts, blocks 1-2 per domain and blocks 3-4 shared, and the classifier (paper 001, Figure 2)."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import max_pool3d
+
+from cryoet_core.errors import UserError
+
+SOURCE, TARGET = 0, 1
+BLOCKS = 4
+
+
+class DomainNorm(nn.Module):
+    """Batch normalisation with one scale and shift; with ``domains`` 2, each domain has statistics of its own."""
+
+    def __init__(self, channels: int, domains: int) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(nn.BatchNorm3d(channels) for _ in range(domains))
+        for norm in list(self.norms)[1:]:
+            norm.weight, norm.bias = self.norms[0].weight, self.norms[0].bias
+
+    def forward(self, x: Tensor, domain: int) -> Tensor:
+        normalised: Tensor = self.norms[domain if len(self.norms) > 1 else 0](x)
+        return normalised
+
+    def copy_source(self) -> None:
+        """Start the target's statistics with those of the source."""
+        for norm in list(self.norms)[1:]:
+            norm.load_state_dict(self.norms[SOURCE].state_dict())
+
+
+class Block(nn.Module):
+    """Conv3d 3^3, batch normalisation, ReLU, MaxPool3d 2: (n, i, b, b, b) -> (n, o, b // 2, ...).
+
+    The maximum is taken before the ReLU, which gives the same for an eighth of the work.
+    """
+
+    def __init__(self, before: int, after: int, domains: int = 1) -> None:
+        super().__init__()
+        self.convolution = nn.Conv3d(before, after, 3, padding=1)
+        self.norm = DomainNorm(after, domains)
+
+    def forward(self, x: Tensor, domain: int = SOURCE) -> Tensor:
+        return max_pool3d(self.norm(self.convolution(x), domain), 2).relu()
+
+
+class Blocks(nn.ModuleList):
+    """Blocks one after the other."""
+
+    def forward(self, x: Tensor, domain: int = SOURCE) -> Tensor:
+        for block in self:
+            x = block(x, domain)
+        return x
+
+
+class Networks(nn.Module):
+    """Source and target blocks f^s and f^t (1 -> h -> h), shared blocks f^0 (h -> h -> z) and the classifier g.
+
+    Volumes (n, 1, b, b, b) -> maps (n, h, b // 4, ...) -> features (n, d), d = z (b // 16)^3 -> logits (n, classes).
+    With ``split`` False one front serves both domains. ``domain_norm``: what is shared keeps batch statistics of each
+    domain apart.
+    """
+
+    def __init__(
+        self, box: int, classes: int, width: int, channels: int, *, split: bool = True, domain_norm: bool = False
+    ) -> None:
+        super().__init__()
+        domains = 2 if domain_norm else 1
+        self.box, self.dim = box, feature_size(box, channels)
+        in_front = 1 if split else domains
+        self.source = Blocks([Block(1, width, in_front), Block(width, width, in_front)])
+        self.shared = Blocks([Block(width, width, domains), Block(width, channels, domains)])
+        self.classifier = nn.Linear(self.dim, classes)
+        self.target = copy.deepcopy(self.source) if split else self.source
+        self.to(memory_format=torch.channels_last_3d)
+
+    def encode(self, volumes: Tensor, domain: int) -> tuple[Tensor, Tensor]:
+        """Maps of the domain's own blocks and features of volumes of one domain."""
+        front = self.source if domain == SOURCE else self.target
+        maps = front(volumes.contiguous(memory_format=torch.channels_last_3d), domain)
+        return maps, self.shared(maps, domain).flatten(1)
+
+    def forward(self, volumes: Tensor, domain: int) -> Tensor:
+        logits: Tensor = self.classifier(self.encode(volumes, domain)[1])
+        return logits
+
+    @torch.no_grad()
+    def begin_target(self) -> None:
+        """The target's blocks and statistics start as those of the source."""
+        if self.target is not self.source:
+            self.target.load_state_dict(self.source.state_dict())
+        for module in self.modules():
+            if isinstance(module, DomainNorm):
+                module.copy_source()
+
+
+class Discriminator(nn.Module):
+    """Group of a pair (4 logits) from the features (n, d) and, with ``conv``, the maps (n, h, m, m, m) of its members.
+
+    D1: 2d -> 64 -> 64; D3: maps side by side, two blocks (2h -> 2h -> z), 64; both side by side -> 64 -> 4.
+    """
+
+    def __init__(self, box: int, width: int, channels: int, *, conv: bool = True) -> None:
+        super().__init__()
+        dim = feature_size(box, channels)
+        self.vector = nn.Sequential(nn.Linear(2 * dim, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU())
+        self.blocks = Blocks([Block(2 * width, 2 * width), Block(2 * width, channels)]) if conv else None
+        self.pooled = nn.Linear(dim, 64) if conv else None
+        hidden = [nn.Linear(128, 64), nn.ReLU()] if conv else []
+        self.head = nn.Sequential(*hidden, nn.Linear(64, 4))
+        self.to(memory_format=torch.channels_last_3d)
+
+    def forward(self, first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> Tensor:
+        found = self.vector(torch.cat((first[1], second[1]), 1))
+        if self.blocks is not None and self.pooled is not None:
+            seen = self.blocks(torch.cat((first[0], second[0]), 1)).flatten(1)
+            found = torch.cat((found, self.pooled(seen)), 1)
+        logits: Tensor = self.head(found)
+        return logits
+
+
+def feature_size(box: int, channels: int) -> int:
+    """Features that four blocks make of a cube. UserError for a cube that they pool away."""
+    if box < 2**BLOCKS:
+        raise UserError(f"cubes of {box} voxels: expected at least {2**BLOCKS}, for the network halves them four times")
+    return channels * int(box // 2**BLOCKS) ** 3

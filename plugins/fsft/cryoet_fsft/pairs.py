@@ -1,0 +1,66 @@
+"""Pairs of cubes in four groups, drawn for all shots at once as index tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pairs (p,) of places: ``first`` in the source; ``second`` in the source where ``group`` is G1 or G3, else among
+    the shots. group: 0 to 3, the groups G1 to G4 of ``losses``."""
+
+    first: Tensor
+    second: Tensor
+    group: Tensor
+
+    def __len__(self) -> int:
+        return len(self.group)
+
+    def select(self, rows: Tensor) -> Pairs:
+        """The pairs at ``rows`` (indices or a mask)."""
+        return Pairs(self.first[rows], self.second[rows], self.group[rows])
+
+
+class PairSampler:
+    """Draws, for each shot, one pair of every group (reference code of paper 001, section 2.2).
+
+    source_labels (n,), shot_labels (m,): classes 0 to k - 1, each in both, at least two of each in the source.
+    """
+
+    def __init__(self, source_labels: Tensor, shot_labels: Tensor) -> None:
+        self.shot_labels, self.k = shot_labels, int(source_labels.max()) + 1
+        self.order = source_labels.argsort(stable=True)
+        self.counts = torch.bincount(source_labels, minlength=self.k)
+        self.starts = self.counts.cumsum(0) - self.counts
+        if int(self.counts.min()) < 2 or self.k < 2:
+            raise ValueError("PairSampler: expected two classes and two source cubes of each")
+
+    def draw(self, generator: torch.Generator) -> Pairs:
+        """4 m pairs, m of each group; source cubes are fresh draws. The other class is the next of a random cycle."""
+        m, own = len(self.shot_labels), self.shot_labels
+        cycle = torch.randperm(self.k, generator=generator)
+        after = torch.empty_like(cycle)
+        after[cycle] = cycle.roll(-1)
+        before = torch.empty_like(cycle)
+        before[cycle] = cycle.roll(1)
+        uniform = torch.rand(6, m, generator=generator, dtype=torch.float64)
+        place = self._place(own, uniform[0])
+        away = ((uniform[1] * (self.counts[own] - 1)).long() + 1 + place) % self.counts[own]  # never the cube itself
+        shots = torch.arange(m)
+        first = [self._row(own, place), *(self._source(own, uniform[i]) for i in (2, 3)), self._source(before[own], uniform[4])]
+        second = [self._row(own, away), shots, self._source(after[own], uniform[5]), shots]
+        return Pairs(torch.cat(first), torch.cat(second), torch.arange(4).repeat_interleave(m))
+
+    def _place(self, labels: Tensor, uniform: Tensor) -> Tensor:
+        """A place within each class, from numbers in [0, 1)."""
+        return (uniform * self.counts[labels]).long()
+
+    def _row(self, labels: Tensor, place: Tensor) -> Tensor:
+        return self.order[self.starts[labels] + place]
+
+    def _source(self, labels: Tensor, uniform: Tensor) -> Tensor:
+        return self._row(labels, self._place(labels, uniform))

@@ -1,0 +1,118 @@
+"""Run a stage epoch by epoch: log, checkpoint, go on after an interruption, give up on numbers that are none."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from cryoet_core.errors import RunError
+from cryoet_core.run import Run
+
+SAVE_SECONDS = 20.0
+"""An interrupted stage loses at most about this much work."""
+POINTS = 5
+"""Times that a stage's accuracy is taken on the way, at most."""
+
+
+class Stage(Protocol):
+    """One stage of a method. ``name``: its phase in the log and its checkpoint. ``trained``: modules by name."""
+
+    name: str
+    title: str
+    epochs: int
+    modules: Mapping[str, nn.Module]
+    optimisers: list[torch.optim.Optimizer]
+
+    def epoch(self, number: int) -> float:
+        """Train for one epoch; the mean loss."""
+
+    def finish(self) -> None:
+        """What is done once after the last epoch."""
+
+
+def run_stage(stage: Stage, run: Run, score: Callable[[], float | None], *, best: bool = False) -> dict[str, Any]:
+    """Run a stage, or what is left of it; its facts: title, epochs, accuracy and loss.
+
+    score: the target accuracy as the networks stand, None where it is not known. best: keep the epoch with the highest
+    accuracy instead of the last. Raises RunError when the loss is no number any more.
+    """
+    tensors, state = run.load(stage.name) or ({}, {"done": 0})
+    done, loss, highest = int(state["done"]), state.get("loss"), state.get("highest")
+    if tensors:
+        _restore(stage, tensors)
+    if state.get("finished"):
+        return dict(state["facts"])
+    chosen = {name: value for name, value in tensors.items() if name.startswith("best.")}
+    every = 1 if best else max(1, math.ceil(stage.epochs / POINTS))
+    saved = time.monotonic()
+    for number in run.progress(range(done, stage.epochs), stage.title):
+        with run.timer(stage.name):
+            loss = stage.epoch(number)
+        if not math.isfinite(loss):
+            raise RunError(f"stage {stage.title}: the loss is {loss} in epoch {number + 1}; lower its learning rate")
+        due = (number + 1) % every == 0
+        accuracy = score() if due and number + 1 < stage.epochs or best else None
+        if best and accuracy is not None and (highest is None or accuracy > highest):
+            highest, chosen = accuracy, {f"best.{name}": t.clone() for name, t in _weights(stage).items()}
+        run.log(phase=stage.name, step=number, loss=loss, accuracy=accuracy)
+        if time.monotonic() - saved > SAVE_SECONDS and number + 1 < stage.epochs:
+            state = {"done": number + 1, "loss": loss, "highest": highest}
+            run.save(stage.name, _weights(stage) | _momenta(stage) | chosen, state)
+            saved = time.monotonic()
+    if chosen:
+        _restore(stage, {name.removeprefix("best."): value for name, value in chosen.items()})
+    stage.finish()
+    facts = {"name": stage.name, "title": stage.title, "epochs": stage.epochs, "loss": loss, "accuracy": score()}
+    run.save(stage.name, _weights(stage), {"done": stage.epochs, "finished": True, "facts": facts})
+    return facts
+
+
+def _weights(stage: Stage) -> dict[str, Tensor]:
+    found = {}
+    for name, module in stage.modules.items():
+        found |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
+    return found
+
+
+def _momenta(stage: Stage) -> dict[str, Tensor]:
+    return {
+        f"optimiser{place}.{index}.{key}": value
+        for place, optimiser in enumerate(stage.optimisers)
+        for index, values in optimiser.state_dict()["state"].items()
+        for key, value in values.items()
+    }
+
+
+def _restore(stage: Stage, tensors: Mapping[str, Tensor]) -> None:
+    for name, module in stage.modules.items():
+        prefix = f"{name}."
+        module.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+    for place, optimiser in enumerate(stage.optimisers):
+        values: dict[int, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            if name.startswith(f"optimiser{place}."):
+                _, index, key = name.split(".")
+                values.setdefault(int(index), {})[key] = value
+        if values:
+            optimiser.load_state_dict({**optimiser.state_dict(), "state": values})
+
+
+def batches(n: int, size: int, generator: torch.Generator) -> list[Tensor]:
+    """Shuffled places 0 to n - 1 in batches of ``size``; what is left over is spread over them, none is dropped.
+
+    So no batch is so small that its statistics or covariance are undefined.
+    """
+    return list(torch.randperm(n, generator=generator).tensor_split(max(1, n // size)))
+
+
+def step(optimiser: torch.optim.Optimizer, loss: Tensor) -> Tensor:
+    """One step down the loss; its value."""
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    optimiser.step()
+    return loss.detach()
