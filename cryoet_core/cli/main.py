@@ -46,10 +46,12 @@ COMMANDS = (
     Command("predict", "predict", "Label new data with a finished run.", RUNS),
     Command("evaluate", "evaluate", "Compare a run's labels with the known ones.", RUNS),
     Command("report", "report", "Write a run's report.html again.", RUNS),
+    Command("benchmark", "benchmark", "Measure every method on the same data, beside the published tables.", RUNS),
     Command("simulate", "simulate", "Make data sets with known truth.", DATA),
     Command("data", "data", "Import, export, describe and check data sets.", DATA),
     Command("methods", "methods", "List the installed methods, or every option of one.", METHODS),
     Command("check", "check", "Run the conformance checks on an installed method.", METHODS),
+    Command("new-plugin", "new_plugin", "Write a folder with a working plugin to start from.", METHODS),
     Command("doctor", "doctor", "Say what is wrong with this machine and installation.", METHODS),
 )
 

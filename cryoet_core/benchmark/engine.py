@@ -1,0 +1,212 @@
+"""Runs jobs, each a cell's folder, as processes here or as SLURM jobs; the loop and the cells are the same."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from cryoet_core import files
+from cryoet_core.benchmark import cell
+from cryoet_core.errors import RunError, UserError
+
+SLURM_JOB = "slurm.json"
+_PAUSE = 0.1
+
+
+@dataclass(frozen=True)
+class Job:
+    """A cell's folder, where its ``cell.json`` lies. It starts when the files in ``needs`` are there."""
+
+    folder: Path
+    label: str
+    makes: Path | None = None
+    needs: tuple[Path, ...] = ()
+
+    def outcome(self) -> dict[str, Any] | None:
+        """What came out; None while nothing did."""
+        path = self.folder / cell.OUTCOME
+        return files.read_json(path) if path.exists() else None
+
+
+class Running(Protocol):
+    """A job that was started."""
+
+    def ended(self) -> bool: ...
+
+    def kill(self) -> None: ...
+
+
+class Executor(Protocol):
+    """Starts jobs. ``slots``: how many may run at once."""
+
+    slots: int
+
+    def start(self, job: Job, slot: int, /) -> Running: ...
+
+
+def work_through(
+    jobs: Sequence[Job],
+    executor: Executor,
+    started: Callable[[Job], None],
+    ended: Callable[[Job, dict[str, Any]], None],
+) -> None:
+    """Run every job, in order as far as its needs allow. A job whose needs failed fails with their reason."""
+    waiting = list(jobs)
+    running: dict[int, tuple[Job, Running]] = {}
+    broken: dict[Path, str] = {}
+    try:
+        while waiting or running:
+            for slot, (job, process) in list(running.items()):
+                if process.ended():
+                    del running[slot]
+                    _close(job, broken, ended)
+            for job in [job for job in waiting if any(path in broken for path in job.needs)]:
+                waiting.remove(job)
+                reason = next(broken[path] for path in job.needs if path in broken)
+                files.write_json(job.folder / cell.OUTCOME, _failed(f"its data could not be made: {reason}"))
+                _close(job, broken, ended)
+            free = [slot for slot in range(executor.slots) if slot not in running]
+            busy = {job.makes for job, _ in running.values()}
+            for slot in free:
+                ready = (job for job in waiting if all(need.exists() and need not in busy for need in job.needs))
+                chosen = next(ready, None)
+                if chosen is None:
+                    break
+                waiting.remove(chosen)
+                running[slot] = chosen, executor.start(chosen, slot)
+                started(chosen)
+            if waiting and not running:
+                lost = next(need for need in waiting[0].needs if not need.exists())
+                raise RunError(f"{lost}: gone, and nothing makes it again; {waiting[0].label} needs it")
+            time.sleep(_PAUSE)
+    finally:
+        for _, process in running.values():
+            process.kill()
+
+
+def _close(job: Job, broken: dict[Path, str], ended: Callable[[Job, dict[str, Any]], None]) -> None:
+    outcome = job.outcome()
+    if outcome is None:
+        outcome = _failed("the process of the cell ended without a word (killed, or out of memory)")
+        files.write_json(job.folder / cell.OUTCOME, outcome)
+    if job.makes is not None and outcome["status"] != "ok":
+        broken[job.makes] = outcome["reason"]
+    ended(job, outcome)
+
+
+def _failed(reason: str) -> dict[str, Any]:
+    return {"status": "failed", "reason": reason, "steps": [], "facts": {}}
+
+
+# ---- here ------------------------------------------------------------------------------------------------------------
+
+
+class _Process:
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.process = process
+
+    def ended(self) -> bool:
+        return self.process.poll() is not None
+
+    def kill(self) -> None:
+        self.process.kill()  # its own child goes with it
+        self.process.wait()
+
+
+class Local:
+    """Processes on this machine, ``slots`` at once, each with its share of the cores and with one GPU if there are."""
+
+    def __init__(self, slots: int, gpus: int = 0, threads: int | None = None) -> None:
+        self.slots, self.gpus = slots, gpus
+        self.threads = threads or max(1, cores() // slots)
+
+    def start(self, job: Job, slot: int, /) -> Running:
+        environment = os.environ | dict.fromkeys(_THREADS, str(self.threads))
+        if self.gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = _gpu(slot % self.gpus)
+        command = [sys.executable, "-m", "cryoet_core.benchmark.cell", str(job.folder)]
+        with (job.folder / "cell.log").open("ab") as log:
+            return _Process(
+                subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
+            )
+
+
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _gpu(index: int) -> str:
+    """GPU ``index`` of those that this process may use."""
+    seen = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    return seen[index % len(seen)] if seen else str(index)
+
+
+# ---- SLURM -----------------------------------------------------------------------------------------------------------
+
+
+class _Submitted:
+    def __init__(self, job: Any) -> None:
+        self.job = job
+
+    def ended(self) -> bool:
+        return bool(self.job.done())
+
+    def kill(self) -> None:
+        """A job in the queue goes on: the next call of the benchmark finds it and takes up what it leaves."""
+
+
+class Slurm:
+    """SLURM jobs by submitit, ``slots`` in the queue at once; ``cluster="local"`` is submitit's own, for a trial."""
+
+    def __init__(
+        self,
+        folder: Path,
+        slots: int,
+        gpus: int,
+        settings: Mapping[str, str],
+        *,
+        minutes: float,
+        cluster: str = "slurm",
+    ) -> None:
+        try:
+            import submitit
+        except ImportError:
+            raise UserError("--executor slurm: needs submitit; pip install 'cryoet[slurm]'") from None
+        if cluster == "slurm" and shutil.which("sbatch") is None:
+            raise UserError("--executor slurm: no sbatch on this machine; call it on a login node of the cluster")
+        self.slots = slots
+        self._submitit, self._cluster, self._folder = submitit, cluster, folder
+        self._executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
+        asked: dict[str, Any] = {"name": "cryoet", "timeout_min": max(1, round(minutes))}
+        if gpus:
+            asked["gpus_per_node"] = 1
+        if cluster == "slurm":
+            asked["slurm_additional_parameters"] = dict(settings)
+        self._executor.update_parameters(**asked)
+
+    def start(self, job: Job, slot: int, /) -> Running:
+        kept = job.folder / SLURM_JOB
+        known = self._in_queue(kept)
+        if known is not None:
+            return _Submitted(known)
+        submitted = self._executor.submit(cell.run_cell, str(job.folder))
+        files.write_json(kept, {"job": submitted.job_id})
+        return _Submitted(submitted)
+
+    def _in_queue(self, kept: Path) -> Any:
+        """The job of this cell that an earlier call put into the queue and that is still there."""
+        if self._cluster != "slurm" or not kept.exists():
+            return None
+        known: Any = self._submitit.SlurmJob(folder=self._folder, job_id=str(files.read_json(kept)["job"]))
+        return None if known.done(force_check=True) else known

@@ -1,0 +1,270 @@
+"""What ``cryoet benchmark`` does, without a command line: plan, run what is missing, write the leaderboard."""
+
+from __future__ import annotations
+
+import shutil
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cryoet_core import files, runfolder
+from cryoet_core.benchmark import cell, markdown, page, summary
+from cryoet_core.benchmark.engine import Executor, Job, Local, Slurm, cores, work_through
+from cryoet_core.benchmark.plan import SEEDS, Cell, Place, Plan, every_source
+from cryoet_core.benchmark.recipes import PROGRAM, Source, Stock
+from cryoet_core.benchmark.results import Results, line_of
+from cryoet_core.benchmark.show import Show
+from cryoet_core.benchmark.suite import SCALES, Scale, Suite, builtin_names, load_suites
+from cryoet_core.errors import UserError
+from cryoet_core.files import shown
+from cryoet_core.names import close_names
+
+MARKER, MARKDOWN, PAGE = "benchmark.json", "leaderboard.md", "leaderboard.html"
+LIMITS: dict[Scale, float] = {"smoke": 5, "small": 60, "paper": 2880}
+"""Minutes after which a command of a cell is ended."""
+
+
+@dataclass
+class Wish:
+    """What is asked for on the command line. No suites: all of the program's; no methods: all that fit."""
+
+    suites: Sequence[str] = ()
+    methods: Sequence[str] = ()
+    scale: str = "small"
+    seeds: int | None = None
+    out: Path | None = None
+    structures: Path | None = None
+    files: Mapping[str, Path] = field(default_factory=dict)
+    executor: str = "local"
+    slurm: Mapping[str, str] = field(default_factory=dict)
+    jobs: int | None = None
+    gpus: int = 0
+    limit: float | None = None
+    resume: bool = True
+    dry_run: bool = False
+
+    def checked(self) -> Scale:
+        """The scale. UserError for what cannot be."""
+        if self.scale not in SCALES:
+            raise UserError(f"--scale {self.scale}: expected {', '.join(SCALES)}")
+        if self.executor not in ("local", "slurm"):
+            raise UserError(f"--executor {self.executor}: expected local or slurm")
+        least = {"seeds": 1, "jobs": 1, "gpus": 0}
+        for name, lowest in least.items():
+            value = getattr(self, name)
+            if value is not None and value < lowest:
+                raise UserError(f"--{name} {value}: expected {lowest} or more")
+        if self.limit is not None and not self.limit > 0:
+            raise UserError(f"--limit {self.limit:g}: expected minutes, more than 0")
+        return self.scale
+
+
+def run_benchmark(wish: Wish, show: Show | None = None) -> dict[str, Any]:
+    """Run every cell that is missing and write the leaderboard; the facts of the closing line."""
+    scale = wish.checked()
+    out = (wish.out or Path("runs") / f"benchmark-{scale}").absolute()
+    plan = make_plan(wish, scale, out)
+    show = show or Show(silent=True)
+    if wish.dry_run:
+        return {"scale": scale, "runs": len(plan.cells), "commands": [" ".join(c.words) for c in plan.cells.values()]}
+    lock = _opened(out, scale)
+    try:
+        results = Results(out)
+        todo = [made for made in plan.cells.values() if not (wish.resume and results.is_done(made.key))]
+        show.planned(len(plan.cells), len(plan.cells) - len(todo), shown(out))
+        try:
+            _run(wish, scale, plan, todo, results, out, show)
+        finally:
+            facts = write_leaderboard(plan, results, out, wish)
+    finally:
+        if lock is not None:
+            lock.close()
+    return facts
+
+
+def make_plan(wish: Wish, scale: Scale, out: Path) -> Plan:
+    """The places and cells of what is asked for. UserError: no such suite or method, or one that fits no table."""
+    from cryoet_core.plugins import inspect_all
+
+    suites = load_suites(wish.suites)
+    installed = {info.name: info for info in inspect_all()}
+    for name in wish.methods:
+        if name not in installed:
+            raise UserError(f"--method {name}: not installed{close_names(name, installed)}")
+        if installed[name].status != "ok":
+            raise UserError(f"--method {name}: cannot be used: {installed[name].reason}")
+    stock = Stock(out / "data", scale, wish.structures and wish.structures.absolute(), wish.files)
+    _check_files(suites, wish.files)
+    seeds = wish.seeds or SEEDS[scale]
+    custom = [word for word in wish.suites if word not in builtin_names()]
+    plan = Plan(suites, scale, seeds, stock, installed, wish.methods, custom)
+    for name in wish.methods:
+        if all(place.entry.method != name for place in plan.places):
+            tasks = sorted({table.task for suite in suites for table in suite.table if table.task})
+            raise UserError(f"--method {name}: fits no table of the suites asked for, which take {', '.join(tasks)}")
+    return plan
+
+
+def write_leaderboard(plan: Plan, results: Results, out: Path, wish: Wish) -> dict[str, Any]:
+    """leaderboard.md and leaderboard.html with all that the folder's results hold; the closing facts."""
+    whole = _everything(plan, results)
+    found = summary.boards(whole, results.lines)
+    facts = closing_facts(whole, found, results, wish)
+    files.write_bytes(out / MARKDOWN, (markdown.leaderboard(found, facts)).encode())
+    files.write_bytes(out / PAGE, page.leaderboard(found, facts, out).encode())
+    paths = {"results": results.path, "markdown": out / MARKDOWN, "leaderboard": out / PAGE}
+    return facts | {name: shown(path) for name, path in paths.items()}
+
+
+def closing_facts(plan: Plan, found: Sequence[summary.Board], results: Results, wish: Wish) -> dict[str, Any]:
+    """What the heads of the leaderboards and the closing line say."""
+    lines = [results.lines[key] for key in plan.cells if key in results.lines]
+    good = [line for line in lines if line["status"] == "ok"]
+    origins = [line["provenance"] for line in good if line["provenance"]]
+    nothing: dict[str, Any] = {"finished": None}
+    latest = max(good, key=lambda line: str(line["finished"]), default=nothing)
+    return {
+        "scale": plan.scale,
+        "seeds": plan.seeds,
+        "data": f"maps in {wish.structures}" if wish.structures else "built-in phantoms",
+        "measured": len(good),
+        "failed": len(lines) - len(good),
+        "missing": sum(board.counts()["not run"] for board in found),
+        "tables": len(found),
+        "methods": sorted({line["method"] for line in good}),
+        "seconds": round(sum(line["metrics"].get("wall_seconds") or 0.0 for line in good), 1),
+        "commit": ", ".join(dict.fromkeys(_short(origin.get("commit")) for origin in origins)) or "unknown",
+        "devices": ", ".join(dict.fromkeys(str(origin.get("device")) for origin in origins)) or "no device",
+        "date": str(latest["finished"] or "")[:16].replace("T", " "),
+        "without_a_table": plan.without_a_table(),
+        "failures": {line["key"]: line["reason"] for line in lines if line["status"] != "ok"},
+        "origin": _origin(origins),
+    }
+
+
+# ---- the steps -------------------------------------------------------------------------------------------------------
+
+
+def _run(wish: Wish, scale: Scale, plan: Plan, todo: Sequence[Cell], results: Results, out: Path, show: Show) -> None:
+    limit = 60 * (wish.limit or LIMITS[scale])
+    slots = wish.jobs or wish.gpus or (cores() if scale == "smoke" else 1)
+    places = _places(plan)
+    jobs: list[Job] = []
+    cells: dict[Path, Cell] = {}
+    for made in todo:
+        for source in every_source([made]):
+            if not source.path.exists() and all(job.makes != source.path for job in jobs):
+                jobs.append(_source_job(source, out, limit))
+        job = _cell_job(made, out, limit, f"{places[made.key][0].label}, seed {made.seed}", fresh=not wish.resume)
+        cells[job.folder] = made
+        done = job.outcome()
+        if done is not None and done["status"] == "ok":  # a benchmark that was killed had not noted it yet
+            results.add(line_of(made, done, job.folder, out, places[made.key]))
+        else:
+            jobs.append(job)
+
+    def ended(job: Job, outcome: dict[str, Any]) -> None:
+        if job.folder in cells:
+            made = cells[job.folder]
+            results.add(line_of(made, outcome, job.folder, out, places[made.key]))
+        show.ended(job, outcome)
+
+    executor: Executor
+    if wish.executor == "slurm":
+        executor = Slurm(out / "slurm", slots, wish.gpus, wish.slurm, minutes=3 * limit / 60)
+    else:
+        executor = Local(slots, wish.gpus)
+    with show.running(jobs, cells, results, executor.slots):
+        work_through(jobs, executor, show.started, ended)
+
+
+def _source_job(source: Source, out: Path, limit: float) -> Job:
+    folder = out / "cells" / f"data-{source.path.name.rsplit('.', 1)[0]}"
+    _write_spec(folder, [{"name": "make", "words": list(source.words)}], limit)
+    (out / "data").mkdir(exist_ok=True)
+    (folder / "step-make.json").unlink(missing_ok=True)  # the file is gone, or was never made
+    return Job(folder, f"data {source.path.name}", source.path, tuple(needed.path for needed in source.needs))
+
+
+def _cell_job(made: Cell, out: Path, limit: float, label: str, *, fresh: bool) -> Job:
+    folder = out / "cells" / made.key
+    if fresh:
+        shutil.rmtree(folder, ignore_errors=True)
+    run = folder / cell.RUN
+    steps: list[dict[str, Any]] = [
+        {"name": cell.RUN, "words": [*made.words, "--out", str(run), "--json", "--quiet"]},
+        *(
+            {"name": name, "words": [PROGRAM, "evaluate", str(run), *words, "--json"]}
+            for name, words in made.evaluations
+        ),
+    ]
+    _write_spec(folder, steps, limit)
+    return Job(folder, label, needs=tuple(source.path for source in made.sources))
+
+
+def _write_spec(folder: Path, steps: list[dict[str, Any]], limit: float) -> None:
+    files.make_folder(folder)
+    files.write_json(folder / cell.SPEC, {"steps": steps, "limit": limit})
+
+
+def _opened(out: Path, scale: Scale) -> Any:
+    """Make the folder, or go on with it; hold its lock. UserError when it is something else's."""
+    marker = out / MARKER
+    if out.exists() and not marker.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"--out {out}: exists and is no benchmark's folder; expected a new one, or one to go on with")
+    files.make_folder(out)
+    if marker.exists() and files.read_json(marker)["scale"] != scale:
+        raise UserError(f"--out {out}: holds a benchmark of the scale {files.read_json(marker)['scale']}, not {scale}")
+    files.write_json(marker, {"scale": scale})
+    return runfolder.lock(out)
+
+
+def _check_files(suites: Sequence[Suite], given: Mapping[str, Path]) -> None:
+    known = {recipe.files for suite in suites for recipe in suite.data.values() if recipe.files}
+    for name in given:
+        if name not in known:
+            raise UserError(f"--files {name}: no suite asks for it{close_names(name, known)}")
+
+
+def _everything(plan: Plan, results: Results) -> Plan:
+    """The plan without a choice of methods, and with the other suites of the program that have results here."""
+    whole = Plan(plan.suites, plan.scale, plan.seeds, plan.stock, plan.installed, (), plan.custom)
+    names = {suite.name for suite in plan.suites}
+    others = [suite for suite in load_suites(()) if suite.name not in names]
+    if not others:
+        return whole
+    rest = Plan(others, plan.scale, plan.seeds, plan.stock, plan.installed)
+    measured = {place.suite.name for place in rest.places for made in place.cells if made.key in results.lines}
+    more = [suite for suite in others if suite.name in measured]
+    return Plan([*plan.suites, *more], plan.scale, plan.seeds, plan.stock, plan.installed, (), plan.custom)
+
+
+def _places(plan: Plan) -> dict[str, list[Place]]:
+    """Where in the tables each cell stands."""
+    found: dict[str, list[Place]] = defaultdict(list)
+    for place in plan.places:
+        for made in place.cells:
+            found[made.key].append(place)
+    return found
+
+
+def _origin(origins: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Versions, commits, machines: every value that occurs."""
+    found: dict[str, dict[str, None]] = {}
+    for origin in origins:
+        for name in ("commit", "device", "host", "platform", "python"):
+            if origin.get(name):
+                found.setdefault(name, {})[str(origin[name])] = None
+        for kind in ("packages", "plugins"):
+            said = ", ".join(f"{name} {version}" for name, version in (origin.get(kind) or {}).items())
+            found.setdefault(kind, {})[said] = None
+    return {name: "; ".join(values) for name, values in found.items()}
+
+
+def _short(commit: str | None) -> str:
+    if not commit:
+        return "unknown"
+    head, _, rest = commit.partition(",")
+    return head[:10] + ("," + rest if rest else "")
