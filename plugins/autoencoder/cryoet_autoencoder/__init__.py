@@ -1,0 +1,18 @@
+"""The plugin of ``autoencoder`` and ``edss3d``. Read ``autoencoder.py`` and ``edss3d.py`` first: their ``fit``."""
+
+from cryoet_core import hookimpl
+
+
+@hookimpl
+def cryoet_trainers():  # type: ignore[no-untyped-def]
+    from cryoet_autoencoder.autoencoder import AutoencoderTrainer
+    from cryoet_autoencoder.edss3d import Edss3dTrainer
+
+    return [AutoencoderTrainer, Edss3dTrainer]
+
+
+@hookimpl
+def cryoet_encoders():  # type: ignore[no-untyped-def]
+    from cryoet_autoencoder.network import Encoder3D
+
+    return {"encoder3d": Encoder3D}

@@ -1,0 +1,54 @@
+"""The options of ``cryoet run edss3d``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import pydantic
+
+from cryoet_core.config import Config, option
+
+
+class Edss3dConfig(Config):
+    """Defaults are those of the fast preset; the paper preset is the published network and schedule."""
+
+    clusters: str = option("", "folder of a finished run of autoencoder; without it one is trained first, on "
+        "--subtomograms")  # fmt: skip
+    keep: str = option(
+        "auto", 'clusters that are particles: "3,7:ribosome;12:proteasome" names two classes; auto: the suggested ones',
+        paper="chosen by eye",
+    )  # fmt: skip
+    k: int = option(20, "clusters, where the autoencoder is trained here", ge=1, le=10_000, paper="100")
+    autoencoder_epochs: int | None = option(
+        None, "passes of the autoencoder that is trained here; none: as its preset says", ge=1, paper="100 (code)"
+    )
+    iso: float = option(0.5, "foreground is what the autoencoder draws above this share of the way from its median to "
+        "its largest value", gt=0, lt=1, paper="an absolute 0.5 (code)")  # fmt: skip
+    # the network
+    width: int = option(16, "channels of the convolutions", ge=2, le=512, paper="32", presets={"fast": 16, "paper": 32})
+    bin: int = option(2, "average this many voxels per axis", ge=1, le=8, paper="1", presets={"fast": 2, "paper": 1})
+    # training
+    augment: bool = option(True, "mirror cubes, and vary their level and spread", paper="no",
+        presets={"fast": True, "paper": False})  # fmt: skip
+    weights: Literal["equal", "root", "balanced"] = option(
+        "root", "of the classes' voxels: equal, or by one over (the square root of) how many there are", paper="equal",
+        presets={"fast": "root", "paper": "equal"},
+    )  # fmt: skip
+    learning_rate: float = option(1e-3, "of Adam", gt=0, le=1, paper="1e-3")
+    batch_size: int = option(16, "subtomograms per update, all processes together", ge=1, le=8192, paper="128 (code)",
+        presets={"fast": 16, "paper": 128})  # fmt: skip
+    epochs: int = option(20, "passes over the cubes at most", ge=1, le=100_000, paper="10000 (code)",
+        presets={"fast": 20, "paper": 10_000})  # fmt: skip
+    patience: int = option(4, "epochs without a lower loss on the tenth held out after which training ends", ge=1,
+        paper="20 (code)", presets={"fast": 4, "paper": 20})  # fmt: skip
+    # what is written
+    least_volume: float = option(0.25, "picks are connected parts of at least this share of a training particle's "
+        "volume", ge=0, le=100)  # fmt: skip
+    label_subtomograms: bool = option(True, "also write the labels of the subtomograms, as a stack")
+
+    @pydantic.field_validator("clusters")
+    @classmethod
+    def _from_anywhere(cls, value: str) -> str:
+        """A resumed run may be started from another folder."""
+        return str(Path(value).absolute()) if value else value

@@ -1,0 +1,105 @@
+"""What a finished autoencoder run knows: how to encode and decode cubes, and the clusters of the codes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from cryoet_autoencoder.kmeans import Clusters
+from cryoet_autoencoder.network import Autoencoder3D
+from cryoet_autoencoder.pose import Preparation
+from cryoet_core.encoders import encoder_record
+from cryoet_core.errors import UserError
+from cryoet_core.interfaces import Labels
+from cryoet_core.run import Run
+
+ENCODER = "autoencoder.encoder3d"
+NETWORK = ("width", "code", "bin")
+BATCH = 64
+
+
+class Encoded(NamedTuple):
+    """codes (n, dim); rotations (n, 3, 3) and shifts (n, 3): how the particles lie; all on the CPU."""
+
+    codes: Tensor
+    rotations: Tensor
+    shifts: Tensor
+
+
+class ClusterLabeller:
+    """Names the cluster whose centre is nearest. ``options``: those of the run that made it."""
+
+    def __init__(self, model: Autoencoder3D, clusters: Clusters, options: Mapping[str, Any]) -> None:
+        self.model, self.clusters, self.options = model.eval(), clusters, dict(options)
+        self.classes = tuple(f"cluster{i + 1}" for i in range(len(clusters.centres)))
+
+    def label(self, data: Any, run: Run) -> Labels:
+        """UserError for cubes of another box. ``extra``: the poses where the run normalises them."""
+        self.check(data)
+        encoded = encode(self.model.encoder, self.preparation(data.box, run), run.volumes(data), run)
+        nearest, shares = self.clusters.assign(encoded.codes)
+        posed = {"rotations": encoded.rotations.numpy(), "shifts": encoded.shifts.numpy()}
+        extra = posed if self.options["pose"] else {}
+        return Labels(nearest.numpy(), shares.numpy(), self.classes, encoded.codes.numpy(), extra)
+
+    def check(self, data: Any) -> None:
+        box = self.model.encoder.box
+        if data.box != box:
+            raise UserError(
+                f"the run was trained on cubes of {box} voxels, the data set has {data.box}; cut or resample the new "
+                "cubes to the same box and voxel size"
+            )
+
+    def preparation(self, box: int, run: Run) -> Preparation:
+        return Preparation(box, self.options["smoothing"], self.options["pose"], run.device)
+
+    @torch.no_grad()
+    def decoded(self, codes: Tensor) -> Tensor:
+        """Codes (n, dim) to cubes (n, s, s, s) on the codes' device; s is the box over ``bin``."""
+        device = next(self.model.parameters()).device
+        parts = [self.model.decoder(part.to(device))[:, 0].to(codes.device) for part in codes.split(BATCH)]
+        return torch.cat(parts)
+
+
+@torch.no_grad()
+def encode(encoder: torch.nn.Module, preparation: Preparation, volumes: Any, run: Run) -> Encoded:
+    """Codes and poses of all volumes, in float32, so that a cube's code does not depend on the rest of its batch."""
+    parts = []
+    for batch in run.progress(volumes.batches(BATCH), "encoding"):
+        ready = preparation(batch)
+        parts.append((encoder(ready.volumes.half().float()).cpu(), ready.rotations.cpu(), ready.shifts.cpu()))
+    return Encoded(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+# ---- files -----------------------------------------------------------------------------------------------------------
+
+
+def save(run: Run, name: str, labeller: ClusterLabeller) -> None:
+    """Network and clusters in one checkpoint, from which others may take the encoder (``cryoet_core.encoders``)."""
+    encoder, clusters = labeller.model.encoder, labeller.clusters
+    options = {key: labeller.options[key] for key in NETWORK}
+    tensors = dict(labeller.model.state_dict()) | {"clusters.centres": clusters.centres}
+    state = {
+        "options": labeller.options,
+        "box": encoder.box,
+        "variance": clusters.variance,
+        "inertia": clusters.inertia,
+    }
+    run.save(name, tensors, state | encoder_record(ENCODER, encoder.box, **options))
+
+
+def load(run: Run, name: str) -> ClusterLabeller | None:
+    """What ``save`` wrote, None where there is nothing."""
+    saved = run.load(name)
+    if saved is None:
+        return None
+    tensors, state = saved
+    model = Autoencoder3D(state["box"], **{key: state["options"][key] for key in NETWORK})
+    centres = tensors.pop("clusters.centres")
+    model.load_state_dict(tensors)
+    return ClusterLabeller(
+        model.to(run.device), Clusters(centres, state["variance"], state["inertia"]), state["options"]
+    )

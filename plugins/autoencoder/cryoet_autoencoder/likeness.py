@@ -1,0 +1,57 @@
+"""Which clusters look like particles: a suggestion, from the pictures of their centres alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cryoet_core.centring import soft_sphere
+
+RADII = (0.12, 0.16, 0.2, 0.25, 0.3, 0.35, 0.4)
+"""Of the balls that a centre is compared with, as shares of the box."""
+LEAST_LIKENESS = 0.45
+LEAST_CONTRAST = 0.5
+"""As a share of that of the cluster at the upper decile of the particles."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Of each cluster (k,): likeness, the correlation with the best of the balls; contrast, the mean inside that ball
+    less the mean outside, in standard deviations of a cube; radius of the ball, voxels; suggested: is it a particle?"""
+
+    likeness: Tensor
+    contrast: Tensor
+    radius: Tensor
+    suggested: Tensor
+
+
+def particle_scores(pictures: Tensor, counts: Tensor) -> Scores:
+    """Scores of decoded centres (k, s, s, s), protein bright, of clusters with ``counts`` (k,) members.
+
+    A particle is a compact bright thing in the middle of its box: its picture correlates with a ball about the centre
+    (at least ``LEAST_LIKENESS``), and the ball stands out at least half as much as in the clusters that stand out most
+    (``LEAST_CONTRAST``), for the centre of noise is a faint ball too, as picking favours bright middles.
+    """
+    size, flat = pictures.shape[-1], pictures.flatten(1).double()
+    balls = torch.stack([soft_sphere(size, share * size) for share in RADII]).flatten(1).double().to(flat)
+    centred, ball_centred = flat - flat.mean(1, keepdim=True), balls - balls.mean(1, keepdim=True)
+    norms = centred.norm(dim=1)[:, None] * ball_centred.norm(dim=1)[None]
+    correlations = centred @ ball_centred.T / norms.clamp(min=1e-12)
+    likeness, best = correlations.max(1)
+    inside = balls / balls.sum(1, keepdim=True)
+    outside = (1 - balls) / (1 - balls).sum(1, keepdim=True)
+    contrast = (flat @ (inside - outside).T).gather(1, best[:, None])[:, 0]
+    radius = torch.tensor(RADII, dtype=torch.float64, device=flat.device)[best] * size
+    level = _upper_decile(contrast, counts)
+    suggested = (likeness >= LEAST_LIKENESS) & (contrast >= LEAST_CONTRAST * level) & (contrast > 0) & (counts > 0)
+    return Scores(likeness, contrast, radius, suggested)
+
+
+def _upper_decile(values: Tensor, counts: Tensor) -> Tensor:
+    """The value that a tenth of the members exceed."""
+    order = torch.argsort(values, descending=True)
+    above = counts[order].double().cumsum(0)
+    place = int(torch.searchsorted(above, above[-1:] * 0.1)[0])
+    return values[order[min(place, len(order) - 1)]]

@@ -1,0 +1,46 @@
+"""Slices of tomograms with what was segmented in colour, for the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageColor
+from scipy.ndimage import gaussian_filter
+
+from cryoet_autoencoder.pictures import FOLDER, add_pictures
+from cryoet_core import files
+from cryoet_core.report import palette
+from cryoet_core.run import Run
+from cryoet_core.tomograms import Tomogram
+
+TITLE = "Segmentation"
+WIDEST = 900
+SHARE = 0.45
+"""Of colour in a labelled pixel."""
+
+
+def add_overlay(run: Run, name: str, seen: Tomogram, labels: np.ndarray, bin: int, classes: Sequence[str]) -> None:
+    """The z slice of a tomogram with most labelled voxels, plain and coloured, into ``run.results``."""
+    plane = int((labels > 0).sum((1, 2)).argmax())
+    depth = seen.shape[0]
+    part = slice(min(plane * bin, depth - 1), min((plane + 1) * bin, depth))
+    grey = gaussian_filter(seen.read((part, slice(0, seen.shape[1]), slice(0, seen.shape[2]))).mean(0), 1.0)
+    low, high = np.percentile(grey, (1, 99.5))
+    shown = np.clip((grey - low) / max(high - low, 1e-12), 0, 1)[..., None] * np.full(3, 255.0)
+    rows, columns = (np.minimum(np.arange(n) // bin, m - 1) for n, m in zip(grey.shape, labels.shape[1:], strict=True))
+    label = labels[plane][np.ix_(rows, columns)]
+    painted = shown.copy()
+    for index in range(len(classes)):
+        colour = np.array(ImageColor.getrgb(palette.mark(index).colour), dtype=float)
+        painted[label == index + 1] = (1 - SHARE) * painted[label == index + 1] + SHARE * colour
+    path = run.results / FOLDER / f"segmentation_{name}.png"
+    files.make_folder(path.parent)
+    both = Image.fromarray(np.hstack([shown, np.full((len(shown), 4, 3), 255.0), painted]).astype(np.uint8))
+    if both.width > 2 * WIDEST:
+        both = both.resize((2 * WIDEST, round(both.height * 2 * WIDEST / both.width)), Image.Resampling.BOX)
+    with files.replacing(path) as beside:
+        both.save(beside, "PNG", optimize=True)
+    entry = {"file": f"{FOLDER}/{path.name}", "caption": f"{name}, z = {plane * bin * seen.voxel_size:.0f} Å"}
+    note = f"The slice across z with the most labelled voxels, plain and with labels: {', '.join(classes)}."
+    add_pictures(run.results, TITLE, note, entry)

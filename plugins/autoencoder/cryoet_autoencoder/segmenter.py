@@ -1,0 +1,63 @@
+"""What a finished edss3d run knows: a network that names voxels, and how large a particle is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from cryoet_autoencoder.components import centres
+from cryoet_autoencoder.labelfiles import FOLDER, write_labels, write_names
+from cryoet_autoencoder.overlay import add_overlay
+from cryoet_autoencoder.segmentation_network import EncoderDecoder3D
+from cryoet_autoencoder.segmenting import on_grid, segmented
+from cryoet_core.picks import Picks
+from cryoet_core.run import Run
+from cryoet_core.tasks.survey import file_name
+from cryoet_core.tomograms import Tomogram
+
+
+class Segmenter:
+    """A picker that also leaves the labels of all voxels. facts: class_names, voxel_size (Å), volumes (voxels of the
+    network that a training particle of each class has), least_volume."""
+
+    def __init__(self, network: EncoderDecoder3D, facts: Mapping[str, Any]) -> None:
+        self.network, self.facts = network.eval(), dict(facts)
+        self.class_names = tuple(facts["class_names"])
+
+    def pick(self, tomogram: Tomogram, run: Run) -> Picks:
+        """Centres of mass of the connected parts of each class. The labels of all voxels go to segmentation/NAME.mrc
+        in ``run.results``, on the tomogram's own voxels."""
+        seen, bin = tomogram.at(self.facts["voxel_size"]), self.network.bin
+        labels, own = segmented(self.network, seen, run)
+        folder = run.results / FOLDER
+        name = file_name(tomogram.name)
+        write_labels(folder / f"{name}.mrc", on_grid(labels, bin, seen, tomogram), tomogram.voxel_size)
+        write_names(folder, self.class_names)
+        add_overlay(run, name, seen, labels, bin, self.class_names)
+        least = self.facts["least_volume"] * np.asarray(self.facts["volumes"])
+        places, scores, classes = centres(labels, own, least.tolist())
+        positions = (places * bin + (bin - 1) / 2) * seen.voxel_size  # a binned voxel's middle
+        positions = np.clip(positions, 0, tomogram.extent)
+        return Picks.of(positions, tomogram.name, scores=scores, classes=classes, class_names=self.class_names)
+
+
+# ---- files -----------------------------------------------------------------------------------------------------------
+
+
+def save(run: Run, name: str, segmenter: Segmenter) -> None:
+    network = segmenter.network
+    shape = {"classes": network.last.out_channels, "width": network.down1.out_channels, "bin": network.bin}
+    run.save(name, network.state_dict(), segmenter.facts | {"network": shape})
+
+
+def load(run: Run, name: str) -> Segmenter | None:
+    """What ``save`` wrote, None where there is nothing."""
+    saved = run.load(name)
+    if saved is None:
+        return None
+    tensors, facts = saved
+    network = EncoderDecoder3D(**facts.pop("network"))
+    network.load_state_dict(tensors)
+    return Segmenter(network.to(run.device), facts)
