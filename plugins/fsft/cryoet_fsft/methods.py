@@ -40,6 +40,7 @@ class DomainTrainer(Trainer):
         "source": InputSpec("labelled subtomograms to learn from, for example simulated ones", labels="required"),
         "target": InputSpec("subtomograms to classify, a few of each class labelled", labels="optional"),
     }
+    tiny_box = 16
     needs_shots: ClassVar[bool] = True
     split_encoder: ClassVar[bool] = False
 
@@ -270,10 +271,10 @@ class SourceOnly(DomainTrainer):
         return [SourceStage]
 
 
-_TINY: dict[str, Any] = {"width": 4, "channels": 8, "source_epochs": 2, "shots": 3}
-_PAIRS = {"discriminator_epochs": 2, "adapt_epochs": 2}
-Fsft.tiny = _TINY | _PAIRS | {"align_epochs": 2}
-Fada.tiny = _TINY | _PAIRS
-DeepCoral.tiny = Swd.tiny = _TINY | {"align_epochs": 2}
-FineTune.tiny = _TINY | {"adapt_epochs": 2}
+_TINY: dict[str, Any] = {"width": 2, "channels": 8, "source_epochs": 1, "shots": 2}
+_PAIRS = {"discriminator_epochs": 1, "adapt_epochs": 1}
+Fsft.tiny = _TINY | _PAIRS | {"align_epochs": 1}
+Fada.tiny = _TINY | _PAIRS | {"calibrate": False}
+DeepCoral.tiny = Swd.tiny = _TINY | {"align_epochs": 1}
+FineTune.tiny = _TINY | {"adapt_epochs": 1}
 SourceOnly.tiny = _TINY

@@ -71,8 +71,7 @@ class Networks(nn.Module):
         super().__init__()
         domains = 2 if domain_norm else 1
         self.box, self.dim = box, feature_size(box, channels)
-        in_front = 1 if split else domains
-        self.source = Blocks([Block(1, width, in_front), Block(width, width, in_front)])
+        self.source = Blocks([Block(1, width, domains), Block(width, width, domains)])
         self.shared = Blocks([Block(width, width, domains), Block(width, channels, domains)])
         self.classifier = nn.Linear(self.dim, classes)
         self.target = copy.deepcopy(self.source) if split else self.source

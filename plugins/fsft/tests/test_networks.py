@@ -1,0 +1,122 @@
+"""The encoder: sizes for every box, parameters as published, norms of two domains, what is shared and what is not."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from cryoet_fsft.augment import augmented, mirrored
+from cryoet_fsft.cubes import fourier_crop
+from cryoet_fsft.networks import SOURCE, TARGET, Block, Discriminator, Networks
+from cryoet_fsft.scoring import batch_statistics
+
+from cryoet_core.errors import UserError
+
+
+def count(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+@pytest.mark.parametrize(
+    ("box", "width", "channels", "front", "shared", "dim", "conv"),
+    [(28, 16, 128, 7440, 62640, 128, 138720), (40, 32, 32, 28704, 55488, 256, 166176)],
+)
+def test_parameters_are_those_of_the_published_settings(
+    box: int, width: int, channels: int, front: int, shared: int, dim: int, conv: int
+) -> None:
+    networks = Networks(box, 7, width, channels)
+    assert (count(networks.source), count(networks.target), count(networks.shared)) == (front, front, shared)
+    assert networks.dim == dim
+    blocks = Discriminator(box, width, channels).blocks
+    assert blocks is not None
+    assert count(blocks) == conv
+
+
+@pytest.mark.parametrize("box", [16, 17, 28, 31, 35])
+def test_any_box_from_16_on(box: int) -> None:
+    networks, discriminator = Networks(box, 3, 2, 4).eval(), Discriminator(box, 2, 4).eval()
+    encoded = networks.encode(torch.randn(2, 1, box, box, box), TARGET)
+    assert encoded[0].shape == (2, 2, *(box // 2 // 2,) * 3)
+    assert encoded[1].shape == (2, networks.dim)
+    assert networks(torch.randn(2, 1, box, box, box), SOURCE).shape == (2, 3)
+    assert discriminator(encoded, encoded).shape == (2, 4)
+
+
+def test_a_smaller_box_is_refused() -> None:
+    with pytest.raises(UserError, match="cubes of 15 voxels: expected at least 16"):
+        Networks(15, 3, 2, 4)
+
+
+def test_a_block_is_convolution_norm_relu_and_maximum() -> None:
+    block, x = Block(2, 3), torch.randn(4, 2, 9, 9, 9)
+    norm = torch.nn.BatchNorm3d(3)
+    plain = torch.nn.Sequential(block.convolution, norm, torch.nn.ReLU(), torch.nn.MaxPool3d(2))
+    with torch.no_grad():
+        norm.weight.copy_(torch.tensor([1.0, -2.0, 0.5]))
+        block.norm.norms[0].weight.copy_(norm.weight)
+    assert torch.allclose(block(x), plain(x), atol=1e-6)
+
+
+def test_fronts_start_alike_and_the_rest_is_one_object() -> None:
+    split, joint = Networks(16, 3, 2, 4, domain_norm=True), Networks(16, 3, 2, 4, split=False)
+    assert joint.target is joint.source
+    x = torch.randn(3, 1, 16, 16, 16)
+    split.train()
+    split(x, SOURCE)
+    assert not torch.equal(split.eval()(x, SOURCE), split(x, TARGET))
+    split.begin_target()
+    assert torch.equal(split(x, SOURCE), split(x, TARGET))
+    split(x, TARGET).sum().backward()
+    assert all(parameter.grad is None for parameter in split.source.parameters())
+    assert all(parameter.grad is not None for parameter in [*split.target.parameters(), *split.shared.parameters()])
+
+
+def test_each_domain_has_its_own_statistics_but_one_scale() -> None:
+    networks = Networks(16, 3, 2, 4, split=False, domain_norm=True).train()
+    networks(5 + torch.randn(4, 1, 16, 16, 16), TARGET)
+    ours, theirs = networks.shared[0].norm.norms
+    assert not ours.running_mean.any()
+    assert theirs.running_mean.any()
+    assert ours.weight is theirs.weight
+    again = Networks(16, 3, 2, 4, split=False, domain_norm=True)
+    again.load_state_dict(networks.state_dict())
+    assert again.shared[0].norm.norms[0].weight is again.shared[0].norm.norms[1].weight
+
+
+def test_batch_statistics_leave_the_running_ones() -> None:
+    networks = Networks(16, 3, 2, 4).eval()
+    before = {name: value.clone() for name, value in networks.state_dict().items()}
+    x = 3 * torch.randn(6, 1, 16, 16, 16) + 1
+    with batch_statistics(networks):
+        adapted = networks(x, TARGET)
+    assert not torch.allclose(adapted, networks(x, TARGET))
+    assert all(torch.equal(value, before[name]) for name, value in networks.state_dict().items())
+    networks.train()
+    assert torch.allclose(networks(x, TARGET), adapted, atol=1e-6)
+
+
+@pytest.mark.parametrize("box", [8, 9])
+def test_turns_are_rotations_about_the_centre_voxel(box: int) -> None:
+    x = torch.randn(1, 1, box, box, box)
+    centre = box // 2
+    turned = mirrored(mirrored(x, 2), 4)
+    assert torch.equal(turned[..., centre, centre, centre], x[..., centre, centre, centre])
+    assert torch.equal(turned[0, 0, centre + 1, centre + 2, centre - 1], x[0, 0, centre - 1, centre + 2, centre + 1])
+    assert torch.equal(mirrored(mirrored(turned, 2), 4), x)
+
+
+@pytest.mark.parametrize(("kind", "orders"), [("none", 1), ("turns", 4), ("mirrors", 8)])
+def test_augmented_copies_are_of_the_group_that_is_asked_for(kind: str, orders: int) -> None:
+    x = torch.randn(1, 1, 8, 8, 8).expand(200, -1, -1, -1, -1)
+    copies = augmented(x, kind, torch.Generator().manual_seed(0))
+    assert len(torch.unique(copies.flatten(1), dim=0)) == orders
+
+
+@pytest.mark.parametrize(("box", "edge"), [(12, 8), (13, 8), (12, 9), (15, 9)])
+def test_fourier_crop_keeps_low_frequencies_and_the_centre(box: int, edge: int) -> None:
+    """A wave that both grids can hold has the same values at the same places."""
+
+    def wave(size: int) -> torch.Tensor:
+        z, y, x = torch.meshgrid(*(3 * [(torch.arange(size) - size // 2).double() / size]), indexing="ij")
+        return 0.3 + torch.cos(2 * torch.pi * (2 * z + y)) + torch.sin(2 * torch.pi * (x - 3 * y))
+
+    assert torch.allclose(fourier_crop(wave(box)[None], edge)[0], wave(edge), atol=1e-10)
