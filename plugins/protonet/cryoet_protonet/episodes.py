@@ -1,0 +1,80 @@
+"""Episodes: which volumes are support and which are queries, many at once, as indices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cryoet_core.errors import UserError
+
+_CHUNK = 1 << 23
+"""Random keys that are drawn at once."""
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """Row numbers of e episodes: support (e, way, shot), queries (e, way, query), both class by class; int64."""
+
+    support: Tensor
+    queries: Tensor
+
+    def __len__(self) -> int:
+        return len(self.support)
+
+    @property
+    def way(self) -> int:
+        return self.support.shape[1]
+
+    @property
+    def rows(self) -> Tensor:
+        """(e, way * (shot + query)): the support of an episode, then its queries."""
+        return torch.cat([self.support.flatten(1), self.queries.flatten(1)], 1)
+
+    def split(self, size: int) -> Iterator[Episodes]:
+        """Parts of ``size`` episodes, the last one smaller."""
+        parts = zip(self.support.split(size), self.queries.split(size), strict=True)
+        return (Episodes(support, queries) for support, queries in parts)
+
+
+def draw_episodes(
+    rows: Mapping[str, Tensor], count: int, way: int, shot: int, query: int, generator: torch.Generator
+) -> Episodes:
+    """Draw ``count`` episodes: ``way`` of the classes, of each ``shot`` and ``query`` rows, without replacement.
+
+    ``rows`` are the volumes of each class. UserError where there are fewer classes or volumes than an episode needs.
+    """
+    check_episode(rows, way, shot, query)
+    sizes = torch.tensor([len(r) for r in rows.values()])
+    table = torch.zeros(len(rows), int(sizes.max()), dtype=torch.long)
+    for i, members in enumerate(rows.values()):
+        table[i, : len(members)] = members
+    chunk = max(1, _CHUNK // (way * table.shape[1]))
+    parts = [_draw(table, sizes, min(chunk, count - i), way, shot + query, generator) for i in range(0, count, chunk)]
+    drawn = torch.cat(parts)
+    return Episodes(drawn[..., :shot].contiguous(), drawn[..., shot:].contiguous())
+
+
+def check_episode(rows: Mapping[str, Tensor], way: int, shot: int, query: int) -> None:
+    """UserError where the classes in ``rows`` do not suffice for one episode."""
+    if len(rows) < way:
+        raise UserError(
+            f"--way {way}: episodes have {len(rows)} classes to draw from; lower --way or give more classes"
+        )
+    small = {name: len(r) for name, r in rows.items() if len(r) < shot + query}
+    if small:
+        name, found = next(iter(small.items()))
+        raise UserError(
+            f"--shot {shot} with --query {query} needs {shot + query} volumes of a class, {name!r} has {found}; "
+            "lower --query or --shot, or give more of them"
+        )
+
+
+def _draw(table: Tensor, sizes: Tensor, count: int, way: int, each: int, generator: torch.Generator) -> Tensor:
+    """(count, way, each) rows: the largest of random keys, first over the classes, then over each class's rows."""
+    classes = torch.rand(count, len(table), generator=generator).topk(way).indices
+    keys = torch.rand(count, way, table.shape[1], generator=generator)
+    keys.masked_fill_(torch.arange(table.shape[1]) >= sizes[classes][..., None], -1.0)
+    return table[classes].gather(2, keys.topk(each).indices)

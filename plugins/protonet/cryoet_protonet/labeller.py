@@ -1,0 +1,186 @@
+"""Names volumes by the nearest prototype, and says "none of these" of what is far from all of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cryoet_core.errors import UserError
+from cryoet_core.interfaces import Labels
+from cryoet_core.provenance import fingerprint
+from cryoet_core.run import Run
+from cryoet_protonet.attention import Attention
+from cryoet_protonet.losses import adapted_logits
+from cryoet_protonet.scales import Scales, gaussian_logits, member_distances, temperature
+from cryoet_protonet.space import Space
+
+PRIOR = 10.0
+"""How many support volumes the training classes' own distances count for when the threshold is set."""
+_CHUNK = 1 << 22
+
+
+@dataclass(frozen=True)
+class Support:
+    """Labelled examples: points (m, d), classes (m,) into names, split codes (m,); which volumes they are."""
+
+    names: tuple[str, ...]
+    points: Tensor
+    classes: Tensor
+    codes: np.ndarray
+    files: tuple[str, ...]
+    file: np.ndarray
+    row: np.ndarray
+
+    @classmethod
+    def of(cls, data: Any, points: Tensor, names: list[str], codes: np.ndarray | None = None) -> Support:
+        """The volumes of ``data`` that are of one of the classes ``names``; points (n, d) of all."""
+        numbers = np.full(len(data.class_names) + 1, -1)
+        numbers[[list(data.class_names).index(name) for name in names]] = np.arange(len(names))
+        classes = numbers[data.labels]
+        rows = np.flatnonzero(classes >= 0)
+        files = tuple(_digest(path) for path in data.paths)
+        codes = np.full(len(data), 2, dtype=np.int8) if codes is None else codes
+        chosen = torch.from_numpy(rows)
+        return cls(
+            tuple(names), points[chosen.to(points.device)], torch.from_numpy(classes[rows]).to(points.device),
+            codes[rows], files, data.source_file[rows], data.source_row[rows],
+        )  # fmt: skip
+
+    @property
+    def counts(self) -> Tensor:
+        return torch.bincount(self.classes, minlength=len(self.names))
+
+    @property
+    def centres(self) -> Tensor:
+        """(k, d) prototypes: the means of the classes."""
+        sums = self.points.new_zeros(len(self.names), self.points.shape[1]).index_add_(0, self.classes, self.points)
+        return sums / self.counts[:, None]
+
+    def find(self, data: Any) -> np.ndarray:
+        """(n,) which example each volume of ``data`` is, -1 for none: the same row of a file with the same content."""
+        known = {digest: number for number, digest in enumerate(self.files)}
+        numbers = np.array([known.get(_digest(path), -1) for path in data.paths])[data.source_file]
+        order = np.lexsort((self.row, self.file))
+        stride = int(max(self.row.max(initial=0), data.source_row.max(initial=0))) + 1
+        keys = self.file[order].astype(np.int64) * stride + self.row[order]
+        wanted = numbers * stride + data.source_row
+        place = np.searchsorted(keys, wanted).clip(max=max(len(keys) - 1, 0))
+        hit = (numbers >= 0) & (keys[place] == wanted)
+        return np.where(hit, order[place], -1)
+
+
+class ProtoLabeller:
+    """Labels by the prototypes of labelled examples.
+
+    A volume that is an example itself is compared with the prototype that the others of its class make. ``extra`` has
+    the ``distance`` to the nearest prototype, 1 for a typical member, and for the run's own volumes the ``split``.
+    """
+
+    def __init__(
+        self, space: Space, support: Support, scales: Scales, reject: float, facts: dict[str, Any],
+        attention: Attention | None = None,
+    ) -> None:  # fmt: skip
+        self.space, self.support, self.scales = space, support, scales
+        self.reject, self.facts, self.attention = reject, facts, attention
+        self.classes = support.names
+        self.threshold = self._threshold()
+        self.temperature = temperature(support.centres, support.counts, scales.variance)
+
+    def with_support(self, support: Any, run: Run) -> ProtoLabeller:
+        """The same embedding with the prototypes and the threshold of other labelled examples."""
+        self._check(support)
+        names = [name for i, name in enumerate(support.class_names) if (support.labels == i).any()]
+        if not names:
+            raise UserError(
+                f"--support {support.paths[0]}: has no class labels; expected one to five labelled examples of each"
+            )
+        found = Support.of(support, self.space.points(run.volumes(support), run), names)
+        return ProtoLabeller(self.space, found, self.scales, self.reject, self.facts, self.attention)
+
+    def label(self, data: Any, run: Run) -> Labels:
+        self._check(data)
+        points = self.space.points(run.volumes(data), run)
+        own = torch.from_numpy(self.support.find(data)).to(points.device)
+        size = max(1, _CHUNK // (len(self.classes) * points.shape[1]))
+        parts = [
+            compared(self.support, *pair, self.scales.variance, self.attention)
+            for pair in zip(points.split(size), own.split(size), strict=True)
+        ]
+        relative, logits = (torch.cat(list(part)) for part in zip(*parts, strict=True))
+        shares = (logits / self.temperature).softmax(1)
+        labels, distance = shares.argmax(1), relative.amin(1)
+        if self.reject > 0:
+            labels = torch.where(distance > self.threshold, torch.full_like(labels, -1), labels)
+        extra = {"distance": distance.float().cpu().numpy()}
+        if (own >= 0).any():
+            known = own.cpu().numpy()
+            extra["split"] = np.where(known >= 0, self.support.codes[known], np.int8(2)).astype(np.int8)
+        return Labels(
+            labels.cpu().numpy(), shares.float().cpu().numpy(), self.classes, points.float().cpu().numpy(), extra
+        )
+
+    def _threshold(self) -> float:
+        """The distance beyond which a volume is none of these.
+
+        The (1 - reject) quantile of members' distances: those of held-out volumes of the training classes, which count
+        for ``PRIOR`` volumes, and, where a class has several examples, those of each from the others.
+        """
+        found = self.scales.members
+        weights = torch.full((len(found),), PRIOR / max(len(found), 1))
+        relative = (member_distances(self.support.points, self.support.classes) / self.scales.variance).float().cpu()
+        if len(relative):
+            found, weights = torch.cat([found, relative]), torch.cat([weights, torch.ones(len(relative))])
+        if not len(found):
+            return float("inf")
+        order = found.argsort()
+        reached = weights[order].cumsum(0) / weights.sum()
+        return float(found[order][int((reached < 1 - self.reject).sum().clamp(max=len(order) - 1))])
+
+    def _check(self, data: Any) -> None:
+        if data.box != self.facts["box"]:
+            raise UserError(
+                f"{data.paths[0]}: cubes of {data.box} voxels, but the run was trained on {self.facts['box']}; "
+                "cut or resample them to the same box and voxel size"
+            )
+
+
+def compared(
+    support: Support, points: Tensor, own: Tensor, variance: float, attention: Attention | None = None
+) -> tuple[Tensor, Tensor]:
+    """Relative distances (n, k) and logits (n, k), float64, of points (n, d); own (n,): which example each is, or -1.
+
+    A relative distance is the squared one over what a member's would be: ``variance`` times 1 + 1 / (number of
+    examples), for the prototype errs too. Logits are those of Gaussian classes with that variance in all dimensions.
+    """
+    around, left, alone = _without_themselves(points, own, support)
+    squares = (points[:, None].double() - around.double()).square().sum(-1)
+    expected = variance * (1 + 1 / left.clamp(min=1))
+    logits = -squares
+    if attention is not None:
+        with torch.no_grad():
+            logits = adapted_logits(points[:, None], around, attention)[0][:, 0].double()
+    logits = gaussian_logits(logits, expected, points.shape[1])
+    # an only example of its class is compared with the other classes, where there are any
+    alone &= ~alone.all(1, keepdim=True)
+    return (squares / expected).masked_fill(alone, torch.inf), logits.masked_fill(alone, -torch.inf)
+
+
+def _without_themselves(points: Tensor, own: Tensor, support: Support) -> tuple[Tensor, Tensor, Tensor]:
+    """For each point the prototypes (n, k, d) without it, from how many examples (n, k), and where from none."""
+    centres, counts = support.centres, support.counts
+    n, k = len(points), len(centres)
+    mine = torch.zeros(n, k, dtype=torch.bool, device=points.device)
+    rows = (own >= 0).nonzero()[:, 0]
+    mine[rows, support.classes[own[rows]]] = True
+    left = counts.expand(n, k) - mine.long()
+    away = (centres[None] - points[:, None]) / left.clamp(min=1)[..., None]
+    around = centres[None] + torch.where(mine[..., None], away, torch.zeros_like(away))
+    return around, left, left == 0
+
+
+def _digest(path: Any) -> str:
+    return str(fingerprint(path)["sha256_sampled"])

@@ -1,0 +1,105 @@
+"""Volumes to points: the network's features and the descriptors, side by side."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cryoet_core.centring import Centring, sample_rows
+from cryoet_core.descriptors import Invariants
+from cryoet_core.run import Run
+from cryoet_core.volumes import DeviceVolumes
+from cryoet_protonet.metric import Linear, isotropic, whitening
+
+BATCH = 256
+
+
+@dataclass
+class Descriptors:
+    """Rotation-invariant descriptors (n, f) of centred volumes."""
+
+    centring: Centring
+    invariants: Invariants
+
+    @classmethod
+    def fit(cls, data: Any, volumes: DeviceVolumes, max_shift: float, run: Run) -> Descriptors:
+        """Centring is learnt from 500 volumes, without labels."""
+        some = sample_rows(len(data))
+        centring = Centring.fit(lambda: volumes.batches(BATCH, some), data.box, max_shift, run.device)
+        return cls(centring, Invariants(data.box, data.tilt_range, data.tilt_axis, run.device))
+
+    def __call__(self, volumes: DeviceVolumes) -> Tensor:
+        batches = volumes.batches(BATCH)
+        return torch.cat([torch.cat(self.invariants(self.centring.centred(batch)), 1) for batch in batches])
+
+
+@dataclass
+class Space:
+    """The embedding (n, dim) in which prototypes are compared.
+
+    Where descriptors are joined, squared distances are in units of the variance within a class: the descriptors are
+    whitened within the training classes, the network's features scaled as a whole to ``network_share`` of that. Alone,
+    the network's features are left as they are.
+    """
+
+    encoder: nn.Module
+    network: Linear
+    descriptors: Descriptors | None = None
+    described: Linear | None = None
+
+    @property
+    def dim(self) -> int:
+        return self.network.matrix.shape[1] + (0 if self.described is None else self.described.matrix.shape[1])
+
+    @property
+    def width(self) -> int:
+        """How many of the numbers are the network's; they come first."""
+        return self.network.matrix.shape[1]
+
+    def points(self, volumes: DeviceVolumes, run: Run) -> Tensor:
+        """(n, dim) float32, each volume by itself."""
+        features = encoded(self.encoder, volumes, run)
+        return self.joined(features, None if self.descriptors is None else self.descriptors(volumes))
+
+    def joined(self, features: Tensor, descriptors: Tensor | None) -> Tensor:
+        """Features (n, f) of the encoder and descriptors (n, g) to points."""
+        points = self.network(features)
+        if descriptors is None or self.described is None:
+            return points
+        return torch.cat([points, self.described(descriptors)], 1)
+
+
+def fit_space(
+    encoder: nn.Module,
+    features: Tensor,
+    descriptors: Descriptors | None,
+    described: Tensor | None,
+    rows: tuple[Tensor, Tensor],
+    classes: Tensor,
+    network_share: float,
+) -> Space:
+    """The scales, from features (n, f) and descriptors (n, g) of all volumes and their classes (n,).
+
+    ``rows``: those trained on and those held out. The encoder has seen the former, which lie closer together for it
+    than new ones would: its scale is that of the latter. The descriptors have seen nothing, and use both.
+    """
+    if descriptors is None or described is None:
+        return Space(encoder, Linear.identity(features.shape[1]))
+    known, held = torch.cat(rows), rows[1]
+    linear = whitening(described[known], classes[known])
+    variance = network_share * linear.matrix.shape[1]
+    return Space(encoder, isotropic(features[held], classes[held], variance), descriptors, linear)
+
+
+def encoded(encoder: nn.Module, volumes: DeviceVolumes, run: Run, rows: Tensor | None = None) -> Tensor:
+    """Features (n, f) float32 in eval mode, so that a volume's are the same in any company."""
+    encoder.eval()
+    parts = []
+    with torch.no_grad():
+        for batch in volumes.batches(BATCH, rows):
+            with run.autocast():
+                parts.append(encoder(batch).float())
+    return torch.cat(parts)

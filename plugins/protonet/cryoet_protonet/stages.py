@@ -1,0 +1,126 @@
+"""The two stages of training: the encoder on episodes, then the attention of ProtoNet-CE."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cryoet_core.run import Run
+from cryoet_core.volumes import DeviceVolumes
+from cryoet_protonet.attention import Attention
+from cryoet_protonet.augment import augmented
+from cryoet_protonet.classes import Parts
+from cryoet_protonet.episodes import Episodes, draw_episodes
+from cryoet_protonet.evaluation import episode_accuracies
+from cryoet_protonet.losses import (
+    adapted_logits,
+    attention_divergence,
+    attention_targets,
+    episode_loss,
+    prototypes,
+    squared_distances,
+    targets,
+)
+from cryoet_protonet.space import Space, encoded
+from cryoet_protonet.training import Stage
+
+VALIDATION = 200
+"""Episodes of held-out volumes of the training classes, the same after each epoch."""
+Embed = Callable[[Tensor, torch.Generator], Tensor]
+"""Rows (m,) to points (m, d), with gradients."""
+
+
+def encoder_stage(encoder: nn.Module, volumes: DeviceVolumes, parts: Parts, config: Any, run: Run) -> Stage:
+    """Stage 1: the encoder alone, its features as they are."""
+    held = validation_episodes(parts, config, run)
+
+    def embed(rows: Tensor, generator: torch.Generator) -> Tensor:
+        return _trained_features(encoder, volumes, rows, config.augment, generator, run)
+
+    def loss(episodes: Episodes, generator: torch.Generator) -> Tensor:
+        support, queries = _embedded(embed, episodes, generator)
+        logits = -squared_distances(queries, prototypes(support))
+        return episode_loss(logits, _classes_of(episodes, logits.device))
+
+    def accuracy() -> float:
+        points = held_features(encoder, volumes, parts, run)
+        return float(episode_accuracies(points, held).mean())
+
+    return Stage("encoder", nn.ModuleDict({"encoder": encoder}), loss, accuracy, config.epochs)
+
+
+def attention_stage(
+    attention: Attention,
+    space: Space,
+    volumes: DeviceVolumes,
+    points: Tensor,
+    described: Tensor | None,
+    parts: Parts,
+    config: Any,
+    run: Run,
+) -> Stage:
+    """Stage 2: the attention, and unless frozen the encoder, which the direct distances go on training.
+
+    points (n, d): the embeddings as stage 1 left them; described (n, g): descriptors of all volumes, where joined.
+    """
+    held, frozen = validation_episodes(parts, config, run), config.freeze_encoder
+    modules = nn.ModuleDict({"attention": attention} | ({} if frozen else {"encoder": space.encoder}))
+
+    def embed(rows: Tensor, generator: torch.Generator) -> Tensor:
+        if frozen:
+            return points[rows.to(points.device)]
+        features = _trained_features(space.encoder, volumes, rows, config.augment, generator, run)
+        return space.joined(features, None if described is None else described[rows.to(described.device)])
+
+    def loss(episodes: Episodes, generator: torch.Generator) -> Tensor:
+        support, queries = _embedded(embed, episodes, generator)
+        logits, log_attention = adapted_logits(queries, prototypes(support), attention)
+        classes = _classes_of(episodes, logits.device)
+        divergence = attention_divergence(log_attention, attention_targets(classes, episodes.way))
+        return episode_loss(logits, classes) + config.attention_weight * divergence
+
+    def accuracy() -> float:
+        if frozen:
+            return float(episode_accuracies(points, held, attention).mean())
+        now = space.joined(held_features(space.encoder, volumes, parts, run), described)
+        return float(episode_accuracies(now, held, attention).mean())
+
+    return Stage("attention", modules, loss, accuracy, config.attention_epochs)
+
+
+def validation_episodes(parts: Parts, config: Any, run: Run) -> Episodes:
+    """Episodes of the held-out volumes; fewer shots and queries than in training where too few are held out."""
+    least = min(len(rows) for rows in parts.held.values())
+    shot = min(config.shot, max(least // 2, 1))
+    query = min(config.query, least - shot)
+    return draw_episodes(parts.held, VALIDATION, config.way, shot, query, run.generator("validation"))
+
+
+def held_features(encoder: nn.Module, volumes: DeviceVolumes, parts: Parts, run: Run) -> Tensor:
+    """(n, f) features: those of held-out volumes, 0 elsewhere."""
+    rows = parts.known[1]
+    features = encoded(encoder, volumes, run, rows)
+    return features.new_zeros(len(volumes), features.shape[1]).index_copy_(0, rows.to(features.device), features)
+
+
+def _trained_features(
+    encoder: nn.Module, volumes: DeviceVolumes, rows: Tensor, how: str, generator: torch.Generator, run: Run
+) -> Tensor:
+    batch = augmented(volumes[rows], how, generator)
+    with run.autocast():
+        features: Tensor = encoder(batch)
+    return features.float()
+
+
+def _embedded(embed: Embed, episodes: Episodes, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Support (e, way, shot, d) and queries (e, way * query, d) of all episodes in one forward pass."""
+    points = embed(episodes.rows.flatten(), generator).unflatten(0, (len(episodes), -1))
+    supported = episodes.support[0].numel()
+    return points[:, :supported].unflatten(1, episodes.support.shape[1:]), points[:, supported:]
+
+
+def _classes_of(episodes: Episodes, device: torch.device) -> Tensor:
+    return targets(len(episodes), episodes.way, episodes.queries.shape[2], device)

@@ -1,0 +1,121 @@
+"""The loop of both stages: episodes, several to a step; the epoch with the best validation accuracy is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from cryoet_core.run import Run
+from cryoet_protonet.classes import Parts
+from cryoet_protonet.episodes import Episodes, draw_episodes
+
+Loss = Callable[[Episodes, torch.Generator], Tensor]
+"""The loss of some episodes; the generator is for augmentation."""
+
+
+@dataclass
+class Stage:
+    """One stage of training: what is trained, its loss, how good it is on volumes held out."""
+
+    name: str
+    modules: nn.ModuleDict
+    loss: Loss
+    accuracy: Callable[[], float]
+    epochs: int
+
+
+@dataclass
+class Progress:
+    """Where a stage is: the next epoch, the best accuracy and the epochs since it was reached."""
+
+    epoch: int = 0
+    best: float = -1.0
+    since: int = 0
+    finished: bool = False
+
+
+def learning_rate(config: object, epoch: int) -> float:
+    """Halved every ``halve_every`` epochs, from the first epoch on as given."""
+    rate: float = config.learning_rate * 0.5 ** (epoch // config.halve_every)  # type: ignore[attr-defined]
+    return rate
+
+
+def train(stage: Stage, parts: Parts, config: object, run: Run) -> None:
+    """Train the stage's modules, or go on with them, and leave them in eval mode with the best epoch's weights.
+
+    Saves a checkpoint with the stage's name after each epoch.
+    """
+    modules = stage.modules.to(run.device)
+    optimiser = torch.optim.Adam(modules.parameters(), lr=1.0)
+    best = {name: value.clone() for name, value in modules.state_dict().items()}
+    at = _restored(stage, optimiser, best, run)
+    for epoch in run.progress(range(at.epoch, stage.epochs), f"training the {stage.name}"):
+        if at.finished:
+            break
+        loss = _epoch(stage, optimiser, epoch, parts, config, run)
+        modules.eval()
+        accuracy = stage.accuracy()
+        at.since = 0 if accuracy > at.best else at.since + 1
+        if accuracy >= at.best:
+            at.best = accuracy
+            best = {name: value.clone() for name, value in modules.state_dict().items()}
+        at.epoch, at.finished = epoch + 1, at.since >= config.patience  # type: ignore[attr-defined]
+        rate = learning_rate(config, epoch)
+        run.log(phase=stage.name, step=epoch, loss=loss, accuracy=accuracy, learning_rate=rate)
+        _save(stage, optimiser, best, at, run)
+    modules.load_state_dict(best)
+    modules.eval()
+
+
+def _epoch(stage: Stage, optimiser: torch.optim.Optimizer, epoch: int, parts: Parts, config: object, run: Run) -> float:
+    """One epoch; the mean loss of its episodes."""
+    c = config
+    generator = run.generator(stage.name, epoch)
+    run.reseed(stage.name, epoch)
+    episodes = draw_episodes(parts.train, c.episodes_per_epoch, c.way, c.shot, c.query, generator)  # type: ignore[attr-defined]
+    for group in optimiser.param_groups:
+        group["lr"] = learning_rate(config, epoch)
+    stage.modules.train()
+    total = torch.zeros((), device=run.device)
+    for part in episodes.split(c.episodes_per_step):  # type: ignore[attr-defined]
+        loss = stage.loss(part, generator)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        total += loss.detach() * len(part)
+    return float(total) / len(episodes)
+
+
+# ---- checkpoints -----------------------------------------------------------------------------------------------------
+
+
+def _save(stage: Stage, optimiser: torch.optim.Optimizer, best: dict[str, Tensor], at: Progress, run: Run) -> None:
+    tensors = {f"now.{name}": value for name, value in stage.modules.state_dict().items()}
+    tensors |= {f"best.{name}": value for name, value in best.items()}
+    for number, moments in optimiser.state_dict()["state"].items():
+        tensors |= {f"adam.{number}.{name}": value for name, value in moments.items()}
+    run.save(stage.name, tensors, vars(at))
+
+
+def _restored(stage: Stage, optimiser: torch.optim.Optimizer, best: dict[str, Tensor], run: Run) -> Progress:
+    """What the last epoch of an interrupted run left; else the beginning."""
+    saved = run.load(stage.name)
+    if saved is None:
+        return Progress()
+    tensors, state = saved
+    stage.modules.load_state_dict(_with_prefix(tensors, "now."))
+    for name, value in _with_prefix(tensors, "best.").items():
+        best[name] = value.to(run.device)
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, value in _with_prefix(tensors, "adam.").items():
+        number, _, moment = name.partition(".")
+        moments.setdefault(int(number), {})[moment] = value
+    optimiser.load_state_dict({**optimiser.state_dict(), "state": moments})
+    return Progress(**state)
+
+
+def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
