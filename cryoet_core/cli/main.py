@@ -45,6 +45,7 @@ COMMANDS = (
     Command("resume", "resume", "Go on with an interrupted run.", RUNS),
     Command("predict", "predict", "Label new data with a finished run.", RUNS),
     Command("evaluate", "evaluate", "Compare a run's labels with the known ones.", RUNS),
+    Command("explain", "explain", "Show where in a subtomogram a classifier sees a class.", RUNS),
     Command("report", "report", "Write a run's report.html again.", RUNS),
     Command("benchmark", "benchmark", "Measure every method on the same data, beside the published tables.", RUNS),
     Command("simulate", "simulate", "Make data sets with known truth.", DATA),
