@@ -31,6 +31,9 @@ class DomainConfig(Config):
         "counted, statistics of batches of 32, best epoch of the last stage by that accuracy",
         paper="paper",
     )
+    start: str | None = option(
+        None, "folder of a finished run whose stage 1 is taken over instead of trained: same source, same encoder"
+    )
     # the encoder
     width: int | None = option(
         None,
@@ -97,7 +100,9 @@ class PairConfig(ShotConfig):
     discriminator_batch: int = setting(40, "pairs in a batch of the discriminator", 40, ge=4, le=65536, words="40")
     discriminator_learning_rate: float = setting(2e-4, "of Adam for the discriminator", 2e-4, gt=0, le=1, words="2e-4")
     pair_batch: int = setting(20, "cross-domain pairs in a batch of the last stage", 20, ge=2, le=65536, words="20")
-    pair_draws: int = setting(1, "times that each shot is paired in an epoch of the last stage", 1, ge=1, le=1000, words="1")
+    pair_draws: int = setting(
+        1, "times that each shot is paired in an epoch of the last stage", 1, ge=1, le=1000, words="1"
+    )
     gamma: float = option(0.2, "weight of the domain-class confusion", ge=0, paper="0.2 (code)")
 
 

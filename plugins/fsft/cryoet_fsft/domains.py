@@ -95,8 +95,11 @@ def match(
             raise UserError(
                 f"{names[0]}: class {name!r} has one volume; expected two or more of each; add some or remove the class"
             )
-    split, how = _split(target, target_labels, classes, shots, seed, names[1]) if known_target else (
-        np.full(len(target), TEST, np.int8), "the target has no labels, so its accuracy is not known")
+    split, how = (
+        _split(target, target_labels, classes, shots, seed, names[1])
+        if known_target
+        else (np.full(len(target), TEST, np.int8), "the target has no labels, so its accuracy is not known")
+    )
     rows = np.flatnonzero(source_labels >= 0)
     return Domains(
         classes,
@@ -130,7 +133,7 @@ def _split(
     for class_name, count in zip(classes, counts, strict=True):
         if count < wanted:
             raise UserError(
-                f"--shots {wanted}: class {class_name!r} has {count} labelled volume{'s' * (count != 1)}{where} of "
+                f"--shots {wanted}: class {class_name!r} has {count} labelled volume{'' if count == 1 else 's'}{where} of "
                 f"{name}; expected {wanted} or more of each class; lower --shots or label more"
             )
     codes[candidates] = TEST if given is None else VAL  # what the file says is not for testing stays so

@@ -6,6 +6,7 @@ import copy
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -24,7 +25,7 @@ from cryoet_fsft.networks import Discriminator, Networks, feature_size
 from cryoet_fsft.scoring import accuracy, fitted_temperature, target_logits
 from cryoet_fsft.stages import AlignStage, ConfusionStage, DiscriminatorStage, Job, SourceStage, TuneStage
 from cryoet_fsft.telling import maps, protocol_words, stage_table
-from cryoet_fsft.training import Stage, run_stage
+from cryoet_fsft.training import Stage, run_stage, take_over
 
 SMALL_BOX = 32
 """Below it the published network is narrow with many features (28 voxels), from it on wide with few (40 voxels)."""
@@ -61,6 +62,8 @@ class DomainTrainer(Trainer):
         job = self._job(inputs, run)
         for line in (*job.domains.notes, protocol_words(job)):
             run.say(f"note: {line}")
+        if self.config.start is not None:
+            take_over("source", Path(self.config.start), run, job.record)
         facts, makers = [], self.stages()
         for number, make in enumerate(makers):
             last = number == len(makers) - 1
@@ -98,7 +101,12 @@ class DomainTrainer(Trainer):
             discriminator = discriminator.to(run.device)
         with run.timer("read"):
             cubes = Cubes(source, run, edge), Cubes(target, run, edge)
-        return Job(config, run, domains, *cubes, networks, discriminator)
+        record = {
+            "source": [part.get("sha256_sampled", part["path"]) for part in run.facts["fingerprints"]["source"]],
+            "classes": list(domains.classes),
+            "encoder": {name: value for name, value in self._network.items() if name != "split"},
+        }
+        return Job(config, run, domains, *cubes, networks, record, discriminator)
 
     def _temperature(self, job: Job, makers: list[MakeStage]) -> float:
         """Fitted on labelled target volumes that the networks have not learnt from.
@@ -173,8 +181,9 @@ def _restore_stage(job: Job, name: str) -> None:
     saved = job.run.load(name)
     assert saved is not None
     for part, module in (("networks.", job.networks), ("discriminator.", job.discriminator)):
-        if module is not None:
-            module.load_state_dict({k.removeprefix(part): v for k, v in saved[0].items() if k.startswith(part)})
+        tensors = {k.removeprefix(part): v for k, v in saved[0].items() if k.startswith(part)}
+        if module is not None and tensors:
+            module.load_state_dict(tensors)
 
 
 def _named(stage: Any, name: str) -> Stage:
@@ -206,7 +215,9 @@ def wasserstein_stage(job: Job) -> AlignStage:
 
 class Fsft(DomainTrainer):
     name = "fsft"
-    summary = "few-shot domain adaptation: classifies real subtomograms from simulated ones and a few labels (paper 001)"
+    summary = (
+        "few-shot domain adaptation: classifies real subtomograms from simulated ones and a few labels (paper 001)"
+    )
     Config = options.FsftConfig
     split_encoder = True
 

@@ -51,7 +51,11 @@ class PairSampler:
         place = self._place(own, uniform[0])
         away = ((uniform[1] * (self.counts[own] - 1)).long() + 1 + place) % self.counts[own]  # never the cube itself
         shots = torch.arange(m)
-        first = [self._row(own, place), *(self._source(own, uniform[i]) for i in (2, 3)), self._source(before[own], uniform[4])]
+        first = [
+            self._row(own, place),
+            *(self._source(own, uniform[i]) for i in (2, 3)),
+            self._source(before[own], uniform[4]),
+        ]
         second = [self._row(own, away), shots, self._source(after[own], uniform[5]), shots]
         return Pairs(torch.cat(first), torch.cat(second), torch.arange(4).repeat_interleave(m))
 

@@ -24,7 +24,10 @@ Encoded = tuple[Tensor, Tensor]
 
 @dataclass
 class Job:
-    """What the stages of one run work on. ``source`` and ``target`` are the cubes of the whole files."""
+    """What the stages of one run work on. ``source`` and ``target`` are the cubes of the whole files.
+
+    record: what a stage's checkpoint is good for: the source, its classes and the encoder.
+    """
 
     config: Any
     run: Run
@@ -32,6 +35,7 @@ class Job:
     source: Cubes
     target: Cubes
     networks: Networks
+    record: Mapping[str, Any]
     discriminator: Discriminator | None = None
 
 
@@ -47,10 +51,12 @@ class _Stage:
 
     @property
     def modules(self) -> Mapping[str, nn.Module]:
-        found: dict[str, nn.Module] = {"networks": self.job.networks}
-        if self.job.discriminator is not None:
-            found["discriminator"] = self.job.discriminator
-        return found
+        """What its checkpoint holds."""
+        return {"networks": self.job.networks}
+
+    @property
+    def record(self) -> Mapping[str, Any]:
+        return self.job.record
 
     def finish(self) -> None:
         """Nothing to do after the last epoch."""
@@ -167,6 +173,10 @@ class DiscriminatorStage(_Stage):
         self.sampler = sampler(job)
         self._seen: tuple[Encoded, Encoded] | None = None
 
+    @property
+    def modules(self) -> Mapping[str, nn.Module]:
+        return {"networks": self.job.networks, "discriminator": self.discriminator}
+
     def epoch(self, number: int) -> float:
         if self._seen is None:
             domains = self.job.domains
@@ -204,6 +214,10 @@ class ConfusionStage(_Stage):
             rate = config.discriminator_learning_rate
             self.optimisers.append(torch.optim.Adam(self.discriminator.parameters(), rate))
         self.adversarial = adversarial
+
+    @property
+    def modules(self) -> Mapping[str, nn.Module]:
+        return {"networks": self.job.networks, "discriminator": self.discriminator}
 
     def epoch(self, number: int) -> float:
         generator, config, losses = self.generator(number), self.job.config, []
@@ -252,7 +266,9 @@ class ConfusionStage(_Stage):
                 (~inside, lambda rows: self.target_batch(shots[rows], generator), TARGET),
             ):
                 if chosen.any():
-                    for whole, part in zip(second, networks.encode(batch(pairs.second[chosen])[0], domain), strict=True):
+                    for whole, part in zip(
+                        second, networks.encode(batch(pairs.second[chosen])[0], domain), strict=True
+                    ):
                         whole[chosen.to(part.device)] = part
         with self.job.run.autocast():
             logits = self.discriminator(first, (second[0], second[1]))

@@ -57,7 +57,10 @@ def maps(job: Job, moment: str) -> list[dict[str, Any]]:
     names = (*job.domains.classes, "not labelled")
     return [
         {"title": f"{moment}, by domain", "groups": groups(points, domain, ("source", "target"))},
-        {"title": f"{moment}, by class", "groups": groups(points, np.where(classes < 0, len(names) - 1, classes), names)},
+        {
+            "title": f"{moment}, by class",
+            "groups": groups(points, np.where(classes < 0, len(names) - 1, classes), names),
+        },
     ]
 
 

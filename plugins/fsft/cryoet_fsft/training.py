@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from cryoet_core.errors import RunError
+from cryoet_core import checkpoint, runfolder
+from cryoet_core.errors import RunError, UserError
 from cryoet_core.run import Run
 
 SAVE_SECONDS = 20.0
@@ -20,13 +22,18 @@ POINTS = 5
 
 
 class Stage(Protocol):
-    """One stage of a method. ``name``: its phase in the log and its checkpoint. ``trained``: modules by name."""
+    """One stage of a method. ``name``: its phase in the log and its checkpoint, which holds ``modules``."""
 
     name: str
     title: str
     epochs: int
-    modules: Mapping[str, nn.Module]
     optimisers: list[torch.optim.Optimizer]
+
+    @property
+    def modules(self) -> Mapping[str, nn.Module]: ...
+
+    @property
+    def record(self) -> Mapping[str, Any]: ...
 
     def epoch(self, number: int) -> float:
         """Train for one epoch; the mean loss."""
@@ -68,8 +75,23 @@ def run_stage(stage: Stage, run: Run, score: Callable[[], float | None], *, best
         _restore(stage, {name.removeprefix("best."): value for name, value in chosen.items()})
     stage.finish()
     facts = {"name": stage.name, "title": stage.title, "epochs": stage.epochs, "loss": loss, "accuracy": score()}
-    run.save(stage.name, _weights(stage), {"done": stage.epochs, "finished": True, "facts": facts})
+    run.save(stage.name, _weights(stage), {"done": stage.epochs, "finished": True, "facts": facts} | stage.record)
     return facts
+
+
+def take_over(name: str, folder: Path, run: Run, record: Mapping[str, Any]) -> None:
+    """Give a run the finished stage of another one. UserError when that has none, or of other data or networks."""
+    if run.load(name) is not None:
+        return
+    runfolder.read(folder)
+    found = checkpoint.load(folder / runfolder.CHECKPOINTS / f"{name}.safetensors")
+    if found is None or not found[1].get("finished"):
+        raise UserError(f"--start {folder}: has no finished stage {name!r}; expected a run of one of these methods")
+    tensors, state = found
+    for what, value in record.items():
+        if state[what] != value:
+            raise UserError(f"--start {folder}: its {what} is {state[what]}; expected {value}; leave --start out")
+    run.save(name, tensors, state)
 
 
 def _weights(stage: Stage) -> dict[str, Tensor]:

@@ -62,7 +62,10 @@ LOSSES: dict[str, tuple[Loss, Callable[[np.ndarray, np.ndarray], float]]] = {
         lambda x, y: sliced_wasserstein(x, y, directions(), 1.0),
         lambda x, y: plain_sliced(x, y, directions().numpy(), 1),
     ),
-    "confusion": (lambda x, y: domain_class_confusion(x[:, :4], y[:, :4]), lambda x, y: plain_confusion(x[:, :4], y[:, :4])),
+    "confusion": (
+        lambda x, y: domain_class_confusion(x[:, :4], y[:, :4]),
+        lambda x, y: plain_confusion(x[:, :4], y[:, :4]),
+    ),
 }
 
 
