@@ -13,7 +13,7 @@ from torch import Tensor
 from cryoet_core.errors import UserError
 from cryoet_core.names import close_names
 from cryoet_core.run import Run
-from cryoet_protonet.episodes import check_episode
+from cryoet_protonet.episodes import check_episode, queries_of
 
 TRAIN, HELD, TEST = 0, 1, 2
 LEAST_HELD = 2
@@ -67,7 +67,7 @@ def split_rows(data: Any, config: Any, run: Run) -> Parts:
         order = rows[name][torch.randperm(len(rows[name]), generator=run.generator("held out", name))]
         count = max(LEAST_HELD, round(config.held_out * len(order)))
         seen[name], held[name] = order[count:].sort().values, order[:count].sort().values
-    check_episode(seen, config.way, config.shot, config.query)
+    check_episode(seen, config.way, config.shot, queries_of(seen, config.shot, config.query))
     return Parts(seen, held, {name: rows[name] for name in unseen})
 
 

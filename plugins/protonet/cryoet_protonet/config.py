@@ -22,7 +22,9 @@ class ProtoNetConfig(Config):
     )
     way: int = option(2, "classes in an episode", ge=2, le=100, paper="2 or 3; code: 5")
     shot: int = option(5, "support volumes of each class in a training episode", ge=1, le=100, paper="5")
-    query: int = option(15, "query volumes of each class in an episode", ge=1, le=1000, paper="15")
+    query: int = option(
+        15, "query volumes of each class in an episode, fewer where a class is small", ge=1, le=1000, paper="15"
+    )
     # training
     epochs: int = option(8, "epochs at most", ge=1, le=10_000, paper="100", presets={"fast": 8, "paper": 100})
     episodes_per_epoch: int = option(25, "training episodes in an epoch", ge=1, le=100_000, paper="25 (code)")
@@ -85,7 +87,7 @@ class ProtoNetCEConfig(ProtoNetConfig):
     """As ``protonet``, with the second stage."""
 
     attention_epochs: int = option(
-        20, "epochs of the second stage at most", ge=1, le=10_000, paper="100", presets={"fast": 20, "paper": 100}
+        8, "epochs of the second stage at most", ge=1, le=10_000, paper="100", presets={"fast": 8, "paper": 100}
     )
     attention_weight: float = option(2.0, "weight of the divergence of the attention from its target", ge=0, paper="2")
     freeze_encoder: bool = option(

@@ -67,9 +67,14 @@ def check_episode(rows: Mapping[str, Tensor], way: int, shot: int, query: int) -
     if small:
         name, found = next(iter(small.items()))
         raise UserError(
-            f"--shot {shot} with --query {query} needs {shot + query} volumes of a class, {name!r} has {found}; "
-            "lower --query or --shot, or give more of them"
+            f"{shot} shots and {query} queries need {shot + query} volumes of a class, {name!r} has {found}; "
+            "lower --shot, --evaluation-shots or --held-out, or give more of them"
         )
+
+
+def queries_of(rows: Mapping[str, Tensor], shot: int, most: int) -> int:
+    """How many queries of each class an episode can have: ``most``, or what ``shot`` leaves of the smallest class."""
+    return min(most, max(min((len(r) for r in rows.values()), default=0) - shot, 1))
 
 
 def _draw(table: Tensor, sizes: Tensor, count: int, way: int, each: int, generator: torch.Generator) -> Tensor:

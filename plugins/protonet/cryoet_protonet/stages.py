@@ -13,7 +13,7 @@ from cryoet_core.volumes import DeviceVolumes
 from cryoet_protonet.attention import Attention
 from cryoet_protonet.augment import augmented
 from cryoet_protonet.classes import Parts
-from cryoet_protonet.episodes import Episodes, draw_episodes
+from cryoet_protonet.episodes import Episodes, draw_episodes, queries_of
 from cryoet_protonet.evaluation import episode_accuracies
 from cryoet_protonet.losses import (
     adapted_logits,
@@ -93,9 +93,8 @@ def attention_stage(
 
 def validation_episodes(parts: Parts, config: Any, run: Run) -> Episodes:
     """Episodes of the held-out volumes; fewer shots and queries than in training where too few are held out."""
-    least = min(len(rows) for rows in parts.held.values())
-    shot = min(config.shot, max(least // 2, 1))
-    query = min(config.query, least - shot)
+    shot = min(config.shot, max(min(len(rows) for rows in parts.held.values()) // 2, 1))
+    query = queries_of(parts.held, shot, config.query)
     return draw_episodes(parts.held, VALIDATION, config.way, shot, query, run.generator("validation"))
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from cryoet_core.run import Run
 from cryoet_protonet.classes import Parts
-from cryoet_protonet.episodes import Episodes, draw_episodes
+from cryoet_protonet.episodes import Episodes, draw_episodes, queries_of
 
 Loss = Callable[[Episodes, torch.Generator], Tensor]
 """The loss of some episodes; the generator is for augmentation."""
@@ -37,13 +38,13 @@ class Progress:
     finished: bool = False
 
 
-def learning_rate(config: object, epoch: int) -> float:
+def learning_rate(config: Any, epoch: int) -> float:
     """Halved every ``halve_every`` epochs, from the first epoch on as given."""
-    rate: float = config.learning_rate * 0.5 ** (epoch // config.halve_every)  # type: ignore[attr-defined]
+    rate: float = config.learning_rate * 0.5 ** (epoch // config.halve_every)
     return rate
 
 
-def train(stage: Stage, parts: Parts, config: object, run: Run) -> None:
+def train(stage: Stage, parts: Parts, config: Any, run: Run) -> None:
     """Train the stage's modules, or go on with them, and leave them in eval mode with the best epoch's weights.
 
     Saves a checkpoint with the stage's name after each epoch.
@@ -62,7 +63,7 @@ def train(stage: Stage, parts: Parts, config: object, run: Run) -> None:
         if accuracy >= at.best:
             at.best = accuracy
             best = {name: value.clone() for name, value in modules.state_dict().items()}
-        at.epoch, at.finished = epoch + 1, at.since >= config.patience  # type: ignore[attr-defined]
+        at.epoch, at.finished = epoch + 1, at.since >= config.patience
         rate = learning_rate(config, epoch)
         run.log(phase=stage.name, step=epoch, loss=loss, accuracy=accuracy, learning_rate=rate)
         _save(stage, optimiser, best, at, run)
@@ -70,17 +71,17 @@ def train(stage: Stage, parts: Parts, config: object, run: Run) -> None:
     modules.eval()
 
 
-def _epoch(stage: Stage, optimiser: torch.optim.Optimizer, epoch: int, parts: Parts, config: object, run: Run) -> float:
+def _epoch(stage: Stage, optimiser: torch.optim.Optimizer, epoch: int, parts: Parts, config: Any, run: Run) -> float:
     """One epoch; the mean loss of its episodes."""
-    c = config
     generator = run.generator(stage.name, epoch)
     run.reseed(stage.name, epoch)
-    episodes = draw_episodes(parts.train, c.episodes_per_epoch, c.way, c.shot, c.query, generator)  # type: ignore[attr-defined]
+    query = queries_of(parts.train, config.shot, config.query)
+    episodes = draw_episodes(parts.train, config.episodes_per_epoch, config.way, config.shot, query, generator)
     for group in optimiser.param_groups:
         group["lr"] = learning_rate(config, epoch)
     stage.modules.train()
     total = torch.zeros((), device=run.device)
-    for part in episodes.split(c.episodes_per_step):  # type: ignore[attr-defined]
+    for part in episodes.split(config.episodes_per_step):
         loss = stage.loss(part, generator)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
