@@ -121,14 +121,18 @@ class _Process:
 
 
 class Local:
-    """Processes on this machine, ``slots`` at once, each with its share of the cores and with one GPU if there are."""
+    """Processes on this machine, ``slots`` at once, each with one GPU if there are any.
 
-    def __init__(self, slots: int, gpus: int = 0, threads: int | None = None) -> None:
+    Each takes its share of the cores, unless the environment says how many threads (``OMP_NUM_THREADS``).
+    """
+
+    def __init__(self, slots: int, gpus: int = 0) -> None:
         self.slots, self.gpus = slots, gpus
-        self.threads = threads or max(1, cores() // slots)
+        threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, cores() // slots))
+        self._environment = os.environ | dict.fromkeys(_THREADS, threads)
 
     def start(self, job: Job, slot: int, /) -> Running:
-        environment = os.environ | dict.fromkeys(_THREADS, str(self.threads))
+        environment = dict(self._environment)
         if self.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = _gpu(slot % self.gpus)
         command = [sys.executable, "-m", "cryoet_core.benchmark.cell", str(job.folder)]

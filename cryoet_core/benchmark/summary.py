@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from cryoet_core.benchmark.intervals import Mean, mean_of
 from cryoet_core.benchmark.plan import Place, Plan
 from cryoet_core.benchmark.suite import Condition, Entry, Suite, Table
+from cryoet_core.significance import holm, paired_t
 
 Lines = Mapping[str, Mapping[str, Any]]
 LEAST_PAIRS = 3
@@ -153,10 +154,10 @@ def _tests(places: Sequence[Place], lines: Lines) -> list[Test]:
         shared = sorted(set(scores[first]) & set(scores[second]))
         pairs = [(scores[first][key], scores[second][key]) for key in shared]
         if len(pairs) >= LEAST_PAIRS:
-            difference, p = paired([a for a, _ in pairs], [b for _, b in pairs])
-            raw.append(Test(first, second, difference, p, len(pairs)))
+            found = paired_t(*zip(*pairs, strict=True))
+            raw.append(Test(first, second, found.difference, found.p, len(pairs)))
     corrected = holm([test.p for test in raw])
-    tests = [Test(t.first, t.second, t.difference, p, t.n) for t, p in zip(raw, corrected, strict=True)]
+    tests = [replace(test, p=float(p)) for test, p in zip(raw, corrected, strict=True)]
     return sorted(tests, key=lambda test: test.p)
 
 
@@ -184,29 +185,6 @@ def leader(
     means = {name: sum(found[key] for key in shared) / len(shared) for name, found in scores.items()}
     best = min(means, key=lambda name: means[name] if lowest else -means[name])
     return best, means[best], len(shared)
-
-
-def paired(first: Sequence[float], second: Sequence[float]) -> tuple[float, float]:
-    """Mean difference and two-sided p of the paired t-test; equal ones have p = 1."""
-    import numpy as np
-    from scipy.stats import ttest_1samp
-
-    differences = np.round(np.array(first) - np.array(second), 12)
-    if not differences.any():
-        return 0.0, 1.0
-    if differences.std() == 0:
-        return float(differences.mean()), 0.0
-    return float(differences.mean()), float(ttest_1samp(differences, 0.0).pvalue)
-
-
-def holm(values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction of p-values, in their order (Holm 1979)."""
-    order = sorted(range(len(values)), key=lambda index: values[index])
-    out, highest = [0.0] * len(values), 0.0
-    for rank, index in enumerate(order):
-        highest = max(highest, min(1.0, (len(values) - rank) * values[index]))
-        out[index] = highest
-    return out
 
 
 def cost(board: Board) -> list[tuple[str, float, float]]:
