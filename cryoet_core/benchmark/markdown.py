@@ -98,7 +98,7 @@ def digits_of(board: Board, index: int) -> int:
 
 
 def signed(value: float, board: Board) -> str:
-    return f"{value:+.{digits_of(board, 0)}f}"
+    return f"{value:+.{digits_of(board, board.table.main_index)}f}"
 
 
 def p_value(p: float) -> str:

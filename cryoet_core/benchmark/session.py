@@ -135,10 +135,10 @@ def closing_facts(plan: Plan, found: Sequence[summary.Board], results: Results, 
         "tables": len(found),
         "methods": sorted({line["method"] for line in good}),
         "seconds": round(sum(line["metrics"].get("wall_seconds") or 0.0 for line in good), 1),
-        "commit": ", ".join(dict.fromkeys(_short(origin.get("commit")) for origin in origins)) or "unknown",
-        "devices": ", ".join(dict.fromkeys(str(origin.get("device")) for origin in origins)) or "no device",
+        "commit": _some([_short(origin.get("commit")) for origin in origins]) or "unknown",
+        "devices": _some([str(origin.get("device")) for origin in origins]) or "no device",
         "date": str(latest["finished"] or "")[:16].replace("T", " "),
-        "without_a_table": plan.without_a_table(),
+        "without_a_table": [] if wish.suites else plan.without_a_table(),
         "failures": {line["key"]: line["reason"] for line in lines if line["status"] != "ok"},
         "origin": _origin(origins),
     }
@@ -263,8 +263,15 @@ def _origin(origins: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     return {name: "; ".join(values) for name, values in found.items()}
 
 
+def _some(values: Sequence[str]) -> str:
+    """The last different value, and how many others there are."""
+    different = list(dict.fromkeys(reversed(values)))
+    others = len(different) - 1
+    return (different[0] + (f" and {others} other{'s' * (others > 1)}" if others else "")) if different else ""
+
+
 def _short(commit: str | None) -> str:
     if not commit:
         return "unknown"
     head, _, rest = commit.partition(",")
-    return head[:10] + ("," + rest if rest else "")
+    return head[:10] + (f" ({rest.strip()})" if rest else "")

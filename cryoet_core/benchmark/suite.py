@@ -109,7 +109,8 @@ class Table(ByScale):
 
     task: an installed method of this task that no entry names gets one of its own, if it takes the table's inputs and
     has the options in ``needs``; no task: only the entries. options: for every method that has them.
-    axes: name -> values; the last one makes the columns. at: the values of the axes at a scale.
+    main: the metric of tests, of the best and of accuracy against cost (default: the first). axes: name -> values; the
+    last one makes the columns. at: the values of the axes at a scale.
     """
 
     id: str
@@ -123,6 +124,7 @@ class Table(ByScale):
     at: dict[Scale, dict[str, list[str]]] = {}
     metrics: list[str]
     names: list[str] = []
+    main: str = ""
     percent: bool = False
     lower_is_better: bool = False
     evaluate: list[str] = []
@@ -133,6 +135,11 @@ class Table(ByScale):
         """Every condition, or those measured at a scale, in the order of the axes."""
         chosen = {**self.axes, **(self.at.get(scale, {}) if scale else {})}
         return [tuple(zip(chosen, values, strict=True)) for values in itertools.product(*chosen.values())]
+
+    @property
+    def main_index(self) -> int:
+        """Number of the main metric."""
+        return self.metrics.index(self.main) if self.main else 0
 
     def metric_of(self, entry: Entry, index: int) -> str:
         """Where an entry leaves the table's metric number ``index``."""
@@ -160,6 +167,8 @@ class Table(ByScale):
                     raise ValueError(
                         f"table {self.id}, at.{scale}.{axis}: {values} are not among {self.axes.get(axis)}"
                     )
+        if self.main and self.main not in self.metrics:
+            raise ValueError(f"table {self.id}: main {self.main!r} is none of {self.metrics}")
         if self.names and len(self.names) != len(self.metrics):
             raise ValueError(f"table {self.id}: {len(self.names)} names for {len(self.metrics)} metrics")
         shape = [len(values) for values in self.axes.values()]

@@ -147,7 +147,7 @@ def figure_of(place: Place, index: int, lines: Lines) -> Figure:
 
 
 def _tests(places: Sequence[Place], lines: Lines) -> list[Test]:
-    """Paired t-tests between the entries on the first metric, p corrected by Holm's method over all of them."""
+    """Paired t-tests between the entries on the main metric, p corrected by Holm's method over all of them."""
     scores = matched_scores(places, lines)
     raw: list[Test] = []
     for first, second in itertools.combinations(scores, 2):
@@ -162,10 +162,10 @@ def _tests(places: Sequence[Place], lines: Lines) -> list[Test]:
 
 
 def matched_scores(places: Sequence[Place], lines: Lines) -> dict[str, dict[tuple[Condition, int], float]]:
-    """The first metric of every entry by condition and seed."""
+    """The main metric of every entry by condition and seed."""
     scores: dict[str, dict[tuple[Condition, int], float]] = defaultdict(dict)
     for place in places:
-        metric = place.table.metric_of(place.entry, 0)
+        metric = place.table.metric_of(place.entry, place.table.main_index)
         for cell in place.cells:
             value = lines.get(cell.key, {}).get("metrics", {}).get(metric)
             if value is not None:
@@ -188,10 +188,10 @@ def leader(
 
 
 def cost(board: Board) -> list[tuple[str, float, float]]:
-    """(entry, mean seconds, mean of the first metric) over the runs of each entry that have both."""
+    """(entry, mean seconds, mean of the main metric) over the runs of each entry that have both."""
     found: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for row in board.rows:
-        metric = board.table.metric_of(row.entry, 0)
+        metric = board.table.metric_of(row.entry, board.table.main_index)
         for line in row.lines:
             seconds, value = line["metrics"].get("wall_seconds"), line["metrics"].get(metric)
             if seconds and value is not None and line["status"] == "ok":
