@@ -27,8 +27,8 @@ class DomainConfig(Config):
     )
     protocol: Literal["held-out", "paper"] = option(
         "held-out",
-        "how the target accuracy is taken. held-out: shots are not counted, running statistics, last epoch; paper: shots "
-        "counted, statistics of batches of 32, best epoch of the last stage by that accuracy",
+        "how the target accuracy is taken. held-out: shots are not counted, running statistics, last epoch; paper: "
+        "shots counted, statistics of batches of 32, best epoch of the last stage by that accuracy",
         paper="paper",
     )
     start: str | None = option(
@@ -102,6 +102,9 @@ class PairConfig(ShotConfig):
     pair_batch: int = setting(20, "cross-domain pairs in a batch of the last stage", 20, ge=2, le=65536, words="20")
     pair_draws: int = setting(
         1, "times that each shot is paired in an epoch of the last stage", 1, ge=1, le=1000, words="1"
+    )
+    keep_statistics: bool = setting(
+        False, "the last stage normalises with the batch statistics that the stage before it left", False
     )
     gamma: float = option(0.2, "weight of the domain-class confusion", ge=0, paper="0.2 (code)")
 

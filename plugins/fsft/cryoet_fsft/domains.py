@@ -95,11 +95,9 @@ def match(
             raise UserError(
                 f"{names[0]}: class {name!r} has one volume; expected two or more of each; add some or remove the class"
             )
-    split, how = (
-        _split(target, target_labels, classes, shots, seed, names[1])
-        if known_target
-        else (np.full(len(target), TEST, np.int8), "the target has no labels, so its accuracy is not known")
-    )
+    split, how = np.full(len(target), TEST, np.int8), "the target has no labels, so its accuracy is not known"
+    if known_target:
+        split, how = _split(target, target_labels, classes, shots, seed, names[1])
     rows = np.flatnonzero(source_labels >= 0)
     return Domains(
         classes,
@@ -132,9 +130,10 @@ def _split(
     wanted = shots or DEFAULT_SHOTS
     for class_name, count in zip(classes, counts, strict=True):
         if count < wanted:
+            found = f"{count} labelled volume{'' if count == 1 else 's'}{where}"
             raise UserError(
-                f"--shots {wanted}: class {class_name!r} has {count} labelled volume{'' if count == 1 else 's'}{where} of "
-                f"{name}; expected {wanted} or more of each class; lower --shots or label more"
+                f"--shots {wanted}: class {class_name!r} has {found} of {name}; expected {wanted} or more of each "
+                "class; lower --shots or label more"
             )
     codes[candidates] = TEST if given is None else VAL  # what the file says is not for testing stays so
     order = np.random.default_rng(seed).permutation(len(labels))

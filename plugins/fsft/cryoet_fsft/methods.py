@@ -90,10 +90,8 @@ class DomainTrainer(Trainer):
         channels = config.channels or (128 if small else 32)
         feature_size(edge, channels)
         torch.manual_seed(run.generator("networks").initial_seed())
-        self._network = {
-            **{"box": edge, "classes": len(domains.classes), "width": width, "channels": channels},
-            **{"split": self.split_encoder, "domain_norm": config.domain_norm},
-        }
+        sizes = {"box": edge, "classes": len(domains.classes), "width": width, "channels": channels}
+        self._network = sizes | {"split": self.split_encoder, "domain_norm": config.domain_norm}
         networks = Networks(**self._network).to(run.device)
         torch.manual_seed(run.generator("discriminator").initial_seed())
         discriminator = self.discriminator(edge, width, channels)

@@ -6,9 +6,9 @@ import copy
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import max_pool3d
 
 from cryoet_core.errors import UserError
+from cryoet_fsft.pooled_norm import pooled_norm
 
 SOURCE, TARGET = 0, 1
 BLOCKS = 4
@@ -23,9 +23,11 @@ class DomainNorm(nn.Module):
         for norm in list(self.norms)[1:]:
             norm.weight, norm.bias = self.norms[0].weight, self.norms[0].bias
 
-    def forward(self, x: Tensor, domain: int) -> Tensor:
-        normalised: Tensor = self.norms[domain if len(self.norms) > 1 else 0](x)
-        return normalised
+    def of(self, domain: int) -> nn.BatchNorm3d:
+        """The one that a domain passes."""
+        norm = self.norms[domain if len(self.norms) > 1 else 0]
+        assert isinstance(norm, nn.BatchNorm3d)
+        return norm
 
     def copy_source(self) -> None:
         """Start the target's statistics with those of the source."""
@@ -36,7 +38,7 @@ class DomainNorm(nn.Module):
 class Block(nn.Module):
     """Conv3d 3^3, batch normalisation, ReLU, MaxPool3d 2: (n, i, b, b, b) -> (n, o, b // 2, ...).
 
-    The maximum is taken before the ReLU, which gives the same for an eighth of the work.
+    The maximum is taken before the ReLU, and before the normalisation where that gives the same (``pooled_norm``).
     """
 
     def __init__(self, before: int, after: int, domains: int = 1) -> None:
@@ -45,7 +47,7 @@ class Block(nn.Module):
         self.norm = DomainNorm(after, domains)
 
     def forward(self, x: Tensor, domain: int = SOURCE) -> Tensor:
-        return max_pool3d(self.norm(self.convolution(x), domain), 2).relu()
+        return pooled_norm(self.convolution(x), self.norm.of(domain)).relu()
 
 
 class Blocks(nn.ModuleList):

@@ -238,6 +238,8 @@ class ConfusionStage(_Stage):
     def confuse(self, pairs: Pairs, generator: torch.Generator) -> Tensor:
         """One step of encoders and classifier on cross-domain pairs of both groups."""
         networks = self.job.networks.train()
+        if self.job.config.keep_statistics:
+            keep_statistics(networks)
         self.discriminator.eval().requires_grad_(False)
         cubes, labels = self.source_batch(pairs.first, generator)
         others, their_labels = self.target_batch(self.job.domains.shots[pairs.second], generator)
@@ -273,6 +275,13 @@ class ConfusionStage(_Stage):
         with self.job.run.autocast():
             logits = self.discriminator(first, (second[0], second[1]))
         step(self.optimisers[1], cross_entropy(logits.float(), pairs.group.to(logits.device)))
+
+
+def keep_statistics(networks: nn.Module) -> None:
+    """Batch normalisation with the running statistics, which stay as they are."""
+    for module in networks.modules():
+        if isinstance(module, nn.BatchNorm3d):
+            module.eval()
 
 
 def sampler(job: Job) -> PairSampler:

@@ -62,8 +62,8 @@ def run_stage(stage: Stage, run: Run, score: Callable[[], float | None], *, best
             loss = stage.epoch(number)
         if not math.isfinite(loss):
             raise RunError(f"stage {stage.title}: the loss is {loss} in epoch {number + 1}; lower its learning rate")
-        due = (number + 1) % every == 0
-        accuracy = score() if due and number + 1 < stage.epochs or best else None
+        due = (number + 1) % every == 0 and number + 1 < stage.epochs  # the last epoch's is taken below
+        accuracy = score() if due or best else None
         if best and accuracy is not None and (highest is None or accuracy > highest):
             highest, chosen = accuracy, {f"best.{name}": t.clone() for name, t in _weights(stage).items()}
         run.log(phase=stage.name, step=number, loss=loss, accuracy=accuracy)

@@ -144,6 +144,44 @@ def test_stage_1_can_be_taken_from_another_run(pair: tuple[Path, Path], tmp_path
         fitted("swd", *pair, tmp_path / "four", start=str(tmp_path / "nothing"))
 
 
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [("fsft", {"adversarial": True, "protocol": "paper"}), ("swd", {})],
+    ids=["fsft", "swd"],
+)
+def test_a_stage_goes_on_in_its_middle(
+    method: str, options: dict[str, Any], write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With optimisers, the best epoch so far and the epochs that are done."""
+    monkeypatch.setattr("cryoet_fsft.training.SAVE_SECONDS", -1.0)
+    pair = write("source"), write("target", target=True, seed=9)
+    short = {"source_epochs": 3, "align_epochs": 3, "discriminator_epochs": 3, "adapt_epochs": 3, "calibrate": False}
+    short = {name: value for name, value in short.items() if name in load_trainer(method).Config.model_fields} | options
+    whole, run, target = fitted(method, *pair, tmp_path / "whole", **short)
+    expected, rows = whole.label(target, run), run.metrics()
+    for name in ("source", "adapt" if method == "fsft" else "align"):
+        with monkeypatch.context() as patch:
+            patch.setattr("cryoet_core.run.Run.save", _interrupted(name, Run.save))
+            with pytest.raises(KeyboardInterrupt):
+                fitted(method, *pair, tmp_path / name, **short)
+        run = Run.resume(tmp_path / name, quiet=True)
+        again = load_trainer(method)(run.config).fit(open_inputs(load_trainer(method), run.inputs), run)
+        np.testing.assert_array_equal(again.label(target, run).probabilities, expected.probabilities)
+        assert run.metrics() == rows
+
+
+def _interrupted(name: str, save: Callable[..., None]) -> Callable[..., None]:
+    """``Run.save`` that stops the run once the stage ``name`` has saved two of its epochs."""
+
+    def call(self: Run, what: str, tensors: Any, state: Any = None) -> None:
+        save(self, what, tensors, state)
+        if what == name and state["done"] == 2:
+            self.fail("stopped by the test")
+            raise KeyboardInterrupt
+
+    return call
+
+
 def test_predict_takes_other_files_and_refuses_other_boxes(
     pair: tuple[Path, Path], tmp_path: Path, write: Write
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from cryoet_fsft.augment import augmented, mirrored
@@ -46,14 +48,37 @@ def test_a_smaller_box_is_refused() -> None:
         Networks(15, 3, 2, 4)
 
 
-def test_a_block_is_convolution_norm_relu_and_maximum() -> None:
-    block, x = Block(2, 3), torch.randn(4, 2, 9, 9, 9)
-    norm = torch.nn.BatchNorm3d(3)
-    plain = torch.nn.Sequential(block.convolution, norm, torch.nn.ReLU(), torch.nn.MaxPool3d(2))
+@pytest.mark.parametrize("box", [8, 9])
+def test_a_block_is_convolution_norm_relu_and_maximum(box: int) -> None:
+    """In float64: values, gradients and running statistics, where a scale is negative too."""
+    generator = torch.Generator().manual_seed(0)
+    block, norm = Block(2, 3).double(), torch.nn.BatchNorm3d(3).double()
     with torch.no_grad():
         norm.weight.copy_(torch.tensor([1.0, -2.0, 0.5]))
-        block.norm.norms[0].weight.copy_(norm.weight)
-    assert torch.allclose(block(x), plain(x), atol=1e-6)
+        norm.bias.copy_(torch.tensor([0.1, 0.2, -0.3]))
+    block.norm.norms[0].load_state_dict(norm.state_dict())
+    convolution = copy.deepcopy(block.convolution)
+    plain = torch.nn.Sequential(convolution, norm, torch.nn.ReLU(), torch.nn.MaxPool3d(2))
+    x = torch.randn(4, 2, box, box, box, dtype=torch.float64, generator=generator).requires_grad_()
+    y = x.detach().clone().requires_grad_()
+    ours, theirs = block(x), plain(y)
+    weights = torch.randn(ours.shape, dtype=torch.float64, generator=generator)
+    (ours * weights).sum().backward()
+    (theirs * weights).sum().backward()
+    found = [
+        ours,
+        x.grad,
+        block.convolution.weight.grad,
+        block.norm.norms[0].weight.grad,
+        block.norm.norms[0].bias.grad,
+    ]
+    expected = [theirs, y.grad, convolution.weight.grad, norm.weight.grad, norm.bias.grad]
+    for one, other in zip(found, expected, strict=True):
+        assert one is not None
+        assert other is not None
+        assert torch.allclose(one, other, rtol=1e-9, atol=1e-11)
+    for name, value in norm.state_dict().items():
+        assert torch.allclose(block.norm.norms[0].state_dict()[name], value), name
 
 
 def test_fronts_start_alike_and_the_rest_is_one_object() -> None:
