@@ -8,23 +8,25 @@ import numpy as np
 from scipy import ndimage
 
 
-def centres(labels: np.ndarray, own: np.ndarray, least: Sequence[float]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def take_parts(
+    labels: np.ndarray, own: np.ndarray, least: Sequence[float]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Centres of mass (n, 3) in voxels, scores (n,) and classes (n,) from 0 of the connected parts of each class.
 
     labels (d, h, w): 0 background, else 1 + class; own (d, h, w): the probability of a voxel's label, which weighs the
-    voxels and whose mean is a part's score. least: voxels of the smallest part that counts, for each class.
+    voxels and whose mean is a part's score. least: voxels of the smallest part that counts, for each class; what is
+    smaller becomes background in ``labels``.
     """
     positions, scores, classes = [np.zeros((0, 3))], [np.zeros(0)], [np.zeros(0, np.int64)]
+    weights = own.astype(np.float32)
     for index, smallest in enumerate(least):
         parts, count = ndimage.label(labels == index + 1)
-        if not count:
-            continue
-        sizes = np.bincount(parts.ravel(), minlength=count + 1)[1:]
-        large = np.flatnonzero(sizes >= smallest) + 1
-        if not len(large):
-            continue
-        weights = own.astype(np.float32)
-        positions.append(np.array(ndimage.center_of_mass(weights, parts, large)).reshape(-1, 3))
-        scores.append(np.asarray(ndimage.mean(weights, parts, large), dtype=np.float64))
-        classes.append(np.full(len(large), index))
+        large = np.bincount(parts.ravel(), minlength=count + 1) >= smallest
+        large[0] = True  # what is not of this class
+        labels[~large[parts]] = 0
+        kept = np.flatnonzero(large[1:]) + 1
+        if len(kept):
+            positions.append(np.array(ndimage.center_of_mass(weights, parts, kept)).reshape(-1, 3))
+            scores.append(np.asarray(ndimage.mean(weights, parts, kept), dtype=np.float64))
+            classes.append(np.full(len(kept), index))
     return np.concatenate(positions), np.concatenate(scores), np.concatenate(classes)

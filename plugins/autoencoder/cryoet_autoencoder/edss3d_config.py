@@ -23,8 +23,10 @@ class Edss3dConfig(Config):
     autoencoder_epochs: int | None = option(
         None, "passes of the autoencoder that is trained here; none: as its preset says", ge=1, paper="100 (code)"
     )
-    iso: float = option(0.5, "foreground is what the autoencoder draws above this share of the way from its median to "
-        "its largest value", gt=0, lt=1, paper="an absolute 0.5 (code)")  # fmt: skip
+    iso: float = option(
+        0.25, "a cube's foreground is what the autoencoder draws above this share of the way from its median to its "
+        "largest value", gt=0, lt=1, paper="an absolute 0.5 (code)",
+    )  # fmt: skip
     # the network
     width: int = option(16, "channels of the convolutions", ge=2, le=512, paper="32", presets={"fast": 16, "paper": 32})
     bin: int = option(2, "average this many voxels per axis", ge=1, le=8, paper="1", presets={"fast": 2, "paper": 1})
@@ -43,8 +45,8 @@ class Edss3dConfig(Config):
     patience: int = option(4, "epochs without a lower loss on the tenth held out after which training ends", ge=1,
         paper="20 (code)", presets={"fast": 4, "paper": 20})  # fmt: skip
     # what is written
-    least_volume: float = option(0.25, "picks are connected parts of at least this share of a training particle's "
-        "volume", ge=0, le=100)  # fmt: skip
+    least_volume: float = option(0.25, "connected parts of less than this share of a training particle's volume are "
+        "background", ge=0, le=100)  # fmt: skip
     label_subtomograms: bool = option(True, "also write the labels of the subtomograms, as a stack")
 
     @pydantic.field_validator("clusters")

@@ -69,7 +69,14 @@ def train(
 
     schedule = Schedule(config.epochs, config.patience, config.batch_size, config.learning_rate)
     fit(network, len(mine), loss, schedule, run, name, phase="segmentation")
+    unweigh(network, weights)
     return network, _volumes(targets, len(kept.names), run), notes
+
+
+@torch.no_grad()
+def unweigh(network: EncoderDecoder3D, weights: Tensor) -> None:
+    """Make probabilities those of voxels as they occur: a network trained with weights w says p w / sum(p w)."""
+    network.last.bias -= weights.clamp(min=1e-12).log().to(network.last.bias)
 
 
 def augmented(batch: Tensor, labels: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:

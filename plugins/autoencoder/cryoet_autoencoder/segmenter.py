@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cryoet_autoencoder.components import centres
+from cryoet_autoencoder.components import take_parts
 from cryoet_autoencoder.labelfiles import FOLDER, write_labels, write_names
 from cryoet_autoencoder.overlay import add_overlay
 from cryoet_autoencoder.segmentation_network import EncoderDecoder3D
@@ -27,17 +27,17 @@ class Segmenter:
         self.class_names = tuple(facts["class_names"])
 
     def pick(self, tomogram: Tomogram, run: Run) -> Picks:
-        """Centres of mass of the connected parts of each class. The labels of all voxels go to segmentation/NAME.mrc
-        in ``run.results``, on the tomogram's own voxels."""
+        """Centres of mass of the connected parts of each class. The labels of all voxels in these go to
+        segmentation/NAME.mrc in ``run.results``, on the tomogram's own voxels."""
         seen, bin = tomogram.at(self.facts["voxel_size"]), self.network.bin
         labels, own = segmented(self.network, seen, run)
+        least = self.facts["least_volume"] * np.asarray(self.facts["volumes"])
+        places, scores, classes = take_parts(labels, own, least.tolist())
         folder = run.results / FOLDER
         name = file_name(tomogram.name)
         write_labels(folder / f"{name}.mrc", on_grid(labels, bin, seen, tomogram), tomogram.voxel_size)
         write_names(folder, self.class_names)
         add_overlay(run, name, seen, labels, bin, self.class_names)
-        least = self.facts["least_volume"] * np.asarray(self.facts["volumes"])
-        places, scores, classes = centres(labels, own, least.tolist())
         positions = (places * bin + (bin - 1) / 2) * seen.voxel_size  # a binned voxel's middle
         positions = np.clip(positions, 0, tomogram.extent)
         return Picks.of(positions, tomogram.name, scores=scores, classes=classes, class_names=self.class_names)

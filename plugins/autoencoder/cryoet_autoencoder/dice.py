@@ -1,0 +1,89 @@
+"""How well segmented voxels agree with the known ones: ``python -m cryoet_autoencoder.dice RUN --data TRUTH.h5``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cryoet_autoencoder.labelfiles import FOLDER, NAMES, read_labels
+from cryoet_core import files
+from cryoet_core.errors import RunError, UserError
+from cryoet_core.tasks.survey import file_name
+from cryoet_core.tomograms import Tomogram, open_tomograms
+
+SLAB = 16
+
+
+def dice(found: np.ndarray, known: np.ndarray) -> float:
+    """2 |A and B| / (|A| + |B|) of two masks; 1 where both are empty."""
+    total = int(np.count_nonzero(found)) + int(np.count_nonzero(known))
+    return 2 * int(np.count_nonzero(found & known)) / total if total else 1.0
+
+
+def agreement(labels: np.ndarray, tomogram: Tomogram, names: dict[int, str]) -> dict[str, Any]:
+    """Foreground Dice, precision and recall of labels (d, h, w) by the simulated occupancy, and each class's Dice.
+
+    Known foreground are the voxels in any particle (mask "ids"); of a class named as a structure, those of that
+    structure (mask "classes"). UserError where the tomogram has no such masks or another shape.
+    """
+    lacking = {"ids", "classes"} - set(tomogram.masks)
+    if lacking:
+        raise UserError(f"{tomogram.where}: has no mask {sorted(lacking)[0]!r}; expected a simulated store")
+    if labels.shape != tomogram.shape:
+        raise UserError(f"{tomogram.where}: {tomogram.shape} voxels (z, y, x), but its labels have {labels.shape}")
+    whole = (slice(None), slice(None), slice(None))
+    known, found = tomogram.masks["ids"].read(whole) > 0, labels > 0
+    both = int(np.count_nonzero(known & found))
+    facts = {
+        "foreground_dice": dice(found, known),
+        "precision": both / max(int(found.sum()), 1),
+        "recall": both / max(int(known.sum()), 1),
+        "found_share": float(found.mean()),
+        "known_share": float(known.mean()),
+    }
+    structures = list(tomogram.attributes.get("mask_classes", ()))
+    kinds = tomogram.masks["classes"].read(whole)
+    named = {number: name for number, name in names.items() if number and name in structures}
+    facts["classes"] = {name: dice(labels == number, kinds == 1 + structures.index(name))
+                        for number, name in named.items()}  # fmt: skip
+    return facts
+
+
+def compare(folder: Path, truth: list[Path]) -> list[dict[str, Any]]:
+    """The agreement of every tomogram of some stores that is segmented in a run's folder (or that of a prediction)."""
+    labels = folder / FOLDER if (folder / FOLDER).is_dir() else folder
+    if not (labels / NAMES).exists():
+        raise UserError(f"{folder}: holds no {FOLDER}/{NAMES}; expected the folder of a run or prediction of edss3d")
+    names = {int(number): name for number, name in files.read_json(labels / NAMES).items()}
+    rows = []
+    for tomogram in open_tomograms(truth):
+        path = labels / f"{file_name(tomogram.name)}.mrc"
+        if path.exists():
+            rows.append({"tomogram": tomogram.name} | agreement(read_labels(path), tomogram, names))
+    if not rows:
+        raise UserError(f"{labels}: holds the labels of none of the tomograms in {truth[0]}")
+    return rows
+
+
+def main() -> int:
+    """One line of JSON per tomogram."""
+    parser = argparse.ArgumentParser(prog="python -m cryoet_autoencoder.dice", description=__doc__)
+    parser.add_argument("run", type=Path, help="folder of a run of edss3d, or of its predictions")
+    parser.add_argument("--data", type=Path, nargs="+", required=True, help="simulated stores with masks")
+    given = parser.parse_args()
+    try:
+        for row in compare(given.run, given.data):
+            print(json.dumps(row))
+    except (UserError, RunError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

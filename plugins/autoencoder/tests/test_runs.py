@@ -1,0 +1,122 @@
+"""Runs from end to end: what they leave, what others may take, and one line for what cannot be."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import mrcfile
+import numpy as np
+import pytest
+import torch
+from cryoet_autoencoder.autoencoder import AutoencoderTrainer
+from cryoet_autoencoder.dice import compare
+from cryoet_autoencoder.edss3d import Edss3dTrainer
+
+from cryoet_core.encoders import pretrained_encoder
+from cryoet_core.errors import UserError
+from cryoet_core.predictions import read_predictions
+from cryoet_core.run import Run
+from cryoet_core.session import predict_run, run_method
+from cryoet_core.testing import data as kit_data
+
+BOX = 16
+QUIET = {"quiet": True, "device": "cpu", "report": False}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with data, a run of autoencoder and one of edss3d that keeps clusters of it."""
+    folder = tmp_path_factory.mktemp("runs")
+    kit_data.write_subtomograms(folder / "cubes.h5", BOX)
+    kit_data.write_tomograms(folder / "tomograms.h5")
+    options = AutoencoderTrainer.tiny | {"epochs": 12, "smoothing": 1.0, "width": 8, "batch_size": 6}
+    run_method("autoencoder", {"data": [folder / "cubes.h5"]}, options, out=folder / "ae", **QUIET)
+    options = {k: v for k, v in Edss3dTrainer.tiny.items() if k not in ("k", "autoencoder_epochs")}
+    options |= {"clusters": str(folder / "ae"), "keep": "1,2:first;3:second"}
+    run_method("edss3d", {"data": [folder / "tomograms.h5"]}, options, out=folder / "edss", **QUIET)
+    return folder
+
+
+def test_an_autoencoder_run_leaves_pictures_and_a_table(place: Path) -> None:
+    group = json.loads((place / "ae" / "pictures.json").read_text())[0]
+    files = [place / "ae" / picture["file"] for picture in group["pictures"]]
+    assert len(files) == 4
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in files)
+    table = json.loads((place / "ae" / "tables.json").read_text())[0]
+    counts = {row[0]: row[1] for row in table["rows"]}
+    labels = read_predictions(place / "ae").labels
+    assert counts == {name: int((labels.labels == i).sum()) for i, name in enumerate(labels.classes)}
+    assert labels.embedding is not None
+    assert labels.embedding.shape == (36, 6)
+    assert labels.embedding.min() >= 0
+    assert labels.extra["rotations"].shape == (36, 3, 3)
+    rows = Run.open(place / "ae").metrics()
+    assert all(0 <= row["active_units"] <= 6 for row in rows)
+    assert rows[-1]["loss"] < rows[0]["loss"]
+
+
+def test_the_encoder_is_there_for_others(place: Path) -> None:
+    encoder, record = pretrained_encoder(place / "ae", box=BOX, expect="autoencoder.encoder3d")
+    assert record["options"] == {"width": 8, "code": 6, "bin": 2}
+    tensors, _ = Run.open(place / "ae").load("model") or ({}, {})
+    assert torch.equal(encoder.first.weight, tensors["encoder.first.weight"])
+
+
+def test_a_segmentation_leaves_labels_on_the_tomograms_voxels(place: Path) -> None:
+    folder = place / "edss" / "segmentation"
+    assert json.loads((folder / "classes.json").read_text()) == {"0": "background", "1": "first", "2": "second"}
+    for name in kit_data.TOMOGRAMS:
+        with mrcfile.open(folder / f"{name}.mrc") as file:
+            assert file.data.shape == kit_data.SHAPE
+            assert set(np.unique(file.data)) <= {0, 1, 2}
+            assert file.data.any()
+            assert float(file.voxel_size.x) == pytest.approx(kit_data.VOXEL_SIZE)
+    with mrcfile.open(folder / "subtomograms.mrcs") as file:
+        assert file.data.shape == (36, BOX, BOX, BOX)
+        assert file.data.any()
+    titles = [group["title"] for group in json.loads((place / "edss" / "pictures.json").read_text())]
+    assert titles == ["Clusters that were kept", "Segmentation"]
+    assert len(list((place / "edss" / "pictures").glob("segmentation_*.png"))) == 2
+
+
+def test_predict_segments_other_tomograms_into_its_own_folder(place: Path) -> None:
+    kit_data.write_tomograms(place / "other.h5", seed=5)
+    facts = predict_run(place / "edss", [place / "other.h5"], place / "found", quiet=True, device="cpu")
+    assert facts["n"] > 0
+    for name in kit_data.TOMOGRAMS:
+        found = place / "found" / "segmentation" / f"{name}.mrc"
+        assert found.exists()
+        assert found.read_bytes() != (place / "edss" / "segmentation" / f"{name}.mrc").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, "--clusters: missing; expected the folder of a run of autoencoder, or --subtomograms"),
+        ({"clusters": "edss"}, "a run of edss3d; expected one of autoencoder"),
+        ({"clusters": "nowhere"}, "no such run folder"),
+        ({"clusters": "ae", "keep": "9"}, "no cluster 9; there are cluster1 to cluster4"),
+    ],
+)
+def test_what_cannot_be_gets_one_line(
+    place: Path, tmp_path: Path, options: dict[str, str], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    with pytest.raises(UserError, match=words):
+        run_method("edss3d", {"data": [place / "tomograms.h5"]}, options, out=tmp_path / "run", **QUIET)
+
+
+def test_more_clusters_than_cubes_and_another_box(place: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--k 37: the data set has only 36 subtomograms"):
+        run_method("autoencoder", {"data": [place / "cubes.h5"]}, {"k": 37}, out=tmp_path / "run", **QUIET)
+    kit_data.write_subtomograms(tmp_path / "larger.h5", 20)
+    with pytest.raises(UserError, match="trained on cubes of 16 voxels, the data set has 20"):
+        predict_run(place / "ae", [tmp_path / "larger.h5"], tmp_path / "out", quiet=True, device="cpu")
+
+
+def test_agreement_needs_masks_and_labels(place: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="has no mask 'classes'"):
+        compare(place / "edss", [place / "tomograms.h5"])
+    with pytest.raises(UserError, match=r"holds no segmentation/classes\.json"):
+        compare(tmp_path, [place / "tomograms.h5"])
