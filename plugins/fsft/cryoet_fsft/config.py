@@ -112,6 +112,9 @@ class PairConfig(ShotConfig):
 class FsftConfig(PairConfig, CoralConfig):
     """All stages of paper 001, and its ablations."""
 
+    adapt_learning_rate: float = setting(
+        1e-4, "of Adam in stage 3, which starts from domains that are aligned already", 1e-3, gt=0, le=1, words="1e-3"
+    )
     coral: bool = option(True, "stage 2.1; --no-coral leaves it out (ablation)", paper="yes")
     adversarial: bool = option(
         False, "train discriminator and encoders by turns in the last stage (ablation, FSFT with GAN)", paper="no"
