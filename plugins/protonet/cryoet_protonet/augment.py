@@ -25,10 +25,12 @@ def augmented(volumes: Tensor, how: str, generator: torch.Generator) -> Tensor:
 
 
 def _flipped(volumes: Tensor, generator: torch.Generator) -> Tensor:
-    chosen = torch.rand(3, len(volumes), 1, 1, 1, 1, generator=generator).to(volumes.device) < 0.5
-    for axis, choice in zip((-3, -2, -1), chosen, strict=True):
-        turned = volumes.flip(axis)
-        if volumes.shape[axis] % 2 == 0:  # else voxel n // 2 would move by one
-            turned = turned.roll(1, axis)
-        volumes = torch.where(choice, turned, volumes)
-    return volumes
+    """Each of the eight ways at once, so that a volume is copied once and not once for each axis."""
+    ways = torch.randint(8, (len(volumes),), generator=generator).to(volumes.device)
+    turned = torch.empty_like(volumes)
+    for way in range(8):
+        axes = [axis for bit, axis in enumerate((-3, -2, -1)) if way >> bit & 1]
+        moved = [axis for axis in axes if volumes.shape[axis] % 2 == 0]  # else voxel n // 2 would move by one
+        rows = (ways == way).nonzero()[:, 0]
+        turned[rows] = volumes[rows].flip(axes).roll([1] * len(moved), moved) if moved else volumes[rows].flip(axes)
+    return turned

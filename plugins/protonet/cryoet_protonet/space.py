@@ -15,6 +15,8 @@ from cryoet_core.volumes import DeviceVolumes
 from cryoet_protonet.metric import Linear, isotropic, whitening
 
 BATCH = 256
+_HOST_BATCH = 32
+"""Smaller, so that the feature maps of the published network stay near 300 MB and those of a small one in the cache."""
 
 
 @dataclass
@@ -97,9 +99,10 @@ def fit_space(
 def encoded(encoder: nn.Module, volumes: DeviceVolumes, run: Run, rows: Tensor | None = None) -> Tensor:
     """Features (n, f) float32 in eval mode, so that a volume's are the same in any company."""
     encoder.eval()
+    size = _HOST_BATCH if run.device.type == "cpu" else BATCH
     parts = []
     with torch.no_grad():
-        for batch in volumes.batches(BATCH, rows):
+        for batch in volumes.batches(size, rows):
             with run.autocast():
                 parts.append(encoder(batch).float())
     return torch.cat(parts)
