@@ -13,8 +13,8 @@ class AutoencoderConfig(Config):
         presets={"fast": 10, "paper": 100})  # fmt: skip
     # what the network sees
     pose: bool = option(True, "move particles to the centre and turn their principal axes to z, y, x", paper="optional")
-    smoothing: float = option(2.0, "standard deviation of a Gaussian before all else, voxels; 0: none", ge=0, le=16,
-        paper="2 (code)")  # fmt: skip
+    smoothing: float = option(1.0, "standard deviation of a Gaussian before all else, voxels; 0: none", ge=0, le=16,
+        paper="2 (code)", presets={"fast": 1.0, "paper": 2.0})  # fmt: skip
     bin: int = option(2, "average this many voxels per axis", ge=1, le=8, paper="1", presets={"fast": 2, "paper": 1})
     # the network
     width: int = option(16, "channels of the convolutions", ge=2, le=512, paper="32", presets={"fast": 16, "paper": 32})

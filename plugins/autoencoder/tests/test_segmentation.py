@@ -110,7 +110,8 @@ def test_it_learns_what_is_bright_wherever_it_lies() -> None:
     truth = torch.zeros(48, 32, 32, dtype=torch.bool)
     truth[21:37, 3:19, 12:28] = blob > 0.5
     found = made.eval()(large)[0].argmax(0) > 0
-    assert 2 * int((found & truth).sum()) / int(found.sum() + truth.sum()) > 0.75
+    assert int((found & truth).sum()) > 0.9 * int(truth.sum())
+    assert 2 * int((found & truth).sum()) / int(found.sum() + truth.sum()) > 0.6
 
 
 def test_unweighing_gives_the_probabilities_of_the_data() -> None:
