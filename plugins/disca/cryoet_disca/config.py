@@ -60,6 +60,12 @@ class DiscaConfig(Config):
         presets={"fast": True, "paper": False},
     )
     # the network
+    encoder: str | None = option(
+        None, "network of another plugin instead of our own, which the next four options shape: plugin.name"
+    )
+    weights: str | None = option(
+        None, "folder of a finished run whose encoder to start from; the first clustering then looks at it too"
+    )
     width: int = option(
         8, "channels of the first block; each further block has a quarter more", ge=4, le=512, paper="64",
         presets={"fast": 8, "paper": 64},

@@ -25,8 +25,8 @@ from cryoet_disca.config import DiscaConfig
 from cryoet_disca.features import BATCH, described
 from cryoet_disca.iteration import Clustering, Rounds, cluster, collapse, train
 from cryoet_disca.labeller import MODEL, DiscaLabeller
+from cryoet_disca.network import new_network
 from cryoet_disca.refine import draw_sample, mixture, refine, without_idle_empty
-from cryoet_disca.yopo import Yopo, check_box
 
 ROUNDS, BEST = "rounds", "best"
 LEAST_EVIDENCE = 1.0
@@ -53,10 +53,10 @@ class Disca(Trainer):
     def fit(self, inputs: Mapping[str, Any], run: Run) -> DiscaLabeller:
         data, config = inputs["data"], self.config
         candidates(config.k_min, config.k_max, len(data))
-        check_box(data.box, config.blocks, config.bin)
         finished = models.load(run, MODEL)
         if finished is not None:
             return finished
+        self._encoder = new_network(config, data.box)[1]
         share = run.shard(len(data))
         mine = None if run.world_size == 1 else np.arange(len(data))[share]
         volumes = run.volumes(data, mine)
@@ -84,7 +84,7 @@ class Disca(Trainer):
         if config.join_invariants or config.init == "invariants":
             invariants = Invariants(data.box, data.tilt_range, data.tilt_axis, run.device)
         descriptors = [] if invariants is None else described(invariants, centring, volumes)
-        rounds = self._start(run)
+        rounds = self._start(data.box, run)
         for number in run.progress(range(rounds.done, config.iterations), "clustering"):
             if rounds.finished:
                 break
@@ -109,7 +109,7 @@ class Disca(Trainer):
             if trouble is not None and rounds.finished:
                 rounds.notes.append(f"round {rounds.done}: {trouble}")
             elif trouble is not None:
-                self._restart(rounds, trouble, run)
+                self._restart(rounds, trouble, data.box, run)
             self._save(rounds, run)
         self._notes = rounds.notes
         run.write_json("notes.json", rounds.notes)
@@ -117,11 +117,10 @@ class Disca(Trainer):
         assert best is not None
         return best
 
-    def _start(self, run: Run) -> Rounds:
+    def _start(self, box: int, run: Run) -> Rounds:
         """A fresh network, or what the last finished round of an interrupted run left."""
-        config = self.config
         torch.manual_seed(run.generator("network").initial_seed())
-        rounds = Rounds(Yopo(config.width, config.blocks, config.features, config.bin).to(run.device))
+        rounds = Rounds(new_network(self.config, box)[0].to(run.device))
         saved = run.load(ROUNDS)
         if saved is None:
             return rounds
@@ -130,7 +129,7 @@ class Disca(Trainer):
             {k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")}
         )
         if "head.weight" in tensors:
-            rounds.head = torch.nn.Linear(config.features, len(tensors["head.bias"])).to(run.device)
+            rounds.head = torch.nn.Linear(rounds.network.dim, len(tensors["head.bias"])).to(run.device)
             rounds.head.load_state_dict({"weight": tensors["head.weight"], "bias": tensors["head.bias"]})
         labels = tensors["labels"].long().to(run.device)
         rounds.labels = labels[run.shard(len(labels))]
@@ -148,14 +147,14 @@ class Disca(Trainer):
         facts = {name: getattr(rounds, name) for name in ("done", "k", "best_round", "finished", "notes")}
         run.save(ROUNDS, tensors, facts | {"best": _finite(rounds.best)})
 
-    def _restart(self, rounds: Rounds, trouble: str, run: Run) -> None:
-        """After a collapse the network starts again from other random weights; the notes say so."""
-        note = f"round {rounds.done}: {trouble}; the network was started again from other weights"
+    def _restart(self, rounds: Rounds, trouble: str, box: int, run: Run) -> None:
+        """After a collapse the network starts again, from other random weights or those given; the notes say so."""
+        whose = "other weights" if self.config.weights is None else "the weights given"
+        note = f"round {rounds.done}: {trouble}; the network was started again from {whose}"
         rounds.notes.append(note)
         run.say(f"note: {note}")
-        config = self.config
         torch.manual_seed(run.generator("network", rounds.done).initial_seed())
-        rounds.network = Yopo(config.width, config.blocks, config.features, config.bin).to(run.device)
+        rounds.network = new_network(self.config, box)[0].to(run.device)
         rounds.head = None
 
     # ---- the densities
@@ -187,6 +186,7 @@ class Disca(Trainer):
             "tilt_range": data.tilt_range,
             "tilt_axis": data.tilt_axis,
             "config": self.config.model_dump(),
+            "encoder": self._encoder,
         }
         return DiscaLabeller(found.space, found.mixture, None, facts)
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cryoet_core.centring import Centring
 from cryoet_core.clustering import Projection, Scaling
 from cryoet_core.descriptors import Invariants
 from cryoet_core.run import Run
 from cryoet_core.volumes import DeviceVolumes
-from cryoet_disca.yopo import Yopo
 
 BATCH = 256
 
@@ -21,7 +20,7 @@ BATCH = 256
 class FeatureSpace:
     """How a volume becomes a point (dim,): what ``predict`` needs of an iteration, and all it needs."""
 
-    network: Yopo | None  # None: descriptors alone
+    network: nn.Module | None  # None: descriptors alone
     invariants: Invariants | None
     centring: Centring
     scaling: Scaling | None
@@ -41,7 +40,7 @@ class FeatureSpace:
         return self.projection(joined)
 
 
-def network_features(network: Yopo, volumes: DeviceVolumes, run: Run) -> Tensor:
+def network_features(network: nn.Module, volumes: DeviceVolumes, run: Run) -> Tensor:
     """Features (n, dim) in eval mode, so that a volume's are the same in any batch."""
     network.eval()
     parts = []
@@ -59,7 +58,7 @@ def described(invariants: Invariants, centring: Centring, volumes: DeviceVolumes
 
 
 def fit_space(
-    network: Yopo | None,
+    network: nn.Module | None,
     invariants: Invariants | None,
     centring: Centring,
     volumes: DeviceVolumes,
@@ -80,15 +79,17 @@ def fit_space(
     return FeatureSpace(network, invariants, centring, scaling, projection), projection(joined)
 
 
-def refresh_norms(network: Yopo, volumes: DeviceVolumes, run: Run, most: int = 2048) -> None:
+def refresh_norms(network: nn.Module, volumes: DeviceVolumes, run: Run, most: int = 2048) -> None:
     """Set the running statistics of batch normalisation to the data's: they start at (0, 1) and lag behind training."""
-    norms = [m for m in network.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
+    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    network.eval()
+    if not norms:
+        return
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # cumulative average
-    network.train()
-    network.noise.eval()
+        norm.train()
     with torch.no_grad():
         for batch in volumes.batches(BATCH, torch.arange(min(most, len(volumes)))):
             if len(batch) > 1:
@@ -98,5 +99,4 @@ def refresh_norms(network: Yopo, volumes: DeviceVolumes, run: Run, most: int = 2
         norm.momentum = momentum
         for statistic in (norm.running_mean, norm.running_var):
             statistic.copy_(run.all_reduce(statistic.clone()) / run.world_size)
-    network.train()
     network.eval()

@@ -19,7 +19,6 @@ from cryoet_disca.config import DiscaConfig
 from cryoet_disca.ddbi import ddbi
 from cryoet_disca.features import FeatureSpace, fit_space, network_features, refresh_norms
 from cryoet_disca.training import new_head, train_epoch, train_head
-from cryoet_disca.yopo import Yopo
 
 COLLAPSED = 0.95
 """One cluster with more than this share of all cubes is a collapse, where more than one was possible."""
@@ -41,7 +40,7 @@ class Clustering:
 class Rounds:
     """What one round hands to the next."""
 
-    network: Yopo
+    network: nn.Module
     head: nn.Linear | None = None
     done: int = 0
     labels: Tensor | None = None
@@ -65,7 +64,7 @@ def cluster(
 
     The share is None where there is nothing to compare: in the first round, and when K has changed.
     """
-    first = rounds.done == 0 and config.init == "invariants"
+    first = rounds.done == 0 and config.init == "invariants" and config.weights is None
     if not first:
         refresh_norms(rounds.network, volumes, run)
     use_invariants = invariants if first or config.join_invariants else None

@@ -18,8 +18,8 @@ from cryoet_core.pose_mixture import Parameters
 from cryoet_core.run import Run
 from cryoet_disca.config import DiscaConfig
 from cryoet_disca.features import BATCH, FeatureSpace
+from cryoet_disca.network import same_network
 from cryoet_disca.refine import mixture as pose_mixture
-from cryoet_disca.yopo import Yopo
 
 MODEL = "model"
 CHUNK = 4096
@@ -127,9 +127,10 @@ def load(run: Run, name: str) -> DiscaLabeller | None:
 
     config = DiscaConfig(**facts["config"])
     network = None
-    if "network.feature.weight" in tensors:
-        network = Yopo(config.width, config.blocks, config.features, config.bin).to(device)
-        network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
+    weights = {k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")}
+    if weights:
+        network = same_network(config, facts.get("encoder")).to(device)
+        network.load_state_dict(weights)
         network.eval()
     tilt_range = tuple(facts["tilt_range"]) if facts["tilt_range"] else None
     invariants = Invariants(facts["box"], tilt_range, facts["tilt_axis"], device) if facts["invariants"] else None

@@ -10,7 +10,6 @@ from cryoet_core.transforms import random_rotations, rotate
 from cryoet_core.volumes import DeviceVolumes
 from cryoet_disca.config import DiscaConfig
 from cryoet_disca.losses import LOSSES, smooth
-from cryoet_disca.yopo import Yopo
 
 
 def new_head(features: int, k: int, device: torch.device) -> nn.Linear:
@@ -34,7 +33,7 @@ def train_head(
 
 
 def train_epoch(
-    network: Yopo,
+    network: nn.Module,
     head: nn.Linear,
     volumes: DeviceVolumes,
     labels: Tensor,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from cryoet_disca.disca import Disca
 from cryoet_disca.iteration import Clustering, Rounds, cluster, collapse
 
 from cryoet_core.cli.main import main
+from cryoet_core.errors import UserError
 from cryoet_core.inputs import open_inputs, what_it_may_see
 from cryoet_core.metrics import clustering_report
 from cryoet_core.predictions import read_predictions
@@ -159,3 +161,71 @@ def test_one_process_and_two_give_the_same_labels(
     assert main(["predict", str(tmp_path / "run2"), "--data", str(easy), "--out", "again", "--device", "cpu"]) == 0
     np.testing.assert_array_equal(read_predictions(tmp_path / "again").labels.labels, found[1].labels)
     assert json.loads((tmp_path / "run2" / "run.json").read_text())["processes"] == 2
+
+
+# ---- other networks --------------------------------------------------------------------------------------------------
+
+
+class Pooled(torch.nn.Module):
+    """An encoder of another plugin: no batch normalisation, features of the coarse densities."""
+
+    def __init__(self, box: int) -> None:
+        super().__init__()
+        self.dim = 24
+        self.convolution = torch.nn.Conv3d(1, 3, 3, padding=1)
+        self.box = box
+
+    def forward(self, volumes: torch.Tensor) -> torch.Tensor:
+        assert volumes.shape[2:] == (self.box,) * 3
+        return torch.nn.functional.adaptive_avg_pool3d(self.convolution(volumes).relu(), 2).flatten(1)
+
+
+@pytest.fixture
+def encoder_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cryoet_core.encoders.load_encoder", lambda name: {"other.pooled": Pooled}[name])
+
+
+def pretrained(folder: Path, data: Path, box: int) -> tuple[Path, Pooled]:
+    """A run that has left an encoder."""
+    from cryoet_core.encoders import encoder_record, encoder_tensors
+
+    torch.manual_seed(5)
+    encoder = Pooled(box)
+    run = Run.create("disca", DiscaConfig(), {"data": [data]}, folder, device="cpu", quiet=True)
+    run.save("model", encoder_tensors(encoder), encoder_record("other.pooled", box))
+    run.finish()
+    return folder, encoder
+
+
+@pytest.mark.usefixtures("encoder_by_name")
+def test_another_encoder_and_its_weights(easy: Path, tmp_path: Path) -> None:
+    folder, encoder = pretrained(tmp_path / "weights", easy, 24)
+    options = {"encoder": "other.pooled", "weights": str(folder), "refine": False, "iterations": 1}
+    trainer, run, data = start(easy, tmp_path / "run", **options)
+    labels = trainer.fit({"data": data}, run).label(data, run)
+    assert accuracy(easy, labels.labels) > 0.6
+    tensors, facts = run.load("model")  # type: ignore[misc]
+    assert facts["encoder"]["name"] == "other.pooled"
+    # one round and no training: the network is that of the other run
+    torch.testing.assert_close(tensors["network.convolution.weight"], encoder.convolution.weight.detach())
+    shutil.rmtree(folder)  # a finished run needs the other no more
+    again = Disca(trainer.config).load(run).label(data, run)
+    np.testing.assert_array_equal(again.labels, labels.labels)
+
+
+@pytest.mark.usefixtures("encoder_by_name")
+def test_a_fresh_encoder_is_trained(easy: Path, tmp_path: Path) -> None:
+    trainer, run, data = start(easy, tmp_path / "run", encoder="other.pooled", refine=False)
+    found = trainer.fit({"data": data}, run)
+    assert found.space.network is None or isinstance(found.space.network, Pooled)
+    assert isinstance(trainer._start(24, run).network, Pooled)
+    losses = [row["loss"] for row in run.metrics() if row.get("loss") is not None]
+    assert losses
+
+
+@pytest.mark.usefixtures("encoder_by_name")
+def test_an_encoder_for_another_box_is_refused(easy: Path, tmp_path: Path) -> None:
+    folder, _ = pretrained(tmp_path / "weights", easy, 32)
+    trainer, run, data = start(easy, tmp_path / "run", weights=str(folder))
+    with pytest.raises(UserError, match="32 voxels, the data has 24"):
+        trainer.fit({"data": data}, run)
