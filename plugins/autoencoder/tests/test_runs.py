@@ -12,6 +12,7 @@ import torch
 from cryoet_autoencoder.autoencoder import AutoencoderTrainer
 from cryoet_autoencoder.dice import compare
 from cryoet_autoencoder.edss3d import Edss3dTrainer
+from cryoet_autoencoder.segment import segment
 
 from cryoet_core.encoders import pretrained_encoder
 from cryoet_core.errors import UserError
@@ -120,3 +121,13 @@ def test_agreement_needs_masks_and_labels(place: Path, tmp_path: Path) -> None:
         compare(place / "edss", [place / "tomograms.h5"])
     with pytest.raises(UserError, match=r"holds no segmentation/classes\.json"):
         compare(tmp_path, [place / "tomograms.h5"])
+
+
+def test_other_subtomograms_are_segmented_as_those_of_the_run(place: Path, tmp_path: Path) -> None:
+    assert segment(place / "edss", [place / "cubes.h5"], tmp_path / "labels.mrcs", "cpu") == 36
+    own = mrcfile.read(place / "edss" / "segmentation" / "subtomograms.mrcs")
+    np.testing.assert_array_equal(mrcfile.read(tmp_path / "labels.mrcs"), own)
+    with pytest.raises(UserError, match="exists already"):
+        segment(place / "edss", [place / "cubes.h5"], tmp_path / "labels.mrcs", "cpu")
+    with pytest.raises(UserError, match="a run of autoencoder; expected one of edss3d"):
+        segment(place / "ae", [place / "cubes.h5"], tmp_path / "new.mrcs", "cpu")
