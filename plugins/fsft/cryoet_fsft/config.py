@@ -52,7 +52,7 @@ class DomainConfig(Config):
         presets={"fast": 128, "paper": None},
     )
     edge: int = setting(
-        24, "edge to which larger cubes are Fourier-cropped before the network, voxels; 0: as they are", 0, ge=0, le=512
+        16, "edge to which larger cubes are Fourier-cropped before the network, voxels; 0: as they are", 0, ge=0, le=512
     )
     domain_norm: bool = setting(True, "batch statistics of each domain are kept apart in what both share", False)
     # how it learns
@@ -143,6 +143,8 @@ class SwdConfig(AlignConfig):
 class FineTuneConfig(ShotConfig):
     """Stage 1, then the shots alone."""
 
+    adapt_epochs: int = setting(20, "epochs on the shots, each of as many cubes as the source has", 50, ge=1, le=10000)
+    adapt_learning_rate: float = setting(3e-4, "of Adam on the shots", 1e-3, gt=0, le=1, words="1e-3")
     tune_batch: int = option(32, "shots in a batch of the last stage", ge=2, le=65536)
 
 
