@@ -47,12 +47,11 @@ def explain_run(
             f"--out {shown(where)}: exists already; expected a new folder; choose another name or remove it"
         )
     first = explain(trainer.load(run), data, index, run, class_name=class_name, cams=cams)
-    found = {shown(run.dir): first}
+    found = [(shown(run.dir), first)]
     if beside is not None:
         other, other_trainer = _open_finished(beside, run_options)
-        found[shown(other.dir)] = explain(
-            other_trainer.load(other), data, index, other, class_name=first.class_name, cams=cams
-        )
+        second = explain(other_trainer.load(other), data, index, other, class_name=first.class_name, cams=cams)
+        found.append((shown(other.dir), second))
     _write(where, found, data.voxel_size)
     facts = {
         "run": shown(run.dir),
@@ -71,9 +70,9 @@ def explain_run(
     return facts
 
 
-def _write(folder: Path, found: dict[str, Explanation], voxel_size: float) -> None:
+def _write(folder: Path, found: Sequence[tuple[str, Explanation]], voxel_size: float) -> None:
     """volume.mrc, one MRC per map and the picture."""
-    explanations = list(found.values())
+    explanations = [one for _, one in found]
     names, volumes = ["volume"], [explanations[0].volume]
     for number, one in enumerate(explanations):
         for cam, volume in one.maps.items():
@@ -121,11 +120,9 @@ def _enlarged(plane: np.ndarray, factor: int, height: int) -> np.ndarray:
     return framed
 
 
-def _captions(found: dict[str, Explanation]) -> list[str]:
+def _captions(found: Sequence[tuple[str, Explanation]]) -> list[str]:
     """What each row of the picture shows, from the top."""
-    rows = [
-        f"{cam} of {name} ({one.probability:.2f} {one.class_name})" for name, one in found.items() for cam in one.maps
-    ]
+    rows = [f"{cam} of {name} ({one.probability:.2f} {one.class_name})" for name, one in found for cam in one.maps]
     return ["the volume", *rows]
 
 

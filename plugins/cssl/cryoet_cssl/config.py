@@ -74,7 +74,10 @@ class PretrainConfig(EncoderConfig, ViewConfig):
         "cosine", "learning rate over the epochs", presets={"fast": "cosine", "paper": "constant"}
     )
     projection: int = option(128, "length of the vectors that are compared", ge=2, le=4096, paper="128")
-    projection_norm: bool = option(False, "batch normalisation in the projection head, which is not kept", paper="no")
+    projection_norm: bool = option(
+        True, "batch normalisation in the projection head, which is not kept", paper="no",
+        presets={"fast": True, "paper": False},
+    )  # fmt: skip
 
 
 class ClusterConfig(Config):
