@@ -90,7 +90,7 @@ class ShotConfig(DomainConfig):
     """The last stage, which learns from the shots."""
 
     adapt_epochs: int = setting(30, "epochs of the last stage", 30, ge=1, le=10000, words="30")
-    adapt_learning_rate: float = setting(1e-3, "of Adam in the last stage", 1e-3, gt=0, le=1, words="1e-3")
+    adapt_learning_rate: float = setting(3e-4, "of Adam in the last stage", 1e-3, gt=0, le=1, words="1e-3")
 
 
 class PairConfig(ShotConfig):
@@ -144,7 +144,6 @@ class FineTuneConfig(ShotConfig):
     """Stage 1, then the shots alone."""
 
     adapt_epochs: int = setting(20, "epochs on the shots, each of as many cubes as the source has", 50, ge=1, le=10000)
-    adapt_learning_rate: float = setting(3e-4, "of Adam on the shots", 1e-3, gt=0, le=1, words="1e-3")
     tune_batch: int = option(32, "shots in a batch of the last stage", ge=2, le=65536)
 
 
