@@ -45,12 +45,12 @@ class Edss3dTrainer(Trainer):
     Config = Edss3dConfig
     tiny: ClassVar = {
         "k": 3,
-        "autoencoder_epochs": 10,
+        "autoencoder_epochs": 8,
         "width": 8,
-        "learning_rate": 2e-3,
+        "learning_rate": 4e-3,
         "batch_size": 4,
-        "epochs": 14,
-        "patience": 14,
+        "epochs": 8,
+        "patience": 8,
     }
     tiny_box = 16
 
