@@ -2,11 +2,12 @@
 
     python benchmarks/picking_table.py --structures ../shared/data/structures/10A --seeds 0 1 2
 
-For each seed two tomograms of 128 x 256 x 256 voxels of 10 Å are simulated: six species, membranes and gold beads. A
-share of the ribosomes in the first is labelled; every method then picks in both and is scored against all ribosomes,
-within one particle radius: "same" is the first tomogram, "new" the second, of which nothing was labelled. F1 is that of
-the method's own threshold, best F1 that of the best threshold for each. Finished cells are skipped; ``--markdown``
-prints the table.
+For each seed two tomograms of 128 x 256 x 256 voxels of 10 Å are simulated: 100 ribosomes, 50 each of five other
+species (fatty acid synthase and 26S proteasome are nearly as large), membranes and gold beads. A share of the ribosomes
+in the first is labelled; every method then picks in both and is scored against all ribosomes, within one particle
+radius: "same" is the first tomogram, "new" the second, of which nothing was labelled. F1 is that of the method's own
+threshold, best F1 that of the best threshold for each. pu_picker is told the number of ribosomes, template_matching the
+true structure. Finished cells are skipped; ``--markdown`` prints the table.
 """
 
 from __future__ import annotations
@@ -23,13 +24,15 @@ from disca_table import command, commit
 from cryoet_core.io.picks import write_picks
 from cryoet_core.tomograms import open_tomograms
 
-SPECIES = ("4v7r", "4cr2", "3j9i", "1bxn", "4v94", "6cvm")
+SPECIES = ("4v7r", "2uv8", "4cr2", "3j9i", "4v94", "6cvm")
 TARGET, DIAMETER = "4v7r", 280
 SHARES = (0.05, 0.1, 0.3, 0.5, 0.7)
+COPIES = 100
+PU = ("pu_picker", "--copies", str(COPIES))
 LEARNERS = {
-    "pu_picker": ("pu_picker",),
-    "pu_picker no-contrast": ("pu_picker", "--variant", "no-contrast"),
-    "pu_picker no-pu": ("pu_picker", "--variant", "no-pu"),
+    "pu_picker": PU,
+    "pu_picker no-contrast": (*PU, "--variant", "no-contrast"),
+    "pu_picker no-pu": (*PU, "--variant", "no-pu"),
     "slice_tracing": ("slice_tracing",),
 }
 OTHERS = ("dog", "template_matching")
@@ -43,7 +46,17 @@ def simulate(args: argparse.Namespace, snr: str, seed: int, folder: Path) -> lis
     for number, path in enumerate(paths):
         command(
             *("simulate", "tomogram", "--structures", *maps, "--shape", "128", "256", "256", "--voxel-size", "10"),
-            *("--copies", str(args.copies), "--snr", snr, "--membranes", "3", "--beads", "5"),
+            *(
+                "--copies",
+                str(COPIES),
+                *[str(COPIES // 2)] * (len(SPECIES) - 1),
+                "--snr",
+                snr,
+                "--membranes",
+                "3",
+                "--beads",
+                "5",
+            ),
             *("--seed", str(1000 * number + seed), "--out", str(path), "--json"),
         )
     return paths
@@ -103,6 +116,7 @@ def run(args: argparse.Namespace, snr: str, seed: int) -> None:
                 words = ("dog", "--diameter", str(DIAMETER))
             else:
                 words = ("template_matching", "--template", str(args.structures / f"{TARGET}.mrc"))
+                words += ("--angular-step", args.angular_step)
             measure(args, cell, words, paths, folder / f"run{number}")
 
 
@@ -143,7 +157,7 @@ def main() -> None:
     parser.add_argument("--shares", nargs="+", type=float, choices=SHARES, default=list(SHARES))
     parser.add_argument("--methods", nargs="+", choices=(*LEARNERS, *OTHERS), default=[*LEARNERS, *OTHERS])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--copies", type=int, default=50, help="of each species")
+    parser.add_argument("--angular-step", default="15", help="of template_matching, degrees")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--markdown", action="store_true", help="only print the table of what is measured")
     args = parser.parse_args()
