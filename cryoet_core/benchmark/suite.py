@@ -261,4 +261,5 @@ def _parse(text: str, where: str) -> Suite:
     except pydantic.ValidationError as error:
         problem = error.errors(include_url=False)[0]
         at = ".".join(map(str, problem["loc"])) or "the suite"
-        raise UserError(f"--suite {where}: {at}: {problem['msg'].removeprefix('Value error, ')}") from error
+        said = "no such key" if problem["type"] == "extra_forbidden" else problem["msg"].removeprefix("Value error, ")
+        raise UserError(f"--suite {where}: {at}: {said}") from error
