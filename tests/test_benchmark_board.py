@@ -1,4 +1,4 @@
-"""The leaderboard from results: means, intervals, published figures, tests, what is missing; and two results compared."""
+"""The leaderboard from results: means, intervals, published figures, tests, what is missing; two results compared."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ SUITE = Suite.model_validate(
         "title": "a paper",
         "table": [
             {
-                "id": "T1", "title": "accuracy <percent>", "source": "Table 1", "percent": True, "inputs": {"data": "cubes"},
+                "id": "T1", "title": "accuracy <percent>", "source": "Table 1", "percent": True,
+                "inputs": {"data": "cubes"},
                 "axes": {"snr": ["1", "0.1"]}, "metrics": ["accuracy", "f1"], "names": ["acc", "F1"],
                 "entry": [
                     {

@@ -97,8 +97,8 @@ WRONG = {
     "not TOML": ("name =", "not a TOML file"),
     "unknown key": ('name = "x"\ntitle = "x"\ntable = []\ntabel = []\n', "tabel: no such key"),
     "shape": (
-        'name = "x"\ntitle = "x"\n[[table]]\nid = "T"\ntitle = "t"\ninputs = {}\nmetrics = ["f1"]\naxes = {snr = ["1"]}\n'
-        '[[table.entry]]\nlabel = "a"\nmethod = "a"\npublished.f1 = [1.0, 2.0]\n',
+        'name = "x"\ntitle = "x"\n[[table]]\nid = "T"\ntitle = "t"\ninputs = {}\nmetrics = ["f1"]\n'
+        'axes = {snr = ["1"]}\n[[table.entry]]\nlabel = "a"\nmethod = "a"\npublished.f1 = [1.0, 2.0]\n',
         r"published f1 is not of the shape \[1\]",
     ),
     "two kinds": (

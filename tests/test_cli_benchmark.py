@@ -164,9 +164,13 @@ def test_a_new_plugin_has_the_name_that_is_given(here: Command, tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [("Upper", "no name for a method"), ("class", "no name for a method"), ("toy", "cryoet-toy has a method of this name"),
-     ("taken", "cryoet-taken: exists already")],
-)  # fmt: skip
+    [
+        ("Upper", "no name for a method"),
+        ("class", "no name for a method"),
+        ("toy", "cryoet-toy has a method of this name"),
+        ("taken", "cryoet-taken: exists already"),
+    ],
+)
 def test_names_that_cannot_be(name: str, reason: str, here: Command, tmp_path: Path):
     (tmp_path / "cryoet-taken").mkdir()
     done = here("new-plugin", name)
