@@ -1,0 +1,109 @@
+"""Does an encoder pretrained on some structures help ``disca`` to sort others that it has not seen?
+
+    python benchmarks/cssl_transfer.py --structures ../shared/data/structures/10A --seeds 0 1
+
+A method pretrains on one set of structures without labels; ``disca --no-refine`` then sorts another set with its own
+network, with the same encoder from random weights, and with the pretrained one, each with and without the
+rotation-invariant descriptors beside the network's features. The labels are seen by the score alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from cssl_table import BOX, VOXEL, pretrain, simulate
+from disca_table import commit
+
+from cryoet_core.session import run_method
+
+SEEN = ("1bxn", "6cvm", "3j9i", "1wcm", "1aon")
+UNSEEN = ("4v1w", "3cf3", "3iyd", "5wek", "1w6t")
+NETWORKS = ("own", "random", "pretrained")
+KEYS = ("snr", "seed", "network", "descriptors", "per_class", "bin", "method", "epochs")
+Cell = dict[str, Any]
+
+
+def measure(args: argparse.Namespace, snr: str, seed: int, done: set[tuple[Any, ...]]) -> None:
+    cells: list[Cell] = [
+        {"snr": snr, "seed": seed, "network": network, "descriptors": descriptors, "per_class": args.per_class}
+        | {"bin": args.bin, "method": args.method, "epochs": args.epochs}
+        for descriptors in (False, True)
+        for network in NETWORKS
+    ]
+    cells = [cell for cell in cells if key(cell) not in done]
+    if not cells:
+        return
+    common: dict[str, Any] = {"preset": "fast", "report": False, "quiet": True, "threads": args.threads}
+    common |= {"precision": args.precision, "device": args.device, "seed": seed}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "seen").mkdir()
+        (folder / "unseen").mkdir()
+        _, plain = simulate(args, SEEN, snr, seed, folder / "seen")
+        labelled, _ = simulate(args, UNSEEN, snr, seed + 1000, folder / "unseen")
+        seconds = pretrain(args, args.method, plain, folder / "encoder", common)
+        for number, cell in enumerate(cells):
+            options: dict[str, Any] = {"refine": False, "align_averages": False, "iterations": args.iterations}
+            options |= {"join_invariants": cell["descriptors"], "max_shift": 2.0}
+            options |= {} if cell["descriptors"] or cell["network"] == "pretrained" else {"init": "random"}
+            options |= {} if cell["network"] == "own" else {"encoder": "cssl.rb3d"}
+            options |= {"weights": str(folder / "encoder")} if cell["network"] == "pretrained" else {}
+            facts = run_method("disca", {"data": [labelled]}, options, out=folder / f"disca{number}", **common)
+            cell |= {name: facts.get(name) for name in ("k", "matched_accuracy", "ari", "nmi", "wall_seconds")}
+            cell |= {"pretraining_seconds": seconds, "iterations": args.iterations, "commit": commit()}
+            cell |= {"threads": args.threads, "precision": args.precision}
+            with args.results.open("a") as sink:
+                sink.write(json.dumps(cell) + "\n")
+            print(cell, flush=True)
+
+
+def key(cell: Cell) -> tuple[Any, ...]:
+    return tuple(cell[name] for name in KEYS)
+
+
+def markdown(results: Path) -> str:
+    found: dict[tuple[str, bool], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for cell in map(json.loads, results.open()):
+        found[cell["snr"], cell["descriptors"]][cell["network"]].append(cell["matched_accuracy"])
+    heads = ("disca's own network", "cssl.rb3d from random weights", "cssl.rb3d pretrained")
+    out = [f"| SNR | descriptors beside | {' | '.join(heads)} | seeds |", "|---|---|---|---|---|---|"]
+    for (snr, descriptors), scores in sorted(found.items(), reverse=True):
+        shown = [f"{np.mean(scores[name]):.3f}" if scores[name] else "not run" for name in NETWORKS]
+        seeds = max(len(values) for values in scores.values())
+        out.append(f"| {snr} | {'yes' if descriptors else 'no'} | {' | '.join(shown)} | {seeds} |")
+    return "\n".join(out)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--structures", type=Path, help="folder with one MRC map per structure, 10 Å voxels")
+    parser.add_argument("--results", type=Path, default=Path("benchmarks/results/cssl_transfer.jsonl"))
+    parser.add_argument("--method", choices=("simclr", "moco", "swav"), default="simclr")
+    parser.add_argument("--per-class", type=int, default=100)
+    parser.add_argument("--bin", type=int, default=1)
+    parser.add_argument("--snrs", nargs="+", default=["inf", "0.05"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--epochs", type=int, help="of pretraining; default: the preset's")
+    parser.add_argument("--iterations", type=int, default=3, help="rounds of disca")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--precision", choices=("auto", "32", "bf16"), default="auto")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--markdown", action="store_true", help="only print the table of what is measured")
+    args = parser.parse_args()
+    if not args.markdown:
+        done = {key(json.loads(line)) for line in args.results.open()} if args.results.exists() else set()
+        for seed in args.seeds:
+            for snr in args.snrs:
+                measure(args, snr, seed, done)
+    print(f"matched accuracy of disca --no-refine on structures unseen by the encoder, {BOX}^3 of {VOXEL:g} Å\n")
+    print(markdown(args.results))
+
+
+if __name__ == "__main__":
+    main()
