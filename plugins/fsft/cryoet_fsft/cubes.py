@@ -27,8 +27,7 @@ class Cubes:
         self.volumes = run.volumes(data)
         self.device, self.edge = run.device, edge or data.box
         self.cut = self.edge < data.box
-        held = self.cut and 2 * len(data) * self.edge**3 <= run.max_memory
-        self._small = self._all() if held else None
+        self._small = self._all() if self.cut and 2 * len(data) * self.edge**3 <= run.max_memory else None
 
     def __len__(self) -> int:
         return len(self.volumes)

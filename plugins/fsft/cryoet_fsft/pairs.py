@@ -40,7 +40,10 @@ class PairSampler:
             raise ValueError("PairSampler: expected two classes and two source cubes of each")
 
     def draw(self, generator: torch.Generator) -> Pairs:
-        """4 m pairs, m of each group; source cubes are fresh draws. The other class is the next of a random cycle."""
+        """4 m pairs, the m of each group in turn; pair i of G2 and of G4 has shot i, source cubes are fresh draws.
+
+        The other class is the next one of a random cycle.
+        """
         m, own = len(self.shot_labels), self.shot_labels
         cycle = torch.randperm(self.k, generator=generator)
         after = torch.empty_like(cycle)

@@ -221,34 +221,35 @@ class ConfusionStage(_Stage):
 
     def epoch(self, number: int) -> float:
         generator, config, losses = self.generator(number), self.job.config, []
-        drawn = [self.sampler.draw(generator) for _ in range(config.pair_draws)]
-        pairs = joined(drawn)
-        count = max(1, len(pairs) // 2 // config.pair_batch)
-        groups = [
-            shuffled((pairs.group == group).nonzero()[:, 0], generator).tensor_split(count)
-            for group in (CROSS_DOMAIN_SAME_CLASS, CROSS_DOMAIN_OTHER_CLASS)
-        ]
-        others = torch.randperm(len(pairs), generator=generator).tensor_split(count)
-        for same, other, rest in zip(*groups, others, strict=True):
-            losses.append(self.confuse(pairs.select(torch.cat((same, other))), generator))
-            if self.adversarial:
-                self.discriminate(pairs.select(rest), generator)
+        m = len(self.job.domains.shots)
+        for _ in range(config.pair_draws):
+            pairs = self.sampler.draw(generator)
+            parts = batches(m, max(1, config.pair_batch // 2), generator)
+            others = torch.randperm(len(pairs), generator=generator).tensor_split(len(parts))
+            for shots, rest in zip(parts, others, strict=True):
+                losses.append(self.confuse(pairs, shots, generator))
+                if self.adversarial:
+                    self.discriminate(pairs.select(rest), generator)
         return mean(losses)
 
-    def confuse(self, pairs: Pairs, generator: torch.Generator) -> Tensor:
-        """One step of encoders and classifier on cross-domain pairs of both groups."""
-        networks = self.job.networks.train()
+    def confuse(self, pairs: Pairs, shots: Tensor, generator: torch.Generator) -> Tensor:
+        """One step of encoders and classifier on the cross-domain pairs, G2 and G4, of some shots.
+
+        A shot is in one pair of each group and passes the encoder once.
+        """
+        networks, m = self.job.networks.train(), len(self.job.domains.shots)
         if self.job.config.keep_statistics:
             keep_statistics(networks)
         self.discriminator.eval().requires_grad_(False)
-        cubes, labels = self.source_batch(pairs.first, generator)
-        others, their_labels = self.target_batch(self.job.domains.shots[pairs.second], generator)
+        partners = [pairs.first[group * m + shots] for group in (CROSS_DOMAIN_SAME_CLASS, CROSS_DOMAIN_OTHER_CLASS)]
+        cubes, labels = self.source_batch(torch.cat(partners), generator)
+        others, their_labels = self.target_batch(self.job.domains.shots[shots], generator)
         with self.job.run.autocast():
             ours, theirs = networks.encode(cubes, SOURCE), networks.encode(others, TARGET)
-            logits = self.discriminator(ours, theirs).float()
+            logits = self.discriminator(ours, (theirs[0].repeat(2, 1, 1, 1, 1), theirs[1].repeat(2, 1))).float()
             ours_logits, their_logits = networks.classifier(ours[1]), networks.classifier(theirs[1])
-        same = (pairs.group == CROSS_DOMAIN_SAME_CLASS).to(logits.device)
-        loss = self.job.config.gamma * domain_class_confusion(logits[same], logits[~same])
+        same, other = logits.split(len(shots))
+        loss = self.job.config.gamma * domain_class_confusion(same, other)
         loss = loss + self.classified(ours_logits, labels) + self.classified(their_logits, their_labels)
         value = step(self.optimisers[0], loss)
         self.discriminator.requires_grad_(True)
@@ -289,17 +290,9 @@ def sampler(job: Job) -> PairSampler:
     return PairSampler(domains.source_labels, domains.target_labels[domains.shots])
 
 
-def shuffled(rows: Tensor, generator: torch.Generator) -> Tensor:
-    return rows[torch.randperm(len(rows), generator=generator)]
-
-
 def mean(losses: list[Tensor]) -> float:
     """Of the batches of an epoch; the only place where the device is waited for."""
     return float(torch.stack(losses).mean())
-
-
-def joined(drawn: list[Pairs]) -> Pairs:
-    return Pairs(*(torch.cat([getattr(pairs, name) for pairs in drawn]) for name in ("first", "second", "group")))
 
 
 @torch.no_grad()

@@ -28,7 +28,7 @@ def test_each_pair_is_what_its_group_says() -> None:
         inside = pairs.group == 0
         assert (pairs.first[inside] != pairs.second[inside]).all()
         for group in (1, 3):
-            assert sorted(pairs.second[pairs.group == group].tolist()) == list(range(len(shots)))
+            assert pairs.second[pairs.group == group].tolist() == list(range(len(shots)))
 
 
 def test_source_cubes_are_fresh_draws_of_the_whole_class() -> None:
