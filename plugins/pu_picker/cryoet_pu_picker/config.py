@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
+from pydantic import Field
 
 from cryoet_core.config import Config, option
 
@@ -33,7 +34,9 @@ class PUPickerConfig(Config):
         presets={"fast": 16, "paper": 32},
     )  # fmt: skip
     levels: int = option(3, "resolutions of the U-Net", ge=1, le=6, paper="4", presets={"fast": 3, "paper": 4})
-    features: int = option(32, "channels of the 3-D part and of the contrast", ge=4, le=256, paper="32")
+    features: int = option(
+        16, "channels of the 3-D part and of the contrast", ge=4, le=256, paper="32", presets={"fast": 16, "paper": 32}
+    )
     network_voxel_size: float | Literal["auto", "data"] = option(
         "auto",
         "voxels that the network sees, Å; auto: --voxels-across of them make a diameter; data: those of the tomogram",
@@ -41,12 +44,16 @@ class PUPickerConfig(Config):
         presets={"fast": "auto", "paper": "data"},
     )
     voxels_across: float = option(10.0, "voxels of the network per (smallest) diameter", ge=4, le=64)
+    bands: bool = option(
+        True,
+        "show the network the voxels smoothed in 3-D as well, at three widths",
+        paper="no",
+        presets={"fast": True, "paper": False},
+    )
     clip: float = option(4.0, "standard deviations at which voxels are cut off", gt=0, le=100, paper="-2.5 to 2 (code)")
     # training
     iterations: int = option(600, "training steps", ge=1, le=1_000_000, paper="600")
-    learning_rate: float = option(
-        3e-3, "of Adam, at the start", gt=0, le=1, paper="1e-3", presets={"fast": 3e-3, "paper": 1e-3}
-    )
+    learning_rate: float = option(1e-3, "of Adam, at the start", gt=0, le=1, paper="1e-3")
     schedule: Literal["cosine", "steps"] = option(
         "cosine",
         "of the learning rate: down to 0 along a cosine, or a tenth after each third of the steps",
@@ -54,7 +61,10 @@ class PUPickerConfig(Config):
         presets={"fast": "cosine", "paper": "steps"},
     )
     pairs: int = option(1, "pairs of crops in a step", ge=1, le=64, paper="1")
-    crop: int = option(64, "edge of a crop in y and x, voxels", ge=8, le=1024, multiple_of=2, paper="64")
+    crop: int = option(
+        48, "edge of a crop in y and x, voxels", ge=8, le=1024, multiple_of=2, paper="64",
+        presets={"fast": 48, "paper": 64},
+    )  # fmt: skip
     crop_depth: int = option(5, "slices of a crop", ge=1, le=256, paper="5")
     elsewhere: float = option(
         0.5, "share of second crops that are drawn anywhere, not at labels", ge=0, le=1, paper="0 (code)",
@@ -62,6 +72,23 @@ class PUPickerConfig(Config):
     )  # fmt: skip
     augment: bool = option(
         True, "turn crops over and by 90 degrees about the beam", paper="no", presets={"fast": True, "paper": False}
+    )
+    promote: float = option(
+        0.5,
+        "share of the particles without a label that become labels before training, where --copies is given: those "
+        "that a linear filter of the labels likes best, if it can tell them from others; 0: none",
+        ge=0,
+        le=1,
+        paper="0",
+        presets={"fast": 0.5, "paper": 0.0},
+    )
+    noise: float = option(
+        1.0,
+        "deviation of white noise that is added to crops, so that few labels are not learnt by heart",
+        ge=0,
+        le=10,
+        paper="0",
+        presets={"fast": 1.0, "paper": 0.0},
     )
     target_width: float = option(
         0.1, "standard deviation of the soft target as a share of the diameter", gt=0, le=0.5, paper="0.09 (code)"
@@ -86,11 +113,16 @@ class PUPickerConfig(Config):
     lambda2: float = option(0.5, "weight of the unsupervised contrast within it", ge=0, le=1000, paper="0.5")
     lambda3: float = option(0.1, "weight of the consistency of two views", ge=0, le=1000, paper="0.1")
     anchors: int = option(
-        512, "unlabelled voxels that the unsupervised contrast starts from in a step; 0: all", ge=0, paper="all",
-        presets={"fast": 512, "paper": 0},
+        256, "unlabelled voxels that the unsupervised contrast starts from in a step; 0: all", ge=0, paper="all",
+        presets={"fast": 256, "paper": 0},
     )  # fmt: skip
     # picking
-    threshold: float = option(0.25, "lowest score of a pick", ge=0, lt=1, paper="0.25")
+    threshold: Annotated[float, Field(ge=0, lt=1)] | Literal["auto"] = option(
+        "auto",
+        "lowest score of a pick; auto: what parts the peaks of the training tomograms, or leaves --copies of them",
+        paper="0.25",
+        presets={"fast": "auto", "paper": 0.25},
+    )
     spacing: float = option(
         0.6, "picks are at least this share of the diameter apart", gt=0, le=10, paper="window of 3 voxels (code)"
     )

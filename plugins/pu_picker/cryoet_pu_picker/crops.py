@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from cryoet_pu_picker.bands import Bands
 from cryoet_pu_picker.config import PUPickerConfig
 from cryoet_pu_picker.scenes import Scene
 
 
 class Crops(NamedTuple):
-    """volumes (b, 1, d, h, w); positions (n, 3) in voxels of crop ``rows`` (n,); species (n,)."""
+    """volumes (b, k, d, h, w), the bands; positions (n, 3) in voxels of crop ``rows`` (n,); species (n,)."""
 
     volumes: Tensor
     positions: Tensor
@@ -25,9 +26,11 @@ class Crops(NamedTuple):
 class Sampler:
     """Draws the crops of a step: of each pair the first at a label, the second at another label or anywhere."""
 
-    def __init__(self, scenes: Sequence[Scene], config: PUPickerConfig, reach: Sequence[float]) -> None:
+    def __init__(
+        self, scenes: Sequence[Scene], config: PUPickerConfig, reach: Sequence[float], bands: Bands | None = None
+    ) -> None:
         """reach: how far (z, y, x) in voxels outside a crop a label can still show in it."""
-        self.scenes, self.config, self.reach = scenes, config, np.asarray(reach)
+        self.scenes, self.config, self.reach, self.bands = scenes, config, np.asarray(reach), bands
         smallest = np.min([scene.tomogram.shape for scene in scenes], axis=0)
         wanted = np.array([config.crop_depth, config.crop, config.crop])
         self.shape = np.minimum(wanted, smallest - smallest % (1, 2, 2))
@@ -45,7 +48,7 @@ class Sampler:
             parts.append(self._anywhere(random) if random.random() < self.config.elsewhere else self._at_label(random))
         positions = [part[1] for part in parts]
         return Crops(
-            torch.stack([part[0] for part in parts])[:, None].float(),
+            torch.stack([part[0] for part in parts]).float(),
             torch.cat(positions),
             torch.cat([part[2] for part in parts]),
             torch.repeat_interleave(torch.arange(len(parts)), torch.tensor([len(p) for p in positions])),
@@ -66,7 +69,7 @@ class Sampler:
         scene = self.scenes[index]
         space = np.array(scene.tomogram.shape) - self.shape
         start = np.clip(np.round(corner).astype(int), 0, space)
-        volume = scene.crop(start, self.shape)
+        volume = scene.crop(start, self.shape, self.bands, self._noise(random))
         inside = scene.positions - start
         near = ((inside > -self.reach) & (inside < self.shape + self.reach)).all(1)
         positions, species = torch.from_numpy(inside[near]), torch.from_numpy(scene.species[near])
@@ -74,19 +77,25 @@ class Sampler:
             volume, positions = turned(volume, positions, random.integers(0, 2, 3), int(random.integers(4)))
         return volume, positions, species
 
+    def _noise(self, random: np.random.Generator) -> Callable[[torch.Size], Tensor] | None:
+        if not self.config.noise:
+            return None
+        key = torch.Generator().manual_seed(int(random.integers(2**62)))
+        return lambda shape: self.config.noise * torch.randn(shape, generator=key)
+
 
 def turned(volume: Tensor, positions: Tensor, flips: Sequence[int], quarters: int) -> tuple[Tensor, Tensor]:
-    """A crop (d, h, w) and positions in it, mirrored along axes and, where it is square, turned about the beam."""
+    """A crop (k, d, h, w) and positions in it, mirrored along axes and, where it is square, turned about the beam."""
     positions = positions.clone()
     for axis, flip in enumerate(flips):
         if flip:
-            volume = volume.flip(axis)
-            positions[:, axis] = volume.shape[axis] - 1 - positions[:, axis]
-    if volume.shape[1] != volume.shape[2]:
+            volume = volume.flip(1 + axis)
+            positions[:, axis] = volume.shape[1 + axis] - 1 - positions[:, axis]
+    if volume.shape[2] != volume.shape[3]:
         return volume, positions
     for _ in range(quarters):
-        volume = volume.transpose(1, 2).flip(1)
-        positions = torch.stack((positions[:, 0], volume.shape[1] - 1 - positions[:, 2], positions[:, 1]), 1)
+        volume = volume.transpose(2, 3).flip(2)
+        positions = torch.stack((positions[:, 0], volume.shape[2] - 1 - positions[:, 2], positions[:, 1]), 1)
     return volume, positions
 
 

@@ -11,14 +11,15 @@ from cryoet_pu_picker.network import STRIDE
 
 
 def centres(
-    scores: np.ndarray, voxel_size: float, diameters: Sequence[float], threshold: float, spacing: float
+    scores: np.ndarray, voxel_size: float, diameters: Sequence[float], thresholds: Sequence[float], spacing: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Positions (n, 3) in Å, scores (n,) and species (n,) of the peaks of heat maps (c, d, h, w), best first.
 
-    Picks of any species are at least ``spacing`` times the mean of their diameters apart.
+    Picks have at least the threshold of their species; of any two species they are at least ``spacing`` times the mean
+    of their diameters apart.
     """
     positions, values, species = [], [], []
-    for channel, map_ in enumerate(scores):
+    for channel, (map_, threshold) in enumerate(zip(scores, thresholds, strict=True)):
         found, heights = find_peaks(map_, distance=0.0, threshold=threshold)
         # the cell j of an axis with stride s covers voxels s j to s j + s - 1
         voxels = found * np.array(STRIDE) + (np.array(STRIDE) - 1) / 2

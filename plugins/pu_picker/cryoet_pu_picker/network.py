@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from cryoet_pu_picker.bands import Bands
 from cryoet_pu_picker.resnet import ResNetSlices
 from cryoet_pu_picker.unet import UNetSlices
 
@@ -21,19 +22,23 @@ LOWEST_START = 0.05
 
 
 class HybridNetwork(nn.Module):
-    """Volumes (b, 1, d, h, w), mean 0 and deviation 1, to a heat map (b, c, d, ceil(h / 2), ceil(w / 2)).
+    """Bands of volumes (b, k, d, h, w) to a heat map (b, c, d, ceil(h / 2), ceil(w / 2)); ``bands`` makes the k of one.
 
     priors: of each of the c species; the heat map starts there. features: channels of what the heads look at, and of
-    the projection for the contrast. Input voxels are clipped to [-clip, clip].
+    the projection for the contrast.
     """
 
     def __init__(
-        self, backbone: str, width: int, levels: int, features: int, priors: Sequence[float], clip: float
+        self, backbone: str, width: int, levels: int, features: int, priors: Sequence[float], bands: Bands
     ) -> None:
         super().__init__()
-        self.clip = clip
+        self.bands = bands
         self.unet = backbone == "unet"
-        self.slices = UNetSlices(width, levels, features) if self.unet else ResNetSlices(width, features)
+        self.slices = (
+            UNetSlices(bands.channels, width, levels, features)
+            if self.unet
+            else ResNetSlices(bands.channels, width, features)
+        )
         dilations = (4, 4) if self.unet else (1,)
         self.fusion = nn.Sequential(*(layer for step in dilations for layer in _joined(features, step)))
         self.deep = 1 if self.unet else 0
@@ -51,27 +56,28 @@ class HybridNetwork(nn.Module):
 
     @property
     def margin(self) -> tuple[int, int, int]:
-        """How far (z, y, x) the heat map looks, in voxels of the input, at most."""
+        """How far (z, y, x) the heat map looks, in voxels of the tomogram, at most."""
         planes = self.slices.reach + 2 * sum(layer.dilation[1] for layer in self.fusion if isinstance(layer, nn.Conv3d))
-        return sum(isinstance(layer, nn.Conv3d) for layer in self.fusion) + self.deep, planes, planes
+        slices = sum(isinstance(layer, nn.Conv3d) for layer in self.fusion) + self.deep
+        return slices + self.bands.reach, planes + self.bands.reach, planes + self.bands.reach
 
-    def joined(self, volumes: Tensor) -> Tensor:
+    def joined(self, bands: Tensor) -> Tensor:
         """(b, features, d, ceil(h / 2), ceil(w / 2))."""
-        b, _, d, h, w = volumes.shape
-        flat = volumes.clamp(-self.clip, self.clip).reshape(b * d, 1, h, w)
+        b, _, d, h, w = bands.shape
+        flat = bands.transpose(1, 2).reshape(b * d, -1, h, w)
         maps = self.slices(flat.contiguous(memory_format=torch.channels_last))
         stacked = maps.unflatten(0, (b, d)).transpose(1, 2)
         joined: Tensor = self.fusion(stacked)
         return joined
 
-    def forward(self, volumes: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, bands: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of the heat map, and features of unit length over channels (b, features, ...), both float32."""
-        joined = self.joined(volumes)
+        joined = self.joined(bands)
         return self.heat(joined).float(), normalize(self.projection(joined).float(), dim=1)
 
     def logits(self, volumes: Tensor) -> Tensor:
-        """The heat map's logits alone."""
-        heat: Tensor = self.heat(self.joined(volumes)).float()
+        """The logits of the heat map of volumes (b, 1, d, h, w), mean 0 and deviation 1."""
+        heat: Tensor = self.heat(self.joined(self.bands(volumes))).float()
         return heat
 
 

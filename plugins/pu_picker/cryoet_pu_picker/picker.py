@@ -11,6 +11,7 @@ from cryoet_core.errors import UserError
 from cryoet_core.picks import Picks
 from cryoet_core.run import Run
 from cryoet_core.tomograms import Tomogram
+from cryoet_pu_picker.bands import Bands, widths_of
 from cryoet_pu_picker.config import PUPickerConfig
 from cryoet_pu_picker.decoding import centres
 from cryoet_pu_picker.heat import heat_map
@@ -24,12 +25,13 @@ COARSER = 1.5
 
 @dataclass(frozen=True)
 class PUPicker:
-    """A trained network with its species, and the voxels (Å) that it looks at."""
+    """A trained network with its species, the scores that their picks need, and the voxels (Å) that it looks at."""
 
     network: HybridNetwork
     species: tuple[Species, ...]
     voxel_size: float
     copies: tuple[float, ...]
+    thresholds: tuple[float, ...]
     config: PUPickerConfig
 
     @property
@@ -45,14 +47,18 @@ class PUPicker:
             )
         scores = heat_map(self.network, tomogram.at(self.voxel_size), run)
         diameters = [kind.diameter for kind in self.species]
-        place, value, kind = centres(scores, self.voxel_size, diameters, self.config.threshold, self.config.spacing)
+        place, value, kind = centres(scores, self.voxel_size, diameters, self.thresholds, self.config.spacing)
         inside = np.clip(place, 0, tomogram.extent)
         return Picks.of(inside, tomogram.name, scores=value, classes=kind, class_names=self.class_names)
 
 
-def build(config: PUPickerConfig, priors: Sequence[float]) -> HybridNetwork:
-    """An untrained network for these options."""
-    return HybridNetwork(config.backbone, config.width, config.levels, config.features, priors, config.clip)
+def build(
+    config: PUPickerConfig, species: Sequence[Species], voxel_size: float, priors: Sequence[float]
+) -> HybridNetwork:
+    """An untrained network for these options and species, on voxels of so many Å."""
+    widths = widths_of([kind.diameter for kind in species], voxel_size) if config.bands else []
+    bands = Bands(widths, config.clip)
+    return HybridNetwork(config.backbone, config.width, config.levels, config.features, priors, bands)
 
 
 def save(picker: PUPicker, run: Run) -> None:
@@ -61,6 +67,7 @@ def save(picker: PUPicker, run: Run) -> None:
         "species": [[kind.name, kind.diameter] for kind in picker.species],
         "voxel_size": picker.voxel_size,
         "copies": picker.copies,
+        "thresholds": picker.thresholds,
         "config": picker.config.model_dump(mode="json"),
     }
     run.save(MODEL, picker.network.state_dict(), state)
@@ -74,7 +81,7 @@ def load(run: Run) -> PUPicker | None:
     tensors, state = saved
     config = PUPickerConfig(**state["config"])
     species = tuple(Species(*pair) for pair in state["species"])
-    network = build(config, [0.1] * len(species))
+    network = build(config, species, state["voxel_size"], [0.1] * len(species))
     network.load_state_dict(tensors)
     network.to(run.device).eval()
-    return PUPicker(network, species, state["voxel_size"], tuple(state["copies"]), config)
+    return PUPicker(network, species, state["voxel_size"], tuple(state["copies"]), tuple(state["thresholds"]), config)

@@ -1,7 +1,7 @@
 """How many particles there are, labelled or not, and so which share of the heat map is positive.
 
 The risk needs the share of positive cells. Users rarely know it, but some know how many particles to expect, and the
-network itself finds out: it is counted twice during training.
+network itself finds out: its peaks are counted twice during training.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from cryoet_core.errors import UserError
+from cryoet_core.peaks import parting_value
 from cryoet_core.run import Run
 from cryoet_pu_picker.config import PUPickerConfig
 from cryoet_pu_picker.decoding import centres
@@ -24,10 +25,14 @@ from cryoet_pu_picker.scenes import Scene
 from cryoet_pu_picker.species import Species, by_name
 from cryoet_pu_picker.targets import REACH
 
-FILLED = 0.03
+FILLED = 0.1
 """Share of the volume that particles are taken to fill before anything has been counted."""
-SURE = 0.5
-"""Score from which a peak is counted as a particle."""
+DENSEST = 0.5
+"""Share of the volume that particles of a species fill at most: no more peaks are looked at to count them."""
+FAINTEST = 0.02
+"""Score of a peak that is looked at, at least."""
+STEP = 3.0
+"""Factor by which a count may change what was thought before: a network is not to be believed before it has learnt."""
 LEAST_LEFT = 0.05
 """Share of the particles that are taken to be unlabelled, at least."""
 SLAB, LARGEST = 16, 1 << 23
@@ -56,7 +61,7 @@ class Priors:
         self.cells = float(sum(np.prod(size) for size in sizes)) / math.prod(STRIDE)
         self.cells_each = [_cells_of(sigma) for sigma in sigmas]
         self.labels = [sum(int((scene.species == c).sum()) for scene in scenes) for c in range(len(species))]
-        volume = sum(np.prod(size) for size in sizes) * voxel_size**3
+        self.volume = float(sum(np.prod(size) for size in sizes)) * voxel_size**3
         self.counted = False
         if config.prior != "auto":
             given = by_name("prior", config.prior, names)
@@ -69,7 +74,7 @@ class Priors:
             self.copies = [expected[name] * len(scenes) for name in names]
         else:
             self.counted = True
-            self.copies = [FILLED * volume / kind.volume for kind in species]
+            self.copies = [FILLED * self.volume / kind.volume for kind in species]
 
     @property
     def prior(self) -> Prior:
@@ -83,37 +88,66 @@ class Priors:
         return Prior(tuple(share), tuple(left))
 
     def count(self, network: HybridNetwork, config: PUPickerConfig, run: Run, step: int) -> None:
-        """Set ``copies`` to the number of sure peaks in the training tomograms, or in a random part of them.
+        """Set ``copies`` to the number of peaks that stand out in the training tomograms."""
+        scores, share = self._best(network, config, run, step)
+        for c, best in enumerate(scores):
+            count = float((best >= parting_value(best)).sum()) / share
+            self.copies[c] = min(max(count, self.copies[c] / STEP), self.copies[c] * STEP)
 
-        At most four times as many or as few as before: a network that has not learnt yet is not to be believed.
+    def thresholds(self, network: HybridNetwork, config: PUPickerConfig, run: Run) -> list[float]:
+        """The score of each species that a pick needs: that parts the peaks, or leaves as many as are expected."""
+        scores, share = self._best(network, config, run, config.iterations)
+        return [
+            parting_value(best) if self.counted else _nth(best, self.copies[c] * share) for c, best in enumerate(scores)
+        ]
+
+    def _best(
+        self, network: HybridNetwork, config: PUPickerConfig, run: Run, step: int
+    ) -> tuple[list[np.ndarray], float]:
+        """Scores of the best peaks of each species in the training tomograms, or a random part of them; its share.
+
+        Peaks of particles and of all else are parted where their scores fall into two (``peaks.parting_value``), since
+        scores of a network that still learns, or was told a wrong share, mean nothing by themselves. For that no more
+        peaks are of use than particles can be.
         """
         slabs = [(scene, start) for scene in self.scenes for start in range(0, scene.tomogram.shape[0], SLAB)]
         order = torch.randperm(len(slabs), generator=run.generator("count", step)).tolist()
         seen, whole = 0.0, sum(float(np.prod(scene.tomogram.shape)) for scene in self.scenes)
-        found = np.zeros(len(self.species))
+        scores: list[list[np.ndarray]] = [[] for _ in self.species]
         for index in order:
             scene, start = slabs[index]
             thick = min(SLAB, scene.tomogram.shape[0] - start)
-            found += self._peaks(network, scene, start, thick, config, run)
+            values, kinds = self._peaks(network, scene, start, thick, config, run)
+            for c, found in enumerate(scores):
+                found.append(values[kinds == c])
             seen += thick * float(np.prod(scene.tomogram.shape[1:]))
             if seen > LARGEST:
                 break
-        counted = found * whole / seen
-        self.copies = [min(max(new, old / 4), old * 4) for new, old in zip(counted.tolist(), self.copies, strict=True)]
+        share = seen / whole
+        most = [int(DENSEST * self.volume / kind.volume * share) for kind in self.species]
+        return [-np.sort(-np.concatenate(found))[:n] for found, n in zip(scores, most, strict=True)], share
 
     @torch.no_grad()
     def _peaks(
         self, network: HybridNetwork, scene: Scene, start: int, thick: int, config: PUPickerConfig, run: Run
-    ) -> np.ndarray:
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Scores and species of the peaks of some slices."""
         deep, (d, h, w) = network.margin[0], scene.tomogram.shape
         low, high = max(start - deep, 0), min(start + thick + deep, d)
         volume = scene.crop((low, 0, 0), (high - low, h, w))
         with run.autocast():
-            heat = network.logits(volume[None, None].to(run.device))[0].sigmoid().float().cpu().numpy()
+            heat = network.logits(volume[None].to(run.device))[0].sigmoid().float().cpu().numpy()
         diameters = [kind.diameter for kind in self.species]
-        place, _, kind = centres(heat, 1.0, [x / scene.tomogram.voxel_size for x in diameters], SURE, config.spacing)
+        across = [x / scene.tomogram.voxel_size for x in diameters]
+        place, score, kind = centres(heat, 1.0, across, [FAINTEST] * len(across), config.spacing)
         z = np.round(place[:, 0]) + low
-        return np.bincount(kind[(z >= start) & (z < start + thick)], minlength=len(self.species))
+        mine = (z >= start) & (z < start + thick)
+        return score[mine], kind[mine]
+
+
+def _nth(falling: np.ndarray, n: float) -> float:
+    """The n-th of falling scores, or the last where there are fewer; FAINTEST where there are none."""
+    return float(falling[min(max(round(n), 1), len(falling)) - 1]) if len(falling) else FAINTEST
 
 
 def _cells_of(sigma: Tensor) -> float:

@@ -17,6 +17,7 @@ from cryoet_pu_picker.crops import Sampler
 from cryoet_pu_picker.network import STRIDE
 from cryoet_pu_picker.picker import PUPicker, build
 from cryoet_pu_picker.prior import Priors
+from cryoet_pu_picker.promotion import promoted
 from cryoet_pu_picker.scenes import network_voxel_size, scenes_of
 from cryoet_pu_picker.species import species_of
 from cryoet_pu_picker.targets import REACH
@@ -45,10 +46,20 @@ class PUPickerTrainer(Trainer):
         priors = Priors(species, scenes, sigmas, config)
         reach = (REACH * sigmas.amax(0)).numpy() * STRIDE + STRIDE
         run.reseed("network")
-        network = build(config, priors.prior.share).to(run.device)
+        network = build(config, species, voxel_size, priors.prior.share)
+        network.bands.measure(scenes[0].middle())
+        # the ablation takes everything without a label for background, so it may not take some of it for particles
+        share = 0.0 if config.variant == "no-pu" else config.promote
+        with run.timer("promote"):
+            labelled = promoted(scenes, species, priors, network.bands, share, config.spacing, run)
+        sampler = Sampler(labelled, config, reach, network.bands)
         with run.timer("train"):
-            train(network, Sampler(scenes, config, reach), sigmas, priors, config, run)
-        models.save(PUPicker(network, species, voxel_size, tuple(priors.copies), config), run)
+            train(network.to(run.device), sampler, sigmas, priors, config, run)
+        if config.threshold == "auto":
+            thresholds = priors.thresholds(network, config, run)
+        else:
+            thresholds = [config.threshold] * len(species)
+        models.save(PUPicker(network, species, voxel_size, tuple(priors.copies), tuple(thresholds), config), run)
         return self.load(run)
 
     def load(self, run: Run) -> PUPicker:

@@ -6,14 +6,19 @@ from torch import Tensor, nn
 
 
 class ResNetSlices(nn.Module):
-    """Slices (n, 1, h, w) -> (n, features, ceil(h / 2), ceil(w / 2)); the paper's width is 64. Weights start random."""
+    """Slices (n, channels_in, h, w) -> (n, features, ceil(h / 2), ceil(w / 2)); the paper's width is 64.
+
+    Weights start random.
+    """
 
     stride, reach = 8, 72
 
-    def __init__(self, width: int, features: int) -> None:
+    def __init__(self, channels_in: int, width: int, features: int) -> None:
         super().__init__()
         self.stem = nn.Sequential(
-            nn.Conv2d(1, width, 7, stride=2, padding=3, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
+            nn.Conv2d(channels_in, width, 7, stride=2, padding=3, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
         )
         self.pool = nn.MaxPool2d(3, stride=2, padding=1)
         twice = 2 * width

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor
 from cryoet_core.errors import UserError
 from cryoet_core.run import Run
 from cryoet_core.tomograms import ArrayVolume, Tomogram, Tomograms
+from cryoet_pu_picker.bands import Bands
 from cryoet_pu_picker.config import PUPickerConfig
 from cryoet_pu_picker.species import Species
 
@@ -27,11 +28,34 @@ class Scene:
     positions: np.ndarray
     species: np.ndarray
 
-    def crop(self, corner: Sequence[int], shape: Sequence[int]) -> Tensor:
-        """Voxels (d, h, w) from a corner inside on, standardised by the tomogram's statistics."""
+    def crop(
+        self,
+        corner: Sequence[int],
+        shape: Sequence[int],
+        bands: Bands | None = None,
+        noise: Callable[[torch.Size], Tensor] | None = None,
+    ) -> Tensor:
+        """Voxels from a corner inside on, standardised by the tomogram's statistics, (1, d, h, w); or their bands.
+
+        The bands are those that the whole tomogram has there. ``noise`` gives what is added to the voxels before.
+        """
         mean, deviation = self.tomogram.statistics()
-        region = tuple(slice(start, start + size) for start, size in zip(corner, shape, strict=True))
-        return torch.from_numpy((self.tomogram.read(region) - mean) / deviation)  # type: ignore[arg-type]
+        reach = bands.reach if bands else 0
+        ends = zip(corner, shape, self.tomogram.shape, strict=True)
+        region = tuple(slice(max(int(a) - reach, 0), min(int(a) + n + reach, end)) for a, n, end in ends)
+        volume = torch.from_numpy((self.tomogram.read(region) - mean) / deviation)[None].float()  # type: ignore[arg-type]
+        if noise is not None:
+            volume = volume + noise(volume.shape)
+        if bands is None:
+            return volume
+        starts = [int(a) - part.start for a, part in zip(corner, region, strict=True)]
+        inside = tuple(slice(a, a + n) for a, n in zip(starts, shape, strict=True))
+        return bands(volume[None])[0][(slice(None), *inside)]
+
+    def middle(self) -> Tensor:
+        """(1, 1, d, h, w): up to 128 voxels of each axis, from the middle."""
+        size = [min(n, 128) for n in self.tomogram.shape]
+        return self.crop([(n - m) // 2 for n, m in zip(self.tomogram.shape, size, strict=True)], size)[None]
 
 
 def network_voxel_size(config: PUPickerConfig, species: Sequence[Species], data: Tomograms) -> float:

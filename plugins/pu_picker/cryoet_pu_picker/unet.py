@@ -7,18 +7,18 @@ from torch import Tensor, nn
 
 
 class UNetSlices(nn.Module):
-    """Slices (n, 1, h, w) -> (n, features, ceil(h / 2), ceil(w / 2)).
+    """Slices (n, channels_in, h, w) -> (n, features, ceil(h / 2), ceil(w / 2)).
 
     A stem of stride 2, ``levels`` levels of two convolutions each, of width, 2 width, ... channels, and back.
     """
 
-    def __init__(self, width: int, levels: int, features: int) -> None:
+    def __init__(self, channels_in: int, width: int, levels: int, features: int) -> None:
         super().__init__()
         channels = [width << level for level in range(levels)]
         self.stride = 2 << (levels - 1)
         self.reach = _reach(levels)
         self.stem = nn.Sequential(
-            nn.Conv2d(1, max(width // 2, 1), 7, stride=2, padding=3, bias=False),
+            nn.Conv2d(channels_in, max(width // 2, 1), 7, stride=2, padding=3, bias=False),
             nn.BatchNorm2d(max(width // 2, 1)),
             nn.ReLU(inplace=True),
         )

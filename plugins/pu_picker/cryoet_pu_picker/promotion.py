@@ -1,0 +1,123 @@
+"""More labels from few: what looks most like the labelled particles to a linear filter is labelled as well.
+
+A handful of labels shows the network too little, but is enough for Fisher's linear discriminant on a few smooth bands.
+Of a particle that is the largest or densest around, nearly all of its best peaks are right; of others few are. Which of
+the two it is shows where the number of copies is known: a filter that finds far more than there are is not believed.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from scipy.spatial import cKDTree
+from torch import Tensor
+
+from cryoet_core.peaks import find_peaks
+from cryoet_core.run import Run
+from cryoet_core.tomograms.tiles import score_map
+from cryoet_pu_picker.bands import Bands
+from cryoet_pu_picker.decoding import apart
+from cryoet_pu_picker.prior import Priors
+from cryoet_pu_picker.scenes import Scene
+from cryoet_pu_picker.species import Species
+
+TOO_MANY = 2.0
+"""Times the expected copies that the filter may seem to find, at most."""
+RIDGE = 1e-3
+"""Added to the covariance of the bands, whose deviations are 1."""
+NEAR = 0.5
+"""Diameters: what is nearer to a label is that label."""
+
+
+def promoted(
+    scenes: Sequence[Scene],
+    species: Sequence[Species],
+    priors: Priors,
+    bands: Bands,
+    share: float,
+    spacing: float,
+    run: Run,
+) -> list[Scene]:
+    """The scenes with more labels.
+
+    share: of the particles that have no label, by the expected number of copies. Labels are a random part of the
+    particles, so as many of these score above the labels' median as below it: where twice the peaks above it are far
+    more than the copies expected, or where no number is given, no labels are added.
+    """
+    if share == 0 or priors.counted:
+        return list(scenes)
+    filters = torch.stack([_discriminant(scenes, c, bands) for c in range(len(species))])
+    peaks = [_peaks(scene, species, filters, bands, spacing, run) for scene in scenes]
+    scores = np.concatenate([found for _, _, found in peaks])
+    kinds = np.concatenate([kind for _, kind, _ in peaks])
+    kept = np.zeros(len(scores), bool)
+    for c, (copies, labels) in enumerate(zip(priors.copies, priors.labels, strict=True)):
+        own = (_at_labels(scenes, c, bands) @ filters[c]).numpy()
+        seeming = labels + 2 * int((scores[kinds == c] >= np.median(own)).sum())
+        if seeming > TOO_MANY * copies:
+            run.say(f"{species[c].name}: others look alike to a linear filter, so no labels are added")
+            continue
+        rows = np.flatnonzero(kinds == c)
+        best = rows[np.argsort(-scores[rows], kind="stable")][: max(round(share * (copies - labels)), 0)]
+        kept[best] = True
+        run.say(f"{species[c].name}: {labels} labels, and {len(best)} that a linear filter of them finds")
+    parts = np.split(kept, np.cumsum([len(found) for _, _, found in peaks])[:-1])
+    return [
+        replace(
+            scene,
+            positions=np.concatenate((scene.positions, place[part])),
+            species=np.concatenate((scene.species, kind[part])),
+        )
+        for scene, (place, kind, _), part in zip(scenes, peaks, parts, strict=True)
+    ]
+
+
+def _discriminant(scenes: Sequence[Scene], c: int, bands: Bands) -> Tensor:
+    """(k,): what parts the labels of a species from everything else best, if both are normal with one covariance."""
+    about = torch.cat([bands(scene.middle())[0].flatten(1) for scene in scenes if len(scene.positions)], 1).double()
+    covariance = torch.cov(about) + RIDGE * torch.eye(len(about), dtype=about.dtype)
+    gap = _at_labels(scenes, c, bands).double().mean(0) - about.mean(1)
+    weights: Tensor = torch.linalg.solve(covariance, gap)
+    return (weights / (weights @ covariance @ weights).sqrt()).float()
+
+
+def _at_labels(scenes: Sequence[Scene], c: int, bands: Bands) -> Tensor:
+    """(n, k): the bands at the labels of a species."""
+    rows = []
+    for scene in scenes:
+        last = np.array(scene.tomogram.shape) - 1
+        for place in scene.positions[scene.species == c]:
+            voxel = np.clip(np.round(place).astype(int), 0, last)
+            rows.append(scene.crop(voxel, (1, 1, 1), bands).flatten())
+    return torch.stack(rows)
+
+
+def _peaks(
+    scene: Scene, species: Sequence[Species], filters: Tensor, bands: Bands, spacing: float, run: Run
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Positions (n, 3) in voxels, species (n,) and scores (n,) of what is positive and no label yet, best first."""
+    on_device = filters.to(run.device)
+    maps = score_map(
+        scene.tomogram,
+        lambda volume: torch.einsum("ck,bkdhw->bcdhw", on_device, bands(volume)),
+        margin=(bands.reach,) * 3,
+        run=run,
+        channels=len(species),
+        name="promotion",
+    ).copy()
+    shutil.rmtree(run.scratch, ignore_errors=True)
+    across = np.array([kind.diameter for kind in species]) / scene.tomogram.voxel_size
+    parts = [find_peaks(each, distance=spacing * wide, threshold=0.0) for each, wide in zip(maps, across, strict=True)]
+    place = np.concatenate([found for found, _ in parts])
+    score = np.concatenate([values for _, values in parts])
+    kind = np.repeat(np.arange(len(species)), [len(values) for _, values in parts])
+    if len(scene.positions):
+        far = cKDTree(scene.positions).query(place)[0] >= NEAR * across[kind]
+        place, score, kind = place[far], score[far], kind[far]
+    order = np.argsort(-score, kind="stable")
+    order = order[apart(place[order], spacing * across[kind[order]])]
+    return place[order], kind[order], score[order]
