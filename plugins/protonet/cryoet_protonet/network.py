@@ -37,4 +37,6 @@ class ProtoNet3D(nn.Module):
 
 
 def _block(before: int, after: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv3d(before, after, 3, padding=1), nn.BatchNorm3d(after), nn.ReLU(), nn.MaxPool3d(2))
+    # the published order is ReLU, then pooling: the maximum of a rising function is the same, for an eighth of the work
+    pooled = (nn.MaxPool3d(2), nn.ReLU(inplace=True))
+    return nn.Sequential(nn.Conv3d(before, after, 3, padding=1), nn.BatchNorm3d(after), *pooled)

@@ -38,6 +38,20 @@ def test_features_have_the_length_that_is_said(box: int, bin: int, blocks: int) 
         torch.testing.assert_close(network(volumes[1:2]), features[1:2])
 
 
+def test_pooling_before_the_rectifier_is_the_published_network() -> None:
+    ours = ProtoNet3D(16, width=4, blocks=2).double()
+    layers = [ours.blocks[0][0], ours.blocks[0][1], torch.nn.ReLU(), torch.nn.MaxPool3d(2)]
+    layers += [ours.blocks[1][0], ours.blocks[1][1], torch.nn.ReLU(), torch.nn.MaxPool3d(2)]
+    volumes = torch.randn(5, 1, 16, 16, 16, generator=seeded(), dtype=torch.float64)
+    gradients = []
+    for network in (ours, torch.nn.Sequential(*layers)):
+        ours.zero_grad()
+        network(volumes).flatten(1).square().sum().backward()
+        gradients.append([p.grad.clone() for p in ours.parameters()])
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_a_small_cube_is_refused() -> None:
     with pytest.raises(UserError, match=r"--blocks 4 with --bin 2 needs cubes of at least 32 voxels.* has 24"):
         ProtoNet3D(24, blocks=4, bin=2)
