@@ -21,8 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sklearn.metrics import roc_auc_score
 
+from cryoet_core.interfaces import Labels
+from cryoet_core.plugins import load_trainer
+from cryoet_core.run import Run
 from cryoet_core.significance import paired_t
+from cryoet_core.store import Subtomograms, open_subtomograms
 
 FIVE = ("2uv8", "3iyd", "1wcm", "4v6x", "4cr2")
 """For the paper's 5LQW, 1I6V, 6A5L, 5T2C and 5MPA. 3iyd and 1wcm, both RNA polymerases, are the hard pair."""
@@ -106,12 +111,14 @@ def measure_unseen(args: argparse.Namespace, cell: dict[str, Any], folder: Path)
         out = Path(scratch)
         facts = run(args, cell["method"], store, out / "run", 0, "--unseen", 0, "--evaluation-episodes", 0)
         unknown = simulate(args, (*NEW, *STRANGERS), args.unknown, cell["snr"], 1, out / "unknown.h5")
+        # what `cryoet predict RUN --support FIVE_EACH.h5 --data UNKNOWN.h5` does, for many draws in one process
+        opened = Run.open(out / "run", quiet=True)
+        labeller, data = load_trainer(cell["method"])(opened.config).load(opened), open_subtomograms([unknown])
         for draw in range(args.draws):
             for shot in SHOTS:
                 support = simulate(args, NEW, shot, cell["snr"], 100 + draw, out / f"support{shot}-{draw}.h5")
-                answers = out / f"answers{shot}-{draw}"
-                command("predict", out / "run", "--support", support, "--data", unknown, "--out", answers, "--json")
-                found[shot].append(score(answers, unknown))
+                named = labeller.with_support(open_subtomograms([support]), opened)  # type: ignore[attr-defined]
+                found[shot].append(score(named.label(data.without_labels(), opened), data))
     rows = [
         {"shot": shot} | {k: float(np.mean([d[k] for d in draws])) for k in draws[0]} for shot, draws in found.items()
     ]
@@ -120,15 +127,10 @@ def measure_unseen(args: argparse.Namespace, cell: dict[str, Any], folder: Path)
     }
 
 
-def score(answers: Path, unknown: Path) -> dict[str, float]:
+def score(labels: Labels, data: Subtomograms) -> dict[str, float]:
     """accuracy: of members, by the most probable class; named: members named rightly when "none" may be said; none:
-    strangers called none; auroc: of the distance, strangers from members."""
-    from sklearn.metrics import roc_auc_score
-
-    from cryoet_core.predictions import read_predictions
-    from cryoet_core.store import open_subtomograms
-
-    labels, data = read_predictions(answers).labels, open_subtomograms([unknown])
+    strangers called none; members_none: members called none; auroc: of the distance, strangers from members;
+    confidence: the mean largest probability of members, to be compared with the accuracy."""
     truth = np.array(data.class_names)[data.labels]
     member = np.isin(truth, NEW)
     nearest = np.array(labels.classes)[labels.probabilities.argmax(1)]
