@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from cryoet_core.benchmark import cell
-from cryoet_core.benchmark.engine import Job, Local, Slurm, work_through
+from cryoet_core.benchmark.engine import Job, Local, work_through
+from cryoet_core.benchmark.slurm import Slurm, in_queue
 from cryoet_core.errors import RunError, UserError
 
 
@@ -181,6 +182,23 @@ def test_slurm_where_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match="no sbatch on this machine"):
         Slurm(tmp_path / "queue", 1, 0, {}, minutes=2)
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("echo RUNNING", True),
+        ("echo FAILED", False),
+        ("true", False),
+        ("echo slurm_load_jobs error: Invalid job id specified >&2; exit 1", False),
+        ("echo slurm_load_jobs error: Unable to contact slurm controller >&2; exit 1", True),
+    ],
+)
+def test_what_the_queue_says(answer: str, expected: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "squeue").write_text(f"#!/bin/sh\n{answer}\n")
+    (tmp_path / "squeue").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    assert in_queue("7") is expected
 
 
 def test_labels_are_a_share_of_the_known_centres(tmp_path: Path):

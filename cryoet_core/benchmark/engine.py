@@ -1,22 +1,20 @@
-"""Runs jobs, each a cell's folder, as processes here or as SLURM jobs; the loop and the cells are the same."""
+"""Runs jobs, each a cell's folder, as processes here (``Local``) or as SLURM jobs (``slurm``); the loop is the same."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from cryoet_core import files
 from cryoet_core.benchmark import cell
-from cryoet_core.errors import RunError, UserError
+from cryoet_core.errors import RunError
 
-SLURM_JOB = "slurm.json"
 _PAUSE = 0.1
 
 
@@ -154,63 +152,3 @@ def _gpu(index: int) -> str:
     """GPU ``index`` of those that this process may use."""
     seen = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     return seen[index % len(seen)] if seen else str(index)
-
-
-# ---- SLURM -----------------------------------------------------------------------------------------------------------
-
-
-class _Submitted:
-    def __init__(self, job: Any) -> None:
-        self.job = job
-
-    def ended(self) -> bool:
-        return bool(self.job.done())
-
-    def kill(self) -> None:
-        """A job in the queue goes on: the next call of the benchmark finds it and takes up what it leaves."""
-
-
-class Slurm:
-    """SLURM jobs by submitit, ``slots`` in the queue at once; ``cluster="local"`` is submitit's own, for a trial."""
-
-    def __init__(
-        self,
-        folder: Path,
-        slots: int,
-        gpus: int,
-        settings: Mapping[str, str],
-        *,
-        minutes: float,
-        cluster: str = "slurm",
-    ) -> None:
-        try:
-            import submitit
-        except ImportError:
-            raise UserError("--executor slurm: needs submitit; pip install 'cryoet[slurm]'") from None
-        if cluster == "slurm" and shutil.which("sbatch") is None:
-            raise UserError("--executor slurm: no sbatch on this machine; call it on a login node of the cluster")
-        self.slots = slots
-        self._submitit, self._cluster, self._folder = submitit, cluster, folder
-        self._executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
-        asked: dict[str, Any] = {"name": "cryoet", "timeout_min": max(1, round(minutes))}
-        if gpus:
-            asked["gpus_per_node"] = 1
-        if cluster == "slurm":
-            asked["slurm_additional_parameters"] = dict(settings)
-        self._executor.update_parameters(**asked)
-
-    def start(self, job: Job, slot: int, /) -> Running:
-        kept = job.folder / SLURM_JOB
-        known = self._in_queue(kept)
-        if known is not None:
-            return _Submitted(known)
-        submitted = self._executor.submit(cell.run_cell, str(job.folder))
-        files.write_json(kept, {"job": submitted.job_id})
-        return _Submitted(submitted)
-
-    def _in_queue(self, kept: Path) -> Any:
-        """The job of this cell that an earlier call put into the queue and that is still there."""
-        if self._cluster != "slurm" or not kept.exists():
-            return None
-        known: Any = self._submitit.SlurmJob(folder=self._folder, job_id=str(files.read_json(kept)["job"]))
-        return None if known.done(force_check=True) else known

@@ -11,11 +11,12 @@ from typing import Any
 
 from cryoet_core import files, runfolder
 from cryoet_core.benchmark import cell, markdown, page, summary
-from cryoet_core.benchmark.engine import Executor, Job, Local, Slurm, cores, work_through
+from cryoet_core.benchmark.engine import Executor, Job, Local, cores, work_through
 from cryoet_core.benchmark.plan import SEEDS, Cell, Place, Plan, every_source
 from cryoet_core.benchmark.recipes import PROGRAM, Source, Stock
 from cryoet_core.benchmark.results import Results, line_of
 from cryoet_core.benchmark.show import Show
+from cryoet_core.benchmark.slurm import Slurm
 from cryoet_core.benchmark.suite import SCALES, Scale, Suite, builtin_names, load_suites
 from cryoet_core.errors import UserError
 from cryoet_core.files import shown
