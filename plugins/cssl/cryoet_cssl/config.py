@@ -65,7 +65,7 @@ class PretrainConfig(EncoderConfig, ViewConfig):
         40, "passes over the cubes, two views each", ge=1, le=100_000, paper="200", presets={"fast": 40, "paper": 200}
     )
     batch_size: int = option(
-        64, "cubes per step, all processes together", ge=2, le=65_536, paper="16", presets={"fast": 64, "paper": 16}
+        32, "cubes per step, all processes together", ge=2, le=65_536, paper="16", presets={"fast": 32, "paper": 16}
     )
     optimiser: Literal["adam", "lars", "larc"] = option("adam", "of the pretraining", paper="adam")
     learning_rate: float = option(1e-3, "of the pretraining", gt=0, le=10)
@@ -147,8 +147,8 @@ class MocoConfig(SelfSupervisedConfig):
     )
     temperature: float = option(0.2, "divisor of similarities", gt=0, le=10, paper="0.2")
     queue: int = option(
-        512, "keys of earlier batches that serve as negatives", ge=1, le=1_000_000, paper="128; 64 on real data",
-        presets={"fast": 512, "paper": 128},
+        256, "keys of earlier batches that serve as negatives", ge=1, le=1_000_000, paper="128; 64 on real data",
+        presets={"fast": 256, "paper": 128},
     )  # fmt: skip
     momentum: float = option(
         0.99, "share of itself that the key encoder keeps in each step", ge=0, le=1, paper="0.999",

@@ -20,9 +20,14 @@ Gather = Callable[[Tensor], Tensor]
 
 
 def projector(dim: int, out: int, norm: bool) -> nn.Sequential:
-    """Linear, ReLU, linear, dim -> dim -> out; with ``norm`` batch normalisation before the ReLU."""
-    middle = [nn.BatchNorm1d(dim)] if norm else []
-    return nn.Sequential(nn.Linear(dim, dim), *middle, nn.ReLU(), nn.Linear(dim, out))
+    """Linear, ReLU, linear, dim -> dim -> out; with ``norm`` batch normalisation after both linear layers.
+
+    The second leaves nothing that all cubes share, so that neither the features of an encoder without normalisation,
+    which are nearly one vector at first, nor their drift while it learns hides how cubes differ.
+    """
+    middle: list[nn.Module] = [nn.BatchNorm1d(dim)] if norm else []
+    last: list[nn.Module] = [nn.BatchNorm1d(out, affine=False)] if norm else []
+    return nn.Sequential(nn.Linear(dim, dim), *middle, nn.ReLU(), nn.Linear(dim, out), *last)
 
 
 class Objective(nn.Module):

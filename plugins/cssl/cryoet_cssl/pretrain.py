@@ -117,8 +117,11 @@ def _epoch(
 
 
 def shuffled(rows: Tensor, size: int, run: Run, *key: str | int) -> list[Tensor]:
-    """This process's rows in a new order, in batches of about ``size`` over all processes; as many on every process."""
-    most = int(run.all_reduce(torch.tensor(float(len(rows)), device=run.device))) / run.world_size
-    steps = max(1, round(most * run.world_size / size))
+    """This process's rows in a new order, in batches of ``size`` over all processes or more; as many on every process.
+
+    Where a process has two rows, so has each of its batches: batch normalisation needs them.
+    """
+    total = int(run.all_reduce(torch.tensor(float(len(rows)), device=run.device)))
+    steps = max(1, min(total // size, total // run.world_size // 2))
     order = torch.randperm(len(rows), generator=run.generator(*key, run.rank))
     return list(rows[order].tensor_split(steps))

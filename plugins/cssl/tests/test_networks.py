@@ -133,7 +133,7 @@ def test_the_queue_holds_the_last_keys_in_order_and_wraps() -> None:
 
 
 def test_the_first_queue_is_of_unit_vectors() -> None:
-    torch.testing.assert_close(moco().queue.norm(dim=1), torch.ones(512))
+    torch.testing.assert_close(moco().queue.norm(dim=1), torch.ones(256))
 
 
 def test_prototypes_stay_on_the_sphere_and_are_frozen_at_first() -> None:
