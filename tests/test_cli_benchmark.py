@@ -74,7 +74,8 @@ def test_a_benchmark_from_nothing_to_the_leaderboard_and_on_after_a_kill(bench: 
     assert good["metrics"]["peak_memory"] > 2**24
     assert good["config"]["classes"] == 2
     assert good["provenance"]["plugins"]["toy"] == "cryoet-toy 1.0"
-    assert re.fullmatch(r"cubes-[0-9a-f]{10}\.h5", *good["data"])
+    assert re.fullmatch(r"subtomograms-[0-9a-f]{10}\.h5", *good["data"])
+    assert re.fullmatch("[0-9a-f]{64}", *good["data"].values())
     assert (folder / good["run"] / "report.html").exists()
     text = (folder / "leaderboard.md").read_text()
     assert f"| two | {good['metrics']['matched_accuracy']:.3f} (paper 0.75) | not run (paper 0.5) |" in text

@@ -31,7 +31,10 @@ class Source:
 
 @dataclass
 class Stock:
-    """Where the files of a benchmark come from: simulated into ``folder``, or the user's (``files``)."""
+    """Where the files of a benchmark come from: simulated into ``folder``, or the user's (``files``).
+
+    A file is named after how it is made, so that recipes that say the same share it.
+    """
 
     folder: Path
     scale: Scale
@@ -77,7 +80,7 @@ class Stock:
         words = words_of_options(options, several=True)
         prints = [_print_of(Path(path)) for path in what[1:]] if what[0] == "--structures" else what
         key = _digest([recipe.simulate, prints, words])
-        path = self.folder / f"{name}-{key}.h5"
+        path = self.folder / f"{recipe.simulate}-{key}.h5"
         command = (PROGRAM, "simulate", str(recipe.simulate), *what, *words, "--out", str(path), "--json", "--quiet")
         return Source(name, key, path, command)
 
@@ -115,7 +118,7 @@ class Stock:
         if of is not None and of.missing:
             return Source(name, "", Path(), missing=of.missing)
         key = _digest([of.key if of else "", *(word for word in words if of is None or word != str(of.path))])
-        path = self.folder / f"{name}-{key}.{suffix}"
+        path = self.folder / f"{words[0]}-{key}.{suffix}"
         return Source(name, key, path, (PREPARE, *words, "--out", str(path)), (of,) if of else ())
 
 

@@ -43,7 +43,7 @@ def line_of(made: Cell, outcome: Mapping[str, Any], folder: Path, out: Path, pla
         "command": " ".join(made.words),
         "run": str(folder.joinpath(cell.RUN).relative_to(out)),
         "config": _config(folder / cell.RUN),
-        "data": {source.path.name: source.key for source in made.sources},
+        "data": _data(made, run),
         "host": outcome.get("host"),
         "finished": run.get("finished"),
         "provenance": provenance,
@@ -88,6 +88,13 @@ def _named_rows(rows: Sequence[Sequence[Any]]) -> Iterator[tuple[str, Sequence[A
         if len(set(names)) == len(names):
             yield from zip(names, rows, strict=True)
             return
+
+
+def _data(made: Cell, run: Mapping[str, Any]) -> dict[str, str]:
+    """Name -> hash of each file: of its content where the run has read it, else of what made it."""
+    prints = [found for group in (run.get("fingerprints") or {}).values() for found in group]
+    read = {Path(found["path"]).name: found["sha256_sampled"] for found in prints if "sha256_sampled" in found}
+    return {source.path.name: read.get(source.path.name, source.key) for source in made.sources}
 
 
 def _place_of(place: Place) -> dict[str, Any]:
