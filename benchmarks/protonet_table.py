@@ -2,10 +2,12 @@
 
     python benchmarks/protonet_table.py --structures ../shared/data/structures/10A --threads 2
 
-Five structures; for every SNR a set is simulated, and for every class split (three train, two unseen) both methods run
-on it and evaluate 1,000 episodes of the unseen classes. With ``--parts unseen``, a run trained on all five
-structures names others from one and five examples each, among particles of five structures that are none of these. Each
-cell appends one line of JSON; cells that are in the file already are skipped. ``--markdown`` prints the tables.
+Five structures; for every SNR a set is simulated, and for every class split (three train, two unseen) ``protonet_ce``
+runs on it and evaluates 1,000 episodes of the unseen classes, with attention and without: its first stage is the whole
+of ``protonet``, so both methods are compared on the same episodes. With ``--parts unseen``, a run of ``protonet``
+trained on all five structures names others from one and five examples each, among particles of five structures that
+are none of these. Each cell appends one line of JSON; cells that are in the file already are skipped. ``--markdown``
+prints the tables.
 """
 
 from __future__ import annotations
@@ -37,9 +39,15 @@ NEW = ("3j9i", "1bxn", "6cvm", "4v1w", "5t4o")
 STRANGERS = ("3cf3", "5wek", "1w6t", "2cg9", "6utj")
 SNRS = ("100", "0.1", "0.05", "0.03", "0.01")
 PUBLISHED = {5: (0.963, 0.867, 0.798, 0.776, 0.570), 1: (0.892, 0.745, 0.657, 0.677, 0.525)}
-METHODS = ("protonet", "protonet_ce")
+KINDS = {
+    "protonet": "without attention",
+    "protonet_ce": "",
+    "protonet, descriptors alone": "descriptors alone",
+    "protonet, network alone": "network alone",
+}
+"""What the rows of the table are called in a run of ``protonet_ce``."""
 SHOTS = (1, 5)
-KEY = ("part", "snr", "method", "unseen", "seed")
+KEY = ("part", "snr", "unseen", "seed")
 
 
 def command(*words: object) -> dict[str, Any]:
@@ -75,8 +83,7 @@ def run(args: argparse.Namespace, method: str, store: Path, out: Path, seed: int
 def episode_cells(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     for snr in args.snrs:
         for seed, unseen in enumerate(SPLITS):
-            for method in METHODS:
-                yield {"part": "episodes", "snr": snr, "method": method, "unseen": ",".join(unseen), "seed": seed}
+            yield {"part": "episodes", "snr": snr, "unseen": ",".join(unseen), "seed": seed}
 
 
 def measure_episodes(args: argparse.Namespace, cell: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -87,7 +94,7 @@ def measure_episodes(args: argparse.Namespace, cell: dict[str, Any], folder: Pat
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "run"
         options = ("--train-classes", ",".join(train), "--evaluation-episodes", args.episodes)
-        facts = run(args, cell["method"], store, out, cell["seed"], *options)
+        facts = run(args, "protonet_ce", store, out, cell["seed"], *options)
         rows = json.loads((out / "episodes.json").read_text())["rows"]
     return {"per_class": args.per_class, "rows": rows, "wall_seconds": facts["wall_seconds"]}
 
@@ -97,8 +104,7 @@ def measure_episodes(args: argparse.Namespace, cell: dict[str, Any], folder: Pat
 
 def unseen_cells(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     for snr in args.snrs:
-        for method in METHODS:
-            yield {"part": "unseen", "snr": snr, "method": method, "unseen": "", "seed": 0}
+        yield {"part": "unseen", "snr": snr, "unseen": "", "seed": 0}
 
 
 def measure_unseen(args: argparse.Namespace, cell: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -109,15 +115,17 @@ def measure_unseen(args: argparse.Namespace, cell: dict[str, Any], folder: Path)
     found = defaultdict(list)
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch)
-        facts = run(args, cell["method"], store, out / "run", 0, "--unseen", 0, "--evaluation-episodes", 0)
+        facts = run(args, "protonet", store, out / "run", 0, "--unseen", 0, "--evaluation-episodes", 0)
         unknown = simulate(args, (*NEW, *STRANGERS), args.unknown, cell["snr"], 1, out / "unknown.h5")
         # what `cryoet predict RUN --support FIVE_EACH.h5 --data UNKNOWN.h5` does, for many draws in one process
         opened = Run.open(out / "run", quiet=True)
-        labeller, data = load_trainer(cell["method"])(opened.config).load(opened), open_subtomograms([unknown])
+        labeller, data = load_trainer("protonet")(opened.config).load(opened), open_subtomograms([unknown])
+        pool = open_subtomograms([simulate(args, NEW, 5 * args.draws, cell["snr"], 2, out / "support.h5")])
+        rank = np.array([(pool.labels[:i] == label).sum() for i, label in enumerate(pool.labels)])
         for draw in range(args.draws):
             for shot in SHOTS:
-                support = simulate(args, NEW, shot, cell["snr"], 100 + draw, out / f"support{shot}-{draw}.h5")
-                named = labeller.with_support(open_subtomograms([support]), opened)  # type: ignore[attr-defined]
+                support = pool.subset((rank >= 5 * draw) & (rank < 5 * draw + shot))
+                named = labeller.with_support(support, opened)  # type: ignore[attr-defined]
                 found[shot].append(score(named.label(data.without_labels(), opened), data))
     rows = [
         {"shot": shot} | {k: float(np.mean([d[k] for d in draws])) for k in draws[0]} for shot, draws in found.items()
@@ -153,23 +161,22 @@ PARTS = {"episodes": (episode_cells, measure_episodes), "unseen": (unseen_cells,
 
 def episodes_markdown(lines: list[dict[str, Any]]) -> list[str]:
     """Means over the splits with the range of the splits; then the paired test of the two methods."""
-    cells: dict[tuple[str, str, int, str], list[tuple[str, float]]] = defaultdict(list)
+    cells: dict[tuple[str, int, str], dict[str, float]] = defaultdict(dict)
     for line in (x for x in lines if x["part"] == "episodes"):
         for row in (r for r in line["rows"] if r["of"] == "unseen classes"):
-            cells[line["method"], row["embedding"], row["shot"], line["snr"]].append((line["unseen"], row["accuracy"]))
+            cells[row["embedding"], row["shot"], line["snr"]][line["unseen"]] = row["accuracy"]
     if not cells:
         return []
     out = ["| shots | method | " + " | ".join(f"SNR {snr}" for snr in SNRS) + " |", "|" + "---|" * (len(SNRS) + 2)]
-    kinds = [("protonet", ""), ("protonet_ce", ""), ("protonet", "descriptors alone"), ("protonet", "network alone")]
     for shot in SHOTS:
         out.append(f"| {shot} | published | " + " | ".join(f"{x:.3f}" for x in PUBLISHED[shot]) + " |")
-        for method, kind in kinds:
-            found = [[value for _, value in cells[method, kind, shot, snr]] for snr in SNRS]
+        for name, kind in KINDS.items():
+            found = [list(cells[kind, shot, snr].values()) for snr in SNRS]
             shown = [f"{np.mean(f):.3f} ({min(f):.3f} to {max(f):.3f}, {len(f)})" if f else "not run" for f in found]
-            out.append(f"| {shot} | {method}{', ' + kind if kind else ''} | {' | '.join(shown)} |")
+            out.append(f"| {shot} | {name} | {' | '.join(shown)} |")
     for shot in SHOTS:
-        pairs = [[dict(cells[method, "", shot, snr]) for method in METHODS] for snr in SNRS]
-        matched = [(a[split], b[split]) for a, b in pairs for split in a if split in b]
+        pairs = [(cells["without attention", shot, snr], cells["", shot, snr]) for snr in SNRS]
+        matched = [(a[split], b[split]) for a, b in pairs for split in a]
         if len(matched) > 2:
             one, other = map(np.array, zip(*matched, strict=True))
             test = paired_t(one, other)
@@ -185,11 +192,11 @@ def unseen_markdown(lines: list[dict[str, Any]]) -> list[str]:
     if not found:
         return []
     columns = ("accuracy", "named", "none", "members_none", "auroc", "confidence")
-    out = ["", "| SNR | method | shots | " + " | ".join(columns) + " |", "|" + "---|" * (len(columns) + 3)]
+    out = ["", "| SNR | shots | " + " | ".join(columns) + " |", "|" + "---|" * (len(columns) + 2)]
     for line in found:
         for row in line["rows"]:
             values = " | ".join(f"{row[column]:.3f}" for column in columns)
-            out.append(f"| {line['snr']} | {line['method']} | {row['shot']} | {values} |")
+            out.append(f"| {line['snr']} | {row['shot']} | {values} |")
     return out
 
 

@@ -90,6 +90,16 @@ def test_unseen_classes_are_told_apart(finished: tuple[ProtoLabeller, Run], know
     assert (codes[~unseen] == 0).sum() == 2 * 16
 
 
+def test_without_attention_protonet_ce_is_protonet(
+    finished: tuple[ProtoLabeller, Run], known: Path, tmp_path: Path
+) -> None:
+    _, alone = fitted(known, tmp_path / "run")
+    both = {(row["of"], row["embedding"], row["shot"]): row for row in finished[1].read_json("episodes.json")["rows"]}
+    for row in alone.read_json("episodes.json")["rows"]:
+        same = both[row["of"], row["embedding"] or "without attention", row["shot"]]
+        assert row["accuracy"] == same["accuracy"]
+
+
 def few(path: Path, count: int, names: tuple[str, ...] = ()) -> tuple[Subtomograms, np.ndarray]:
     """``count`` examples of each class (of ``names``), and the rows that are left."""
     data = open_subtomograms([path])
