@@ -25,6 +25,7 @@ __all__ = [
     "Clusterer",
     "Dataset",
     "Encoder",
+    "FewShotLabeller",
     "InputSpec",
     "Kind",
     "Labeller",
@@ -105,7 +106,9 @@ class Labels:
     """What a labeller says of n subtomograms, row i for volume i.
 
     labels (n,) int64: index into ``classes``, or -1 for "none of these".
-    probabilities (n, k) float32, rows sum to 1. embedding (n, f) float32 or None.
+    probabilities (n, k) float32, rows sum to 1. embedding (n, f) float32 or None. ``extra`` may hold, row for row:
+    ``rotations`` (n, 3, 3) and ``shifts`` (n, 3) of the particles; ``split`` (n,) int8, into train, val and test, of
+    rows that a classifier learnt from, so that only the others count in its accuracy.
     """
 
     labels: np.ndarray
@@ -125,6 +128,18 @@ class Labeller(Protocol):
     classes: tuple[str, ...]
 
     def label(self, data: Dataset, run: Run, /) -> Labels: ...
+
+
+@runtime_checkable
+class FewShotLabeller(Protocol):
+    """A labeller that can be shown a few examples of other classes: ``cryoet predict RUN --support FILE``."""
+
+    classes: tuple[str, ...]
+
+    def label(self, data: Dataset, run: Run, /) -> Labels: ...
+
+    def with_support(self, support: Dataset, run: Run, /) -> Labeller:
+        """A labeller with the classes of the labelled subtomograms ``support``. UserError where they do not do."""
 
 
 class Trainer(ABC):

@@ -83,15 +83,17 @@ def predict_run(
     out: Path | None = None,
     *,
     reading: Mapping[str, Any] | None = None,
+    support: Sequence[Path] = (),
     **run_options: Any,
 ) -> dict[str, Any]:
     """Label or pick in new data with a finished run; the results go to the folder ``out``.
 
-    Without ``out`` they go to ``predictions/<name of the first file>`` in the run's folder.
+    Without ``out`` they go to ``predictions/<name of the first file>`` in the run's folder. support: labelled examples
+    of the classes to name, for methods that learn to compare (``interfaces.FewShotLabeller``).
     """
     run, trainer = _open_finished(folder, run_options)
     facts = {"run": shown(run.dir), "method": run.method}
-    return facts | tasks.of(trainer.task).predict(run, trainer, paths, out, reading or {})
+    return facts | tasks.of(trainer.task).predict(run, trainer, paths, out, reading or {}, support)
 
 
 def evaluate_run(

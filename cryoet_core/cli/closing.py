@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 SCORES = (
+    ("accuracy", "accuracy"),
     ("matched_accuracy", "matched accuracy"),
     ("balanced_accuracy", "balanced accuracy"),
     ("ari", "ARI"),
@@ -34,7 +35,8 @@ def _lines(facts: Mapping[str, Any]) -> list[str]:
     lines = [_headline(facts)]
     scores = [f"{words} {facts[key]:.3f}" for key, words in SCORES if facts.get(key) is not None]
     if scores:
-        lines.append(", ".join(scores))
+        held = f" (on the {facts['held_out']} held out)" if facts.get("held_out") else ""
+        lines.append(", ".join(scores) + held)
     if "wall_seconds" in facts:
         peaks = [f"{value / 2**30:.2f} GB ({where})" for where, value in facts.get("peak_memory", {}).items()]
         lines.append(f"{facts['wall_seconds']:.1f} s" + (f", peak memory {', '.join(peaks)}" if peaks else ""))
@@ -43,6 +45,8 @@ def _lines(facts: Mapping[str, Any]) -> list[str]:
 
 
 def _headline(facts: Mapping[str, Any]) -> str:
+    if "accuracy" in facts and "k" not in facts:
+        return f"{facts['method']}: {facts['n']} subtomograms of {facts['classes']} classes"
     if "k" not in facts:
         return _picking_headline(facts)
     unassigned = f", {facts['unassigned']} unassigned" if facts.get("unassigned") else ""

@@ -30,6 +30,12 @@ def command(
         Path | None,
         typer.Option(metavar="FOLDER", help="For the predictions or picks. Default: RUN/predictions/NAME."),
     ] = None,
+    support: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE", help="A few labelled examples of each class, for methods that name from examples."
+        ),
+    ] = None,
     contrast: CONTRAST = None,
     voxel_size: VOXEL_SIZE = None,
     tilt_range: TILT_RANGE = None,
@@ -49,4 +55,7 @@ def command(
 
     options = {"device": device, "precision": precision, "max_memory": bytes_of(max_memory), "threads": threads}
     reading = {"contrast": contrast, "voxel_size": voxel_size, "tilt_range": tilt_range}
-    close(predict_run(run, data, out, reading=reading, quiet=quiet, json=as_json, **options), as_json)
+    close(
+        predict_run(run, data, out, reading=reading, support=support or (), quiet=quiet, json=as_json, **options),
+        as_json,
+    )

@@ -13,8 +13,8 @@ import numpy as np
 from cryoet_core import files, journal, provenance, runfolder
 from cryoet_core.averages import file_name, read_averages
 from cryoet_core.errors import RunError, UserError
-from cryoet_core.metrics import classification_report, clustering_report
 from cryoet_core.report.surveys import SurveyFacts, gather_surveys
+from cryoet_core.scoring import held_out, in_classes, score
 
 if TYPE_CHECKING:
     from cryoet_core.config import OptionInfo
@@ -32,6 +32,7 @@ class Facts:
 
     data: the volumes that ``predictions`` names, row for row. averages: class name -> (volume, voxel size in Å).
     remarks: what the reader has to know beyond the method's own ``notes``. surveys: of a run that picks particles.
+    tables, scatters, pictures: what the method left to be shown as it is (``extras``).
     """
 
     folder: Path
@@ -49,6 +50,9 @@ class Facts:
     options: list[OptionInfo]
     stored_scores: dict[str, Any] | None
     surveys: tuple[SurveyFacts, ...] = ()
+    tables: tuple[Any, ...] = ()
+    scatters: tuple[Any, ...] = ()
+    pictures: tuple[Any, ...] = ()
 
     @property
     def method(self) -> str:
@@ -77,37 +81,22 @@ class Facts:
         """The clustering or classification report; from the data's labels, else as the run stored it."""
         if self.true is None or self.predictions is None or self.data is None:
             return self.stored_scores
-        labels = self.predictions.labels
-        if self.task == "classification":
-            return classification_report(
-                self.true, self.predicted_in_truth(), self.data.class_names, self._reordered_probabilities()
-            )
-        return clustering_report(self.true, labels.labels, self.data.class_names, labels.classes)
+        return score(self.task, self.predictions.labels, self.true, self.data.class_names)
 
-    def predicted_in_truth(self) -> np.ndarray:
-        """Predicted labels numbered as the data's classes are; a class that the data does not have is -1."""
-        assert self.predictions is not None
-        assert self.data is not None
-        names = {name: i for i, name in enumerate(self.data.class_names)}
-        table = np.array([*(names.get(name, -1) for name in self.classes), -1])
-        return np.asarray(table[self.predictions.labels.labels])
-
-    def _reordered_probabilities(self) -> np.ndarray:
-        assert self.predictions is not None
-        assert self.data is not None
-        given = self.predictions.labels.probabilities
-        found = np.zeros((len(given), len(self.data.class_names)), np.float32)
-        for column, name in enumerate(self.classes):
-            if name in self.data.class_names:
-                found[:, self.data.class_names.index(name)] = given[:, column]
-        return found
+    @cached_property
+    def counted(self) -> np.ndarray:
+        """(n,) bool: the predicted volumes whose true label is known and that count in the scores."""
+        if self.true is None or self.predictions is None:
+            return np.zeros(0, dtype=bool)
+        known = self.true >= 0
+        return np.asarray(known & held_out(self.predictions.labels)) if self.task == "classification" else known
 
     def right(self) -> np.ndarray | None:
         """Whether each volume's label is right (after matching), (n,) bool; None without true labels."""
         if self.true is None or self.predictions is None or self.data is None or self.scores is None:
             return None
         if self.task == "classification":
-            return np.asarray(self.predicted_in_truth() == self.true)
+            return np.asarray(in_classes(self.predictions.labels, self.data.class_names) == self.true)
         index = {name: i for i, name in enumerate(self.data.class_names)}
         matching = self.scores["matching"]
         table = np.array([*(index.get(matching.get(name, ""), -2) for name in self.classes), -2])
@@ -149,6 +138,9 @@ def gather(folder: Path) -> Facts:
         options=options,
         stored_scores=None if surveys else _json(folder, "evaluation.json", remarks, {}) or None,
         surveys=surveys,
+        tables=tuple(_json(folder, "tables.json", remarks, [])),
+        scatters=tuple(_json(folder, "scatters.json", remarks, [])),
+        pictures=tuple(_json(folder, "pictures.json", remarks, [])),
     )
 
 

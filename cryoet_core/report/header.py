@@ -60,7 +60,9 @@ def _tiles(facts: Facts) -> list[tuple[str, str, str]]:
         beside = f"invariants {number(yardstick.get('ari'))}" if yardstick else f"NMI {number(scores['nmi'])}"
         tiles.append(("adjusted Rand index", number(scores["ari"]), beside))
     elif scores.get("n"):
-        tiles.append(("accuracy", number(scores.get("accuracy")), f"majority {number(scores.get('majority'))}"))
+        held = f"of {scores['held_out']:,} held out\n" if scores.get("held_out") else ""
+        beside = f"{held}majority {number(scores.get('majority'))}"
+        tiles.append(("accuracy", number(scores.get("accuracy")), beside))
         macro = (scores.get("macro") or {}).get("f1")
         tiles.append(("macro F1", number(macro), f"balanced accuracy {number(scores.get('balanced_accuracy'))}"))
     if facts.run.get("wall_seconds"):

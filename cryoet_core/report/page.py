@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
-from cryoet_core.report import confusion, picking, provenance, sections
+from cryoet_core.report import confusion, extras, picking, provenance, sections
 from cryoet_core.report.embedding import embedding_map
 from cryoet_core.report.facts import Facts
 from cryoet_core.report.header import header
@@ -26,8 +26,11 @@ def render(facts: Facts) -> str:
         sections.notes(facts),
         *picking.sections(facts.surveys),
         sections.comparison(facts),
+        *extras.tables(facts),
         sections.class_averages(facts),
+        *extras.pictures(facts),
         sections.embedding(facts, found),
+        *extras.scatters(facts),
         _side_by_side([sections.choice_of_k(facts), sections.certainty(facts)]),
         sections.iterations(facts),
         confusion.errors(facts),

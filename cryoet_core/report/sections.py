@@ -212,9 +212,9 @@ def certainty(facts: Facts) -> Section | None:
     if facts.predictions is None or not len(facts.predictions) or not facts.classes:
         return None
     best = facts.predictions.labels.probabilities.max(axis=1)
-    right, known = facts.right(), facts.true
-    if right is not None and known is not None:
-        best, right = best[known >= 0], right[known >= 0]
+    right = facts.right()
+    if right is not None:
+        best, right = best[facts.counted], right[facts.counted]
     sure = float((best > 0.9).mean()) if len(best) else 0.0
     words = f"{percent(sure)} of the labels have a posterior above 0.9"
     if right is not None and (best > 0.9).any():

@@ -22,9 +22,16 @@ class TaskModule(Protocol):
         """Label or pick in the run's own data and write the results; ``seen`` is the data with labels hidden."""
 
     def predict(
-        self, run: Run, trainer: Trainer, paths: Sequence[Path], out: Path | None, reading: Mapping[str, Any], /
+        self,
+        run: Run,
+        trainer: Trainer,
+        paths: Sequence[Path],
+        out: Path | None,
+        reading: Mapping[str, Any],
+        support: Sequence[Path],
+        /,
     ) -> Facts:
-        """Label or pick in other data."""
+        """Label or pick in other data; ``support``: files of examples of the classes to name."""
 
     def evaluate(self, run: Run, trainer: Trainer, paths: Sequence[Path], reading: Mapping[str, Any], /) -> Facts:
         """Compare with what is known."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cryoet_core import inputs as opening
 from cryoet_core.errors import RunError, UserError
 from cryoet_core.files import shown
-from cryoet_core.interfaces import Labeller
+from cryoet_core.interfaces import FewShotLabeller, Labeller
 from cryoet_core.plugins import load_trainer
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def finish(run: Run, fitted: Any, seen: Subtomograms, data: Subtomograms) -> dic
         facts["predictions"] = shown(write_predictions(run, labels, data))
         _write_averages(run, labels, data)
         _write_yardstick(run, data)
-        scores = _evaluate(labels, data)
+        scores = _evaluate(load_trainer(run.method).task, labels, data)
         if scores:
             run.write_json(EVALUATION, scores)
         facts |= scores
@@ -42,9 +42,17 @@ def finish(run: Run, fitted: Any, seen: Subtomograms, data: Subtomograms) -> dic
 
 
 def predict(
-    run: Run, trainer: Trainer, paths: Sequence[Path], out: Path | None, reading: Mapping[str, Any]
+    run: Run,
+    trainer: Trainer,
+    paths: Sequence[Path],
+    out: Path | None,
+    reading: Mapping[str, Any],
+    support: Sequence[Path] = (),
 ) -> dict[str, Any]:
-    """Label new data; predictions.h5 and predictions.star go to the folder ``out``. UserError when there are some."""
+    """Label new data; predictions.h5 and predictions.star go to the folder ``out``. UserError when there are some.
+
+    support: a few labelled examples that say what there is, for methods that name classes from examples.
+    """
     from cryoet_core.predictions import HDF5_NAME, write_predictions
 
     _refuse(reading)
@@ -53,9 +61,10 @@ def predict(
         raise UserError(f"--out {shown(out)}: exists already; expected a new folder; choose another name or remove it")
     data = opening.open_input("data", opening.subject_spec(trainer), paths, labels_required=False)
     started = time.monotonic()
-    labels = _label(trainer, data, run)
+    labels = _label(trainer, data, run, support)
     facts = {"predictions": shown(write_predictions(run, labels, data, out))}
-    return facts | _evaluate(labels, data) | _describe(labels) | {"wall_seconds": round(time.monotonic() - started, 3)}
+    scores = _evaluate(trainer.task, labels, data)
+    return facts | scores | _describe(labels) | {"wall_seconds": round(time.monotonic() - started, 3)}
 
 
 def evaluate(run: Run, trainer: Trainer, paths: Sequence[Path], reading: Mapping[str, Any]) -> dict[str, Any]:
@@ -70,7 +79,7 @@ def evaluate(run: Run, trainer: Trainer, paths: Sequence[Path], reading: Mapping
     labels = _label(trainer, data, run) if paths else read_predictions(run.dir).labels
     if len(labels) != len(data):
         raise UserError(f"{opening.named(files)}: {len(data)} subtomograms now, but the run labelled {len(labels)}")
-    return _evaluate(labels, data)
+    return _evaluate(trainer.task, labels, data)
 
 
 def card(data: Subtomograms) -> dict[str, Any]:
@@ -87,11 +96,27 @@ def _refuse(reading: Mapping[str, Any]) -> None:
         raise UserError(f"--{given[0].replace('_', '-')}: this run labels subtomograms; the option is for pickers")
 
 
-def _label(trainer: Trainer, data: Subtomograms, run: Run) -> Labels:
+def _label(trainer: Trainer, data: Subtomograms, run: Run, support: Sequence[Path] = ()) -> Labels:
     """Labels of new data, without ever showing its labels; a difference from the training data is said aloud."""
     for line in _differences(run.facts.get("facts", {}).get("data"), data):
         run.say(f"note: {line}")
-    return _labeller(trainer.load(run)).label(data.without_labels(), run)
+    labeller = _labeller(trainer.load(run))
+    if support:
+        labeller = _supported(labeller, trainer, support, run)
+    return labeller.label(data.without_labels(), run)
+
+
+def _supported(labeller: Labeller, trainer: Trainer, paths: Sequence[Path], run: Run) -> Labeller:
+    """The labeller with the classes of labelled examples in place of its own."""
+    named = opening.named(paths)
+    if not isinstance(labeller, FewShotLabeller):
+        raise UserError(
+            f"--support {named}: {trainer.name} takes no examples; expected a run of a method such as protonet"
+        )
+    examples = opening.open_input("support", opening.subject_spec(trainer), paths, labels_required=False)
+    if not opening.has_labels(examples):
+        raise UserError(f"--support {named}: has no class labels; expected a few labelled subtomograms of each class")
+    return labeller.with_support(examples, run)
 
 
 def _labeller(fitted: Any) -> Labeller:
@@ -153,7 +178,9 @@ def _write_yardstick(run: Run, data: Subtomograms) -> None:
     k_max = min(15, len(data))
     with run.timer("yardstick"):
         fitted, _ = Yardstick.fit(data.without_labels(), run, k_min=min(2, k_max), k_max=k_max)
-        run.write_json("yardsticks.json", {"invariants": _evaluate(fitted.label(data.without_labels(), run), data)})
+        run.write_json(
+            "yardsticks.json", {"invariants": _evaluate("clustering", fitted.label(data.without_labels(), run), data)}
+        )
 
 
 def _describe(labels: Labels) -> dict[str, Any]:
@@ -163,10 +190,10 @@ def _describe(labels: Labels) -> dict[str, Any]:
     return found | ({"unassigned": unassigned} if unassigned else {})
 
 
-def _evaluate(labels: Labels, data: Subtomograms) -> dict[str, Any]:
+def _evaluate(task: str, labels: Labels, data: Subtomograms) -> dict[str, Any]:
     """Metrics against the known labels; empty when there are none."""
     if not opening.has_labels(data):
         return {}
-    from cryoet_core.metrics import clustering_report
+    from cryoet_core.scoring import score
 
-    return clustering_report(data.labels, labels.labels, data.class_names, labels.classes)
+    return score(task, labels, data.labels, data.class_names)

@@ -41,13 +41,20 @@ def finish(run: Run, fitted: Any, seen: Tomograms, data: Tomograms) -> dict[str,
 
 
 def predict(
-    run: Run, trainer: Trainer, paths: Sequence[Path], out: Path | None, reading: Mapping[str, Any]
+    run: Run,
+    trainer: Trainer,
+    paths: Sequence[Path],
+    out: Path | None,
+    reading: Mapping[str, Any],
+    support: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """Pick in other tomograms; stars, picks.h5 and status.json go to the folder ``out``.
 
     An interrupted call goes on where it was when it is made again. A tomogram that cannot be read gets a row that says
     why, and the others finish; RunError at the end then.
     """
+    if support:
+        raise UserError(f"--support {opening.named(support)}: this run picks in tomograms; the option is for labelling")
     folder = out or run.dir / "predictions" / _stem(paths)
     if folder.is_file() or Survey.is_done(folder):
         raise UserError(
