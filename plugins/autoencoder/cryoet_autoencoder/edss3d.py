@@ -110,9 +110,10 @@ class Edss3dTrainer(Trainer):
         run.say("kept: " + ", ".join(f"{labeller.classes[i]} ({kept.names[kept.classes[i] - 1]})" for i in chosen))
         if run.rank == 0:
             captions = [
-                f"{name}: {counts[i]}, {kept.names[kept.classes[i] - 1]}" for i, name in enumerate(labeller.classes)
+                f"{name}, {counts[i]} members: {kept.names[kept.classes[i] - 1]}"
+                for i, name in enumerate(labeller.classes)
             ]
-            note = "Central xy, xz and yz slices of the decoded centres; members, and the class that they stand for."
+            note = "Central xy, xz and yz slices of the decoded centres, and the class that they stand for."
             entries = write_centres(run.dir, pictures.numpy(), captions, chosen.tolist())
             run.write_json(PICTURES, [{"title": "Clusters that were kept", "note": note, "pictures": entries}])
         return kept

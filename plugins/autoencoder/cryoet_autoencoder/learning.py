@@ -18,6 +18,7 @@ from cryoet_autoencoder.pictures import PICTURES, write_centres
 from cryoet_autoencoder.pose import Preparation
 from cryoet_autoencoder.prepared import PreparedVolumes
 from cryoet_core.errors import UserError
+from cryoet_core.files import shown
 from cryoet_core.run import Run
 
 EXPLAINED, ACTIVE = 0.02, 0.25
@@ -111,14 +112,14 @@ def pictured(labeller: ClusterLabeller, counts: np.ndarray, run: Run) -> Scores:
     order = sorted(range(len(counts)), key=lambda i: (not bool(scores.suggested[i]), -int(counts[i])))
     total = max(int(counts.sum()), 1)
     captions = [
-        f"{name}: {int(counts[i])} ({counts[i] / total:.0%}){', suggested' if scores.suggested[i] else ''}"
+        f"{name}: {int(counts[i])} members ({counts[i] / total:.0%}){', suggested' if scores.suggested[i] else ''}"
         for i, name in enumerate(labeller.classes)
     ]
     entries = write_centres(run.dir, pictures.numpy(), captions, order)
     note = (
-        "Central xy, xz and yz slices of the decoded centre of each cluster, protein bright, all on one grey scale; "
-        "members and their share. Suggested clusters first: those that look like particles. Choose by number for the "
-        f"segmentation: cryoet run edss3d --clusters {run.dir} --keep {_example(scores, order)} --data TOMOGRAM"
+        "Central xy, xz and yz slices of the decoded centre of each cluster, protein bright, all on one grey scale, "
+        "and its share of all cubes. Suggested clusters first: those that look like particles. Choose by number for the "
+        f"segmentation: cryoet run edss3d --clusters {shown(run.dir)} --keep {_example(scores, order)} --data TOMOGRAM"
     )
     run.write_json(PICTURES, [{"title": "Cluster centres", "note": note, "pictures": entries}])
     run.write_json("tables.json", [_table(labeller, counts, scores, order)])

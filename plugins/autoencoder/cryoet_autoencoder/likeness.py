@@ -12,8 +12,8 @@ from cryoet_core.centring import soft_sphere
 RADII = (0.12, 0.16, 0.2, 0.25, 0.3, 0.35, 0.4)
 """Of the balls that a centre is compared with, as shares of the box."""
 LEAST_LIKENESS = 0.45
-LEAST_CONTRAST = 0.5
-"""As a share of that of the cluster at the upper decile of the particles."""
+LEAST_CONTRAST, MOST_CONTRAST = 0.5, 2.0
+"""As shares of the contrast that a tenth of the members exceed."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,9 @@ def particle_scores(pictures: Tensor, counts: Tensor) -> Scores:
     """Scores of decoded centres (k, s, s, s), protein bright, of clusters with ``counts`` (k,) members.
 
     A particle is a compact bright thing in the middle of its box: its picture correlates with a ball about the centre
-    (at least ``LEAST_LIKENESS``), and the ball stands out at least half as much as in the clusters that stand out most
-    (``LEAST_CONTRAST``), for the centre of noise is a faint ball too, as picking favours bright middles.
+    (at least ``LEAST_LIKENESS``), and the ball stands out about as much as in the clusters that stand out most: noise
+    that was picked has a bright middle too, but a faint one (``LEAST_CONTRAST``), and gold is far brighter than protein
+    (``MOST_CONTRAST``).
     """
     size, flat = pictures.shape[-1], pictures.flatten(1).double()
     balls = torch.stack([soft_sphere(size, share * size) for share in RADII]).flatten(1).double().to(flat)
@@ -45,7 +46,8 @@ def particle_scores(pictures: Tensor, counts: Tensor) -> Scores:
     contrast = (flat @ (inside - outside).T).gather(1, best[:, None])[:, 0]
     radius = torch.tensor(RADII, dtype=torch.float64, device=flat.device)[best] * size
     level = _upper_decile(contrast, counts)
-    suggested = (likeness >= LEAST_LIKENESS) & (contrast >= LEAST_CONTRAST * level) & (contrast > 0) & (counts > 0)
+    as_bright = (contrast >= LEAST_CONTRAST * level) & (contrast <= MOST_CONTRAST * level) & (contrast > 0)
+    suggested = (likeness >= LEAST_LIKENESS) & as_bright & (counts > 0)
     return Scores(likeness, contrast, radius, suggested)
 
 

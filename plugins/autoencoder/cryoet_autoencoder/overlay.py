@@ -15,16 +15,18 @@ from cryoet_core.run import Run
 from cryoet_core.tomograms import Tomogram
 
 TITLE = "Segmentation"
-WIDEST = 900
+WIDEST, THICK = 900, 4
+"""Pixels of a picture at most; voxels that a slice is averaged over, about."""
 SHARE = 0.45
 """Of colour in a labelled pixel."""
 
 
 def add_overlay(run: Run, name: str, seen: Tomogram, labels: np.ndarray, bin: int, classes: Sequence[str]) -> None:
-    """The z slice of a tomogram with most labelled voxels, plain and coloured, into ``run.results``."""
+    """The slice across z of a tomogram with most labelled voxels, plain and coloured, into ``run.results``."""
     plane = int((labels > 0).sum((1, 2)).argmax())
     depth = seen.shape[0]
-    part = slice(min(plane * bin, depth - 1), min((plane + 1) * bin, depth))
+    middle = min(plane * bin + bin // 2, depth - 1)
+    part = slice(max(middle - THICK // 2, 0), middle + THICK // 2 + 1)
     grey = gaussian_filter(seen.read((part, slice(0, seen.shape[1]), slice(0, seen.shape[2]))).mean(0), 1.0)
     low, high = np.percentile(grey, (1, 99.5))
     shown = np.clip((grey - low) / max(high - low, 1e-12), 0, 1)[..., None] * np.full(3, 255.0)

@@ -55,7 +55,7 @@ def test_level_and_scale_do_not_matter_and_empty_clusters_are_left_out() -> None
     assert plain.suggested.tolist() == other.suggested.tolist() == [True, False, False]
 
 
-def test_one_gold_bead_does_not_hide_the_particles() -> None:
+def test_gold_neither_hides_the_particles_nor_is_one() -> None:
     pictures = torch.stack([PARTICLES["ball"], 30 * PARTICLES["ball"], OTHERS["a faint ball"]])
     scores = particle_scores(pictures, torch.tensor([95, 5, 30]))
-    assert scores.suggested.tolist() == [True, True, False]
+    assert scores.suggested.tolist() == [True, False, False]
