@@ -81,8 +81,8 @@ def run(args: argparse.Namespace, method: str, store: Path, out: Path, seed: int
 
 
 def episode_cells(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    for snr in args.snrs:
-        for seed, unseen in enumerate(SPLITS):
+    for seed, unseen in enumerate(SPLITS):
+        for snr in args.snrs:
             yield {"part": "episodes", "snr": snr, "unseen": ",".join(unseen), "seed": seed}
 
 
