@@ -43,7 +43,7 @@ SCORES = {"a": (0.7, 0.8, 0.9), "b": (0.6, 0.65, 0.7)}
 FACTS: dict[str, Any] = {
     "scale": "small", "seeds": 3, "data": "built-in phantoms", "measured": 6, "failed": 1, "commit": "abc", "tables": 1,
     "devices": "cpu", "date": "2026-11-21 18:00", "without_a_table": ["odd"], "methods": ["a", "b"], "seconds": 66.0,
-    "origin": {"host": "here"},
+    "origin": {"host": "here"}, "failures": {"c01": "run: it <broke>", "odd": "importing odd failed"},
 }  # fmt: skip
 
 
@@ -144,6 +144,7 @@ def test_the_page_is_complete_in_itself(board: summary.Board, tmp_path: Path):
     assert "accuracy &lt;percent&gt;" in html
     assert "it &lt;broke&gt;" in html
     assert "<broke>" not in html
+    assert "importing odd failed" in html
     assert "seconds of a run" in html
 
 

@@ -223,3 +223,31 @@ def test_labels_are_a_share_of_the_known_centres(tmp_path: Path):
     assert len({tuple(position) for position in picks.positions.tolist()}) == 6
     assert set(picks.class_names) == {"ball"}
     assert os.path.exists(words[-1])
+
+
+# ---- what is told ----------------------------------------------------------------------------------------------------
+
+
+def test_the_expected_end_is_what_the_methods_took_so_far(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    from cryoet_core.benchmark.plan import Cell
+    from cryoet_core.benchmark.results import Results
+    from cryoet_core.benchmark.show import Show
+
+    def made(method: str) -> Cell:
+        return Cell(method, method, 0, "small", (), (), ())
+
+    queue = [Job(tmp_path / str(i), f"job {i}") for i in range(4)]
+    cells = {job.folder: made(name) for job, name in zip(queue, ("slow", "slow", "fast", "new"), strict=True)}
+    results = Results(tmp_path)
+    results.add({"key": "x", "method": "fast", "status": "ok", "metrics": {"wall_seconds": 10.0}})
+    show = Show()
+    with show.running(queue, cells, results, 2):
+        show.started(queue[0])
+        outcome = {"status": "ok", "reason": "", "steps": [{"wall_seconds": 100.0}], "facts": {"run": {"f1": 0.25}}}
+        show.ended(queue[0], outcome)
+        assert show.expected_seconds() == (100 + 10 + 55) / 2  # slow, fast, and the mean of all for the new one
+        failed = {"status": "failed", "reason": "run: it broke", "steps": [], "facts": {}}
+        show.ended(queue[1], failed)
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("[1/4] job 0: f1 0.250, 1 min 40 s; 3 left, about 1 min 22 s, ends at ")
+    assert said[1].startswith("[2/4] job 1: failed: run: it broke")

@@ -17,7 +17,12 @@ from cryoet_core.report.words import Markup, duration, table, text
 
 def leaderboard(found: Sequence[Board], facts: Mapping[str, Any], folder: Path) -> str:
     """The page; links to reports are relative to ``folder``, where it will lie."""
-    parts = [_overview(found, facts), *(_section(board, folder) for board in found), *_failures(found), _origin(facts)]
+    parts = [
+        _overview(found, facts),
+        *(_section(board, folder) for board in found),
+        *_failures(found, facts),
+        _origin(facts),
+    ]
     return document("cryoet: leaderboard", _head(facts), parts)
 
 
@@ -123,15 +128,15 @@ def _missing(board: Board) -> str:
     return f"<details>{summary}{''.join(parts)}</details>"
 
 
-def _failures(found: Sequence[Board]) -> list[Section]:
-    lines = {line["key"]: line for board in found for row in board.rows for line in row.lines if line["status"] != "ok"}
-    if not lines:
-        return []
-    rows = [
-        (line["method"], line["seed"], line["reason"], Markup(f"<code>{text(Path(line['run']).parent)}</code>"))
-        for line in lines.values()
-    ]
-    return [Section("Failed runs", table(("method", "seed", "why", "folder"), rows, "facts", ()))]
+def _failures(found: Sequence[Board], facts: Mapping[str, Any]) -> list[Section]:
+    """Runs that failed, and plugins that cannot be used."""
+    lines = {line["key"]: line for board in found for row in board.rows for line in row.lines}
+    rows = []
+    for key, reason in facts["failures"].items():
+        line = lines.get(key)
+        folder = Markup(f"<code>{text(Path(line['run']).parent)}</code>") if line else "–"
+        rows.append((line["method"] if line else key, line["seed"] if line else "–", reason, folder))
+    return [Section("Failed", table(("method", "seed", "why", "folder"), rows, "facts", ()))] if rows else []
 
 
 def _origin(facts: Mapping[str, Any]) -> Section:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from cryoet_core import files, runfolder
-from cryoet_core.benchmark import cell, markdown, page, summary
+from cryoet_core.benchmark import cell
 from cryoet_core.benchmark.engine import Executor, Job, Local, cores, work_through
+from cryoet_core.benchmark.leaderboard import write_leaderboard
 from cryoet_core.benchmark.plan import SEEDS, Cell, Place, Plan, every_source
 from cryoet_core.benchmark.recipes import PROGRAM, Source, Stock
 from cryoet_core.benchmark.results import Results, line_of
@@ -22,7 +23,7 @@ from cryoet_core.errors import UserError
 from cryoet_core.files import shown
 from cryoet_core.names import close_names
 
-MARKER, MARKDOWN, PAGE = "benchmark.json", "leaderboard.md", "leaderboard.html"
+MARKER = "benchmark.json"
 LIMITS: dict[Scale, float] = {"smoke": 5, "small": 60, "paper": 2880}
 """Minutes after which a command of a cell is ended."""
 
@@ -78,7 +79,7 @@ def run_benchmark(wish: Wish, show: Show | None = None) -> dict[str, Any]:
         try:
             _run(wish, scale, plan, todo, results, out, show)
         finally:
-            facts = write_leaderboard(plan, results, out, wish)
+            facts = write_leaderboard(plan, results, out, custom=bool(wish.suites))
     finally:
         if lock is not None:
             lock.close()
@@ -106,43 +107,6 @@ def make_plan(wish: Wish, scale: Scale, out: Path) -> Plan:
             tasks = sorted({table.task for suite in suites for table in suite.table if table.task})
             raise UserError(f"--method {name}: fits no table of the suites asked for, which take {', '.join(tasks)}")
     return plan
-
-
-def write_leaderboard(plan: Plan, results: Results, out: Path, wish: Wish) -> dict[str, Any]:
-    """leaderboard.md and leaderboard.html with all that the folder's results hold; the closing facts."""
-    whole = _everything(plan, results)
-    found = summary.boards(whole, results.lines)
-    facts = closing_facts(whole, found, results, wish)
-    files.write_bytes(out / MARKDOWN, (markdown.leaderboard(found, facts)).encode())
-    files.write_bytes(out / PAGE, page.leaderboard(found, facts, out).encode())
-    paths = {"results": results.path, "markdown": out / MARKDOWN, "leaderboard": out / PAGE}
-    return facts | {name: shown(path) for name, path in paths.items()}
-
-
-def closing_facts(plan: Plan, found: Sequence[summary.Board], results: Results, wish: Wish) -> dict[str, Any]:
-    """What the heads of the leaderboards and the closing line say."""
-    lines = [results.lines[key] for key in plan.cells if key in results.lines]
-    good = [line for line in lines if line["status"] == "ok"]
-    origins = [line["provenance"] for line in good if line["provenance"]]
-    nothing: dict[str, Any] = {"finished": None}
-    latest = max(good, key=lambda line: str(line["finished"]), default=nothing)
-    return {
-        "scale": plan.scale,
-        "seeds": plan.seeds,
-        "data": f"maps in {wish.structures}" if wish.structures else "built-in phantoms",
-        "measured": len(good),
-        "failed": len(lines) - len(good),
-        "missing": sum(board.counts()["not run"] for board in found),
-        "tables": len(found),
-        "methods": sorted({line["method"] for line in good}),
-        "seconds": round(sum(line["metrics"].get("wall_seconds") or 0.0 for line in good), 1),
-        "commit": _some([_short(origin.get("commit")) for origin in origins]) or "unknown",
-        "devices": _some([str(origin.get("device")) for origin in origins]) or "no device",
-        "date": str(latest["finished"] or "")[:16].replace("T", " "),
-        "without_a_table": [] if wish.suites else plan.without_a_table(),
-        "failures": {line["key"]: line["reason"] for line in lines if line["status"] != "ok"},
-        "origin": _origin(origins),
-    }
 
 
 # ---- the steps -------------------------------------------------------------------------------------------------------
@@ -229,19 +193,6 @@ def _check_files(suites: Sequence[Suite], given: Mapping[str, Path]) -> None:
             raise UserError(f"--files {name}: no suite asks for it{close_names(name, known)}")
 
 
-def _everything(plan: Plan, results: Results) -> Plan:
-    """The plan without a choice of methods, and with the other suites of the program that have results here."""
-    whole = Plan(plan.suites, plan.scale, plan.seeds, plan.stock, plan.installed, (), plan.custom)
-    names = {suite.name for suite in plan.suites}
-    others = [suite for suite in load_suites(()) if suite.name not in names]
-    if not others:
-        return whole
-    rest = Plan(others, plan.scale, plan.seeds, plan.stock, plan.installed)
-    measured = {place.suite.name for place in rest.places for made in place.cells if made.key in results.lines}
-    more = [suite for suite in others if suite.name in measured]
-    return Plan([*plan.suites, *more], plan.scale, plan.seeds, plan.stock, plan.installed, (), plan.custom)
-
-
 def _places(plan: Plan) -> dict[str, list[Place]]:
     """Where in the tables each cell stands."""
     found: dict[str, list[Place]] = defaultdict(list)
@@ -249,30 +200,3 @@ def _places(plan: Plan) -> dict[str, list[Place]]:
         for made in place.cells:
             found[made.key].append(place)
     return found
-
-
-def _origin(origins: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Versions, commits, machines: every value that occurs."""
-    found: dict[str, dict[str, None]] = {}
-    for origin in origins:
-        for name in ("commit", "device", "host", "platform", "python"):
-            if origin.get(name):
-                found.setdefault(name, {})[str(origin[name])] = None
-        for kind in ("packages", "plugins"):
-            said = ", ".join(f"{name} {version}" for name, version in (origin.get(kind) or {}).items())
-            found.setdefault(kind, {})[said] = None
-    return {name: "; ".join(values) for name, values in found.items()}
-
-
-def _some(values: Sequence[str]) -> str:
-    """The last different value, and how many others there are."""
-    different = list(dict.fromkeys(reversed(values)))
-    others = len(different) - 1
-    return (different[0] + (f" and {others} other{'s' * (others > 1)}" if others else "")) if different else ""
-
-
-def _short(commit: str | None) -> str:
-    if not commit:
-        return "unknown"
-    head, _, rest = commit.partition(",")
-    return head[:10] + (f" ({rest.strip()})" if rest else "")
