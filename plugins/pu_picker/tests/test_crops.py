@@ -25,7 +25,7 @@ def scene(shape: tuple[int, int, int] = (20, 64, 70), species: tuple[int, ...] =
 
 
 def sampler(scenes: list[Scene], **options: Any) -> Sampler:
-    values = {"crop": 24, "crop_depth": 5, "pairs": 2} | options
+    values = {"crop": 24, "crop_depth": 5, "pairs": 2, "noise": 0} | options
     return Sampler(scenes, PUPickerConfig(**values), (3.0, 6.0, 6.0))
 
 
@@ -51,14 +51,15 @@ def test_labels_stay_on_their_voxels_through_flips_and_turns() -> None:
 
 
 def test_turned_is_exact() -> None:
-    volume = torch.zeros(4, 6, 6)
-    volume[1, 2, 5] = 1
+    volume = torch.zeros(2, 4, 6, 6)
+    volume[:, 1, 2, 5] = 1
     where = torch.tensor([[1.0, 2.0, 5.0]])
     results = set()
     for flips in np.ndindex(2, 2, 2):
         for quarters in range(4):
             out, place = turned(volume, where, flips, quarters)
-            assert out.nonzero().tolist() == place.long().tolist()
+            assert out[0].nonzero().tolist() == place.long().tolist()
+            assert torch.equal(out[0], out[1])
             results.add(tuple(place[0].tolist()))
     assert len(results) == 16
 
@@ -82,9 +83,9 @@ def test_other_crops_come_from_everywhere() -> None:
     corners = []
     original = Scene.crop
 
-    def watched(self: Scene, corner: Any, shape: Any) -> torch.Tensor:
+    def watched(self: Scene, corner: Any, *others: Any) -> torch.Tensor:
         corners.append((self is large, *corner))
-        return original(self, corner, shape)
+        return original(self, corner, *others)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Scene, "crop", watched)
@@ -95,6 +96,13 @@ def test_other_crops_come_from_everywhere() -> None:
     assert len(in_large) / len(anywhere) == pytest.approx(20 * 64 * 70 / (20 * 64 * 70 + 8 * 26 * 26), abs=0.05)
     assert in_large[:, 1:].min(0).tolist() == [0, 0, 0]
     assert in_large[:, 1:].max(0).tolist() == [15, 40, 46]
+
+
+def test_noise_is_added_and_is_that_of_the_step() -> None:
+    plain, noisy = (sampler([scene()], augment=False, noise=noise) for noise in (0.0, 2.0))
+    first, second, again = (draw.draw(torch.Generator().manual_seed(0)).volumes for draw in (plain, noisy, noisy))
+    assert float((second - first)[0].std()) == pytest.approx(2.0, rel=0.1)
+    assert torch.equal(second, again)
 
 
 def test_the_same_step_gives_the_same_crops() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from cryoet_pu_picker import heat
+from cryoet_pu_picker.bands import Bands
 from cryoet_pu_picker.heat import heat_map
 from cryoet_pu_picker.network import LOWEST_START, Columns, HybridNetwork
 
@@ -17,13 +18,15 @@ from cryoet_core.progress import Terminal
 from cryoet_core.tomograms import ArrayVolume, Tomogram
 
 
-def network(backbone: str = "unet", levels: int = 2, species: int = 1) -> HybridNetwork:
+def network(
+    backbone: str = "unet", levels: int = 2, species: int = 1, widths: tuple[float, ...] = (0.7,)
+) -> HybridNetwork:
     """A small one with weights of usual size and statistics of its own, in eval mode."""
     torch.manual_seed(0)
-    net = HybridNetwork(backbone, 4, levels, 8, (0.1,) * species, clip=4.0)
+    net = HybridNetwork(backbone, 4, levels, 8, (0.1,) * species, Bands(widths, clip=4.0))
     torch.nn.init.normal_(net.heat.weight, std=0.3)
     with torch.no_grad():
-        net(torch.randn(4, 1, 3, 32, 32))
+        net(net.bands(torch.randn(4, 1, 3, 32, 32)))
     return net.eval()
 
 
@@ -31,7 +34,8 @@ def network(backbone: str = "unet", levels: int = 2, species: int = 1) -> Hybrid
 @pytest.mark.parametrize("size", [(1, 16, 16), (3, 17, 23), (5, 40, 31)])
 def test_sizes(backbone: str, size: tuple[int, int, int]) -> None:
     d, h, w = size
-    logits, features = network(backbone, levels=3, species=2)(torch.randn(2, 1, d, h, w))
+    net = network(backbone, levels=3, species=2, widths=())
+    logits, features = net(net.bands(torch.randn(2, 1, d, h, w)))
     assert logits.shape == (2, 2, d, -(-h // 2), -(-w // 2))
     assert features.shape == (2, 8, d, -(-h // 2), -(-w // 2))
     torch.testing.assert_close(features.norm(dim=1), torch.ones_like(features[:, 0]))
@@ -40,14 +44,14 @@ def test_sizes(backbone: str, size: tuple[int, int, int]) -> None:
 def test_number_of_weights_is_that_of_the_reference_code() -> None:
     """unet_4 has 1,991,504 and unet_5 7,828,048; ours has a bias and no head for classes more."""
     for levels, expected in ((4, 1_991_504), (5, 7_828_048)):
-        net = HybridNetwork("unet", 32, levels, 32, (0.1,), clip=4.0)
+        net = HybridNetwork("unet", 32, levels, 32, (0.1,), Bands((), clip=4.0))
         assert sum(p.numel() for p in net.parameters()) == expected + 1
 
 
 @pytest.mark.parametrize("prior", [0.01, 0.3])
 def test_the_heat_map_starts_at_the_prior_or_where_it_still_learns(prior: float) -> None:
     torch.manual_seed(1)
-    net = HybridNetwork("unet", 4, 2, 8, (prior, 0.1), clip=4.0)
+    net = HybridNetwork("unet", 4, 2, 8, (prior, 0.1), Bands((1.0,), clip=4.0))
     first = net.logits(torch.randn(1, 1, 4, 32, 32)).detach().sigmoid()
     assert float(first[:, 0].mean()) == pytest.approx(max(prior, LOWEST_START), rel=0.1)
     assert float(first[:, 1].mean()) == pytest.approx(0.1, rel=0.1)
@@ -94,12 +98,12 @@ def fake_run(folder: Path, max_memory: int) -> Any:
 def test_tiles_equal_the_whole(backbone: str, whole: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In slabs of whole slices and in blocks, for a volume whose edges are no multiples of anything."""
     net = network(backbone, levels=2, species=2)
-    d, h, w = (9, 93, 119) if backbone == "unet" else (5, 161, 177)
+    d, h, w = (15, 93, 119) if backbone == "unet" else (11, 161, 177)
     values = np.random.default_rng(0).normal(size=(d, h, w)).astype(np.float32)
     tomogram = Tomogram("t", ArrayVolume(values), 10.0)
     monkeypatch.setattr(heat, "LARGEST_SLICE", 1 << 20 if whole else 1)
     few = heat_map(net, tomogram, fake_run(tmp_path / "a", 1 << 40))
-    budget = 9 * 96 * 120 if whole else 300_000
+    budget = 15 * 96 * 120 if whole else 700_000
     many = heat_map(net, tomogram, fake_run(tmp_path / "b", budget * 1024))
     assert few.shape == many.shape == (2, d, -(-h // 2), -(-w // 2))
     np.testing.assert_allclose(many, few, atol=1e-5)

@@ -28,6 +28,7 @@ SHAPE, VOXEL = (32, 96, 96), 10.0
 
 QUICK = {
     "diameter": str(LARGE), "width": 8, "levels": 2, "features": 8, "iterations": 150, "crop": 32, "anchors": 128,
+    "learning_rate": 3e-3,
 }  # fmt: skip
 
 
@@ -93,7 +94,7 @@ def f1(found: np.ndarray, truth: np.ndarray, radius: float = LARGE / 2) -> float
 
 
 def test_finds_what_twenty_labels_show_and_not_the_other_species(start: Start) -> None:
-    trainer, run = start(iterations=250)
+    trainer, run = start(iterations=150)
     labelled, _ = tomogram(0, {"shell": 20})
     picker = trainer.fit(data_of(labelled), run)
     other, truth = tomogram(1)
@@ -115,7 +116,7 @@ def test_finds_what_twenty_labels_show_and_not_the_other_species(start: Start) -
 
 
 def test_two_species_at_once(start: Start) -> None:
-    trainer, run = start(diameter=f"ball={SMALL},shell={LARGE}", iterations=600)
+    trainer, run = start(diameter=f"ball={SMALL},shell={LARGE}", iterations=300)
     labelled, _ = tomogram(0, {"shell": 16, "ball": 16})
     picks = trainer.fit(data_of(labelled), run).pick(tomogram(1)[0], run)
     assert picks.class_names == ("ball", "shell")
@@ -171,7 +172,7 @@ def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(start: Start, m
 
 def test_other_voxels_and_several_tomograms(start: Start) -> None:
     """Trained on two tomograms, one of which is not labelled; picks in finer voxels are at the same place in Å."""
-    trainer, run = start(iterations=250)
+    trainer, run = start(iterations=150)
     labelled, _ = tomogram(0, {"shell": 20})
     unlabelled, _ = tomogram(2, name="more")
     picker = trainer.fit(data_of(labelled, unlabelled), run)

@@ -1,0 +1,58 @@
+"""The bands of the input: Gaussians, of deviation 1, the same for a crop as for the whole."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from cryoet_pu_picker.bands import Bands, widths_of
+from cryoet_pu_picker.scenes import Scene
+from scipy.ndimage import gaussian_filter
+
+from cryoet_core.tomograms import ArrayVolume, Tomogram
+
+
+def test_they_are_gaussians_with_reflected_ends() -> None:
+    volume = np.random.default_rng(0).normal(size=(12, 15, 19))
+    bands = Bands((0.8, 1.7), clip=100.0)(torch.from_numpy(volume)[None, None])[0].numpy()
+    assert len(bands) == 3
+    np.testing.assert_array_equal(bands[0], volume)
+    for band, width in zip(bands[1:], (0.8, 1.7), strict=True):
+        radius = int(np.ceil(3 * width))
+        expected = gaussian_filter(volume, width, mode="mirror", radius=radius)
+        np.testing.assert_allclose(band, expected, atol=1e-6)
+
+
+def test_thin_volumes_are_reflected_again_and_again() -> None:
+    volume = torch.arange(2.0).reshape(1, 1, 2, 1, 1).expand(1, 1, 2, 3, 1)
+    band = Bands((4.0,), clip=10.0)(volume)[0, 1]
+    expected = gaussian_filter(volume[0, 0].numpy(), 4.0, mode="mirror", radius=12)
+    np.testing.assert_allclose(band.numpy(), expected, atol=1e-6)
+
+
+def test_measured_bands_have_deviation_one_and_clip_first() -> None:
+    volume = torch.randn(1, 1, 24, 32, 32, generator=torch.Generator().manual_seed(0))
+    volume[0, 0, 3, 3, 3] = 1e4
+    bands = Bands((1.0, 3.0), clip=4.0)
+    bands.measure(volume)
+    torch.testing.assert_close(bands(volume).std((0, 2, 3, 4)), torch.ones(3), rtol=1e-4, atol=0)
+    assert float(bands(volume)[0, 0].max()) <= 4.1
+    other = Bands((1.0, 3.0), clip=4.0)
+    other.load_state_dict(bands.state_dict())
+    assert torch.equal(other(volume), bands(volume))
+
+
+@pytest.mark.parametrize("corner", [(0, 0, 0), (4, 9, 11), (7, 20, 18)])
+def test_a_crops_bands_are_those_of_the_whole(corner: tuple[int, int, int]) -> None:
+    values = np.random.default_rng(1).normal(size=(12, 32, 30)).astype(np.float32)
+    scene = Scene(Tomogram("t", ArrayVolume(values), 10.0), np.zeros((0, 3)), np.zeros(0, int))
+    bands = Bands((0.7, 1.5), clip=3.0)
+    whole = scene.crop((0, 0, 0), values.shape, bands)
+    part = scene.crop(corner, (5, 12, 12), bands)
+    region = tuple(slice(a, a + n) for a, n in zip(corner, (5, 12, 12), strict=True))
+    torch.testing.assert_close(part, whole[(slice(None), *region)])
+
+
+def test_widths_follow_the_diameters() -> None:
+    assert widths_of([280.0], 28.0) == pytest.approx([1, 2, 4])
+    assert widths_of([100.0, 400.0], 10.0) == pytest.approx([1, 4, 16])

@@ -1,0 +1,79 @@
+"""Labels from a linear filter: only where it can tell the particles from all else."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from cryoet_pu_picker.bands import Bands, widths_of
+from cryoet_pu_picker.promotion import promoted
+from cryoet_pu_picker.scenes import Scene
+from cryoet_pu_picker.species import Species
+from scipy.spatial.distance import cdist
+
+from cryoet_core.progress import Terminal
+from cryoet_core.tomograms import ArrayVolume, Tomogram
+
+SHAPE, VOXEL, DIAMETER = (32, 96, 96), 10.0, 80.0
+
+
+def blobs(alike: int) -> tuple[Scene, np.ndarray]:
+    """Thirty balls in noise, the first five labelled, and others that look alike; all centres of the thirty."""
+    random = np.random.default_rng(0)
+    places: list[np.ndarray] = []
+    while len(places) < 30 + alike:
+        place = random.uniform(5, np.array(SHAPE) - 6)
+        if all(np.linalg.norm(place - other) > 9 for other in places):
+            places.append(place)
+    grid = np.stack(np.meshgrid(*map(np.arange, SHAPE), indexing="ij"), -1)
+    volume = random.normal(size=SHAPE)
+    for place in places:
+        volume += 2.0 * (np.linalg.norm(grid - place, axis=-1) < 4)
+    scene = Scene(Tomogram("t", ArrayVolume(volume.astype(np.float32)), VOXEL), np.array(places[:5]), np.zeros(5, int))
+    return scene, np.array(places[:30])
+
+
+def run_of(folder: Path, said: list[str]) -> Any:
+    return SimpleNamespace(
+        scratch=folder, device=torch.device("cpu"), max_memory=1 << 30, say=said.append, autocast=nullcontext,
+        progress=Terminal(silent=True, to_stderr=False).progress,
+    )  # fmt: skip
+
+
+def more(scene: Scene, folder: Path, copies: float, *, counted: bool = False, share: float = 0.5) -> tuple[Scene, str]:
+    bands = Bands(widths_of([DIAMETER], VOXEL), 4.0)
+    bands.measure(scene.middle())
+    priors: Any = SimpleNamespace(copies=[copies], labels=[5], counted=counted)
+    said: list[str] = []
+    (result,) = promoted([scene], [Species("ball", DIAMETER)], priors, bands, share, 0.6, run_of(folder, said))
+    return result, " ".join(said)
+
+
+def test_it_finds_particles_and_keeps_the_labels(tmp_path: Path) -> None:
+    scene, truth = blobs(alike=0)
+    result, said = more(scene, tmp_path, copies=30)
+    assert "5 labels, and 12" in said
+    np.testing.assert_array_equal(result.positions[:5], scene.positions)
+    assert result.species.tolist() == [0] * 17
+    gaps = cdist(result.positions[5:], truth)
+    assert (gaps.min(1) < 2).mean() > 0.9
+    assert set(gaps.argmin(1)) & set(range(5)) == set()  # none of the labels again
+    assert not tmp_path.exists()  # nothing is left in the run's folder
+
+
+def test_a_filter_that_finds_far_more_than_there_are_is_not_believed(tmp_path: Path) -> None:
+    scene, _ = blobs(alike=60)
+    result, said = more(scene, tmp_path, copies=12)
+    assert "others look alike" in said
+    assert len(result.positions) == 5
+
+
+@pytest.mark.parametrize(("copies", "options"), [(30, {"counted": True}), (30, {"share": 0.0}), (5, {})])
+def test_without_a_number_or_a_share_labels_stay(tmp_path: Path, copies: float, options: dict[str, Any]) -> None:
+    result, _ = more(blobs(alike=0)[0], tmp_path, copies, **options)
+    assert len(result.positions) == 5
