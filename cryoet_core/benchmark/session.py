@@ -26,6 +26,8 @@ from cryoet_core.names import close_names
 MARKER = "benchmark.json"
 LIMITS: dict[Scale, float] = {"smoke": 5, "small": 60, "paper": 2880}
 """Minutes after which a command of a cell is ended."""
+MOST_AT_ONCE = 8
+"""Cells on the cores of one machine where nothing is said: each takes about a gigabyte."""
 
 
 @dataclass
@@ -114,7 +116,7 @@ def make_plan(wish: Wish, scale: Scale, out: Path) -> Plan:
 
 def _run(wish: Wish, scale: Scale, plan: Plan, todo: Sequence[Cell], results: Results, out: Path, show: Show) -> None:
     limit = 60 * (wish.limit or LIMITS[scale])
-    slots = wish.jobs or wish.gpus or (cores() if scale == "smoke" else 1)
+    slots = wish.jobs or wish.gpus or (1 if scale == "paper" else min(cores(), MOST_AT_ONCE))
     places = _places(plan)
     jobs: list[Job] = []
     cells: dict[Path, Cell] = {}

@@ -56,7 +56,7 @@ def command(
     ] = None,
     jobs: Annotated[
         int | None,
-        option("Runs at once. Default: one per GPU; without, one (smoke: one per core).", panel=WHERE, metavar="N"),
+        option("Runs at once. Default: one per GPU, or per core (8 at most; paper: 1).", panel=WHERE, metavar="N"),
     ] = None,
     gpus: Annotated[int, option("GPUs to use, one for each run.", panel=WHERE, metavar="N")] = 0,
     limit: Annotated[
