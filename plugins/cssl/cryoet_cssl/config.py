@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import field_validator
+
 from cryoet_core.config import Config, option
 
 Colour = Literal["white", "ctf"]
@@ -56,6 +58,13 @@ class ViewConfig(Config):
     noise_colour: Colour = option(
         "white", "spectrum of that noise: white, or a contrast transfer function of 2 to 6 um"
     )
+
+    @field_validator("crop")
+    @classmethod
+    def _ordered(cls, crop: tuple[float, float]) -> tuple[float, float]:
+        if not 0 < crop[0] <= crop[1] <= 1:
+            raise ValueError("expected two shares in order, above 0 and at most 1")
+        return crop
 
 
 class PretrainConfig(EncoderConfig, ViewConfig):

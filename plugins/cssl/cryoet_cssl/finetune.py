@@ -130,7 +130,7 @@ def _batches(parts: Parts, config: Any, run: Run, epoch: int) -> list[Tensor]:
     generator = run.generator("fine-tune", epoch)
     orders = [torch.randperm(len(rows), generator=generator) for _ in range(-(-wanted // len(rows)))]
     drawn = rows[torch.cat(orders)[:wanted]]
-    steps = max(1, round(wanted / config.fine_tune_batch))
+    steps = max(1, min(round(wanted / config.fine_tune_batch), wanted // run.world_size))
     return [batch[run.rank :: run.world_size] for batch in drawn.tensor_split(steps)]
 
 

@@ -16,10 +16,16 @@ def unit(vectors: Tensor) -> Tensor:
     return normalize(vectors.float() if vectors.dtype != torch.float64 else vectors, dim=1)
 
 
+def similarities(one: Tensor, other: Tensor) -> Tensor:
+    """Products (n, k) of rows (n, f) and (k, f), in their own precision also where autocast would lower it."""
+    with torch.autocast(one.device.type, enabled=False):
+        return one @ other.T
+
+
 def info_nce_logits(queries: Tensor, keys: Tensor, queue: Tensor, temperature: float) -> Tensor:
     """(n, 1 + k) similarities over the temperature: the own key in column 0, then the queue (k, f)."""
     own = (queries * keys).sum(1, keepdim=True)
-    return torch.cat([own, queries @ queue.T], 1) / temperature
+    return torch.cat([own, similarities(queries, queue)], 1) / temperature
 
 
 def info_nce(queries: Tensor, keys: Tensor, queue: Tensor, temperature: float) -> Tensor:
@@ -37,7 +43,7 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
 def nt_xent_logits(first: Tensor, second: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """(2n, 2n) similarities over the temperature, -inf for a view and itself, and each view's partner (2n,)."""
     views = torch.cat([first, second])
-    logits = (views @ views.T / temperature).fill_diagonal_(float("-inf"))
+    logits = (similarities(views, views) / temperature).fill_diagonal_(float("-inf"))
     return logits, torch.arange(len(views), device=views.device).roll(len(first))
 
 

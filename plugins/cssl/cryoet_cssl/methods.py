@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from torch import nn
 
 from cryoet_core.clustering import candidates
@@ -47,7 +48,7 @@ class SelfSupervised(Trainer):
         if fraction is None:
             return self._sorted(data.without_labels(), run)
         parts = parts_of(data, fraction, run.seed)
-        encoder, record, notes = self._pretrained(data.without_labels(), parts.train, run, (data.labels, parts))
+        encoder, record, notes = self.pretrained(data.without_labels(), parts.train, run, (data.labels, parts))
         return taught(encoder, record, data, parts, self.config, run, notes)
 
     def load(self, run: Run) -> Labeller:
@@ -57,16 +58,16 @@ class SelfSupervised(Trainer):
         """No label is seen: pretrain, then a mixture of the features."""
         rows = rows_without_labels(data)
         candidates(self.config.k_min, self.config.k_max, len(rows))
-        encoder, record, notes = self._pretrained(data, rows, run)
+        encoder, record, notes = self.pretrained(data, rows, run)
         run.write_json("notes.json", notes)
         with run.timer("cluster"):
             fit_clusters(encoder, data, rows, record, self.config, run).save(run)
         return self.load(run)
 
-    def _pretrained(
+    def pretrained(
         self, data: Subtomograms, rows: np.ndarray, run: Run, known: tuple[np.ndarray, Parts] | None = None
     ) -> tuple[nn.Module, dict[str, Any], list[str]]:
-        """The trained encoder, its record and notes. ``known`` labels are for the monitor, which changes nothing."""
+        """The encoder trained on ``rows``, its record and notes; labels, where ``known``, are for the monitor alone."""
         if len(rows) < 2:
             raise UserError(f"{data.paths[0]}: {len(rows)} subtomogram to learn from; expected 2 or more")
         encoder, record = fresh_encoder(self.config, data.box, run)
@@ -139,9 +140,14 @@ class Supervised(Trainer):
 def fresh_encoder(config: Any, box: int, run: Run) -> tuple[nn.Module, dict[str, Any]]:
     """The encoder that the options name, with weights drawn by the seed, and its record."""
     options = {"head": config.head} if config.encoder == "cssl.rb3d" else {}
-    run.reseed("encoder")
+    same_on_every_process("encoder", run)
     encoder = build_encoder(config.encoder, box, **options).to(run.device)
     return encoder, encoder_record(config.encoder, box, **options)[RECORD]
+
+
+def same_on_every_process(what: str, run: Run) -> None:
+    """Seed the weights that are drawn next: by the run's seed, not by the process."""
+    torch.manual_seed(run.generator(what).initial_seed())
 
 
 def views_for(data: Subtomograms, config: Any, run: Run) -> Views:
@@ -161,7 +167,7 @@ def taught(
     volumes = run.volumes(data)
     with run.timer("read-outs"):
         table = readouts(encoder, volumes, data.labels, parts, run)
-    run.reseed("classifier")
+    same_on_every_process("classifier", run)
     network = Classifier(encoder, len(data.class_names)).to(run.device)
     notes = [*notes, *_missing(data, parts)]
     notes += fine_tune(network, volumes, data.labels, parts, views_for(data, config, run), config, run)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cryoet_cssl.losses import info_nce_logits, nt_xent_logits, sinkhorn, swapped_prediction, unit
+from cryoet_cssl.losses import info_nce_logits, nt_xent_logits, similarities, sinkhorn, swapped_prediction, unit
 
 Gather = Callable[[Tensor], Tensor]
 """Rows of all processes, in rank order."""
@@ -123,7 +123,7 @@ class SwavObjective(Objective):
 
     def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
         vectors = self.projected(torch.cat([first, second])).chunk(2)
-        scores = [part @ self.prototypes.T for part in vectors]
+        scores = [similarities(part, self.prototypes) for part in vectors]
         codes = [self._codes(part.detach(), self.queue[view]) for view, part in enumerate(vectors)]
         self._enqueue([part.detach() for part in vectors])
         loss = swapped_prediction(scores[0], scores[1], codes[0], codes[1], self.config.temperature)
@@ -137,7 +137,7 @@ class SwavObjective(Objective):
         start = self._start(len(vectors))
         if len(queue) and int(self.seen) >= len(queue):
             everyone = torch.cat([everyone, queue])
-        codes = sinkhorn(everyone @ self.prototypes.T, self.config.epsilon, self.config.sinkhorn)
+        codes = sinkhorn(similarities(everyone, self.prototypes), self.config.epsilon, self.config.sinkhorn)
         return codes[start : start + len(vectors)]
 
     def _start(self, n: int) -> int:

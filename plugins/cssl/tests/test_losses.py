@@ -136,3 +136,11 @@ def test_swav_loss_is_at_least_the_entropy_of_the_codes() -> None:
     equal = [code.log() * T for code in codes]  # scores that predict the codes exactly
     best = swapped_prediction(equal[1], equal[0], *codes, T)
     torch.testing.assert_close(best, entropy)
+
+
+def test_losses_keep_their_precision_under_autocast() -> None:
+    first, second = unit(draws(N, F)).float(), unit(draws(N, F, seed=1)).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        half = nt_xent(first, second, T), info_nce(first, second, second, T)
+    torch.testing.assert_close(half[0], nt_xent(first, second, T), rtol=1e-6, atol=0)
+    torch.testing.assert_close(half[1], info_nce(first, second, second, T), rtol=1e-6, atol=0)

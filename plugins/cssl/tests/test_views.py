@@ -11,6 +11,7 @@ from cryoet_cssl.config import ViewConfig
 from cryoet_cssl.views import Views, beam_rotations
 from torch import Tensor
 
+from cryoet_core.errors import UserError
 from cryoet_core.fourier import wedge_mask
 from cryoet_core.transforms import rotate, standardise
 
@@ -121,3 +122,9 @@ def test_noise_has_the_spectrum_that_is_asked_for() -> None:
         power[colour] = float(power[colour] / spectrum.mean())
     assert power["white"] == pytest.approx(1, abs=0.3)
     assert power["ctf"] < 0.3
+
+
+@pytest.mark.parametrize("crop", ["0.9,0.8", "0,1", "0.5,1.2"])
+def test_a_crop_that_makes_no_sense_is_refused(crop: str) -> None:
+    with pytest.raises(UserError, match=r"--crop: got .* expected two shares in order"):
+        ViewConfig.from_layers("fast", {}, {"crop": crop})
