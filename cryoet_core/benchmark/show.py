@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.status import Status
+from rich.text import Text
 
 from cryoet_core.benchmark import cell
 from cryoet_core.benchmark.engine import Job
@@ -80,6 +81,8 @@ class Show:
         if not self._left:
             return "nothing left"
         seconds = self.expected_seconds()
+        if not seconds:
+            return f"{len(self._left)} left"
         ends = time.strftime("%H:%M", time.localtime(time.time() + seconds))
         return f"{len(self._left)} left, about {duration(seconds)}, ends at {ends}"
 
@@ -92,7 +95,8 @@ class Show:
 
     def _refresh(self) -> None:
         if self._status is not None:
-            self._status.update(f"{' · '.join(self._running.values())} | {self._rest()}")
+            line = f"{self._rest()} | {' · '.join(self._running.values())}"
+            self._status.update(Text(line[: self.console.width - 3]))
 
 
 def _result(outcome: Mapping[str, Any]) -> str:
