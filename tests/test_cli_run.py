@@ -197,3 +197,15 @@ def test_a_run_of_another_version_of_the_method(here: Command, run: Path) -> Non
     done = here("predict", run, "--data", "x.h5")
     assert done.returncode == 2
     assert "config.json: does not fit the installed method: --softness: no such option" in done.stderr
+
+
+def test_one_known_class_is_nothing_to_compare_with(here: Command, tmp_path: Path) -> None:
+    """Extracted picks are all of one class; any clusters would agree with it."""
+    volumes = np.random.default_rng(0).normal(size=(6, 8, 8, 8)).astype(np.float32)
+    store = write_store(tmp_path / "picks.h5", volumes, 10.0, labels=np.zeros(6, int), class_names=("particle",))
+    done = here("run", "toy", "--data", store, "--out", tmp_path / "alone", "--no-report")
+    assert done.returncode == 0
+    assert "accuracy" not in done.stdout
+    refused = here("evaluate", tmp_path / "alone")
+    assert refused.returncode == 2
+    assert "all labels are of one class" in refused.stderr

@@ -76,6 +76,8 @@ def evaluate(run: Run, trainer: Trainer, paths: Sequence[Path], reading: Mapping
     data = opening.open_input("data", opening.subject_spec(trainer), files, labels_required=False)
     if not opening.has_labels(data):
         raise UserError(f"{opening.named(files)}: has no class labels, so there is nothing to compare with")
+    if not _several_classes(data):
+        raise UserError(f"{opening.named(files)}: all labels are of one class, so there is nothing to compare with")
     labels = _label(trainer, data, run) if paths else read_predictions(run.dir).labels
     if len(labels) != len(data):
         raise UserError(f"{opening.named(files)}: {len(data)} subtomograms now, but the run labelled {len(labels)}")
@@ -170,7 +172,7 @@ def _write_yardstick(run: Run, data: Subtomograms) -> None:
 
     from cryoet_core.yardstick import Yardstick
 
-    if run.method == "invariants" or load_trainer(run.method).task != "clustering" or not opening.has_labels(data):
+    if run.method == "invariants" or load_trainer(run.method).task != "clustering" or not _several_classes(data):
         return
     if len(data) > YARDSTICK_SAMPLE:
         rows = np.sort(np.random.default_rng(run.seed).choice(len(data), YARDSTICK_SAMPLE, replace=False))
@@ -190,9 +192,13 @@ def _describe(labels: Labels) -> dict[str, Any]:
     return found | ({"unassigned": unassigned} if unassigned else {})
 
 
+def _several_classes(data: Subtomograms) -> bool:
+    return len(set(data.labels[data.labels >= 0].tolist())) > 1
+
+
 def _evaluate(task: str, labels: Labels, data: Subtomograms) -> dict[str, Any]:
-    """Metrics against the known labels; empty when there are none."""
-    if not opening.has_labels(data):
+    """Metrics against the known labels; empty without them, and where all are of one class."""
+    if not _several_classes(data):
         return {}
     from cryoet_core.scoring import score
 
