@@ -45,7 +45,7 @@ class Edss3dTrainer(Trainer):
     Config = Edss3dConfig
     tiny: ClassVar = {
         "k": 3,
-        "autoencoder_epochs": 8,
+        "autoencoder_epochs": 6,
         "width": 8,
         "learning_rate": 4e-3,
         "batch_size": 4,

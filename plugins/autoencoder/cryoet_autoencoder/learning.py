@@ -118,8 +118,8 @@ def pictured(labeller: ClusterLabeller, counts: np.ndarray, run: Run) -> Scores:
     entries = write_centres(run.dir, pictures.numpy(), captions, order)
     note = (
         "Central xy, xz and yz slices of the decoded centre of each cluster, protein bright, all on one grey scale, "
-        "and its share of all cubes. Suggested clusters first: those that look like particles. Choose by number for the "
-        f"segmentation: cryoet run edss3d --clusters {shown(run.dir)} --keep {_example(scores, order)} --data TOMOGRAM"
+        "and its share of all cubes. Suggested clusters, those that look like particles, come first. Choose by number: "
+        f"cryoet run edss3d --clusters {shown(run.dir)} --keep {_example(scores, order)} --data TOMOGRAM"
     )
     run.write_json(PICTURES, [{"title": "Cluster centres", "note": note, "pictures": entries}])
     run.write_json("tables.json", [_table(labeller, counts, scores, order)])
