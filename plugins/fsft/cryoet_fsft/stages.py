@@ -44,6 +44,7 @@ class _Stage:
 
     name: str
     title: str
+    moves = True
 
     def __init__(self, job: Job, epochs: int, learning_rate: float) -> None:
         self.job, self.epochs = job, epochs
@@ -163,7 +164,7 @@ class DiscriminatorStage(_Stage):
     Frozen means that what they say of a cube never changes, so every cube passes them once, before the first epoch.
     """
 
-    name, title = "discriminate", "2.2: discriminator"
+    name, title, moves = "discriminate", "2.2: discriminator", False
 
     def __init__(self, job: Job) -> None:
         super().__init__(job, job.config.discriminator_epochs, job.config.discriminator_learning_rate)

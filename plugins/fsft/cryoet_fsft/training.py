@@ -22,11 +22,15 @@ POINTS = 5
 
 
 class Stage(Protocol):
-    """One stage of a method. ``name``: its phase in the log and its checkpoint, which holds ``modules``."""
+    """One stage of a method. ``name``: its phase in the log and its checkpoint, which holds ``modules``.
+
+    moves: whether it changes what the encoders say, so that the accuracy is worth taking on the way.
+    """
 
     name: str
     title: str
     epochs: int
+    moves: bool
     optimisers: list[torch.optim.Optimizer]
 
     @property
@@ -62,7 +66,7 @@ def run_stage(stage: Stage, run: Run, score: Callable[[], float | None], *, best
             loss = stage.epoch(number)
         if not math.isfinite(loss):
             raise RunError(f"stage {stage.title}: the loss is {loss} in epoch {number + 1}; lower its learning rate")
-        due = (number + 1) % every == 0 and number + 1 < stage.epochs  # the last epoch's is taken below
+        due = stage.moves and (number + 1) % every == 0 and number + 1 < stage.epochs  # the last one's is taken below
         accuracy = score() if due or best else None
         if best and accuracy is not None and (highest is None or accuracy > highest):
             highest, chosen = accuracy, {f"best.{name}": t.clone() for name, t in _weights(stage).items()}

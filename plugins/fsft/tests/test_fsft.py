@@ -53,11 +53,11 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 
 @pytest.fixture
 def pair(write: Write) -> tuple[Path, Path]:
-    return write("source", per_class=16), write("target", per_class=14, target=True, seed=9, noise=0.6)
+    return write("source", per_class=12), write("target", per_class=10, target=True, seed=9, noise=0.6)
 
 
 def test_each_stage_changes_what_it_should(pair: tuple[Path, Path], tmp_path: Path) -> None:
-    _, run, _ = fitted("fsft", *pair, tmp_path / "run", calibrate=False)
+    _, run, _ = fitted("fsft", *pair, tmp_path / "run", calibrate=False, source_epochs=2, adapt_epochs=2)
     first, aligned, told, last = (
         stage(run, name, "networks.") for name in ("source", "align", "discriminate", "adapt")
     )
@@ -81,25 +81,31 @@ def test_each_stage_changes_what_it_should(pair: tuple[Path, Path], tmp_path: Pa
 
 def test_adversarial_training_moves_the_discriminator(pair: tuple[Path, Path], tmp_path: Path) -> None:
     options = {"adversarial": True, "coral": False, "conv_discriminator": False, "calibrate": False, "adapt_epochs": 2}
+    options |= {"source_epochs": 1, "discriminator_epochs": 2}
     _, run, _ = fitted("fsft", *pair, tmp_path / "run", **options)
     assert not same(stage(run, "discriminate", "discriminator."), stage(run, "adapt", "discriminator."))
     assert run.load("align") is None
     assert not any("blocks" in name for name in stage(run, "adapt", "discriminator."))
 
 
-def test_adaptation_beats_fine_tuning_beats_the_source_alone(pair: tuple[Path, Path], tmp_path: Path) -> None:
-    found = {}
-    for method in ("fsft", "finetune", "source_only"):
-        labeller, run, target = fitted(method, *pair, tmp_path / method, shots=1, calibrate=False)
-        labels = labeller.label(target, run)
-        rows = labels.extra["split"] == 2
-        assert rows.sum() == 39
-        found[method] = float((labels.labels == target.labels)[rows].mean())
+def test_adaptation_beats_fine_tuning_beats_the_source_alone(write: Write, tmp_path: Path) -> None:
+    """With one shot of each class; mean of two seeds, for 57 volumes are few."""
+    pair = write("source"), write("target", per_class=20, target=True, seed=9, noise=0.9)
+    found = dict.fromkeys(("fsft", "finetune", "source_only"), 0.0)
+    for method in found:
+        more = {"align_epochs": 10, "align_batch": 12} if method == "fsft" else {}
+        for seed in (0, 1):
+            out, common = tmp_path / f"{method}{seed}", {"source_epochs": 25, "channels": 128, "shots": 1}
+            labeller, run, target = fitted(method, *pair, out, seed, **common, **more, calibrate=False)
+            labels = labeller.label(target, run)
+            rows = labels.extra["split"] == 2
+            assert rows.sum() == 57
+            found[method] += float((labels.labels == target.labels)[rows].mean()) / 2
     assert found["fsft"] > found["finetune"] > found["source_only"], found
 
 
 def test_a_run_leaves_its_stages_maps_and_notes(pair: tuple[Path, Path], tmp_path: Path) -> None:
-    labeller, run, target = fitted("fsft", *pair, tmp_path / "run", adapt_epochs=2)
+    labeller, run, target = fitted("fsft", *pair, tmp_path / "run", adapt_epochs=2, source_epochs=2, align_epochs=2)
     table = json.loads((run.dir / "tables.json").read_text())[0]
     titles = ["1: source", "2.1: CORAL", "2.2: discriminator", "3: confusion"]
     assert [row[0] for row in table["rows"]] == titles
@@ -120,9 +126,11 @@ def test_a_run_leaves_its_stages_maps_and_notes(pair: tuple[Path, Path], tmp_pat
 
 
 def test_the_papers_protocol_counts_shots_and_says_so(pair: tuple[Path, Path], tmp_path: Path) -> None:
-    labeller, run, target = fitted("fsft", *pair, tmp_path / "run", protocol="paper", calibrate=False)
+    labeller, run, target = fitted(
+        "fsft", *pair, tmp_path / "run", protocol="paper", calibrate=False, source_epochs=2, adapt_epochs=4
+    )
     table = json.loads((run.dir / "tables.json").read_text())[0]
-    assert "protocol paper: accuracy on all 42" in table["note"]
+    assert "protocol paper: accuracy on all 30" in table["note"]
     labels = labeller.label(target, run)
     assert (labels.extra["split"] == 2).all()
     accuracy = float((labels.labels == target.labels).mean())
@@ -134,8 +142,8 @@ def test_the_papers_protocol_counts_shots_and_says_so(pair: tuple[Path, Path], t
 
 
 def test_stage_1_can_be_taken_from_another_run(pair: tuple[Path, Path], tmp_path: Path) -> None:
-    _, first, _ = fitted("source_only", *pair, tmp_path / "one")
-    _, second, _ = fitted("fsft", *pair, tmp_path / "two", start=str(tmp_path / "one"), adapt_epochs=1)
+    _, first, _ = fitted("source_only", *pair, tmp_path / "one", source_epochs=1)
+    _, second, _ = fitted("deep_coral", *pair, tmp_path / "two", start=str(tmp_path / "one"), align_epochs=1)
     assert same(stage(first, "source", "networks."), stage(second, "source", "networks."))
     assert "source" not in {row["phase"] for row in second.metrics()}
     with pytest.raises(UserError, match=r"--start .*one: its encoder is .*expected"):
@@ -146,7 +154,7 @@ def test_stage_1_can_be_taken_from_another_run(pair: tuple[Path, Path], tmp_path
 
 @pytest.mark.parametrize(
     ("method", "options"),
-    [("fsft", {"adversarial": True, "protocol": "paper"}), ("swd", {})],
+    [("fsft", {"adversarial": True, "protocol": "paper", "coral": False}), ("swd", {})],
     ids=["fsft", "swd"],
 )
 def test_a_stage_goes_on_in_its_middle(
@@ -155,7 +163,7 @@ def test_a_stage_goes_on_in_its_middle(
     """With optimisers, the best epoch so far and the epochs that are done."""
     monkeypatch.setattr("cryoet_fsft.training.SAVE_SECONDS", -1.0)
     pair = write("source"), write("target", target=True, seed=9)
-    short = {"source_epochs": 3, "align_epochs": 3, "discriminator_epochs": 3, "adapt_epochs": 3, "calibrate": False}
+    short = {"source_epochs": 3, "align_epochs": 3, "discriminator_epochs": 1, "adapt_epochs": 3, "calibrate": False}
     short = {name: value for name, value in short.items() if name in load_trainer(method).Config.model_fields} | options
     whole, run, target = fitted(method, *pair, tmp_path / "whole", **short)
     expected, rows = whole.label(target, run), run.metrics()
