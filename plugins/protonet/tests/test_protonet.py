@@ -12,10 +12,12 @@ import torch
 from cryoet_protonet.labeller import ProtoLabeller
 from cryoet_protonet.protonet import ProtoNet, ProtoNetCE
 
+from cryoet_core.cli.main import main
 from cryoet_core.encoders import pretrained_encoder
 from cryoet_core.errors import UserError
 from cryoet_core.inputs import open_inputs
 from cryoet_core.interfaces import Labels
+from cryoet_core.predictions import read_predictions
 from cryoet_core.run import Run
 from cryoet_core.simulate.phantoms import load_phantom
 from cryoet_core.simulate.settings import Settings
@@ -26,8 +28,8 @@ TINY = {"query": 5, "epochs": 2, "episodes_per_epoch": 4, "episodes_per_step": 2
 TINY |= {"evaluation_episodes": 100, "max_shift": 0}
 
 
-def write(path: Path, names: tuple[str, ...], seed: int) -> Path:
-    settings = Settings(per_class=20, box=24, voxel_size=16.0, snr=1.0, ctf=False, seed=seed)
+def write(path: Path, names: tuple[str, ...], seed: int, per_class: int = 20) -> Path:
+    settings = Settings(per_class=per_class, box=24, voxel_size=16.0, snr=1.0, ctf=False, seed=seed)
     write_subtomograms(path, [load_phantom(name, 16.0) for name in names], settings)
     return path
 
@@ -122,6 +124,20 @@ def test_a_support_set_names_classes_that_the_run_never_saw(
     np.testing.assert_allclose(labels.probabilities.sum(1), 1, atol=1e-5)
     assert "split" not in labels.extra
     assert labeller.classes != new.classes  # the run's own is as it was
+
+
+def test_predict_with_a_support_file(
+    finished: tuple[ProtoLabeller, Run], others: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, run = finished
+    examples = write(tmp_path / "examples.h5", phantoms()[4:7], 7, per_class=3)
+    monkeypatch.chdir(tmp_path)
+    words = ["predict", str(run.dir), "--support", str(examples), "--data", str(others), "--out", "named"]
+    assert main([*words, "--device", "cpu", "--quiet"]) == 0
+    found, data = read_predictions(tmp_path / "named").labels, open_subtomograms([others])
+    assert found.classes == data.class_names
+    assert (found.probabilities.argmax(1) == data.labels).mean() > 0.8
+    assert found.extra["distance"].shape == (60,)
 
 
 def test_strangers_are_none_of_these(finished: tuple[ProtoLabeller, Run], others: Path, known: Path) -> None:
