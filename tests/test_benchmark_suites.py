@@ -126,7 +126,7 @@ def test_a_wrong_suite_gets_one_line(case: str, tmp_path: Path):
 def test_an_unknown_suite_is_told_its_neighbours():
     with pytest.raises(UserError, match="did you mean paper004, "):
         load_suite("paper005")
-    assert builtin_names() == ["more", "paper001", "paper002", "paper003", "paper004"]
+    assert builtin_names() == ["paper001", "paper002", "paper003", "paper004", "more"]
 
 
 def test_the_suite_that_the_documents_show(tmp_path: Path):

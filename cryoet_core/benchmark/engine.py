@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -114,7 +116,8 @@ class _Process:
         return self.process.poll() is not None
 
     def kill(self) -> None:
-        self.process.kill()  # its own child goes with it
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)  # its own child too
         self.process.wait()
 
 
@@ -136,7 +139,9 @@ class Local:
         command = [sys.executable, "-m", "cryoet_core.benchmark.cell", str(job.folder)]
         with (job.folder / "cell.log").open("ab") as log:
             return _Process(
-                subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
+                subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
+                )
             )
 
 

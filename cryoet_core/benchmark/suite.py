@@ -227,8 +227,9 @@ def filled(text: Any, variables: Mapping[str, str]) -> Any:
 
 
 def builtin_names() -> list[str]:
-    """The suites that come with the program."""
-    return sorted(item.name.removesuffix(".toml") for item in _folder().iterdir() if item.name.endswith(".toml"))
+    """The suites that come with the program, the papers' first."""
+    names = [item.name.removesuffix(".toml") for item in _folder().iterdir() if item.name.endswith(".toml")]
+    return sorted(names, key=lambda name: (not name.startswith("paper"), name))
 
 
 def _folder() -> Traversable:
