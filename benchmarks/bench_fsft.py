@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from cryoet_fsft import stages
+from cryoet_fsft import pair_stages, stages
 from cryoet_fsft.losses import coral, domain_class_confusion
 from disca_table import command, commit
 from torch import Tensor, nn
@@ -50,8 +50,8 @@ def write_noise(path: Path, classes: int, per_class: int, box: int, seed: int) -
 
 def watch() -> None:
     """Add each epoch's processor time to ``SPENT`` under the stage's name."""
-    kinds = (stages.SourceStage, stages.AlignStage, stages.TuneStage, stages.DiscriminatorStage, stages.ConfusionStage)
-    for kind in kinds:
+    kinds = (stages.SourceStage, stages.AlignStage, stages.TuneStage)
+    for kind in (*kinds, pair_stages.DiscriminatorStage, pair_stages.ConfusionStage):
         original = kind.epoch
 
         def epoch(self: Any, number: int, original: Any = original) -> float:

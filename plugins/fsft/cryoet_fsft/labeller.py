@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from cryoet_core.errors import UserError
 from cryoet_core.interfaces import Labels
@@ -84,8 +83,3 @@ def load(run: Run) -> DomainLabeller | None:
     networks = Networks(**state["facts"]["network"])
     networks.load_state_dict(tensors)
     return DomainLabeller(networks.eval(), tuple(state["classes"]), state["temperature"], state["facts"])
-
-
-def probabilities_of(logits: Tensor, temperature: float) -> Tensor:
-    """softmax(logits / temperature)."""
-    return (logits / temperature).softmax(1)

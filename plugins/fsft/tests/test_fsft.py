@@ -12,8 +12,8 @@ import pytest
 import torch
 from cryoet_fsft import labeller as models
 from cryoet_fsft.labeller import DomainLabeller
-from cryoet_fsft.methods import DomainTrainer
 from cryoet_fsft.scoring import fitted_temperature
+from cryoet_fsft.trainer import DomainTrainer
 
 from cryoet_core.errors import RunError, UserError
 from cryoet_core.inputs import open_inputs

@@ -1,0 +1,162 @@
+"""The stages with pairs of cubes: discriminator, and encoders that confuse it (paper 001, sections 2.2 and 2.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from cryoet_fsft.losses import CROSS_DOMAIN_OTHER_CLASS, CROSS_DOMAIN_SAME_CLASS, domain_class_confusion
+from cryoet_fsft.networks import SOURCE, TARGET
+from cryoet_fsft.pairs import Pairs, PairSampler
+from cryoet_fsft.stages import Encoded, Job, TrainingStage, encoded, mean
+from cryoet_fsft.training import batches, step
+
+
+class DiscriminatorStage(TrainingStage):
+    """Stage 2.2: the discriminator learns the four groups of pairs; encoders and classifier are frozen.
+
+    Frozen means that what they say of a cube never changes, so every cube passes them once, before the first epoch.
+    """
+
+    name, title, moves = "discriminate", "2.2: discriminator", False
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(job, job.config.discriminator_epochs, job.config.discriminator_learning_rate)
+        assert job.discriminator is not None
+        self.discriminator = job.discriminator
+        self.optimisers = [torch.optim.Adam(self.discriminator.parameters(), job.config.discriminator_learning_rate)]
+        self.sampler = sampler(job)
+        self._seen: tuple[Encoded, Encoded] | None = None
+
+    @property
+    def modules(self) -> Mapping[str, nn.Module]:
+        return {"networks": self.job.networks, "discriminator": self.discriminator}
+
+    def epoch(self, number: int) -> float:
+        if self._seen is None:
+            domains = self.job.domains
+            self._seen = (
+                encoded(self.job, self.job.source, domains.source_rows, SOURCE),
+                encoded(self.job, self.job.target, domains.shots, TARGET),
+            )
+        generator = self.generator(number)
+        self.discriminator.train()
+        pairs, losses = self.sampler.draw(generator), []
+        for rows in batches(len(pairs), self.job.config.discriminator_batch, generator):
+            some = pairs.select(rows)
+            with self.job.run.autocast():
+                logits = self.discriminator(*gathered(some, *self._seen))
+            loss = cross_entropy(logits.float(), some.group.to(logits.device))
+            losses.append(step(self.optimisers[0], loss))
+        return mean(losses)
+
+
+class ConfusionStage(TrainingStage):
+    """Stage 3: encoders and classifier confuse the discriminator about the domain and classify source and shots.
+
+    gamma L_DCD + L_s + L_t on cross-domain pairs. The discriminator is frozen; with ``adversarial`` it learns, after
+    each batch, to tell the groups of other pairs apart again.
+    """
+
+    name = "adapt"
+
+    def __init__(self, job: Job, title: str, adversarial: bool) -> None:
+        config = job.config
+        super().__init__(job, config.adapt_epochs, config.adapt_learning_rate)
+        assert job.discriminator is not None
+        self.title, self.discriminator, self.sampler = title, job.discriminator, sampler(job)
+        if adversarial:
+            rate = config.discriminator_learning_rate
+            self.optimisers.append(torch.optim.Adam(self.discriminator.parameters(), rate))
+        self.adversarial = adversarial
+
+    @property
+    def modules(self) -> Mapping[str, nn.Module]:
+        return {"networks": self.job.networks, "discriminator": self.discriminator}
+
+    def epoch(self, number: int) -> float:
+        generator, config, losses = self.generator(number), self.job.config, []
+        m = len(self.job.domains.shots)
+        for _ in range(config.pair_draws):
+            pairs = self.sampler.draw(generator)
+            parts = batches(m, max(1, config.pair_batch // 2), generator)
+            others = torch.randperm(len(pairs), generator=generator).tensor_split(len(parts))
+            for shots, rest in zip(parts, others, strict=True):
+                losses.append(self.confuse(pairs, shots, generator))
+                if self.adversarial:
+                    self.discriminate(pairs.select(rest), generator)
+        return mean(losses)
+
+    def confuse(self, pairs: Pairs, shots: Tensor, generator: torch.Generator) -> Tensor:
+        """One step of encoders and classifier on the cross-domain pairs, G2 and G4, of some shots.
+
+        A shot is in one pair of each group and passes the encoder once.
+        """
+        networks, m = self.job.networks.train(), len(self.job.domains.shots)
+        if self.job.config.keep_statistics:
+            keep_statistics(networks)
+        self.discriminator.eval().requires_grad_(False)
+        partners = [pairs.first[group * m + shots] for group in (CROSS_DOMAIN_SAME_CLASS, CROSS_DOMAIN_OTHER_CLASS)]
+        cubes, labels = self.source_batch(torch.cat(partners), generator)
+        others, their_labels = self.target_batch(self.job.domains.shots[shots], generator)
+        with self.job.run.autocast():
+            ours, theirs = networks.encode(cubes, SOURCE), networks.encode(others, TARGET)
+            logits = self.discriminator(ours, (theirs[0].repeat(2, 1, 1, 1, 1), theirs[1].repeat(2, 1))).float()
+            ours_logits, their_logits = networks.classifier(ours[1]), networks.classifier(theirs[1])
+        same, other = logits.split(len(shots))
+        loss = self.job.config.gamma * domain_class_confusion(same, other)
+        loss = loss + self.classified(ours_logits, labels) + self.classified(their_logits, their_labels)
+        value = step(self.optimisers[0], loss)
+        self.discriminator.requires_grad_(True)
+        return value
+
+    def discriminate(self, pairs: Pairs, generator: torch.Generator) -> None:
+        """One step of the discriminator on pairs of all groups, the encoders as they are."""
+        networks = self.job.networks.eval()
+        self.discriminator.train()
+        shots = self.job.domains.shots
+        inside = (pairs.group != CROSS_DOMAIN_SAME_CLASS) & (pairs.group != CROSS_DOMAIN_OTHER_CLASS)
+        with torch.no_grad(), self.job.run.autocast():
+            first = networks.encode(self.source_batch(pairs.first, generator)[0], SOURCE)
+            second = [torch.empty(len(pairs), *part.shape[1:], device=part.device, dtype=part.dtype) for part in first]
+            for chosen, batch, domain in (
+                (inside, lambda rows: self.source_batch(rows, generator), SOURCE),
+                (~inside, lambda rows: self.target_batch(shots[rows], generator), TARGET),
+            ):
+                if chosen.any():
+                    for whole, part in zip(
+                        second, networks.encode(batch(pairs.second[chosen])[0], domain), strict=True
+                    ):
+                        whole[chosen.to(part.device)] = part
+        with self.job.run.autocast():
+            logits = self.discriminator(first, (second[0], second[1]))
+        step(self.optimisers[1], cross_entropy(logits.float(), pairs.group.to(logits.device)))
+
+
+def keep_statistics(networks: nn.Module) -> None:
+    """Batch normalisation with the running statistics, which stay as they are."""
+    for module in networks.modules():
+        if isinstance(module, nn.BatchNorm3d):
+            module.eval()
+
+
+def sampler(job: Job) -> PairSampler:
+    domains = job.domains
+    return PairSampler(domains.source_labels, domains.target_labels[domains.shots])
+
+
+def gathered(pairs: Pairs, source: Encoded, shots: Encoded) -> tuple[Encoded, Encoded]:
+    """Maps and features of both members of pairs, from those of all source cubes and all shots."""
+    device = source[1].device
+    first, second = pairs.first.to(device), pairs.second.to(device)
+    across = ((pairs.group == CROSS_DOMAIN_SAME_CLASS) | (pairs.group == CROSS_DOMAIN_OTHER_CLASS)).to(device)
+
+    def member(ours: Tensor, theirs: Tensor) -> Tensor:
+        found = torch.empty(len(pairs), *ours.shape[1:], dtype=ours.dtype, device=device)
+        found[~across], found[across] = ours[second[~across]], theirs[second[across]]
+        return found
+
+    return (source[0][first], source[1][first]), (member(source[0], shots[0]), member(source[1], shots[1]))
