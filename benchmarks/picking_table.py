@@ -145,8 +145,10 @@ def markdown(results: Path) -> str:
 def _cell(found: list[dict[str, float]]) -> str:
     if not found:
         return "not run"
-    means = {name: sum(cell[name] for cell in found) / len(found) for name in ("new_f1", "new_best_f1", "same_best_f1")}
-    return f"{means['new_f1']:.3f} / {means['new_best_f1']:.3f} / {means['same_best_f1']:.3f} ({len(found)})"
+    names = ("same_f1", "new_f1", "new_ap")
+    # a method that finds nothing has no F1 in its report
+    means = [sum(cell[name] or 0.0 for cell in found) / len(found) for name in names]
+    return " / ".join(f"{mean:.3f}" for mean in means) + f" ({len(found)})"
 
 
 def main() -> None:
@@ -165,7 +167,7 @@ def main() -> None:
         for snr in args.snrs:
             for seed in args.seeds:
                 run(args, snr, seed)
-    print("F1 in a new tomogram / its best F1 / best F1 in the labelled one (seeds)\n")
+    print("F1 in the labelled tomogram / in a new one / average precision in the new one (seeds)\n")
     print(markdown(args.results))
 
 

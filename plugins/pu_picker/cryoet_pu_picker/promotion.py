@@ -25,7 +25,7 @@ from cryoet_pu_picker.prior import Priors
 from cryoet_pu_picker.scenes import Scene
 from cryoet_pu_picker.species import Species
 
-TOO_MANY = 2.0
+TOO_MANY = 3.0
 """Times the expected copies that the filter may seem to find, at most."""
 RIDGE = 1e-3
 """Added to the covariance of the bands, whose deviations are 1."""
