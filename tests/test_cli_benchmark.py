@@ -8,7 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,70 +37,97 @@ at.smoke = { snr = ["1"] }
 metrics = ["matched_accuracy"]
 
 [[table.entry]]
-label = "two"
-method = "toy"
-published = { matched_accuracy = [0.75, 0.5] }
-
-[[table.entry]]
-label = "too many"
-method = "toy"
-options = { classes = 9 }
-
-[[table.entry]]
 label = "not here"
 method = "gone"
+published = { matched_accuracy = [0.75, 0.5] }
 """
 
 
-@pytest.fixture
-def bench(here: Command, site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
-    """``bench("--scale", "smoke")``: the suite above, in this process; its cells find the plugin too."""
-    monkeypatch.setenv("PYTHONPATH", str(site))
-    (tmp_path / "mine.toml").write_text(SUITE)
-    return lambda *more: here(
-        "benchmark", "--suite", "mine.toml", "--scale", "smoke", "--out", "b", "--jobs", "2", *more
-    )
+@pytest.fixture(scope="module")
+def guided(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder in which every command of sections 1 to 3 of docs/write-a-plugin.md was run, as it stands there."""
+    page = re.sub(r"^```.*?^```", "", (ROOT / "docs" / "write-a-plugin.md").read_text(), flags=re.M | re.S)
+    commands = re.findall(r"^ {4}(\S.*)$", page[page.index("## 1.") : page.index("## 4.")], re.M)
+    assert len(commands) == 7
+    folder = tmp_path_factory.mktemp("guide")
+    site = folder / "site"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for command in commands:
+            words = shlex.split(command)
+            if words[:2] == ["pip", "install"]:
+                # not editable, offline and beside the environment, so that it stays as it is
+                pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--no-index"]
+                subprocess.run([*pip, "--target", site, words[-1]], check=True)
+                patch.syspath_prepend(str(site))
+                patch.setenv("PYTHONPATH", f"{site}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+            else:
+                assert words[0] == "cryoet"
+                assert main(words[1:]) == 0, command
+        yield folder
+    sys.modules.pop("cryoet_minimal", None)
 
 
-def test_a_benchmark_from_nothing_to_the_leaderboard_and_on_after_a_kill(bench: Command, here: Command, tmp_path: Path):
-    done = bench()
-    assert done.returncode == 1, done.stderr  # one entry fails, and says why
-    folder = tmp_path / "b"
-    lines = {len(row["command"]): row for row in map(json.loads, (folder / "results.jsonl").open())}
-    good, bad = (lines[length] for length in sorted(lines))
-    assert (bad["status"], bad["reason"]) == ("failed", "run: --classes 9: more than the 8 volumes")
-    assert good["metrics"]["matched_accuracy"] > 0
-    assert good["metrics"]["fit_seconds"] < good["metrics"]["wall_seconds"] < 100
-    assert good["metrics"]["peak_memory"] > 2**24
-    assert good["config"]["classes"] == 2
-    assert good["provenance"]["plugins"]["toy"] == "cryoet-toy 1.0"
-    assert re.fullmatch(r"subtomograms-[0-9a-f]{10}\.h5", *good["data"])
-    assert re.fullmatch("[0-9a-f]{64}", *good["data"].values())
-    assert (folder / good["run"] / "report.html").exists()
+def test_the_guide_leads_from_nothing_to_a_row_on_the_leaderboard(guided: Path):
+    board = (guided / "first" / "leaderboard.md").read_text()
+    assert re.search(r"^\| minimal \| [01]\.\d{3} \|", board, re.M)
+    assert "| DISCA | not run (paper 0.912) |" in board
+    assert "    cryoet benchmark --suite paper002 --method minimal --scale paper" in board
+    assert (guided / "runs" / "minimal" / "report.html").exists()
+
+
+def test_a_result_has_what_is_needed_to_believe_it(guided: Path):
+    (line,) = map(json.loads, (guided / "first" / "results.jsonl").open())
+    assert line["status"] == "ok"
+    assert line["metrics"]["fit_seconds"] < line["metrics"]["wall_seconds"]
+    assert line["metrics"]["peak_memory"] > 2**24
+    assert line["config"]["clusters"] == 3
+    assert line["provenance"]["plugins"]["minimal"] == "cryoet-minimal 0.1.0"
+    assert re.fullmatch(r"subtomograms-[0-9a-f]{10}\.h5", *line["data"])
+    assert re.fullmatch("[0-9a-f]{64}", *line["data"].values())
+    assert (guided / "first" / line["run"] / "report.html").exists()
+    assert f"{line['run']}/report.html" in (guided / "first" / "leaderboard.html").read_text()
+
+
+def test_a_run_that_was_cut_off_is_gone_on_with_to_the_same_table(guided: Path, capsys: pytest.CaptureFixture[str]):
+    """As a kill leaves it: data made, the run begun, nothing noted."""
+    folder = guided / "first"
     text = (folder / "leaderboard.md").read_text()
-    assert f"| two | {good['metrics']['matched_accuracy']:.3f} (paper 0.75) | not run (paper 0.5) |" in text
-    assert "| not here | not run | not run |" in text
-    assert "the method gone is not installed" in text
-    assert "--suite mine.toml --method toy --scale paper" in text
-    assert good["run"] in (folder / "leaderboard.html").read_text()
-    assert f"[1/3] data {next(iter(good['data']))}: done" in done.stdout
-
-    # as a kill leaves it: data made, the run begun, nothing noted
+    (line,) = map(json.loads, (folder / "results.jsonl").open())
     (folder / "results.jsonl").write_text("")
-    cell = folder / Path(good["run"]).parent
+    cell = folder / Path(line["run"]).parent
     for path in (*cell.glob("step-*.json"), cell / "outcome.json"):
         path.unlink()
     facts = json.loads((cell / "run" / "run.json").read_text()) | {"status": "running"}
     (cell / "run" / "run.json").write_text(json.dumps(facts))
-    assert bench().returncode == 1
-    again = next(row for row in map(json.loads, (folder / "results.jsonl").open()) if row["key"] == good["key"])
+    words = ["benchmark", "--suite", "paper002", "--method", "minimal", "--scale", "smoke", "--out", "first"]
+    capsys.readouterr()
+    assert main(words) == 0
+    assert capsys.readouterr().out.startswith("1 runs; results in first\n[1/1] paper002 T1 clustering minimal, snr 100")
+    (again,) = map(json.loads, (folder / "results.jsonl").open())
     assert again["resumed"]
-    assert again["metrics"]["matched_accuracy"] == good["metrics"]["matched_accuracy"]
+    assert again["metrics"]["matched_accuracy"] == line["metrics"]["matched_accuracy"]
     date = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d")
     assert date.sub("", (folder / "leaderboard.md").read_text()) == date.sub("", text)
 
-    compared = here("benchmark", "--compare", "b", "b")
-    assert compared.stdout.strip() == "1 figures compared, 0 changed beyond the interval"
+    assert main(words) == 0
+    assert "1 of them are measured already" in capsys.readouterr().out
+    assert main(["benchmark", "--compare", "first", "first"]) == 0
+    assert capsys.readouterr().out == "1 figures compared, 0 changed beyond the interval\n"
+
+
+def test_a_broken_plugin_stops_nothing_and_is_told(here: Command, install: Command, tmp_path: Path):
+    install("cryoet-bad", "bad", "raise RuntimeError('no licence')\n")
+    (tmp_path / "mine.toml").write_text(SUITE)
+    done = here("benchmark", "--suite", "mine.toml", "--out", "b", "--scale", "smoke", "--json")
+    assert done.returncode == 1
+    facts = json.loads(done.stdout)
+    assert (facts["measured"], facts["failed"]) == (0, 1)
+    assert "importing cryoet_bad failed: RuntimeError: no licence" in facts["failures"]["bad"]
+    text = (tmp_path / "b" / "leaderboard.md").read_text()
+    assert "| not here | not run (paper 0.75) | not run (paper 0.5) |" in text
+    assert "the method gone is not installed" in text
+    assert "    cryoet benchmark --suite mine.toml --method gone --scale paper" in text
 
 
 WRONG = {
@@ -144,14 +171,16 @@ def test_a_dry_run_lists_the_runs_and_writes_nothing(here: Command, tmp_path: Pa
 # ---- a new plugin ----------------------------------------------------------------------------------------------------
 
 
-def test_the_new_plugin_is_the_example(here: Command, tmp_path: Path):
-    done = here("new-plugin", "minimal")
-    assert done.returncode == 0, done.stderr
-    example = ROOT / "examples" / "cryoet-minimal"
-    written = [path.relative_to(tmp_path / "cryoet-minimal") for path in (tmp_path / "cryoet-minimal").rglob("*.*")]
-    assert len(written) == 4
-    for path in written:
-        assert (tmp_path / "cryoet-minimal" / path).read_text() == (example / path).read_text()
+def test_the_new_plugin_is_the_example(guided: Path):
+    from cryoet_core.plugin_template import FILES
+
+    for name in FILES:
+        example = ROOT / "examples" / "cryoet-minimal" / name
+        assert (guided / "cryoet-minimal" / name).read_text() == example.read_text()
+    own = {
+        path for path in (ROOT / "examples" / "cryoet-minimal").rglob("*.*") if path.suffix in (".py", ".toml", ".md")
+    }
+    assert len(own) == len(FILES)
 
 
 def test_a_new_plugin_has_the_name_that_is_given(here: Command, tmp_path: Path):
@@ -177,31 +206,3 @@ def test_names_that_cannot_be(name: str, reason: str, here: Command, tmp_path: P
     done = here("new-plugin", name)
     assert done.returncode == 2
     assert reason in done.stderr
-
-
-def test_the_guide_runs_from_nothing_to_a_row_on_the_leaderboard(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
-    """Every command of sections 1 to 3 of docs/write-a-plugin.md, in order, as it stands there."""
-    page = re.sub(r"^```.*?^```", "", (ROOT / "docs" / "write-a-plugin.md").read_text(), flags=re.M | re.S)
-    commands = re.findall(r"^ {4}(\S.*)$", page[page.index("## 1.") : page.index("## 4.")], re.M)
-    assert len(commands) == 7
-    site = tmp_path / "site"
-    monkeypatch.chdir(tmp_path)
-    for command in commands:
-        words = shlex.split(command)
-        if words[:2] == ["pip", "install"]:
-            # not editable, offline and beside the environment, so that it stays as it is
-            pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--no-index"]
-            subprocess.run([*pip, "--target", site, words[-1]], check=True)
-            monkeypatch.syspath_prepend(str(site))
-            monkeypatch.setenv("PYTHONPATH", f"{site}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
-        else:
-            assert words[0] == "cryoet"
-            code = main(words[1:])
-            said = capsys.readouterr()
-            assert code == 0, f"{command}\n{said.out}\n{said.err}"
-    board = (tmp_path / "first" / "leaderboard.md").read_text()
-    assert re.search(r"^\| minimal \| 0\.\d{3} ", board, re.M)
-    assert (tmp_path / "runs" / "minimal" / "report.html").exists()
-    sys.modules.pop("cryoet_minimal", None)

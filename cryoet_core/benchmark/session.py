@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ from cryoet_core.names import close_names
 MARKER = "benchmark.json"
 LIMITS: dict[Scale, float] = {"smoke": 5, "small": 60, "paper": 2880}
 """Minutes after which a command of a cell is ended."""
+WRITTEN_EVERY = 300.0
+"""Seconds after which the leaderboard is written again while cells run."""
 MOST_AT_ONCE = 8
 """Cells on the cores of one machine where nothing is said: each takes about a gigabyte."""
 
@@ -117,7 +120,7 @@ def make_plan(wish: Wish, scale: Scale, out: Path) -> Plan:
 def _run(wish: Wish, scale: Scale, plan: Plan, todo: Sequence[Cell], results: Results, out: Path, show: Show) -> None:
     limit = 60 * (wish.limit or LIMITS[scale])
     slots = wish.jobs or wish.gpus or (1 if scale == "paper" else min(cores(), MOST_AT_ONCE))
-    places = _places(plan)
+    places, written = _places(plan), [time.monotonic()]
     jobs: list[Job] = []
     cells: dict[Path, Cell] = {}
     for made in todo:
@@ -137,6 +140,9 @@ def _run(wish: Wish, scale: Scale, plan: Plan, todo: Sequence[Cell], results: Re
             made = cells[job.folder]
             results.add(line_of(made, outcome, job.folder, out, places[made.key]))
         show.ended(job, outcome)
+        if time.monotonic() - written[0] > WRITTEN_EVERY:
+            write_leaderboard(plan, results, out, custom=bool(wish.suites))
+            written[0] = time.monotonic()
 
     executor: Executor
     if wish.executor == "slurm":
