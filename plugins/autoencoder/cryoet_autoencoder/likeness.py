@@ -12,8 +12,8 @@ from cryoet_core.centring import soft_sphere
 RADII = (0.12, 0.16, 0.2, 0.25, 0.3, 0.35, 0.4)
 """Of the balls that a centre is compared with, as shares of the box."""
 LEAST_LIKENESS = 0.45
-LEAST_CONTRAST, MOST_CONTRAST = 0.5, 2.0
-"""As shares of the contrast that a tenth of the members exceed."""
+LEAST_CONTRAST, MOST_CONTRAST = 0.6, 2.5
+"""As shares of the contrast that a third of the members exceed."""
 
 
 @dataclass(frozen=True)
@@ -45,15 +45,15 @@ def particle_scores(pictures: Tensor, counts: Tensor) -> Scores:
     outside = (1 - balls) / (1 - balls).sum(1, keepdim=True)
     contrast = (flat @ (inside - outside).T).gather(1, best[:, None])[:, 0]
     radius = torch.tensor(RADII, dtype=torch.float64, device=flat.device)[best] * size
-    level = _upper_decile(contrast, counts)
+    level = _upper_third(contrast, counts)
     as_bright = (contrast >= LEAST_CONTRAST * level) & (contrast <= MOST_CONTRAST * level) & (contrast > 0)
     suggested = (likeness >= LEAST_LIKENESS) & as_bright & (counts > 0)
     return Scores(likeness, contrast, radius, suggested)
 
 
-def _upper_decile(values: Tensor, counts: Tensor) -> Tensor:
-    """The value that a tenth of the members exceed."""
+def _upper_third(values: Tensor, counts: Tensor) -> Tensor:
+    """The value that a third of the members exceed."""
     order = torch.argsort(values, descending=True)
     above = counts[order].double().cumsum(0)
-    place = int(torch.searchsorted(above, above[-1:] * 0.1)[0])
+    place = int(torch.searchsorted(above, above[-1:] / 3)[0])
     return values[order[min(place, len(order) - 1)]]
