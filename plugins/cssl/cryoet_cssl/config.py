@@ -111,19 +111,21 @@ class FineTuneConfig(Config):
     fine_tune_optimiser: Literal["adam", "sgd"] = option(
         "adam", "of fine-tuning; sgd has momentum 0.9", paper="sgd", presets={"fast": "adam", "paper": "sgd"}
     )
-    fine_tune_rate: float = option(
-        1e-3, "learning rate of fine-tuning, falling along a cosine", gt=0, le=10,
-        paper="5e-4; 1e-4 for 25 and 50 % of real labels", presets={"fast": 1e-3, "paper": 5e-4},
+    fine_tune_rate: float | None = option(
+        None, "learning rate of fine-tuning, falling along a cosine; none: 1e-3 from random weights, 5e-5 from others",
+        gt=0, le=10, paper="5e-4; 1e-4 for 25 and 50 % of real labels", presets={"fast": None, "paper": 5e-4},
     )  # fmt: skip
     fine_tune_decay: float = option(1e-4, "weight decay of fine-tuning", ge=0, le=1, paper="1e-4")
-    fine_tune_views: bool = option(
-        True, "show the labelled cubes as random views too", paper="not stated", presets={"fast": True, "paper": False}
-    )
+    fine_tune_views: bool = option(False, "show the labelled cubes as random views too", paper="not stated")
     same_steps: bool = option(
         True, "as many steps for any share of the labels as for all of them", paper="no",
         presets={"fast": True, "paper": False},
     )  # fmt: skip
     freeze_encoder: bool = option(False, "train the classifier alone")
+    head_start: Literal["auto", "probe", "random"] = option(
+        "auto", "first weights of the classifier: a linear probe's, or random; auto: a probe's on a pretrained encoder",
+        paper="random", presets={"fast": "auto", "paper": "random"},
+    )  # fmt: skip
 
 
 FRACTION = "share of the labels of the training part to learn from; drawn class by class, smaller shares inside larger"

@@ -27,29 +27,45 @@ class Classifier(nn.Module):
         nn.init.normal_(self.head.weight, std=0.01)
         nn.init.zeros_(self.head.bias)
 
+    @torch.no_grad()
+    def start_from(self, weights: Tensor, biases: Tensor) -> None:
+        """Give the classifier weights (k, dim) and biases (k,)."""
+        self.head.weight.copy_(weights)
+        self.head.bias.copy_(biases)
+
     def forward(self, volumes: Tensor) -> Tensor:
         scores: Tensor = self.head(self.encoder(volumes))
         return scores
 
 
 def fine_tune(
-    network: Classifier, volumes: DeviceVolumes, labels: np.ndarray, parts: Parts, views: Views, config: Any, run: Run
+    network: Classifier,
+    volumes: DeviceVolumes,
+    labels: np.ndarray,
+    parts: Parts,
+    views: Views,
+    rate: float,
+    config: Any,
+    run: Run,
 ) -> list[str]:
     """Train on ``parts.learnt``; the network ends with the weights of the best epoch by validation accuracy, then loss.
 
-    Returns notes. Without validation cubes the last epoch counts.
+    The weights at the start are a candidate too. Returns notes. Without validation cubes the last epoch counts.
     """
     trained = network.head.parameters() if config.freeze_encoder else network.parameters()
-    optimiser = optimiser_of(config.fine_tune_optimiser, trained, config.fine_tune_rate, config.fine_tune_decay)
+    optimiser = optimiser_of(config.fine_tune_optimiser, trained, rate, config.fine_tune_decay)
     targets = torch.from_numpy(labels)
     best, state = _resume(network, optimiser, run)
+    if not best:
+        accuracy, val_loss = _validated(network, volumes, targets, parts.val, run)
+        best, state["best"] = _copied(network), [accuracy or 0.0, -(val_loss or 0.0)]
     for epoch in run.progress(range(state["epochs"], config.fine_tune_epochs), "fine-tuning"):
-        set_rate(optimiser, cosine(config.fine_tune_rate, epoch / config.fine_tune_epochs))
+        set_rate(optimiser, cosine(rate, epoch / config.fine_tune_epochs))
         with run.timer("fine-tune"):
             loss = _epoch(network, optimiser, volumes, targets, parts, views, config, run, epoch)
             accuracy, val_loss = _validated(network, volumes, targets, parts.val, run)
         if accuracy is None or [accuracy, -(val_loss or 0.0)] >= state["best"]:
-            best = {name: value.detach().clone() for name, value in network.state_dict().items()}
+            best = _copied(network)
             state |= {"best": [accuracy or 0.0, -(val_loss or 0.0)], "best_epoch": epoch}
         state["epochs"] = epoch + 1
         run.log(phase=PHASE, step=epoch, loss=loss, val_loss=val_loss, val_accuracy=accuracy)
@@ -60,6 +76,10 @@ def fine_tune(
     if not len(parts.val):
         return ["no labelled cube was left for validation, so the last epoch of fine-tuning counts"]
     return []
+
+
+def _copied(network: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in network.state_dict().items()}
 
 
 def scores_of(network: nn.Module, volumes: DeviceVolumes, rows: np.ndarray | None, run: Run) -> Tensor:

@@ -20,13 +20,16 @@ from cryoet_core.run import Run
 from cryoet_core.store import Subtomograms
 from cryoet_cssl import labellers
 from cryoet_cssl.config import MocoConfig, SimclrConfig, SupervisedConfig, SwavConfig
-from cryoet_cssl.finetune import Classifier, fine_tune
+from cryoet_cssl.finetune import Classifier, fine_tune, scores_of
 from cryoet_cssl.labellers import ClassifierLabeller, fit_clusters
 from cryoet_cssl.objectives import MocoObjective, Objective, SimclrObjective, SwavObjective
 from cryoet_cssl.parts import Parts, parts_of, rows_without_labels
 from cryoet_cssl.pretrain import pretrain
-from cryoet_cssl.readouts import neighbour_accuracy, readouts
+from cryoet_cssl.readouts import neighbour_accuracy, probe_weights, readouts
 from cryoet_cssl.views import Views
+
+SCRATCH, TUNED = 1e-3, 5e-5
+"""Learning rates of fine-tuning from random weights and from pretrained ones, where none is given."""
 
 TINY: dict[str, Any] = {"epochs": 2, "batch_size": 16, "k_min": 1, "k_max": 4, "dimensions": 4, "restarts": 2}
 
@@ -49,7 +52,7 @@ class SelfSupervised(Trainer):
             return self._sorted(data.without_labels(), run)
         parts = parts_of(data, fraction, run.seed)
         encoder, record, notes = self.pretrained(data.without_labels(), parts.train, run, (data.labels, parts))
-        return taught(encoder, record, data, parts, self.config, run, notes)
+        return taught(encoder, record, data, parts, self.config, run, notes, pretrained=True)
 
     def load(self, run: Run) -> Labeller:
         return labellers.loaded(run)
@@ -128,7 +131,8 @@ class Supervised(Trainer):
             encoder, record = fresh_encoder(config, data.box, run)
         else:
             encoder, record = pretrained_encoder(config.weights, box=data.box, expect=config.encoder)
-        return taught(encoder.to(run.device), record, data, parts, config, run, [])
+        encoder = encoder.to(run.device)
+        return taught(encoder, record, data, parts, config, run, [], pretrained=config.weights is not None)
 
     def load(self, run: Run) -> Labeller:
         return labellers.loaded(run)
@@ -162,15 +166,26 @@ def taught(
     config: Any,
     run: Run,
     notes: list[str],
+    *,
+    pretrained: bool,
 ) -> Labeller:
-    """Fine-tune on the learnt part, write the read-outs of the encoder before and after, save the classifier."""
+    """Fine-tune on the learnt part, write the read-outs of the encoder before and after, save the classifier.
+
+    A pretrained encoder gets a classifier that fits it and small steps, which do not undo what it has learnt.
+    """
     volumes = run.volumes(data)
     with run.timer("read-outs"):
         table = readouts(encoder, volumes, data.labels, parts, run)
     same_on_every_process("classifier", run)
     network = Classifier(encoder, len(data.class_names)).to(run.device)
+    rate = config.fine_tune_rate or (TUNED if pretrained else SCRATCH)
+    if config.head_start == "probe" or (config.head_start == "auto" and pretrained):
+        weights, biases = probe_weights(
+            scores_of(encoder, volumes, parts.learnt, run).numpy(), data.labels[parts.learnt], len(data.class_names)
+        )
+        network.start_from(torch.from_numpy(weights), torch.from_numpy(biases))
     notes = [*notes, *_missing(data, parts)]
-    notes += fine_tune(network, volumes, data.labels, parts, views_for(data, config, run), config, run)
+    notes += fine_tune(network, volumes, data.labels, parts, views_for(data, config, run), rate, config, run)
     run.write_json("notes.json", notes)
     facts = {"data": data.without_labels().sha256, "split": parts.codes.tolist()}
     found = ClassifierLabeller(network, data.class_names, record, facts)

@@ -14,6 +14,8 @@ from cryoet_cssl.losses import unit
 from cryoet_cssl.parts import Parts
 
 NEIGHBOURS = 10
+ABSENT = 20.0
+"""By how much the score of a class without examples lies below those of the others at first."""
 LARGEST = 1000
 """Of larger parts the monitor of an epoch looks at the first so many rows in random order."""
 
@@ -28,6 +30,24 @@ def linear_probe(features: np.ndarray, labels: np.ndarray) -> Any:
     if len(np.unique(labels)) < 2:
         return DummyClassifier().fit(features, labels)
     return make_pipeline(StandardScaler(), LogisticRegression(max_iter=500)).fit(features, labels)
+
+
+def probe_weights(features: np.ndarray, labels: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Weights (k, f) and biases (k,) whose scores are those of a linear probe on features (n, f).
+
+    A class without a row here gets a score below all others.
+    """
+    present = np.unique(labels)
+    weights, biases = np.zeros((k, features.shape[1])), np.full(k, -ABSENT)
+    biases[present] = 0.0
+    if len(present) > 1:
+        scaler, model = (step for _, step in linear_probe(features, labels).steps)
+        coefficients, intercepts = model.coef_, model.intercept_
+        if len(present) == 2:  # one score, of the second class against the first
+            coefficients, intercepts = (np.concatenate([-part, part]) / 2 for part in (coefficients, intercepts))
+        weights[present] = coefficients / scaler.scale_
+        biases[present] = intercepts - weights[present] @ scaler.mean_
+    return weights, biases
 
 
 def nearest_neighbours(features: np.ndarray, labels: np.ndarray) -> Any:

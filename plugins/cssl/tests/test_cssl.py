@@ -11,11 +11,12 @@ import mrcfile
 import numpy as np
 import pytest
 import torch
+from cryoet_cssl.finetune import scores_of
 from cryoet_cssl.labellers import ClassifierLabeller
 from cryoet_cssl.methods import Moco, Simclr, Supervised, fresh_encoder
 from cryoet_cssl.parts import Parts, nested_share, parts_of, rows_without_labels
 from cryoet_cssl.pretrain import feature_spread
-from cryoet_cssl.readouts import accuracy_on, linear_probe, nearest_neighbours
+from cryoet_cssl.readouts import accuracy_on, linear_probe, nearest_neighbours, probe_weights
 
 from cryoet_core.cli.main import main
 from cryoet_core.errors import UserError
@@ -274,6 +275,37 @@ def test_read_outs_find_what_is_there() -> None:
         assert accuracy_on(model, features[30:], labels[30:]) == 1
         assert accuracy_on(model, features[:0], labels[:0]) is None
     assert accuracy_on(linear_probe(features[:1], labels[:1]), features[:3], labels[:3]) == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("classes", [(0, 1, 2), (0, 2), (1,)])
+def test_the_classifier_starts_as_the_probe(classes: tuple[int, ...]) -> None:
+    generator = np.random.default_rng(0)
+    labels = np.array(classes)[np.arange(60) % len(classes)]
+    features = np.eye(5)[labels] + 0.4 * generator.normal(size=(60, 5)) + 3
+    weights, biases = probe_weights(features, labels, 3)
+    scores = features @ weights.T + biases
+    model = linear_probe(features, labels)
+    np.testing.assert_array_equal(scores.argmax(1), model.predict(features))
+    shares = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
+    if len(classes) > 1:
+        np.testing.assert_allclose(shares[:, classes], model.predict_proba(features), atol=1e-6)
+
+
+def test_fine_tuning_never_ends_below_its_start(cubes: Path, tmp_path: Path) -> None:
+    options = {
+        "fine_tune_epochs": 3,
+        "fine_tune_batch": 4,
+        "fine_tune_rate": 5.0,
+        "head_start": "probe",
+    }  # destroys any network
+    trainer, run, data = start(Supervised, cubes, tmp_path / "run", **options)
+    labels = trainer.fit({"data": data}, run).label(data, run).labels
+    parts = parts_of(data, 1.0, run.seed)
+    encoder, _ = fresh_encoder(trainer.config, 12, run)
+    features = scores_of(encoder, run.volumes(data), None, run).numpy()
+    weights, biases = probe_weights(features[parts.learnt], data.labels[parts.learnt], 3)
+    expected = (features @ weights.T + biases).argmax(1)
+    assert (labels[parts.val] == data.labels[parts.val]).mean() >= (expected == data.labels)[parts.val].mean()
 
 
 def test_the_monitors_tell_collapse_from_spread() -> None:
