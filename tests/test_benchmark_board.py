@@ -108,6 +108,14 @@ def test_figures_of_a_board(board: summary.Board):
     assert board.missing["not part of the scale small"] == [f"cryoet benchmark --method {name}" for name in "abc"]
 
 
+def test_several_may_lead():
+    condition = (("snr", "1"),)
+    scores = {name: {(condition, 0): value} for name, value in {"a": 0.5, "b": 0.75, "c": 0.75}.items()}
+    assert summary.leader(scores) == ("b and 1 more", 0.75, 1)
+    assert summary.leader(scores, lowest=True) == ("a", 0.5, 1)
+    assert summary.leader({**scores, "d": {(condition, 1): 1.0}})[2] == 0
+
+
 def test_tests_are_paired_and_corrected(board: summary.Board):
     from scipy.stats import ttest_rel
 

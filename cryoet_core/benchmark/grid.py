@@ -77,7 +77,7 @@ def best_of(board: Board) -> set[int]:
         group = [row for row in board.rows if row.heads == heads]
         for column in range(len(board.columns)):
             values = {id(f): f.ours.value for f in (row.figures[column] for row in group) if f.ours is not None}
-            if len(values) > 1:
+            if len(set(values.values())) > 1:
                 top = min(values.values()) if board.table.lower_is_better else max(values.values())
                 found |= {name for name, value in values.items() if value == top}
     return found

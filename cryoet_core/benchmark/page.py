@@ -96,12 +96,15 @@ def _tests(board: Board) -> str:
 
 def _cost(board: Board) -> Any:
     """The main metric against the time of a run, a mark for each entry; None for fewer than two entries."""
+    from bokeh.models import Range1d
+
     points = cost(board)
     main = board.table.main_index
     if len(points) < 2 or board.table.metrics[main].endswith("seconds"):
         return None
     name = (board.table.names or board.table.metrics)[main].replace("_", " ")
     plot = plots.figure("seconds of a run", name, 520, 300, x_axis_type="log")
+    plot.y_range = Range1d(start=0, end=1.05 * max(value for _, _, value in points) or 1)
     marks = []
     for index, (label, seconds, value) in enumerate(points):
         mark = palette.mark(index)

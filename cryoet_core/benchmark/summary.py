@@ -176,15 +176,20 @@ def matched_scores(places: Sequence[Place], lines: Lines) -> dict[str, dict[tupl
 def leader(
     scores: Mapping[str, Mapping[tuple[Condition, int], float]], *, lowest: bool = False
 ) -> tuple[str, float, int]:
-    """The entry with the best mean over the runs that all entries have in common, that mean and their number."""
+    """The entry with the best mean over the runs that all entries have in common, that mean and their number.
+
+    Where several are equal: the first of them, and how many more.
+    """
     if not scores:
         return "", float("nan"), 0
     shared = set.intersection(*(set(found) for found in scores.values()))
     if not shared:
         return "", float("nan"), 0
     means = {name: sum(found[key] for key in shared) / len(shared) for name, found in scores.items()}
-    best = min(means, key=lambda name: means[name] if lowest else -means[name])
-    return best, means[best], len(shared)
+    best = min(means.values()) if lowest else max(means.values())
+    names = [name for name, mean in means.items() if mean == best]
+    others = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return names[0] + others, best, len(shared)
 
 
 def cost(board: Board) -> list[tuple[str, float, float]]:
