@@ -101,7 +101,7 @@ def _panel(panel: Mapping[str, Any]) -> Any:
         plot.scatter(
             list(group["x"]), list(group["y"]), size=5, color=look.colour, marker=look.marker, alpha=0.55, line_width=0
         )
-    plot.axis.visible = False
+    plot.axis.visible = plot.grid.visible = False  # principal components have no units worth reading
     return plot
 
 

@@ -178,7 +178,8 @@ def embedding(facts: Facts, found: Map | None) -> Section | None:
     words = " ".join(kinds[name] for name in found.layouts)
     controls = _buttons("layout", found.layouts) if len(found.layouts) > 1 else ""
     if found.classes:
-        controls += _buttons("colour", ("cluster", "true class"))
+        found_word = "cluster" if facts.task == "clustering" else "class found"
+        controls += _buttons("colour", (found_word, "true class"), ("cluster", "true class"))
     clusters = {i: palette.mark(i) for i in found.clusters}
     legends = '<p class="hint">Click names to see them alone.</p>'
     legends += _legend("cluster", found.clusters, clusters, False)
@@ -190,10 +191,11 @@ def embedding(facts: Facts, found: Map | None) -> Section | None:
     return Section("Map of the embedding", html, {"map": found.plot})
 
 
-def _buttons(what: str, names: tuple[str, ...]) -> str:
+def _buttons(what: str, names: tuple[str, ...], values: tuple[str, ...] = ()) -> str:
+    """A button for each name; ``values`` are what the script is told, the names themselves if not given."""
     parts = "".join(
-        f'<button data-{what}="{text(name)}" aria-pressed="{"true" if i == 0 else "false"}">{text(name)}</button>'
-        for i, name in enumerate(names)
+        f'<button data-{what}="{text(value)}" aria-pressed="{"true" if i == 0 else "false"}">{text(name)}</button>'
+        for i, (name, value) in enumerate(zip(names, values or names, strict=True))
     )
     label = {"layout": "layout", "colour": "colour by"}[what]
     return f'<div class="choice"><span>{label}</span><div>{parts}</div></div>'
