@@ -100,7 +100,12 @@ def command(
         resume=resume,
         dry_run=dry_run,
     )
-    facts = run_benchmark(wish, Show(silent=quiet, to_stderr=as_json))
+    show = Show(silent=quiet, to_stderr=as_json)
+    try:
+        facts = run_benchmark(wish, show)
+    except KeyboardInterrupt:
+        show.say("the same command goes on where it was")
+        raise
     print(json.dumps(facts) if as_json else "\n".join(_lines(facts)), flush=True)
     return 1 if facts.get("failed") else 0
 
