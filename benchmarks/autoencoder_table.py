@@ -105,7 +105,7 @@ def edss_cell(args: argparse.Namespace, cell: dict[str, object], folder: Path) -
 def measure(args: argparse.Namespace, cell: dict[str, object]) -> dict[str, object]:
     measured = edss_cell if cell["part"] == "edss" else table_cell
     if args.folder is not None:
-        name = "-".join(str(cell[key]).replace(" ", "_") for key in ("part", "row", "snr", "seed"))
+        name = "-".join(str(cell[key]).replace(" ", "_") for key in KEY)
         (args.folder / name).mkdir(parents=True)
         return measured(args, cell, args.folder / name)
     with tempfile.TemporaryDirectory() as folder:
