@@ -89,7 +89,8 @@ def printed(board: Board, figure: Figure) -> str:
     if figure.printed is None:
         return ""
     value, spread = figure.printed
-    return f"{value:g}" if spread is None or math.isnan(spread) else f"{value:g} ± {spread:g}"
+    form = ".1f" if board.table.percent else "g"
+    return f"{value:{form}}" if spread is None or math.isnan(spread) else f"{value:{form}} ± {spread:{form}}"
 
 
 def digits_of(board: Board, index: int) -> int:

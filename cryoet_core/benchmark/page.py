@@ -104,6 +104,8 @@ def _cost(board: Board) -> Any:
         return None
     name = (board.table.names or board.table.metrics)[main].replace("_", " ")
     plot = plots.figure("seconds of a run", name, 520, 300, x_axis_type="log")
+    times = [seconds for _, seconds, _ in points]
+    plot.x_range = Range1d(start=min(times) / 1.3, end=1.3 * max(times))
     plot.y_range = Range1d(start=0, end=1.05 * max(value for _, _, value in points) or 1)
     marks = []
     for index, (label, seconds, value) in enumerate(points):
