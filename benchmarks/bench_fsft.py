@@ -79,7 +79,7 @@ def methods(args: argparse.Namespace, folder: Path, given: dict[str, list[Path]]
     """The six at the same epochs: what fsft spends on stages 2.1 and 3, the others spend on their one adaptation."""
     first, align, tell, adapt = (max(1, round(args.share * n)) for n in PUBLISHED.values())
     for preset in args.presets:
-        for method in METHODS:
+        for method in args.methods:
             alone = method in ("deep_coral", "swd", "finetune")
             options = {
                 "source_epochs": first + (align + adapt if method == "source_only" else 0),
@@ -107,13 +107,23 @@ def order(args: argparse.Namespace, folder: Path, given: dict[str, list[Path]]) 
 
 
 def memory(args: argparse.Namespace, folder: Path) -> None:
-    """One epoch of each stage on 43 x 100 x 35^3 in both domains."""
-    paths = [write_noise(folder / f"{name}.h5", 43, 100, 35, i) for i, name in enumerate(("source", "target"))]
+    """One epoch of each stage on 43 classes of cubes of 35^3 in both domains."""
+    count, names = args.memory_per_class, ("source", "target")
+    paths = [write_noise(folder / f"large-{name}.h5", 43, count, 35, i) for i, name in enumerate(names)]
     for preset in args.presets:
         words = [word for name in PUBLISHED for word in (f"--{name.replace('_', '-')}", "1")]
         facts: Any = command(
             *("run", "fsft", "--source", str(paths[0]), "--target", str(paths[1]), "--preset", preset, *words),
-            *("--shots", "7", "--no-calibrate", "--threads", str(args.threads), "--device", "cpu", "--no-report"),
+            *(
+                "--shots",
+                str(min(7, count - 1)),
+                "--no-calibrate",
+                "--threads",
+                str(args.threads),
+                "--device",
+                "cpu",
+                "--no-report",
+            ),
             *("--out", str(folder / f"memory-{preset}"), "--json"),
         )
         print(json.dumps({"preset": preset, "peak_gb": round(facts["peak_memory"]["host"] / 1e9, 2)}), flush=True)
@@ -270,6 +280,8 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.1, help="of the published epochs")
     parser.add_argument("--width", type=int, default=16, help="of order: that of the published setting for 28 voxels")
     parser.add_argument("--channels", type=int, default=128)
+    parser.add_argument("--memory-per-class", type=int, default=100, help="cubes of each of memory's 43 classes")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--presets", nargs="+", choices=("fast", "paper"), default=["fast", "paper"])
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
