@@ -28,7 +28,7 @@ def command(
     scale: Annotated[
         str,
         option(
-            "smoke: minutes. small: two cores, an hour or two. paper: as published.",
+            "smoke: minutes. small: sized for two cores. paper: as published.",
             panel=WHAT,
             metavar="smoke|small|paper",
         ),
