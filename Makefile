@@ -1,6 +1,7 @@
 # make          .venv with the core and every plugin
 # make demo     also a simulated data set, sorted by DISCA, with a report (what is done already is skipped)
 # make test     style, types, import rules and every test
+# make smoke    every method of every plugin, the example's included, once on tiny data (cryoet benchmark)
 #
 # PYTHON=python3.12       another interpreter (3.10 or later)
 # TORCH=2.8.0             another torch than the tested one; TORCH=any takes the newest
@@ -24,7 +25,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check -q $(if $(TORCH_
 DEMO_DATA := sim_snr01.h5
 DEMO_RUN := runs/demo
 
-.PHONY: install demo test clean FORCE
+.PHONY: install demo test smoke clean FORCE
 .DELETE_ON_ERROR:
 
 install: $(VENV)/.installed
@@ -66,6 +67,10 @@ test: $(VENV)/.installed-for-tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m pytest -q -n 2
+
+smoke: $(VENV)/.installed
+	@$(PIP) --no-deps -e ./examples/cryoet-minimal
+	$(BIN)/cryoet benchmark --all --scale smoke
 
 clean:
 	rm -rf $(VENV) $(DEMO_DATA) $(DEMO_RUN)
