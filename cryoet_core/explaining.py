@@ -37,9 +37,9 @@ def explain_run(
 
     Without ``out`` the files go to the run's folder, and its report shows the picture. UserError as ``explain`` says.
     """
-    from cryoet_core.session import _open_finished
+    from cryoet_core.session import open_finished
 
-    run, trainer = _open_finished(folder, run_options)
+    run, trainer = open_finished(folder, run_options)
     data = opening.open_input("data", opening.subject_spec(trainer), paths, labels_required=False)
     where = out or run.dir / FOLDER / f"{Path(paths[0]).stem}-{index}"
     if where.exists():
@@ -49,7 +49,7 @@ def explain_run(
     first = explain(trainer.load(run), data, index, run, class_name=class_name, cams=cams)
     found = [(shown(run.dir), first)]
     if beside is not None:
-        other, other_trainer = _open_finished(beside, run_options)
+        other, other_trainer = open_finished(beside, run_options)
         second = explain(other_trainer.load(other), data, index, other, class_name=first.class_name, cams=cams)
         found.append((shown(other.dir), second))
     _write(where, found, data.voxel_size)

@@ -93,7 +93,7 @@ class Picker(Protocol):
 
     ``tomogram`` comes without its own picks and may have another voxel size than those of training: ``tomogram.at``
     resamples it. Long work keeps what it has done in the folder ``run.scratch`` (``tomograms.tiles`` does) and goes on
-    from there when ``pick`` is called again after a crash.
+    from there when ``pick`` is called again after a crash. Volumes that belong beside the picks go to ``run.results``.
     """
 
     class_names: tuple[str, ...]
@@ -123,7 +123,10 @@ class Labels:
 
 @runtime_checkable
 class Labeller(Protocol):
-    """Names subtomograms. Labelling one by one must equal labelling in a batch."""
+    """Names subtomograms. Labelling one by one must equal labelling in a batch.
+
+    A method that sorts or names depending on its input says which of them a labeller does by an attribute ``task``.
+    """
 
     classes: tuple[str, ...]
 

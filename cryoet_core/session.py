@@ -91,7 +91,7 @@ def predict_run(
     Without ``out`` they go to ``predictions/<name of the first file>`` in the run's folder. support: labelled examples
     of the classes to name, for methods that learn to compare (``interfaces.FewShotLabeller``).
     """
-    run, trainer = _open_finished(folder, run_options)
+    run, trainer = open_finished(folder, run_options)
     facts = {"run": shown(run.dir), "method": run.method}
     return facts | tasks.of(trainer.task).predict(run, trainer, paths, out, reading or {}, support)
 
@@ -103,7 +103,7 @@ def evaluate_run(
 
     ``reading`` may also hold ``radius``, ``rule`` and ``particle`` for picks (``tasks.picking.evaluate``).
     """
-    run, trainer = _open_finished(folder, options)
+    run, trainer = open_finished(folder, options)
     facts = {"run": shown(run.dir), "method": run.method}
     return facts | tasks.of(trainer.task).evaluate(run, trainer, paths, reading or {})
 
@@ -161,7 +161,8 @@ def _recorded(run: Run) -> Iterator[None]:
     current_run = None
 
 
-def _open_finished(folder: Path, run_options: Mapping[str, Any]) -> tuple[Run, Trainer]:
+def open_finished(folder: Path, run_options: Mapping[str, Any]) -> tuple[Run, Trainer]:
+    """A finished run and its method. UserError when the folder is none, or the run is not finished."""
     from cryoet_core.run import Run
 
     run = Run.open(folder, **run_options)

@@ -126,7 +126,9 @@ def gather(folder: Path) -> Facts:
         folder=folder,
         record=record,
         run=run,
-        task=trainer or ("picking" if surveys else _guessed_task(predictions, data)),
+        task=(run.get("facts") or {}).get("task")
+        or trainer
+        or ("picking" if surveys else _guessed_task(predictions, data)),
         metrics=metrics,
         selection=selection or None,
         yardsticks={name: value for name, value in yardsticks.items() if isinstance(value, dict)},

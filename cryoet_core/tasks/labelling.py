@@ -29,12 +29,14 @@ def finish(run: Run, fitted: Any, seen: Subtomograms, data: Subtomograms) -> dic
 
     with run.timer("label"):
         labels = _labeller(fitted).label(seen, run)
-    facts: dict[str, Any] = {}
+    task = task_of(fitted, load_trainer(run.method))
+    facts: dict[str, Any] = {"task": task}
     if run.rank == 0:
         facts["predictions"] = shown(write_predictions(run, labels, data))
         _write_averages(run, labels, data)
-        _write_yardstick(run, data)
-        scores = _evaluate(load_trainer(run.method).task, labels, data)
+        if task == "clustering":
+            _write_yardstick(run, data)
+        scores = _evaluate(task, labels, data)
         if scores:
             run.write_json(EVALUATION, scores)
         facts |= scores
@@ -61,9 +63,10 @@ def predict(
         raise UserError(f"--out {shown(out)}: exists already; expected a new folder; choose another name or remove it")
     data = opening.open_input("data", opening.subject_spec(trainer), paths, labels_required=False)
     started = time.monotonic()
-    labels = _label(trainer, data, run, support)
+    labeller = _learnt(trainer, data, run, support)
+    labels = labeller.label(data.without_labels(), run)
     facts = {"predictions": shown(write_predictions(run, labels, data, out))}
-    scores = _evaluate(trainer.task, labels, data)
+    scores = _evaluate(task_of(labeller, trainer), labels, data)
     return facts | scores | _describe(labels) | {"wall_seconds": round(time.monotonic() - started, 3)}
 
 
@@ -78,10 +81,14 @@ def evaluate(run: Run, trainer: Trainer, paths: Sequence[Path], reading: Mapping
         raise UserError(f"{opening.named(files)}: has no class labels, so there is nothing to compare with")
     if not _several_classes(data):
         raise UserError(f"{opening.named(files)}: all labels are of one class, so there is nothing to compare with")
-    labels = _label(trainer, data, run) if paths else read_predictions(run.dir).labels
+    if paths:
+        labeller = _learnt(trainer, data, run)
+        labels, task = labeller.label(data.without_labels(), run), task_of(labeller, trainer)
+    else:
+        labels, task = read_predictions(run.dir).labels, run.facts.get("facts", {}).get("task", trainer.task)
     if len(labels) != len(data):
         raise UserError(f"{opening.named(files)}: {len(data)} subtomograms now, but the run labelled {len(labels)}")
-    return _evaluate(trainer.task, labels, data)
+    return _evaluate(task, labels, data)
 
 
 def card(data: Subtomograms) -> dict[str, Any]:
@@ -98,14 +105,19 @@ def _refuse(reading: Mapping[str, Any]) -> None:
         raise UserError(f"--{given[0].replace('_', '-')}: this run labels subtomograms; the option is for pickers")
 
 
-def _label(trainer: Trainer, data: Subtomograms, run: Run, support: Sequence[Path] = ()) -> Labels:
-    """Labels of new data, without ever showing its labels; a difference from the training data is said aloud."""
+def task_of(fitted: Any, trainer: Trainer | type[Trainer]) -> str:
+    """What the labels are: a method that may sort or name, by its input, says on its labeller which of them it did."""
+    return str(getattr(fitted, "task", trainer.task))
+
+
+def _learnt(trainer: Trainer, data: Subtomograms, run: Run, support: Sequence[Path] = ()) -> Labeller:
+    """What labels new data; a difference from the training data is said aloud."""
     for line in _differences(run.facts.get("facts", {}).get("data"), data):
         run.say(f"note: {line}")
     labeller = _labeller(trainer.load(run))
     if support:
         labeller = _supported(labeller, trainer, support, run)
-    return labeller.label(data.without_labels(), run)
+    return labeller
 
 
 def _supported(labeller: Labeller, trainer: Trainer, paths: Sequence[Path], run: Run) -> Labeller:
@@ -172,7 +184,7 @@ def _write_yardstick(run: Run, data: Subtomograms) -> None:
 
     from cryoet_core.yardstick import Yardstick
 
-    if run.method == "invariants" or load_trainer(run.method).task != "clustering" or not _several_classes(data):
+    if run.method == "invariants" or not _several_classes(data):
         return
     if len(data) > YARDSTICK_SAMPLE:
         rows = np.sort(np.random.default_rng(run.seed).choice(len(data), YARDSTICK_SAMPLE, replace=False))

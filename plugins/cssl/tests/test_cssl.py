@@ -198,6 +198,22 @@ def test_weights_go_from_run_to_run(cubes: Path, tmp_path: Path, capsys: pytest.
     explain(cubes, s, m, tmp_path, capsys)
 
 
+def test_with_labels_a_pretrained_run_is_scored_as_a_classifier(
+    cubes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "both")
+    quick = ["--no-report", "--device", "cpu", "--epochs", "1", "--fine-tune-epochs", "1", "--json"]
+    assert main(["run", "moco", "--data", str(cubes), "--label-fraction", "0.5", "--out", out, *quick]) == 0
+    ran = json.loads(capsys.readouterr().out)
+    assert ran["task"] == "classification"
+    assert 6 <= ran["held_out"] <= 9  # a fifth of 36
+    assert "matched_accuracy" not in ran
+    assert main(["evaluate", out, "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert again["accuracy"] == ran["accuracy"]
+    assert again["n"] == ran["held_out"]
+
+
 def explain(cubes: Path, classifier: str, clusters: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """``cryoet explain`` on the runs of the test above: files, facts, the report, and what it refuses."""
     where = ["--data", str(cubes), "--index", "7"]
