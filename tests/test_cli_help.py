@@ -97,7 +97,10 @@ def test_no_option_is_cut_short_in_a_narrow_terminal(
 def test_methods_lists_and_shows(cryoet: Command, site: Path) -> None:
     row = next(row for row in json.loads(cryoet("methods", "--json", site=site).stdout) if row["name"] == "toy")
     assert (row["task"], row["distribution"], row["version"]) == ("clustering", "cryoet-toy", "1.0")
-    assert "Tells volumes apart" in cryoet("methods", site=site).stdout
+    listed = cryoet("methods", site=site).stdout
+    assert "Tells volumes apart" in listed
+    headings = [line.strip() for line in listed.splitlines() if line[:1].strip()]
+    assert headings[: headings.index("picking") + 1] == ["clustering", "classification", "picking"]
 
     facts = json.loads(cryoet("methods", "show", "toy", "--json", site=site).stdout)
     assert facts["inputs"]["data"]["labels"] == "never"

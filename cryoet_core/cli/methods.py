@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
+
+from cryoet_core.interfaces import Task
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,6 +20,9 @@ app = typer.Typer(invoke_without_command=True)
 
 TABLE_WIDTH = 120
 """Columns of a terminal from which on the options stand in a table."""
+
+ENCODERS, BROKEN = "encoders", "cannot be used"
+"""Headings besides the tasks."""
 
 JSON = Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")]
 
@@ -74,13 +79,27 @@ def _print_list(rows: list[PluginInfo]) -> None:
     if not rows:
         print("no method is installed; install one, for example: pip install cryoet-disca")
         return
-    table = Table("method", "status", "task", "what it does", "from", box=None, pad_edge=False)
+    console = Console()
+    wide = console.width >= TABLE_WIDTH
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True)
+    for number, (heading, some) in enumerate(_by_task(rows).items()):
+        if number:
+            table.add_row()
+        table.add_row(Text(heading, style="red" if heading == BROKEN else "bold"))
+        for info in some:
+            words = Text(info.reason or _facts(info)["summary"])
+            table.add_row(f"  {info.name}", words, *([f"{info.distribution} {info.version}"] if wide else []))
+    console.print(table)
+
+
+def _by_task(rows: list[PluginInfo]) -> dict[str, list[PluginInfo]]:
+    """The methods under their tasks, then plugins that give encoders alone, then those that cannot be used."""
+    found: dict[str, list[PluginInfo]] = {heading: [] for heading in (*get_args(Task), ENCODERS, BROKEN)}
     for info in rows:
-        facts = _facts(info)
-        words = info.reason or facts["summary"]
-        status = Text(info.status, style="green" if info.status == "ok" else "red")
-        table.add_row(info.name, status, facts.get("task", ""), Text(words), f"{info.distribution} {info.version}")
-    Console().print(table)
+        heading = info.trainer.task if info.trainer else ENCODERS
+        found[heading if info.status == "ok" else BROKEN].append(info)
+    return {heading: some for heading, some in found.items() if some}
 
 
 def _print_trainer(trainer: type[Trainer]) -> None:
