@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import statistics
 import tempfile
 import time
 from collections import defaultdict
@@ -79,7 +80,8 @@ def methods(args: argparse.Namespace, folder: Path, given: dict[str, list[Path]]
     """The six at the same epochs: what fsft spends on stages 2.1 and 3, the others spend on their one adaptation."""
     first, align, tell, adapt = (max(1, round(args.share * n)) for n in PUBLISHED.values())
     for preset in args.presets:
-        for method in args.methods:
+        taken: dict[str, list[float]] = defaultdict(list)
+        for turn, method in ((turn, method) for turn in range(args.rounds) for method in args.methods):
             alone = method in ("deep_coral", "swd", "finetune")
             options = {
                 "source_epochs": first + (align + adapt if method == "source_only" else 0),
@@ -87,8 +89,12 @@ def methods(args: argparse.Namespace, folder: Path, given: dict[str, list[Path]]
                 "discriminator_epochs": tell,
                 "adapt_epochs": align + adapt if alone or method == "fada" else adapt,
             }
-            parts = trained(method, given, preset, folder / f"{preset}-{method}", shots=args.shots, **options)
-            print(json.dumps({"preset": preset, "method": method, "seconds": round(sum(parts.values()), 2)} | parts))
+            parts = trained(method, given, preset, folder / f"{preset}-{method}-{turn}", shots=args.shots, **options)
+            taken[method].append(sum(parts.values()))
+            print(json.dumps({"preset": preset, "method": method, "seconds": round(taken[method][-1], 2)} | parts))
+        if "fsft" in taken:
+            ours = statistics.median(taken["fsft"])
+            print(f"fsft / other, {preset}:", {m: round(ours / statistics.median(s), 2) for m, s in taken.items()})
 
 
 def order(args: argparse.Namespace, folder: Path, given: dict[str, list[Path]]) -> None:
@@ -282,6 +288,7 @@ def main() -> None:
     parser.add_argument("--channels", type=int, default=128)
     parser.add_argument("--memory-per-class", type=int, default=100, help="cubes of each of memory's 43 classes")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
+    parser.add_argument("--rounds", type=int, default=1, help="of methods, by turns")
     parser.add_argument("--presets", nargs="+", choices=("fast", "paper"), default=["fast", "paper"])
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from weakref import WeakSet
 
 from cryoet_core import checkpoint, devices, files, provenance, runfolder
-from cryoet_core.devices import resolve
+from cryoet_core.devices import keep_freed_memory, resolve
 from cryoet_core.distributed import Collectives, Processes, launch
 from cryoet_core.errors import UserError
 from cryoet_core.journal import Journal
@@ -173,6 +173,8 @@ class Run(RunFolder, Collectives):
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
             torch.cuda.reset_peak_memory_stats(self.device)
+        else:
+            keep_freed_memory()
         self.reseed("start")
         return self
 
