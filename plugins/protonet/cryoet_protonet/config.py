@@ -27,10 +27,21 @@ class ProtoNetConfig(Config):
     )
     # training
     epochs: int = option(8, "epochs at most", ge=1, le=10_000, paper="100", presets={"fast": 8, "paper": 100})
-    episodes_per_epoch: int = option(25, "training episodes in an epoch", ge=1, le=100_000, paper="25 (code)")
-    episodes_per_step: int = option(
-        5, "episodes in one forward pass and optimiser step", ge=1, le=1000, paper="1", presets={"fast": 5, "paper": 1}
+    episodes_per_epoch: int = option(
+        100, "training episodes in an epoch", ge=1, le=100_000, paper="25 (code)", presets={"fast": 100, "paper": 25}
     )
+    episodes_per_step: int = option(
+        10,
+        "episodes in one forward pass and optimiser step",
+        ge=1,
+        le=1000,
+        paper="1",
+        presets={"fast": 10, "paper": 1},
+    )
+    pool: int = option(
+        60, "volumes that a step encodes once, for all its episodes to share (more where an episode needs more); 0: "
+        "each episode encodes its own", ge=0, le=100_000, paper="0", presets={"fast": 60, "paper": 0},
+    )  # fmt: skip
     patience: int = option(20, "epochs without a better validation accuracy before training stops", ge=1, paper="20")
     learning_rate: float = option(1e-3, "of Adam in the first epoch", gt=0, le=1, paper="1e-3")
     halve_every: int = option(

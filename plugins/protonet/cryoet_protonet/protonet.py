@@ -43,6 +43,7 @@ class ProtoNet(Trainer):
         "epochs": 2,
         "episodes_per_epoch": 4,
         "episodes_per_step": 2,
+        "pool": 12,
         "width": 4,
         "blocks": 3,
         "evaluation_episodes": 20,

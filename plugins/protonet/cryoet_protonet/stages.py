@@ -24,6 +24,7 @@ from cryoet_protonet.losses import (
     squared_distances,
     targets,
 )
+from cryoet_protonet.pools import Step
 from cryoet_protonet.space import Space, encoded
 from cryoet_protonet.training import Stage
 
@@ -40,16 +41,16 @@ def encoder_stage(encoder: nn.Module, volumes: DeviceVolumes, parts: Parts, conf
     def embed(rows: Tensor, generator: torch.Generator) -> Tensor:
         return _trained_features(encoder, volumes, rows, config.augment, generator, run)
 
-    def loss(episodes: Episodes, generator: torch.Generator) -> Tensor:
-        support, queries = _embedded(embed, episodes, generator)
+    def loss(step: Step, generator: torch.Generator) -> Tensor:
+        support, queries = embedded(embed, step, generator)
         logits = -squared_distances(queries, prototypes(support))
-        return episode_loss(logits, _classes_of(episodes, logits.device))
+        return episode_loss(logits, _classes_of(step.episodes, logits.device))
 
     def accuracy() -> float:
         points = held_features(encoder, volumes, parts, run)
         return float(episode_accuracies(points, held).mean())
 
-    return Stage("encoder", nn.ModuleDict({"encoder": encoder}), loss, accuracy, config.epochs)
+    return Stage("encoder", nn.ModuleDict({"encoder": encoder}), loss, accuracy, config.epochs, config.pool)
 
 
 def attention_stage(
@@ -75,11 +76,11 @@ def attention_stage(
         features = _trained_features(space.encoder, volumes, rows, config.augment, generator, run)
         return space.joined(features, None if described is None else described[rows.to(described.device)])
 
-    def loss(episodes: Episodes, generator: torch.Generator) -> Tensor:
-        support, queries = _embedded(embed, episodes, generator)
+    def loss(step: Step, generator: torch.Generator) -> Tensor:
+        support, queries = embedded(embed, step, generator)
         logits, log_attention = adapted_logits(queries, prototypes(support), attention)
-        classes = _classes_of(episodes, logits.device)
-        divergence = attention_divergence(log_attention, attention_targets(classes, episodes.way))
+        classes = _classes_of(step.episodes, logits.device)
+        divergence = attention_divergence(log_attention, attention_targets(classes, step.episodes.way))
         return episode_loss(logits, classes) + config.attention_weight * divergence
 
     def accuracy() -> float:
@@ -88,7 +89,8 @@ def attention_stage(
         now = space.joined(held_features(space.encoder, volumes, parts, run), described)
         return float(episode_accuracies(now, held, attention).mean())
 
-    return Stage("attention", modules, loss, accuracy, config.attention_epochs)
+    # with the encoder frozen nothing is encoded, so that a pool would spare nothing
+    return Stage("attention", modules, loss, accuracy, config.attention_epochs, 0 if frozen else config.pool)
 
 
 def validation_episodes(parts: Parts, config: Any, run: Run) -> Episodes:
@@ -114,11 +116,11 @@ def _trained_features(
     return features.float()
 
 
-def _embedded(embed: Embed, episodes: Episodes, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Support (e, way, shot, d) and queries (e, way * query, d) of all episodes in one forward pass."""
-    points = embed(episodes.rows.flatten(), generator).unflatten(0, (len(episodes), -1))
-    supported = episodes.support[0].numel()
-    return points[:, :supported].unflatten(1, episodes.support.shape[1:]), points[:, supported:]
+def embedded(embed: Embed, step: Step, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Support (e, way, shot, d) and queries (e, way * query, d) of a step's episodes, its volumes embedded once."""
+    points = embed(step.rows, generator)
+    support, queries = (places.to(points.device) for places in (step.episodes.support, step.episodes.queries))
+    return points[support], points[queries].flatten(1, 2)
 
 
 def _classes_of(episodes: Episodes, device: torch.device) -> Tensor:

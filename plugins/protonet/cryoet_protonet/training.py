@@ -11,21 +11,22 @@ from torch import Tensor, nn
 
 from cryoet_core.run import Run
 from cryoet_protonet.classes import Parts
-from cryoet_protonet.episodes import Episodes, draw_episodes, queries_of
+from cryoet_protonet.pools import Step, training_steps
 
-Loss = Callable[[Episodes, torch.Generator], Tensor]
-"""The loss of some episodes; the generator is for augmentation."""
+Loss = Callable[[Step, torch.Generator], Tensor]
+"""The mean loss of a step's episodes; the generator is for augmentation."""
 
 
 @dataclass
 class Stage:
-    """One stage of training: what is trained, its loss, how good it is on volumes held out."""
+    """One stage of training: what is trained, its loss, how good it is on volumes held out; the volumes of a pool."""
 
     name: str
     modules: nn.ModuleDict
     loss: Loss
     accuracy: Callable[[], float]
     epochs: int
+    pool: int
 
 
 @dataclass
@@ -75,19 +76,17 @@ def _epoch(stage: Stage, optimiser: torch.optim.Optimizer, epoch: int, parts: Pa
     """One epoch; the mean loss of its episodes."""
     generator = run.generator(stage.name, epoch)
     run.reseed(stage.name, epoch)
-    query = queries_of(parts.train, config.shot, config.query)
-    episodes = draw_episodes(parts.train, config.episodes_per_epoch, config.way, config.shot, query, generator)
     for group in optimiser.param_groups:
         group["lr"] = learning_rate(config, epoch)
     stage.modules.train()
     total = torch.zeros((), device=run.device)
-    for part in episodes.split(config.episodes_per_step):
-        loss = stage.loss(part, generator)
+    for step in training_steps(parts.train, config, stage.pool, generator):
+        loss = stage.loss(step, generator)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
-        total += loss.detach() * len(part)
-    return float(total) / len(episodes)
+        total += loss.detach() * len(step.episodes)
+    return float(total) / config.episodes_per_epoch
 
 
 # ---- checkpoints -----------------------------------------------------------------------------------------------------

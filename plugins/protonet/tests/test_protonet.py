@@ -24,7 +24,7 @@ from cryoet_core.simulate.settings import Settings
 from cryoet_core.simulate.subtomograms import write_subtomograms
 from cryoet_core.store import Subtomograms, open_subtomograms
 
-TINY = {"query": 5, "epochs": 2, "episodes_per_epoch": 4, "episodes_per_step": 2, "width": 8, "blocks": 3}
+TINY = {"query": 5, "epochs": 2, "episodes_per_epoch": 4, "episodes_per_step": 2, "pool": 16, "width": 8, "blocks": 3}
 TINY |= {"evaluation_episodes": 100, "max_shift": 0}
 
 
