@@ -25,9 +25,11 @@ from typing import Any
 
 from disca_table import command, commit
 
+from cryoet_core.benchmark.intervals import mean_of
 from cryoet_core.inputs import open_inputs
 from cryoet_core.plugins import load_trainer
 from cryoet_core.run import Run
+from cryoet_core.significance import holm, paired_t
 
 STRUCTURES = (
     *("4v4r", "4v4r-50S", "4v4r-30S", "4v6x", "5mrc", "4cr2", "3j9i", "6utj", "2uv8", "4v94", "1oel", "1aon"),
@@ -43,6 +45,8 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "no-conv-discriminator": {"conv_discriminator": False},
 }
 OTHERS = ("fada", "deep_coral", "swd", "finetune", "source_only")
+SHOTLESS = ("deep_coral", "swd", "source_only")
+"""Learn from no shots: a cell of theirs stands for every number of shots (shots only leave the accuracy)."""
 SNRS = ("1000", "0.5", "0.1", "0.05", "0.03")
 KEYS = ("variant", "source", "target", "shots", "seed", "classes", "per_class", "box", "preset")
 Cell = dict[str, Any]
@@ -127,9 +131,25 @@ def markdown(results: Path) -> str:
     parts = []
     for (preset, classes, per_class, box, shots), cells in settings.items():
         head = f"### Preset {preset}, {classes} classes x {per_class}, box {box}, {shots} shots"
-        tables = (stage_table(cells), ablation_table(cells), pair_table(cells))
+        alike = [
+            c for other, found in settings.items() if other[:4] == (preset, classes, per_class, box) for c in found
+        ]
+        pairs = with_shotless(cells, alike)
+        tables = (stage_table(cells), ablation_table(cells), pair_table(pairs), verdict(pairs))
         parts.append("\n\n".join([head, *(table for table in tables if table)]))
     return "\n\n".join(parts)
+
+
+def with_shotless(cells: list[Cell], alike: list[Cell]) -> list[Cell]:
+    """The cells and, where methods without shots were run with another number of shots only, those."""
+
+    def place(cell: Cell) -> tuple[Any, ...]:
+        return tuple(cell[name] for name in ("variant", "source", "target", "seed"))
+
+    known = {place(cell) for cell in cells}
+    pairs = {place(cell)[1:] for cell in cells if cell["variant"] == "fsft"}
+    more = [c for c in alike if c["variant"] in SHOTLESS and place(c)[1:] in pairs and place(c) not in known]
+    return cells + list({place(cell): cell for cell in more}.values())
 
 
 def stage_table(cells: list[Cell]) -> str:
@@ -174,6 +194,45 @@ def pair_table(cells: list[Cell]) -> str:
         marked = [f"**{shown(s)}**" if s and statistics.mean(s) == best else shown(s) for s in scores]
         lines.append(f"| {pair[0]} → {pair[1]} | {' | '.join(marked)} |")
     return "Pairs of SNRs (Table 1)\n\n" + "\n".join(lines)
+
+
+def verdict(cells: list[Cell]) -> str:
+    """In how many pairs of SNRs fsft is best, or within the interval of the best, and how it compares over all."""
+    scores: dict[tuple[str, str], dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
+    for cell in cells:
+        if cell["variant"] == "fsft" or cell["variant"] in OTHERS:
+            scores[cell["source"], cell["target"]][cell["variant"]][cell["seed"]] = cell["accuracy"]
+    whole = {pair: found for pair, found in scores.items() if set(found) == {"fsft", *OTHERS}}
+    if len(whole) < 2:
+        return ""
+    best, tied, below = [], [], []
+    for pair, found in whole.items():
+        name = max(found, key=lambda method: statistics.mean(found[method].values()))
+        gaps = mean_of([found[name][seed] - ours for seed, ours in found["fsft"].items()])
+        assert gaps is not None
+        if name == "fsft":
+            best.append(pair)
+        elif gaps.half is not None and gaps.value <= gaps.half:
+            tied.append(pair)
+        else:
+            below.append(f"{pair[0]} → {pair[1]} ({name} +{gaps.value:.3f})")
+    lines = [
+        f"fsft has the highest mean in {len(best)} of {len(whole)} cells; in {len(tied)} more the highest is above it "
+        "by no more than the 95 % interval of their difference, paired by seed; below it: "
+        + ("; ".join(below) or "none")
+    ]
+    return "\n\n".join([*lines, *pooled(whole)])
+
+
+def pooled(whole: dict[tuple[str, str], dict[str, dict[int, float]]]) -> list[str]:
+    """fsft beside each other method over all pairs of SNRs and seeds: paired t tests, Holm's correction."""
+    tests = {}
+    for other in OTHERS:
+        matched = [(f["fsft"][seed], f[other][seed]) for f in whole.values() for seed in f["fsft"] if seed in f[other]]
+        tests[other] = paired_t(*zip(*matched, strict=True))
+    corrected = holm([test.p for test in tests.values()])
+    found = [f"{o} {t.difference:+.3f} (p {p:.1g})" for (o, t), p in zip(tests.items(), corrected, strict=True)]
+    return [f"fsft minus the others, mean over cells and seeds, paired, p by Holm: {', '.join(found)}"]
 
 
 def shown(scores: list[float]) -> str:

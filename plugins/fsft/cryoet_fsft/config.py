@@ -73,7 +73,7 @@ class AlignConfig(DomainConfig):
     """Stage 2.1, which brings source and unlabelled target together."""
 
     align_epochs: int = setting(10, "epochs of stage 2.1, on both domains", 20, ge=1, le=10000, words="20")
-    align_batch: int = setting(128, "cubes of each domain in a batch of stage 2.1", 128, ge=2, le=65536, words="128")
+    align_batch: int = setting(32, "cubes of each domain in a batch of stage 2.1", 128, ge=2, le=65536, words="128")
     align_learning_rate: float = setting(1e-3, "of Adam in stage 2.1", 2e-4, gt=0, le=1, words="2e-4")
 
 
@@ -100,8 +100,13 @@ class PairConfig(ShotConfig):
     discriminator_batch: int = setting(40, "pairs in a batch of the discriminator", 40, ge=4, le=65536, words="40")
     discriminator_learning_rate: float = setting(2e-4, "of Adam for the discriminator", 2e-4, gt=0, le=1, words="2e-4")
     pair_batch: int = setting(20, "cross-domain pairs in a batch of the last stage", 20, ge=2, le=65536, words="20")
-    pair_draws: int = setting(
-        1, "times that each shot is paired in an epoch of the last stage", 1, ge=1, le=1000, words="1"
+    pair_draws: int | None = setting(
+        None,
+        "times that each shot is paired in an epoch of the last stage; none: so often that an epoch has ten steps",
+        1,
+        ge=1,
+        le=1000,
+        words="1",
     )
     keep_statistics: bool = setting(
         False, "the last stage normalises with the batch statistics that the stage before it left", False
