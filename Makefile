@@ -68,9 +68,10 @@ test: $(VENV)/.installed-for-tests
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m pytest -q -n 2
 
+# the example lies beside the environment, which stays as it is
 smoke: $(VENV)/.installed
-	@$(PIP) --no-deps -e ./examples/cryoet-minimal
-	$(BIN)/cryoet benchmark --all --scale smoke
+	@$(PIP) --no-deps --upgrade --target $(VENV)/example ./examples/cryoet-minimal
+	PYTHONPATH=$(CURDIR)/$(VENV)/example$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/cryoet benchmark --all --scale smoke
 
 clean:
 	rm -rf $(VENV) $(DEMO_DATA) $(DEMO_RUN)

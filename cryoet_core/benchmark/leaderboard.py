@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ def closing_facts(plan: Plan, found: Sequence[summary.Board], results: Results, 
     return {
         "scale": plan.scale,
         "seeds": plan.seeds,
-        "data": f"maps in {plan.stock.structures}" if plan.stock.structures else "built-in phantoms",
+        "data": f"maps in {os.path.relpath(plan.stock.structures)}" if plan.stock.structures else "built-in phantoms",
         "measured": len(good),
         "failed": len(failures),
         "missing": sum(board.counts()["not run"] for board in found),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -126,6 +127,8 @@ class Plan:
         scale = self.scale if part else "paper"
         files = sorted(self._files_of(suite, table, entry, condition))
         given = "".join(f" --files {name}=PATH" for name in files)
+        if self.stock.structures is not None:
+            given += f" --structures {os.path.relpath(self.stock.structures)}"
         return f"cryoet benchmark --suite {name} --method {entry.method} --scale {scale}{given}"
 
     def _files_of(self, suite: Suite, table: Table, entry: Entry, condition: Condition) -> Iterator[str]:

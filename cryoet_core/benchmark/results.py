@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ MEASURED = ("wall_seconds", "fit_seconds", "cpu_seconds", "peak_memory", "peak_d
 def line_of(made: Cell, outcome: Mapping[str, Any], folder: Path, out: Path, places: Sequence[Place]) -> dict[str, Any]:
     """What is kept of a cell: its metrics, cost and provenance. ``run`` is relative to the benchmark's folder ``out``.
 
-    places: where in the tables the cell stands.
+    places: where in the tables the cell stands. Paths in ``command`` are relative to where the benchmark was called.
     """
     run = outcome.get("run") or {}
     steps = {step["name"]: step for step in outcome["steps"]}
@@ -40,7 +41,7 @@ def line_of(made: Cell, outcome: Mapping[str, Any], folder: Path, out: Path, pla
         "reason": outcome["reason"],
         "metrics": metrics_of(outcome["facts"]) | metrics_of_tables(outcome.get("tables", [])) | cost,
         "resumed": any(step.get("resumed") for step in outcome["steps"]),
-        "command": " ".join(made.words),
+        "command": " ".join(os.path.relpath(word) if os.path.isabs(word) else word for word in made.words),
         "run": str(folder.joinpath(cell.RUN).relative_to(out)),
         "config": _config(folder / cell.RUN),
         "data": _data(made, run),
