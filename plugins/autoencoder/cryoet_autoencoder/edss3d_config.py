@@ -42,6 +42,8 @@ class Edss3dConfig(Config):
         presets={"fast": 16, "paper": 128})  # fmt: skip
     epochs: int = option(20, "passes over the cubes at most", ge=1, le=100_000, paper="10000 (code)",
         presets={"fast": 20, "paper": 10_000})  # fmt: skip
+    least_updates: int = option(12, "updates in an epoch at least: on few cubes an epoch is several passes", ge=1,
+        le=100_000, paper="one pass", presets={"fast": 12, "paper": 1})  # fmt: skip
     patience: int = option(4, "epochs without a lower loss on the tenth held out after which training ends", ge=1,
         paper="20 (code)", presets={"fast": 4, "paper": 20})  # fmt: skip
     # what is written

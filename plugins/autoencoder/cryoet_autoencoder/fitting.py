@@ -23,13 +23,15 @@ Loss = Callable[[Tensor, "torch.Generator | None"], Tensor]
 @dataclass(frozen=True)
 class Schedule:
     """patience: epochs without a new lowest validation loss after which training ends. decay: after t updates the
-    learning rate is ``learning_rate`` / (1 + decay t)."""
+    learning rate is ``learning_rate`` / (1 + decay t). least_updates: an epoch has at least as many; of few volumes it
+    is several passes, for neither training nor patience can be measured in passes of two or three updates."""
 
     epochs: int
     patience: int
     batch_size: int
     learning_rate: float
     decay: float = 0.0
+    least_updates: int = 1
 
 
 @dataclass
@@ -101,12 +103,15 @@ def _epoch(
     run: Run,
     key: tuple[str, int],
 ) -> float:
-    """One pass over the rows; the mean loss of all processes."""
+    """One pass over the rows, or several; the mean loss of all processes."""
     model.train()
-    order = rows[torch.randperm(len(rows), generator=run.generator(*key, "order", run.rank))]
+    steps = _steps(len(rows), schedule, run)
+    passes = -(-schedule.least_updates // steps)
+    shuffle = run.generator(*key, "order", run.rank)
+    order = torch.cat([rows[torch.randperm(len(rows), generator=shuffle)] for _ in range(passes)])
     random = run.generator(*key, "loss", run.rank)
     total = torch.zeros(2, dtype=torch.float64, device=run.device)
-    for part in order.tensor_split(_steps(len(rows), schedule, run)):
+    for part in order.tensor_split(steps * passes):
         for group in optimiser.param_groups:
             group["lr"] = schedule.learning_rate / (1 + schedule.decay * state.updates)
         optimiser.zero_grad(set_to_none=True)
@@ -121,7 +126,7 @@ def _epoch(
 
 
 def _steps(n: int, schedule: Schedule, run: Run) -> int:
-    """Updates in an epoch: as many on every process."""
+    """Updates in a pass: as many on every process."""
     everywhere = int(run.all_reduce(torch.tensor(float(n))))
     return max(1, round(everywhere / schedule.batch_size))
 

@@ -13,6 +13,7 @@ from cryoet_autoencoder.edss3d_config import Edss3dConfig
 from cryoet_autoencoder.fitting import Schedule, fit
 from cryoet_autoencoder.keep import Kept
 from cryoet_autoencoder.labeller import ClusterLabeller
+from cryoet_autoencoder.overlap import Overlap, unlearnt
 from cryoet_autoencoder.segmentation_network import EncoderDecoder3D
 from cryoet_autoencoder.segmenting import on_one_scale
 from cryoet_autoencoder.targets import foreground, training_rows, voxel_labels
@@ -23,8 +24,6 @@ from cryoet_core.volumes import DeviceVolumes
 BATCH = 64
 LEVEL, SPREAD = 0.1, 0.15
 """Standard deviations of what is added to cubes and of the logarithm of what they are multiplied by."""
-
-
 POWERS = {"equal": 0.0, "root": 0.5, "balanced": 1.0}
 
 
@@ -58,25 +57,39 @@ def train(
     level, spread = on_one_scale(data)
     counts = run.all_reduce(targets.flatten().long().bincount(minlength=len(kept.names) + 1).double())
     weights = class_weights(counts, config.weights)
+    held = Overlap(run)
 
     def loss(part: Tensor, random: torch.Generator | None) -> Tensor:
         batch, labels = (volumes[part] - level) / spread, targets[part.to(targets.device)]
         if random is not None and config.augment:
             batch, labels = augmented(batch, labels, random)
         with run.autocast():
-            logits = network(batch)
-        return voxel_loss(logits.float(), labels, weights)
+            logits = network(batch).float()
+        if random is None:
+            held.add(logits - excess(weights).to(logits).view(-1, 1, 1, 1), labels)
+        return voxel_loss(logits, labels, weights)
 
-    schedule = Schedule(config.epochs, config.patience, config.batch_size, config.learning_rate)
-    fit(network, len(mine), loss, schedule, run, name, phase="segmentation")
+    schedule = Schedule(
+        config.epochs, config.patience, config.batch_size, config.learning_rate, least_updates=config.least_updates
+    )
+    fit(network, len(mine), loss, schedule, run, name, phase="segmentation", watch=lambda: {"dice": held.dice()})
     unweigh(network, weights)
-    return network, _volumes(targets, len(kept.names), run), notes
+    learnt = Overlap(run)  # of its own cubes: also where there are too few to hold any out
+    with torch.no_grad():
+        for part in torch.arange(len(mine)).split(config.batch_size):
+            learnt.add(network((volumes[part] - level) / spread), targets[part.to(targets.device)])
+    return network, _volumes(targets, len(kept.names), run), notes + unlearnt(learnt.dice(), run)
 
 
 @torch.no_grad()
 def unweigh(network: EncoderDecoder3D, weights: Tensor) -> None:
     """Make probabilities those of voxels as they occur: a network trained with weights w says p w / sum(p w)."""
-    network.last.bias -= weights.clamp(min=1e-12).log().to(network.last.bias)
+    network.last.bias -= excess(weights).to(network.last.bias)
+
+
+def excess(weights: Tensor) -> Tensor:
+    """What training with weights (c,) adds to logits; 0 for a class without voxels, of which nothing was learnt."""
+    return torch.where(weights > 0, weights, torch.ones_like(weights)).log()
 
 
 def augmented(batch: Tensor, labels: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:

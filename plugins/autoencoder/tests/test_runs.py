@@ -34,7 +34,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     options = AutoencoderTrainer.tiny | {"epochs": 12, "smoothing": 1.0, "width": 8, "batch_size": 6}
     run_method("autoencoder", {"data": [folder / "cubes.h5"]}, options, out=folder / "ae", **QUIET)
     options = {k: v for k, v in Edss3dTrainer.tiny.items() if k not in ("k", "autoencoder_epochs")}
-    options |= {"epochs": 24, "patience": 24, "least_volume": 0.02}
+    options |= {"epochs": 16, "patience": 16, "least_volume": 0.02}
     options |= {"clusters": str(folder / "ae"), "keep": "1-4:ball"}
     run_method("edss3d", {"data": [folder / "tomograms.h5"]}, options, out=folder / "edss", **QUIET)
     return folder

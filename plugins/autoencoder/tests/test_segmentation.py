@@ -125,6 +125,15 @@ def test_unweighing_gives_the_probabilities_of_the_data() -> None:
     torch.testing.assert_close(found, shares, rtol=1e-4, atol=1e-5)
 
 
+def test_a_class_without_voxels_is_not_preferred() -> None:
+    made = EncoderDecoder3D(3, 2)
+    before = made.last.bias.detach().clone()
+    weights = class_weights(torch.tensor([700, 300, 0]), "root")
+    assert weights[2] == 0
+    unweigh(made, weights)
+    assert made.last.bias[2] == before[2]
+
+
 def test_cubes_and_labels_are_moved_and_mirrored_together() -> None:
     inside = torch.zeros(3, 6, 6, 6)
     inside[:, 1:3, 2:5, 3:4] = 1
