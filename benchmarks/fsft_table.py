@@ -6,8 +6,8 @@
 Source (Cs 2.2 mm, defocus 10 um) and target (Cs 2.0 mm, defocus 5 um) are simulated of the same structures, with poses
 and noise of their own. A cell is one variant at one pair of SNRs, number of shots and seed; each appends a line of
 JSON, and cells that are in the file already are skipped, so an interrupted table goes on. Stage 1 depends on the source
-and the seed alone: the first cell trains it and the others of that source take it over (``--no-share`` trains it each
-time). ``--markdown`` prints the tables of what is measured.
+and the seed alone, stage 2.1 of fsft on the target as well: the first cell that needs them trains them and the others
+take them over (``--no-share`` trains them each time). ``--markdown`` prints the tables of what is measured.
 """
 
 from __future__ import annotations
@@ -72,9 +72,10 @@ def measure(args: argparse.Namespace, cell: Cell) -> Cell:
     method = "fsft" if cell["variant"] in ABLATIONS else cell["variant"]
     options: dict[str, Any] = {"shots": cell["shots"], **ABLATIONS.get(cell["variant"], {}), "calibrate": False}
     paths = {d: simulate(args, d, cell[d], cell["seed"]) for d in OPTICS}
-    shared = args.work / f"stage1-{args.preset}-{paths['source'].stem}"
-    if args.share and shared.exists():
-        options["start"] = str(shared)
+    shared = [args.work / f"stage1-{args.preset}-{paths['source'].stem}"] if args.share else []
+    if shared and method == "fsft" and cell["variant"] != "no-coral":
+        shared.append(args.work / f"{shared[0].name}-stage2-{paths['target'].stem}")
+    options |= {"start": str(folder) for folder in shared if folder.exists()}  # the last one that there is
     trainer = load_trainer(method)
     config = trainer.Config.from_layers(args.preset, {}, options)
     out = Path(tempfile.mkdtemp(dir=args.work)) / "run"
@@ -90,8 +91,9 @@ def measure(args: argparse.Namespace, cell: Cell) -> Cell:
     true = [labels.classes.index(target.class_names[label]) for label in target.labels]
     rows = labels.extra["split"] == 2
     stages = [dict(zip(("stage", "epochs", "loss", "accuracy", "seconds"), row, strict=True)) for row in _rows(out)]
-    if args.share and not shared.exists():
-        shutil.move(str(out), shared)
+    for folder in shared:
+        if not folder.exists():
+            shutil.copytree(out, folder)
     shutil.rmtree(out.parent)
     return cell | {
         "accuracy": float((labels.labels == true)[rows].mean()),

@@ -32,7 +32,9 @@ class DomainConfig(Config):
         paper="paper",
     )
     start: str | None = option(
-        None, "folder of a finished run whose stage 1 is taken over instead of trained: same source, same encoder"
+        None,
+        "folder of a finished run whose stage 1 is taken over instead of trained: same source, same encoder; its stage "
+        "2.1, too, where target, seed and options are the same",
     )
     # the encoder
     width: int | None = option(
@@ -72,7 +74,7 @@ class DomainConfig(Config):
 class AlignConfig(DomainConfig):
     """Stage 2.1, which brings source and unlabelled target together."""
 
-    align_epochs: int = setting(10, "epochs of stage 2.1, on both domains", 20, ge=1, le=10000, words="20")
+    align_epochs: int = setting(20, "epochs of stage 2.1, on both domains", 20, ge=1, le=10000, words="20")
     align_batch: int = setting(32, "cubes of each domain in a batch of stage 2.1", 128, ge=2, le=65536, words="128")
     align_learning_rate: float = setting(1e-3, "of Adam in stage 2.1", 2e-4, gt=0, le=1, words="2e-4")
 

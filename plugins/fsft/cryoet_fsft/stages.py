@@ -111,10 +111,23 @@ class AlignStage(TrainingStage):
     """
 
     name = "align"
+    OPTIONS = (
+        *("align_epochs", "align_batch", "align_learning_rate", "augment", "smoothing"),
+        *("alpha", "squared", "swd_weight", "projections", "power"),
+    )
+    """What its outcome depends on, beside the data and stage 1; a method has some of them."""
 
     def __init__(self, job: Job, title: str, distance: Distance) -> None:
         super().__init__(job, job.config.align_epochs, job.config.align_learning_rate)
         self.title, self.distance = title, distance
+
+    @property
+    def record(self) -> Mapping[str, Any]:
+        run, config = self.job.run, self.job.config
+        target = [part.get("sha256_sampled", part["path"]) for part in run.facts["fingerprints"]["target"]]
+        options = {name: getattr(config, name) for name in self.OPTIONS if hasattr(config, name)}
+        how = {"title": self.title, "seed": run.seed, "split": self.job.networks.target is not self.job.networks.source}
+        return {**self.job.record, "target": target, "alignment": how | options}
 
     def epoch(self, number: int) -> float:
         generator, networks = self.generator(number), self.job.networks.train()

@@ -20,7 +20,7 @@ from cryoet_fsft.domains import match
 from cryoet_fsft.labeller import DomainLabeller
 from cryoet_fsft.networks import Discriminator, Networks, feature_size
 from cryoet_fsft.scoring import accuracy, fitted_temperature, target_logits
-from cryoet_fsft.stages import Job
+from cryoet_fsft.stages import AlignStage, Job
 from cryoet_fsft.telling import maps, protocol_words, stage_table
 from cryoet_fsft.training import Stage, run_stage, take_over
 
@@ -59,9 +59,9 @@ class DomainTrainer(Trainer):
         job = self._job(inputs, run)
         for line in (*job.domains.notes, protocol_words(job)):
             run.say(f"note: {line}")
-        if self.config.start is not None:
-            take_over("source", Path(self.config.start), run, job.record)
         facts, makers = [], self.stages()
+        if self.config.start is not None:
+            self._take_over(job, [make(job) for make in makers], Path(self.config.start))
         for number, make in enumerate(makers):
             last = number == len(makers) - 1
             facts.append(run_stage(make(job), run, lambda: accuracy(job), best=last and job.domains.counted))
@@ -76,6 +76,16 @@ class DomainTrainer(Trainer):
         return found
 
     # ---- the steps
+
+    def _take_over(self, job: Job, stages: list[Stage], folder: Path) -> None:
+        """Stage 1 of another run, and stage 2.1 where target and options are the same, too."""
+        take_over(stages[0], folder, job.run, required=True)
+        if (
+            len(stages) > 1
+            and isinstance(stages[1], AlignStage)
+            and take_over(stages[1], folder, job.run, required=False)
+        ):
+            job.run.say(f"note: {stages[1].title} is that of {folder}, too")
 
     def _job(self, inputs: Mapping[str, Any], run: Run) -> Job:
         config, source, target = self.config, inputs["source"], inputs["target"]

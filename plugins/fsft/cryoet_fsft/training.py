@@ -56,8 +56,8 @@ def run_stage(stage: Stage, run: Run, score: Callable[[], float | None], *, best
     done, loss, highest = int(state["done"]), state.get("loss"), state.get("highest")
     if tensors:
         _restore(stage, tensors)
-    if state.get("finished"):
-        return dict(state["facts"])
+    if state.get("finished"):  # of another run: its accuracy was that of another target or other shots
+        return {**state["facts"], "accuracy": score()} if state.get("taken") else dict(state["facts"])
     chosen = {name: value for name, value in tensors.items() if name.startswith("best.")}
     every = 1 if best else max(1, math.ceil(stage.epochs / POINTS))
     saved = time.monotonic()
@@ -83,19 +83,29 @@ def run_stage(stage: Stage, run: Run, score: Callable[[], float | None], *, best
     return facts
 
 
-def take_over(name: str, folder: Path, run: Run, record: Mapping[str, Any]) -> None:
-    """Give a run the finished stage of another one. UserError when that has none, or of other data or networks."""
-    if run.load(name) is not None:
-        return
+def take_over(stage: Stage, folder: Path, run: Run, *, required: bool) -> bool:
+    """Give a run the finished stage of another one; whether it could.
+
+    UserError, where it is required, when that run has none, or of other data, networks or options.
+    """
+    if run.load(stage.name) is not None:
+        return True
     runfolder.read(folder)
-    found = checkpoint.load(folder / runfolder.CHECKPOINTS / f"{name}.safetensors")
+    found = checkpoint.load(folder / runfolder.CHECKPOINTS / f"{stage.name}.safetensors")
     if found is None or not found[1].get("finished"):
-        raise UserError(f"--start {folder}: has no finished stage {name!r}; expected a run of one of these methods")
+        if required:
+            raise UserError(f"--start {folder}: has no finished {stage.name!r}; expected a run of one of these methods")
+        return False
     tensors, state = found
-    for what, value in record.items():
-        if state[what] != value:
-            raise UserError(f"--start {folder}: its {what} is {state[what]}; expected {value}; leave --start out")
-    run.save(name, tensors, state)
+    for what, value in stage.record.items():
+        if state.get(what) != value:
+            if required:
+                raise UserError(
+                    f"--start {folder}: its {what} is {state.get(what)}; expected {value}; leave --start out"
+                )
+            return False
+    run.save(stage.name, tensors, state | {"taken": True})
+    return True
 
 
 def _weights(stage: Stage) -> dict[str, Tensor]:

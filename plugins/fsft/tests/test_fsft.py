@@ -152,6 +152,31 @@ def test_stage_1_can_be_taken_from_another_run(pair: tuple[Path, Path], tmp_path
         fitted("swd", *pair, tmp_path / "four", start=str(tmp_path / "nothing"))
 
 
+def test_stage_2_1_is_taken_over_too_where_it_would_be_the_same(
+    pair: tuple[Path, Path], write: Write, tmp_path: Path
+) -> None:
+    """And the accuracies in the table are those of this run's target, not of the other's."""
+    options = {"source_epochs": 2, "align_epochs": 2, "align_batch": 12, "adapt_epochs": 1, "calibrate": False}
+    _, first, _ = fitted("fsft", *pair, tmp_path / "one", **options)
+    again = options | {"start": str(tmp_path / "one")}
+    _, second, _ = fitted("fsft", *pair, tmp_path / "two", **again)
+    assert {row["phase"] for row in second.metrics()} == {"discriminate", "adapt"}
+    assert table_of(second) == table_of(first)
+    assert same(stage(first, "adapt", "networks."), stage(second, "adapt", "networks."))
+    _, third, _ = fitted("fsft", *pair, tmp_path / "three", **again | {"alpha": 1.0})
+    assert "align" in {row["phase"] for row in third.metrics()}
+    other = pair[0], write("another", target=True, seed=21)
+    _, fourth, _ = fitted("fsft", *other, tmp_path / "four", **again)
+    _, alone, _ = fitted("fsft", *other, tmp_path / "five", **options)
+    assert table_of(fourth) == table_of(alone)
+
+
+def table_of(run: Run) -> list[tuple[str, float]]:
+    """Stage and accuracy."""
+    rows = json.loads((run.dir / "tables.json").read_text())[0]["rows"]
+    return [(row[0], row[3]) for row in rows]
+
+
 @pytest.mark.parametrize(
     ("method", "options"),
     [("fsft", {"adversarial": True, "protocol": "paper", "coral": False}), ("swd", {})],
