@@ -50,6 +50,12 @@ class PUPickerConfig(Config):
         paper="no",
         presets={"fast": True, "paper": False},
     )
+    blob_prior: bool = option(
+        True,
+        "start from a difference of Gaussians at each diameter: the network learns what else tells particles apart",
+        paper="no",
+        presets={"fast": True, "paper": False},
+    )
     clip: float = option(4.0, "standard deviations at which voxels are cut off", gt=0, le=100, paper="-2.5 to 2 (code)")
     # training
     iterations: int = option(600, "training steps", ge=1, le=1_000_000, paper="600")
@@ -62,10 +68,13 @@ class PUPickerConfig(Config):
     )
     pairs: int = option(1, "pairs of crops in a step", ge=1, le=64, paper="1")
     crop: int = option(
-        48, "edge of a crop in y and x, voxels", ge=8, le=1024, multiple_of=2, paper="64",
-        presets={"fast": 48, "paper": 64},
+        32, "edge of a crop in y and x, voxels", ge=8, le=1024, multiple_of=2, paper="64",
+        presets={"fast": 32, "paper": 64},
     )  # fmt: skip
-    crop_depth: int = option(5, "slices of a crop", ge=1, le=256, paper="5")
+    crop_depth: int = option(
+        11, "slices of a crop: more than are joined, so that most are learnt from with all their neighbours", ge=1,
+        le=256, paper="5", presets={"fast": 11, "paper": 5},
+    )  # fmt: skip
     elsewhere: float = option(
         0.5, "share of second crops that are drawn anywhere, not at labels", ge=0, le=1, paper="0 (code)",
         presets={"fast": 0.5, "paper": 0.0},
@@ -84,7 +93,8 @@ class PUPickerConfig(Config):
     )
     noise: float = option(
         1.0,
-        "deviation of white noise that is added to crops, so that few labels are not learnt by heart",
+        "deviation of white noise that is added to crops at first, less and less of it to the end, so that few labels "
+        "are not learnt by heart",
         ge=0,
         le=10,
         paper="0",
@@ -119,9 +129,22 @@ class PUPickerConfig(Config):
     # picking
     threshold: Annotated[float, Field(ge=0, lt=1)] | Literal["auto"] = option(
         "auto",
-        "lowest score of a pick; auto: what parts the peaks of the training tomograms, or leaves --copies of them",
+        "lowest score of a pick; auto: what parts the peaks of the training tomograms, or leaves --copies of them; "
+        "half of that in other tomograms while fewer are found",
         paper="0.25",
         presets={"fast": "auto", "paper": 0.25},
+    )
+    likeness: bool = option(
+        True,
+        "score picks by the likeness of their features to those of the labels too, where the contrast shaped them",
+        paper="no",
+        presets={"fast": True, "paper": False},
+    )
+    flips: bool = option(
+        True,
+        "mean of the heat maps of a tomogram as it is and turned over along y, along x, and both",
+        paper="no",
+        presets={"fast": True, "paper": False},
     )
     spacing: float = option(
         0.6, "picks are at least this share of the diameter apart", gt=0, le=10, paper="window of 3 voxels (code)"

@@ -39,13 +39,14 @@ class Sampler:
         sizes = np.array([np.prod(np.array(scene.tomogram.shape, dtype=float)) for scene in scenes])
         self.sizes = sizes / sizes.sum()
 
-    def draw(self, generator: torch.Generator) -> Crops:
-        """The crops of one step, both of each pair after each other."""
+    def draw(self, generator: torch.Generator, noise: float = 0.0) -> Crops:
+        """The crops of one step, both of each pair after each other; ``noise``: deviation of what is added."""
         random = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
         parts = []
         for _ in range(self.config.pairs):
-            parts.append(self._at_label(random))
-            parts.append(self._anywhere(random) if random.random() < self.config.elsewhere else self._at_label(random))
+            parts.append(self._at_label(random, noise))
+            second = self._anywhere if random.random() < self.config.elsewhere else self._at_label
+            parts.append(second(random, noise))
         positions = [part[1] for part in parts]
         return Crops(
             torch.stack([part[0] for part in parts]).float(),
@@ -54,22 +55,24 @@ class Sampler:
             torch.repeat_interleave(torch.arange(len(parts)), torch.tensor([len(p) for p in positions])),
         )
 
-    def _at_label(self, random: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    def _at_label(self, random: np.random.Generator, noise: float) -> tuple[Tensor, Tensor, Tensor]:
         scene, label = self.labels[random.choice(len(self.labels), p=self.chances)]
         jitter = random.uniform(-0.5, 0.5, 3) * self.shape / (1, 2, 2)
         middle = self.scenes[scene].positions[label] + jitter
-        return self._cut(scene, middle - (self.shape - 1) / 2, random)
+        return self._cut(scene, middle - (self.shape - 1) / 2, random, noise)
 
-    def _anywhere(self, random: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    def _anywhere(self, random: np.random.Generator, noise: float) -> tuple[Tensor, Tensor, Tensor]:
         scene = int(random.choice(len(self.scenes), p=self.sizes))
         space = np.array(self.scenes[scene].tomogram.shape) - self.shape
-        return self._cut(scene, random.uniform(-0.5, space + 0.5), random)
+        return self._cut(scene, random.uniform(-0.5, space + 0.5), random, noise)
 
-    def _cut(self, index: int, corner: np.ndarray, random: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    def _cut(
+        self, index: int, corner: np.ndarray, random: np.random.Generator, noise: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
         scene = self.scenes[index]
         space = np.array(scene.tomogram.shape) - self.shape
         start = np.clip(np.round(corner).astype(int), 0, space)
-        volume = scene.crop(start, self.shape, self.bands, self._noise(random))
+        volume = scene.crop(start, self.shape, self.bands, _noise(random, noise))
         inside = scene.positions - start
         near = ((inside > -self.reach) & (inside < self.shape + self.reach)).all(1)
         positions, species = torch.from_numpy(inside[near]), torch.from_numpy(scene.species[near])
@@ -77,11 +80,12 @@ class Sampler:
             volume, positions = turned(volume, positions, random.integers(0, 2, 3), int(random.integers(4)))
         return volume, positions, species
 
-    def _noise(self, random: np.random.Generator) -> Callable[[torch.Size], Tensor] | None:
-        if not self.config.noise:
-            return None
-        key = torch.Generator().manual_seed(int(random.integers(2**62)))
-        return lambda shape: self.config.noise * torch.randn(shape, generator=key)
+
+def _noise(random: np.random.Generator, deviation: float) -> Callable[[torch.Size], Tensor] | None:
+    if not deviation:
+        return None
+    key = torch.Generator().manual_seed(int(random.integers(2**62)))
+    return lambda shape: deviation * torch.randn(shape, generator=key)
 
 
 def turned(volume: Tensor, positions: Tensor, flips: Sequence[int], quarters: int) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
+from torch.nn.functional import avg_pool3d, normalize, pad
 
 from cryoet_pu_picker.bands import Bands
 from cryoet_pu_picker.resnet import ResNetSlices
@@ -19,20 +19,33 @@ STRIDE = (1, 2, 2)
 """Voxels (z, y, x) of the input for one of the heat map."""
 LOWEST_START = 0.05
 """Where the heat map starts at least: from a prior of 1e-3 it would need hundreds of steps to rise."""
+LARGEST_GAIN = 1.0
+"""Of the blobs at the start, whose deviation in a tomogram is 1."""
 
 
 class HybridNetwork(nn.Module):
     """Bands of volumes (b, k, d, h, w) to a heat map (b, c, d, ceil(h / 2), ceil(w / 2)); ``bands`` makes the k of one.
 
     priors: of each of the c species; the heat map starts there. features: channels of what the heads look at, and of
-    the projection for the contrast.
+    the projection for the contrast. Where the bands hold a blob for each species, its ``gain`` times the blob is part
+    of the logit: an untrained network finds balls, and a trained one has learnt what else there is to see. With the
+    temperature of the contrast, the likeness of the features to those of the labels is part of the picks' scores.
     """
 
     def __init__(
-        self, backbone: str, width: int, levels: int, features: int, priors: Sequence[float], bands: Bands
+        self,
+        backbone: str,
+        width: int,
+        levels: int,
+        features: int,
+        priors: Sequence[float],
+        bands: Bands,
+        temperature: float | None = None,
     ) -> None:
         super().__init__()
         self.bands = bands
+        self.gain = nn.Parameter(torch.zeros(len(bands.balls))) if bands.balls else None
+        self.likeness = Likeness(len(priors), features, temperature) if temperature else None
         self.unet = backbone == "unet"
         self.slices = (
             UNetSlices(bands.channels, width, levels, features)
@@ -49,17 +62,34 @@ class HybridNetwork(nn.Module):
         with torch.no_grad():
             self.heat.bias.copy_(start.logit())  # type: ignore[union-attr]
 
+    @torch.no_grad()
+    def trust_blobs(self, answers: Sequence[float]) -> None:
+        """Start so that a blob that answers like the typical label of its species is one by even odds.
+
+        answers (c,): medians of the blobs at the labels; a species that is no brighter than what is around gets 0.
+        """
+        assert self.gain is not None, "no blobs among the bands"
+        for c, answer in enumerate(answers):
+            odds = -float(self.heat.bias[c])  # type: ignore[index]
+            self.gain[c] = min(odds / answer, LARGEST_GAIN) if answer > 0 else 0.0
+
     @property
     def alignment(self) -> int:
         """Moving the input by this many voxels in y or x moves the heat map alike."""
         return self.slices.stride
 
     @property
+    def fused(self) -> int:
+        """How many slices to either side are joined with each."""
+        return sum(isinstance(layer, nn.Conv3d) for layer in self.fusion) + self.deep
+
+    @property
     def margin(self) -> tuple[int, int, int]:
         """How far (z, y, x) the heat map looks, in voxels of the tomogram, at most."""
-        planes = self.slices.reach + 2 * sum(layer.dilation[1] for layer in self.fusion if isinstance(layer, nn.Conv3d))
-        slices = sum(isinstance(layer, nn.Conv3d) for layer in self.fusion) + self.deep
-        return slices + self.bands.reach, planes + self.bands.reach, planes + self.bands.reach
+        # turned over, a cell of the heat map is seen from its other voxel
+        planes = 1 + self.slices.reach
+        planes += 2 * sum(layer.dilation[1] for layer in self.fusion if isinstance(layer, nn.Conv3d))
+        return self.fused + self.bands.reach, planes + self.bands.reach, planes + self.bands.reach
 
     def joined(self, bands: Tensor) -> Tensor:
         """(b, features, d, ceil(h / 2), ceil(w / 2))."""
@@ -73,12 +103,69 @@ class HybridNetwork(nn.Module):
     def forward(self, bands: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of the heat map, and features of unit length over channels (b, features, ...), both float32."""
         joined = self.joined(bands)
-        return self.heat(joined).float(), normalize(self.projection(joined).float(), dim=1)
+        return self._heat(joined, bands), normalize(self.projection(joined).float(), dim=1)
 
-    def logits(self, volumes: Tensor) -> Tensor:
-        """The logits of the heat map of volumes (b, 1, d, h, w), mean 0 and deviation 1."""
-        heat: Tensor = self.heat(self.joined(self.bands(volumes))).float()
-        return heat
+    def logits(self, volumes: Tensor, flips: bool = False) -> Tensor:
+        """The logits of the heat map of volumes (b, 1, d, h, w), mean 0 and deviation 1.
+
+        flips: the mean of those of the volumes as they are and turned over along y, along x, and both.
+        """
+        h, w = volumes.shape[3:]
+        bands = self.bands(volumes)
+        if not flips:
+            return self._evidence(bands)
+        # cells turned over are cells only where the edges are whole cells, of every resolution
+        bands = pad(bands, (0, -w % self.alignment, 0, -h % self.alignment, 0, 0), mode="replicate")
+        total = torch.zeros(())
+        for axes in ((), (3,), (4,), (3, 4)):
+            seen = bands.flip(axes)
+            total = total.to(bands.device) + self._evidence(seen).flip(axes)
+        return total[..., : -(-h // STRIDE[1]), : -(-w // STRIDE[2])] / 4
+
+    def _evidence(self, bands: Tensor) -> Tensor:
+        if self.likeness is None or not self.likeness.known:
+            return self._heat(self.joined(bands), bands)
+        logits, features = self(bands)
+        return logits + self.likeness(features)
+
+    def _heat(self, joined: Tensor, bands: Tensor) -> Tensor:
+        heat: Tensor = self.heat(joined).float()
+        if self.gain is None:
+            return heat
+        blobs = avg_pool3d(bands[:, -len(self.gain) :].float(), STRIDE, ceil_mode=True, count_include_pad=False)
+        return heat + self.gain[:, None, None, None] * blobs
+
+
+class Likeness(nn.Module):
+    """What the features of a voxel say for each species, as a logit: their similarity to the labels' over temperature.
+
+    That is how the supervised contrast weighs features. It is even odds half-way between a label and the average voxel.
+    """
+
+    prototypes: Tensor
+    halfway: Tensor
+
+    def __init__(self, species: int, features: int, temperature: float) -> None:
+        super().__init__()
+        self.temperature = temperature
+        self.register_buffer("prototypes", torch.zeros(species, features))
+        self.register_buffer("halfway", torch.zeros(species))
+
+    @property
+    def known(self) -> bool:
+        """Whether the labels have been seen."""
+        return bool(self.prototypes.any())
+
+    def learn(self, labels: Sequence[Tensor], about: Tensor) -> None:
+        """labels: of each species the features (n, f) at its labels; about (m, f): those of voxels anywhere."""
+        for c, own in enumerate(labels):
+            self.prototypes[c] = normalize(own.mean(0), dim=0)
+            self.halfway[c] = ((own @ self.prototypes[c]).mean() + (about @ self.prototypes[c]).mean()) / 2
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(b, f, d, h, w) -> (b, c, d, h, w)."""
+        similar = torch.einsum("cf,bfdhw->bcdhw", self.prototypes, features)
+        return (similar - self.halfway[:, None, None, None]) / self.temperature
 
 
 class Columns(nn.Conv2d):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -19,18 +21,27 @@ from cryoet_pu_picker.network import HybridNetwork
 from cryoet_pu_picker.species import Species
 
 MODEL = "model"
+BEFORE: dict[str, Any] = {"blob_prior": False, "flips": False, "likeness": False}
+"""What pickers did before these were options."""
+EASED = 0.5
+"""Share of the threshold that does for picks of other tomograms while fewer are found than expected: the threshold is
+from training tomograms, where the network knows the labels."""
 COARSER = 1.5
 """How much coarser than the network's voxels those of a tomogram may be."""
 
 
 @dataclass(frozen=True)
 class PUPicker:
-    """A trained network with its species, the scores that their picks need, and the voxels (Å) that it looks at."""
+    """A trained network with its species, the scores that their picks need, and the voxels (Å) that it looks at.
+
+    expected: of each species the copies in a cubic Å, where their number was given; else 0.
+    """
 
     network: HybridNetwork
     species: tuple[Species, ...]
     voxel_size: float
     copies: tuple[float, ...]
+    expected: tuple[float, ...]
     thresholds: tuple[float, ...]
     config: PUPickerConfig
 
@@ -45,11 +56,25 @@ class PUPicker:
                 f"{tomogram.where or tomogram.name}: voxels of {tomogram.voxel_size:g} Å, but the network looks at "
                 f"{self.voxel_size:g} Å; expected at most {COARSER * self.voxel_size:g} Å; use a finer reconstruction"
             )
-        scores = heat_map(self.network, tomogram.at(self.voxel_size), run)
+        scores = heat_map(self.network, tomogram.at(self.voxel_size), run, flips=self.config.flips)
         diameters = [kind.diameter for kind in self.species]
-        place, value, kind = centres(scores, self.voxel_size, diameters, self.thresholds, self.config.spacing)
+        lowest = [EASED * value if n else value for value, n in zip(self.thresholds, self.expected, strict=True)]
+        place, value, kind = centres(scores, self.voxel_size, diameters, lowest, self.config.spacing)
+        volume = math.prod(tomogram.shape) * tomogram.voxel_size**3
+        kept = expected_or_above(value, kind, [volume * n for n in self.expected], self.thresholds)
+        place, value, kind = place[kept], value[kept], kind[kept]
         inside = np.clip(place, 0, tomogram.extent)
         return Picks.of(inside, tomogram.name, scores=value, classes=kind, class_names=self.class_names)
+
+
+def expected_or_above(
+    values: np.ndarray, kinds: np.ndarray, expected: Sequence[float], thresholds: Sequence[float]
+) -> np.ndarray:
+    """Rows, of scores (n,) best first and their species, at the threshold or among the best so many of a species."""
+    kept = values >= np.asarray(thresholds)[kinds]
+    for c, count in enumerate(expected):
+        kept[np.flatnonzero(kinds == c)[: round(count)]] = True
+    return kept.nonzero()[0]
 
 
 def build(
@@ -57,8 +82,11 @@ def build(
 ) -> HybridNetwork:
     """An untrained network for these options and species, on voxels of so many Å."""
     widths = widths_of([kind.diameter for kind in species], voxel_size) if config.bands else []
-    bands = Bands(widths, config.clip)
-    return HybridNetwork(config.backbone, config.width, config.levels, config.features, priors, bands)
+    balls = [kind.diameter / voxel_size for kind in species] if config.blob_prior else []
+    bands = Bands(widths, config.clip, balls)
+    contrast = config.likeness and config.variant != "no-contrast" and config.lambda1 > 0
+    temperature = config.temperature if contrast else None
+    return HybridNetwork(config.backbone, config.width, config.levels, config.features, priors, bands, temperature)
 
 
 def save(picker: PUPicker, run: Run) -> None:
@@ -67,6 +95,7 @@ def save(picker: PUPicker, run: Run) -> None:
         "species": [[kind.name, kind.diameter] for kind in picker.species],
         "voxel_size": picker.voxel_size,
         "copies": picker.copies,
+        "expected": picker.expected,
         "thresholds": picker.thresholds,
         "config": picker.config.model_dump(mode="json"),
     }
@@ -79,9 +108,11 @@ def load(run: Run) -> PUPicker | None:
     if saved is None:
         return None
     tensors, state = saved
-    config = PUPickerConfig(**state["config"])
+    config = PUPickerConfig(**(BEFORE | state["config"]))
     species = tuple(Species(*pair) for pair in state["species"])
     network = build(config, species, state["voxel_size"], [0.1] * len(species))
     network.load_state_dict(tensors)
     network.to(run.device).eval()
-    return PUPicker(network, species, state["voxel_size"], tuple(state["copies"]), tuple(state["thresholds"]), config)
+    expected = tuple(state.get("expected", [0.0] * len(species)))
+    copies, thresholds = tuple(state["copies"]), tuple(state["thresholds"])
+    return PUPicker(network, species, state["voxel_size"], copies, expected, thresholds, config)

@@ -136,7 +136,7 @@ class Priors:
         low, high = max(start - deep, 0), min(start + thick + deep, d)
         volume = scene.crop((low, 0, 0), (high - low, h, w))
         with run.autocast():
-            heat = network.logits(volume[None].to(run.device))[0].sigmoid().float().cpu().numpy()
+            heat = network.logits(volume[None].to(run.device), config.flips)[0].sigmoid().float().cpu().numpy()
         diameters = [kind.diameter for kind in self.species]
         across = [x / scene.tomogram.voxel_size for x in diameters]
         place, score, kind = centres(heat, 1.0, across, [FAINTEST] * len(across), config.spacing)

@@ -10,11 +10,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
+from torch.nn.functional import pad
 
 from cryoet_core.peaks import find_peaks
 from cryoet_core.run import Run
@@ -50,14 +52,14 @@ def promoted(
     """
     if share == 0 or priors.counted:
         return list(scenes)
-    filters = torch.stack([_discriminant(scenes, c, bands) for c in range(len(species))])
+    chosen = [_chosen(scenes, c, kind, bands, spacing, run) for c, kind in enumerate(species)]
+    filters = torch.stack([each.weights for each in chosen])
     peaks = [_peaks(scene, species, filters, bands, spacing, run) for scene in scenes]
     scores = np.concatenate([found for _, _, found in peaks])
     kinds = np.concatenate([kind for _, kind, _ in peaks])
     kept = np.zeros(len(scores), bool)
     for c, (copies, labels) in enumerate(zip(priors.copies, priors.labels, strict=True)):
-        own = (_at_labels(scenes, c, bands) @ filters[c]).numpy()
-        seeming = labels + 2 * int((scores[kinds == c] >= np.median(own)).sum())
+        seeming = labels + 2 * int((scores[kinds == c] >= chosen[c].level).sum())
         if seeming > TOO_MANY * copies:
             run.say(f"{species[c].name}: others look alike to a linear filter, so no labels are added")
             continue
@@ -76,13 +78,56 @@ def promoted(
     ]
 
 
-def _discriminant(scenes: Sequence[Scene], c: int, bands: Bands) -> Tensor:
-    """(k,): what parts the labels of a species from everything else best, if both are normal with one covariance."""
-    about = torch.cat([bands(scene.middle())[0].flatten(1) for scene in scenes if len(scene.positions)], 1).double()
-    covariance = torch.cov(about) + RIDGE * torch.eye(len(about), dtype=about.dtype)
-    gap = _at_labels(scenes, c, bands).double().mean(0) - about.mean(1)
-    weights: Tensor = torch.linalg.solve(covariance, gap)
-    return (weights / (weights @ covariance @ weights).sqrt()).float()
+def typical_blobs(scenes: Sequence[Scene], bands: Bands) -> list[float]:
+    """Of each species with a blob: the median of what its blob answers at its labels."""
+    first = bands.channels - len(bands.balls)
+    return [float(_at_labels(scenes, c, bands)[:, first + c].median()) for c in range(len(bands.balls))]
+
+
+class Filter(NamedTuple):
+    """``weights`` (k,) of the bands; ``level``: the median score of labels, each scored without having been used."""
+
+    weights: Tensor
+    level: float
+
+
+def _chosen(scenes: Sequence[Scene], c: int, kind: Species, bands: Bands, spacing: float, run: Run) -> Filter:
+    """The discriminant of the labels, or the bare blob where fewer peaks are above the labels' level of that.
+
+    The labels are a random part of the particles, so at its level every filter finds half of the particles: the fewer
+    peaks there are in all, the more of them are particles.
+    """
+    tried = [_discriminant(scenes, c, bands)]
+    if not bands.balls:
+        return tried[0]
+    blob = torch.zeros(bands.channels)
+    blob[bands.channels - len(bands.balls) + c] = 1
+    tried.append(Filter(blob, float((_at_labels(scenes, c, bands) @ blob).median())))
+    counts = []
+    for weights, level in tried:
+        found = [_peaks(scene, [kind], weights[None], bands, spacing, run)[2] for scene in scenes]
+        counts.append(sum(int((scores >= level).sum()) for scores in found))
+    return tried[int(np.argmin(counts))]
+
+
+def _discriminant(scenes: Sequence[Scene], c: int, bands: Bands) -> Filter:
+    """What parts the labels of a species from everything else best, if both are normal with one covariance.
+
+    From the voxels and their Gaussians, of which the blobs are no more than differences.
+    """
+    used = bands.channels - len(bands.balls)
+    middles = [bands(scene.middle())[0, :used].flatten(1) for scene in scenes if len(scene.positions)]
+    about = torch.cat(middles, 1).double()
+    covariance = torch.cov(about) + RIDGE * torch.eye(used, dtype=about.dtype)
+    own = _at_labels(scenes, c, bands)[:, :used].double()
+    count = len(own)
+    # the mean of all labels, and of all but each one
+    others = (own.sum(0) - own) / (count - 1) if count > 1 else own
+    gaps = torch.cat((own.mean(0, keepdim=True), others)) - about.mean(1)
+    weights = torch.linalg.solve(covariance, gaps.T).T
+    weights = weights / ((weights @ covariance) * weights).sum(1, keepdim=True).sqrt()
+    level = (weights[1:] * own).sum(1).median()
+    return Filter(pad(weights[0].float(), (0, len(bands.balls))), float(level))
 
 
 def _at_labels(scenes: Sequence[Scene], c: int, bands: Bands) -> Tensor:

@@ -17,11 +17,11 @@ from cryoet_pu_picker.crops import Sampler
 from cryoet_pu_picker.network import STRIDE
 from cryoet_pu_picker.picker import PUPicker, build
 from cryoet_pu_picker.prior import Priors
-from cryoet_pu_picker.promotion import promoted
+from cryoet_pu_picker.promotion import promoted, typical_blobs
 from cryoet_pu_picker.scenes import network_voxel_size, scenes_of
 from cryoet_pu_picker.species import species_of
 from cryoet_pu_picker.targets import REACH
-from cryoet_pu_picker.training import sigmas_of, train
+from cryoet_pu_picker.training import remember, sigmas_of, train
 
 
 class PUPickerTrainer(Trainer):
@@ -31,7 +31,15 @@ class PUPickerTrainer(Trainer):
         "data": InputSpec("tomograms, some of their particles labelled", kind="tomograms", labels="required")
     }
     Config = PUPickerConfig
-    tiny: ClassVar = {"diameter": "100", "width": 4, "levels": 2, "features": 8, "iterations": 60, "crop": 24}
+    tiny: ClassVar = {
+        "diameter": "100",
+        "width": 4,
+        "levels": 2,
+        "features": 8,
+        "iterations": 60,
+        "crop": 24,
+        "crop_depth": 5,
+    }
 
     def fit(self, inputs: Mapping[str, Any], run: Run) -> PUPicker:
         finished = models.load(run)
@@ -52,14 +60,22 @@ class PUPickerTrainer(Trainer):
         share = 0.0 if config.variant == "no-pu" else config.promote
         with run.timer("promote"):
             labelled = promoted(scenes, species, priors, network.bands, share, config.spacing, run)
+        if config.blob_prior:
+            network.trust_blobs(typical_blobs(scenes, network.bands))
         sampler = Sampler(labelled, config, reach, network.bands)
         with run.timer("train"):
             train(network.to(run.device), sampler, sigmas, priors, config, run)
-        if config.threshold == "auto":
-            thresholds = priors.thresholds(network, config, run)
-        else:
+        if network.likeness is not None:
+            remember(network, labelled, sampler, run)
+        expected = [0.0] * len(species)
+        if config.threshold != "auto":
             thresholds = [config.threshold] * len(species)
-        models.save(PUPicker(network, species, voxel_size, tuple(priors.copies), tuple(thresholds), config), run)
+        else:
+            thresholds = priors.thresholds(network, config, run)
+            if config.copies and not priors.counted:
+                expected = [copies / priors.volume for copies in priors.copies]
+        found = PUPicker(network, species, voxel_size, tuple(priors.copies), tuple(expected), tuple(thresholds), config)
+        models.save(found, run)
         return self.load(run)
 
     def load(self, run: Run) -> PUPicker:

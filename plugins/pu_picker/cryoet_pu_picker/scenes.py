@@ -49,8 +49,8 @@ class Scene:
         if bands is None:
             return volume
         starts = [int(a) - part.start for a, part in zip(corner, region, strict=True)]
-        inside = tuple(slice(a, a + n) for a, n in zip(starts, shape, strict=True))
-        return bands(volume[None])[0][(slice(None), *inside)]
+        z, y, x = (slice(a, a + n) for a, n in zip(starts, shape, strict=True))
+        return bands(volume[None], (z, y, x))[0]
 
     def middle(self) -> Tensor:
         """(1, 1, d, h, w): up to 128 voxels of each axis, from the middle."""

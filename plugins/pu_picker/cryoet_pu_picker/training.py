@@ -6,15 +6,18 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from cryoet_core.errors import UserError
 from cryoet_core.run import Run
 from cryoet_pu_picker.config import PUPickerConfig
 from cryoet_pu_picker.crops import Crops, Sampler
 from cryoet_pu_picker.network import STRIDE, HybridNetwork
 from cryoet_pu_picker.objective import RunningTerms, objective
 from cryoet_pu_picker.prior import Priors
+from cryoet_pu_picker.scenes import Scene
 from cryoet_pu_picker.targets import splat
 
 TRAINING = "training"
@@ -50,7 +53,7 @@ def train(
             network.eval()
             priors.count(network, config, run, step)
             network.train()
-        crops = sampler.draw(run.generator("crops", step))
+        crops = sampler.draw(run.generator("crops", step), config.noise * cosine(step, config))
         targets = targets_of(crops, sigmas).to(run.device)
         generator = run.generator("views", step)
         terms = objective(
@@ -73,6 +76,11 @@ def decay(step: int, config: PUPickerConfig) -> float:
     """Factor on the learning rate."""
     if config.schedule == "steps":
         return float(0.1 ** (3 * step // config.iterations))
+    return cosine(step, config)
+
+
+def cosine(step: int, config: PUPickerConfig) -> float:
+    """From 1 at the start to 0 at the end."""
     return (1 + math.cos(math.pi * step / config.iterations)) / 2
 
 
@@ -96,6 +104,27 @@ def settle(network: HybridNetwork, sampler: Sampler, run: Run) -> None:
     network.eval()
 
 
+@torch.no_grad()
+def remember(network: HybridNetwork, scenes: Sequence[Scene], sampler: Sampler, run: Run) -> None:
+    """Show the network the features at the labels, each in the middle of what is around it, and those of any voxels."""
+    assert network.likeness is not None
+    own: list[list[Tensor]] = [[] for _ in range(len(network.likeness.prototypes))]
+    about = []
+    size = np.array([2 * network.fused + 1, sampler.shape[1], sampler.shape[2]])
+    for scene in scenes:
+        for place, kind in zip(scene.positions, scene.species, strict=True):
+            shape = np.minimum(size, scene.tomogram.shape)
+            start = np.clip(np.round(place - (shape - 1) / 2).astype(int), 0, np.array(scene.tomogram.shape) - shape)
+            features = network(scene.crop(start, shape, network.bands)[None].to(run.device))[1][0]
+            cell = np.floor((place - start + 0.5) / np.array(STRIDE)).astype(int)
+            z, y, x = np.clip(cell, 0, np.array(features.shape[1:]) - 1)
+            own[kind].append(features[:, z, y, x])
+    for draw in range(SETTLING):
+        features = network(sampler.draw(run.generator("remember", draw)).volumes.to(run.device))[1]
+        about.append(features.movedim(1, -1).flatten(0, -2))
+    network.likeness.learn([torch.stack(some) for some in own], torch.cat(about))
+
+
 def _keep(
     network: HybridNetwork,
     optimiser: torch.optim.Optimizer,
@@ -114,12 +143,18 @@ def _keep(
 def _restore(
     network: HybridNetwork, optimiser: torch.optim.Optimizer, priors: Priors, usual: RunningTerms, run: Run
 ) -> int:
-    """Put back what the last checkpoint holds; the number of steps done."""
+    """Put back what the last checkpoint holds; the number of steps done. UserError for another version's."""
     saved = run.load(TRAINING)
     if saved is None:
         return 0
     tensors, facts = saved
-    network.load_state_dict(part(tensors, "network."))
+    weights = part(tensors, "network.")
+    if weights.keys() != network.state_dict().keys():
+        raise UserError(
+            f"{run.dir}: its training was begun by another version of pu_picker, whose network differs; expected one "
+            "of this version; start it again in a new folder"
+        )
+    network.load_state_dict(weights)
     state: dict[int, dict[str, Any]] = {}
     for name, value in part(tensors, "adam.").items():
         index, _, key = name.partition(".")

@@ -23,6 +23,29 @@ def test_they_are_gaussians_with_reflected_ends() -> None:
         np.testing.assert_allclose(band, expected, atol=1e-6)
 
 
+def test_blobs_are_differences_of_gaussians_that_answer_most_to_a_ball_of_their_size() -> None:
+    volume = np.random.default_rng(3).normal(size=(17, 20, 24))
+    bands = Bands((0.9,), 100.0, balls=(6.0, 9.0))(torch.from_numpy(volume)[None, None])[0].numpy()
+    assert len(bands) == 4
+    for band, ball in zip(bands[2:], (6.0, 9.0), strict=True):
+        narrow, wide = (
+            gaussian_filter(volume, width, mode="mirror", radius=int(np.ceil(3 * width)))
+            for width in (0.275 * ball, 1.1 * 0.275 * ball)
+        )
+        np.testing.assert_allclose(band, narrow - wide, atol=1e-6)
+    away = np.linalg.norm(np.stack(np.meshgrid(*[np.arange(-20, 21)] * 3, indexing="ij"), -1), axis=-1)
+    solid = torch.from_numpy((away < 6).astype(float))[None, None]
+    answers = Bands((), 4.0, balls=(6.0, 9.0, 12.0, 16.0, 22.0))(solid)[0, 1:, 20, 20, 20]
+    assert int(answers.argmax()) == 2
+
+
+def test_a_part_of_the_bands_is_that_part() -> None:
+    volume = torch.randn(2, 1, 9, 14, 11, generator=torch.Generator().manual_seed(4))
+    bands = Bands((0.7, 1.4), 4.0, balls=(4.0,))
+    part = (slice(2, 7), slice(0, 5), slice(6, 11))
+    torch.testing.assert_close(bands(volume, part), bands(volume)[(..., *part)])
+
+
 def test_thin_volumes_are_reflected_again_and_again() -> None:
     volume = torch.arange(2.0).reshape(1, 1, 2, 1, 1).expand(1, 1, 2, 3, 1)
     band = Bands((4.0,), clip=10.0)(volume)[0, 1]
@@ -46,7 +69,7 @@ def test_measured_bands_have_deviation_one_and_clip_first() -> None:
 def test_a_crops_bands_are_those_of_the_whole(corner: tuple[int, int, int]) -> None:
     values = np.random.default_rng(1).normal(size=(12, 32, 30)).astype(np.float32)
     scene = Scene(Tomogram("t", ArrayVolume(values), 10.0), np.zeros((0, 3)), np.zeros(0, int))
-    bands = Bands((0.7, 1.5), clip=3.0)
+    bands = Bands((0.7, 1.5), clip=3.0, balls=(5.0,))
     whole = scene.crop((0, 0, 0), values.shape, bands)
     part = scene.crop(corner, (5, 12, 12), bands)
     region = tuple(slice(a, a + n) for a, n in zip(corner, (5, 12, 12), strict=True))

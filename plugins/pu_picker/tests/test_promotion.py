@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from cryoet_pu_picker.bands import Bands, widths_of
-from cryoet_pu_picker.promotion import promoted
+from cryoet_pu_picker.promotion import Filter, _at_labels, _chosen, _discriminant, _peaks, promoted, typical_blobs
 from cryoet_pu_picker.scenes import Scene
 from cryoet_pu_picker.species import Species
 from scipy.spatial.distance import cdist
@@ -45,8 +46,10 @@ def run_of(folder: Path, said: list[str]) -> Any:
     )  # fmt: skip
 
 
-def more(scene: Scene, folder: Path, copies: float, *, counted: bool = False, share: float = 0.5) -> tuple[Scene, str]:
-    bands = Bands(widths_of([DIAMETER], VOXEL), 4.0)
+def more(
+    scene: Scene, folder: Path, copies: float, *, counted: bool = False, share: float = 0.5, blob: bool = False
+) -> tuple[Scene, str]:
+    bands = Bands(widths_of([DIAMETER], VOXEL), 4.0, balls=[DIAMETER / VOXEL] if blob else [])
     bands.measure(scene.middle())
     priors: Any = SimpleNamespace(copies=[copies], labels=[5], counted=counted)
     said: list[str] = []
@@ -54,9 +57,10 @@ def more(scene: Scene, folder: Path, copies: float, *, counted: bool = False, sh
     return result, " ".join(said)
 
 
-def test_it_finds_particles_and_keeps_the_labels(tmp_path: Path) -> None:
+@pytest.mark.parametrize("blob", [False, True])
+def test_it_finds_particles_and_keeps_the_labels(tmp_path: Path, blob: bool) -> None:
     scene, truth = blobs(alike=0)
-    result, said = more(scene, tmp_path, copies=30)
+    result, said = more(scene, tmp_path, copies=30, blob=blob)
     assert "5 labels, and 12" in said
     np.testing.assert_array_equal(result.positions[:5], scene.positions)
     assert result.species.tolist() == [0] * 17
@@ -77,3 +81,29 @@ def test_a_filter_that_finds_far_more_than_there_are_is_not_believed(tmp_path: P
 def test_without_a_number_or_a_share_labels_stay(tmp_path: Path, copies: float, options: dict[str, Any]) -> None:
     result, _ = more(blobs(alike=0)[0], tmp_path, copies, **options)
     assert len(result.positions) == 5
+
+
+def test_it_takes_the_blob_where_that_finds_less_above_the_labels(tmp_path: Path) -> None:
+    scene, _ = blobs(alike=0)
+    bands = Bands(widths_of([DIAMETER], VOXEL), 4.0, balls=[DIAMETER / VOXEL])
+    bands.measure(scene.middle())
+    own = _at_labels([scene], 0, bands)
+    tried = _discriminant([scene], 0, bands)
+    rest = [own[[j for j in range(5) if j != i]] for i in range(5)]
+    about = bands(scene.middle())[0, :4].flatten(1).double()
+    covariance = torch.cov(about) + 1e-3 * torch.eye(4)
+    scores = []
+    for i, others in enumerate(rest):  # each label by a filter of the others
+        weights = torch.linalg.solve(covariance, others[:, :4].double().mean(0) - about.mean(1))
+        scores.append(float(weights @ own[i, :4].double() / (weights @ covariance @ weights).sqrt()))
+    assert tried.level == pytest.approx(float(np.median(scores)), rel=1e-5)
+    assert tried.weights[4] == 0
+    species, run = Species("ball", DIAMETER), run_of(tmp_path, [])
+    chosen = _chosen([scene], 0, species, bands, 0.6, run)
+    counts = [
+        int((_peaks(scene, [species], weights[None], bands, 0.6, run)[2] >= level).sum())
+        for weights, level in (tried, Filter(torch.eye(5)[4], typical_blobs([scene], bands)[0]))
+    ]
+    assert torch.equal(chosen.weights, torch.eye(5)[4]) == (counts[1] < counts[0])
+    dark = replace(scene, tomogram=replace(scene.tomogram, density_sign=-1))
+    assert float(_chosen([dark], 0, species, bands, 0.6, run).weights[4]) == 0  # a blob is bright

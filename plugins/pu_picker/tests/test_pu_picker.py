@@ -27,8 +27,8 @@ LARGE, SMALL = 100.0, 60.0
 SHAPE, VOXEL = (32, 96, 96), 10.0
 
 QUICK = {
-    "diameter": str(LARGE), "width": 8, "levels": 2, "features": 8, "iterations": 150, "crop": 32, "anchors": 128,
-    "learning_rate": 3e-3,
+    "diameter": str(LARGE), "width": 8, "levels": 2, "features": 8, "iterations": 150, "crop": 32, "crop_depth": 5,
+    "anchors": 128, "learning_rate": 3e-3,
 }  # fmt: skip
 
 
@@ -168,6 +168,31 @@ def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(start: Start, m
         assert set(one[0]) == set(other[0])
         for key in one[0]:
             np.testing.assert_array_equal(one[0][key].numpy(), other[0][key].numpy(), err_msg=key)
+
+
+def test_a_picker_from_before_blobs_and_flips_picks_as_it_did(start: Start) -> None:
+    trainer, run = start(iterations=5, blob_prior=False, flips=False)
+    picker = trainer.fit(data_of(tomogram(0, {"shell": 12})[0]), run)
+    tensors, state = run.load("model")
+    assert "gain" not in tensors
+    config = {name: value for name, value in state["config"].items() if name not in ("blob_prior", "flips")}
+    run.save("model", tensors, state | {"config": config})
+    other = tomogram(1)[0]
+    now, then = picker.pick(other, run), trainer.load(run).pick(other, run)
+    np.testing.assert_array_equal(now.positions, then.positions)
+    np.testing.assert_array_equal(now.scores, then.scores)
+
+
+def test_training_of_another_network_is_not_continued(start: Start) -> None:
+    data = data_of(tomogram(0, {"shell": 12})[0])
+    trainer, run = start(iterations=2)
+    trainer.fit(data, run)
+    tensors, state = run.load("training")
+    run.save("training", {name: value for name, value in tensors.items() if name != "network.gain"}, state)
+    for path in (run.dir / "checkpoints").glob("model*"):
+        path.unlink()
+    with pytest.raises(UserError, match="begun by another version"):
+        trainer.fit(data, run)
 
 
 def test_other_voxels_and_several_tomograms(start: Start) -> None:
