@@ -75,7 +75,9 @@ def measure(args: argparse.Namespace, cell: Cell) -> Cell:
     shared = [args.work / f"stage1-{args.preset}-{paths['source'].stem}"] if args.share else []
     if shared and method == "fsft" and cell["variant"] != "no-coral":
         shared.append(args.work / f"{shared[0].name}-stage2-{paths['target'].stem}")
-    options |= {"start": str(folder) for folder in shared if folder.exists()}  # the last one that there is
+    for folder in shared:  # the last one that there is
+        if folder.exists():
+            options["start"] = str(folder)
     trainer = load_trainer(method)
     config = trainer.Config.from_layers(args.preset, {}, options)
     out = Path(tempfile.mkdtemp(dir=args.work)) / "run"
