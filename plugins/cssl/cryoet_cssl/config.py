@@ -82,6 +82,10 @@ class PretrainConfig(EncoderConfig, ViewConfig):
     schedule: Literal["constant", "cosine"] = option(
         "cosine", "learning rate over the epochs", presets={"fast": "cosine", "paper": "constant"}
     )
+    growth: float = option(
+        0.5, "share of the pretraining in which crop, turn, shift and scale grow from a tenth to all", ge=0, le=1,
+        paper="0", presets={"fast": 0.5, "paper": 0.0},
+    )  # fmt: skip
     projection: int = option(128, "length of the vectors that are compared", ge=2, le=4096, paper="128")
     projection_norm: bool = option(
         True, "batch normalisation in the projection head, which is not kept", paper="no",
@@ -157,13 +161,21 @@ class MocoConfig(SelfSupervisedConfig):
         1e-3, "of the pretraining", gt=0, le=10, paper="1e-4", presets={"fast": 1e-3, "paper": 1e-4}
     )
     temperature: float = option(0.2, "divisor of similarities", gt=0, le=10, paper="0.2")
-    queue: int = option(
-        256, "keys of earlier batches that serve as negatives", ge=1, le=1_000_000, paper="128; 64 on real data",
-        presets={"fast": 256, "paper": 128},
+    queue: int | None = option(
+        None, "keys of earlier batches that serve as negatives; none: a quarter of the cubes", ge=1, le=1_000_000,
+        paper="128; 64 on real data", presets={"fast": None, "paper": 128},
     )  # fmt: skip
-    momentum: float = option(
-        0.99, "share of itself that the key encoder keeps in each step", ge=0, le=1, paper="0.999",
-        presets={"fast": 0.99, "paper": 0.999},
+    momentum: float | None = option(
+        None, "share of itself that the key encoder keeps in each step; none: 1 - 40 / steps, the published share of "
+        "the run", ge=0, le=1, paper="0.999", presets={"fast": None, "paper": 0.999},
+    )  # fmt: skip
+    ramp: bool = option(
+        True, "let the momentum grow from 0 over the run, and the queue count from 0.6 of it on", paper="no",
+        presets={"fast": True, "paper": False},
+    )  # fmt: skip
+    symmetric: bool = option(
+        True, "both views are queries, and the other keys of their batch are negatives too", paper="no",
+        presets={"fast": True, "paper": False},
     )  # fmt: skip
 
 

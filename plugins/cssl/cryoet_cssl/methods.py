@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from cryoet_core.clustering import candidates
+from cryoet_core.devices import keep_freed_memory
 from cryoet_core.encoders import RECORD, build_encoder, encoder_record, pretrained_encoder
 from cryoet_core.errors import UserError
 from cryoet_core.interfaces import InputSpec, Labeller, Trainer
@@ -24,6 +25,7 @@ from cryoet_cssl.finetune import Classifier, fine_tune, scores_of
 from cryoet_cssl.labellers import ClassifierLabeller, fit_clusters
 from cryoet_cssl.objectives import MocoObjective, Objective, SimclrObjective, SwavObjective
 from cryoet_cssl.parts import Parts, parts_of, rows_without_labels
+from cryoet_cssl.plan import planned
 from cryoet_cssl.pretrain import pretrain
 from cryoet_cssl.readouts import neighbour_accuracy, probe_weights, readouts
 from cryoet_cssl.views import Views
@@ -48,6 +50,7 @@ class SelfSupervised(Trainer):
         finished = labellers.load(run)
         if finished is not None:
             return finished
+        _keep_memory(run)
         if fraction is None:
             return self._sorted(data.without_labels(), run)
         parts = parts_of(data, fraction, run.seed)
@@ -73,19 +76,22 @@ class SelfSupervised(Trainer):
         """The encoder trained on ``rows``, its record and notes; labels, where ``known``, are for the monitor alone."""
         if len(rows) < 2:
             raise UserError(f"{data.paths[0]}: {len(rows)} subtomogram to learn from; expected 2 or more")
-        encoder, record = fresh_encoder(self.config, data.box, run)
-        objective = self.objective(encoder, self.config, run.all_gather).to(run.device)
+        config, chosen = planned(self.config, len(rows))
+        for note in chosen:
+            run.say(note)
+        encoder, record = fresh_encoder(config, data.box, run)
+        objective = self.objective(encoder, config, run.all_gather).to(run.device)
         volumes = run.volumes(data)
 
         def monitor(epoch: int) -> dict[str, float]:
-            last, every = self.config.epochs - 1, max(1, self.config.epochs // 10)
+            last, every = config.epochs - 1, max(1, config.epochs // 10)
             if known is None or (epoch % every and epoch != last):
                 return {}
             accuracy = neighbour_accuracy(encoder, volumes, *known, run)
             return {} if accuracy is None else {"neighbour_accuracy": accuracy}
 
-        notes = pretrain(objective, volumes, rows, views_for(data, self.config, run), self.config, run, monitor)
-        return encoder, record, notes
+        notes = pretrain(objective, volumes, rows, views_for(data, config, run), config, run, monitor)
+        return encoder, record, [*chosen, *notes]
 
 
 class Simclr(SelfSupervised):
@@ -126,6 +132,7 @@ class Supervised(Trainer):
         finished = labellers.load(run)
         if finished is not None:
             return finished
+        _keep_memory(run)
         parts = parts_of(data, config.label_fraction, run.seed)
         if config.weights is None:
             encoder, record = fresh_encoder(config, data.box, run)
@@ -139,6 +146,12 @@ class Supervised(Trainer):
 
 
 # ---- steps that they share -------------------------------------------------------------------------------------------
+
+
+def _keep_memory(run: Run) -> None:
+    """On a CPU, getting the same memory again and again would cost as much as much of the convolutions."""
+    if run.device.type == "cpu":
+        keep_freed_memory()
 
 
 def fresh_encoder(config: Any, box: int, run: Run) -> tuple[nn.Module, dict[str, Any]]:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,8 @@ from cryoet_cssl.losses import info_nce_logits, nt_xent_logits, similarities, si
 
 Gather = Callable[[Tensor], Tensor]
 """Rows of all processes, in rank order."""
+QUEUE_FROM = 0.6
+"""The share of a run after which MoCo's queue counts, with ``ramp``."""
 
 
 def projector(dim: int, out: int, norm: bool) -> nn.Sequential:
@@ -38,6 +41,8 @@ class Objective(nn.Module):
         self.encoder, self.config, self.gather = encoder, config, gather
         self.projector = projector(encoder.dim, config.projection, config.projection_norm)
         self.features = torch.empty(0, encoder.dim)
+        self.done = 0.0
+        """The share of the run that is over, set before every epoch."""
 
     def projected(self, views: Tensor) -> Tensor:
         """Unit vectors (n, projection)."""
@@ -61,11 +66,15 @@ class SimclrObjective(Objective):
 
 
 class MocoObjective(Objective):
-    """He et al. (2020): the key of the other view among a queue of earlier keys, made by a slowly following encoder.
+    """He et al. (2020): the key of the other view among earlier keys, made by a slowly following encoder.
 
     The whole key network, projection included, follows: key = m key + (1 - m) query; buffers are copied. The batch need
     not divide the queue; of a larger batch the last keys stay. Without batch normalisation in the encoder, shuffling
     batches between processes would change nothing and is left out.
+
+    ``symmetric``, ours: both views are queries, and the keys of the batch's other cubes are negatives too. ``ramp``,
+    ours: m grows from 0 along a cosine, and the queue counts from ``QUEUE_FROM`` of the run on. An encoder that still
+    changes in every step has nothing in common with its own past, and keys from there only keep it from learning.
     """
 
     queue: Tensor
@@ -79,12 +88,32 @@ class MocoObjective(Objective):
         self.register_buffer("place", torch.zeros((), dtype=torch.long))
 
     def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+        symmetric = self.config.symmetric
         with torch.no_grad():
-            keys = unit(self.key_projector(self.key_encoder(second)))
-        logits = info_nce_logits(self.projected(first), keys, self.queue.clone(), self.config.temperature)
-        self.enqueue(self.gather(keys))
-        target = torch.zeros(len(logits), dtype=torch.long, device=logits.device)
-        return nn.functional.cross_entropy(logits, target), (logits.argmax(1) == 0).float().mean()
+            keys = unit(self.key_projector(self.key_encoder(torch.cat([second, first]) if symmetric else second)))
+        queries = self.projected(torch.cat([first, second]) if symmetric else first)
+        parts = 2 if symmetric else 1
+        found = [self._compared(q, k) for q, k in zip(queries.chunk(parts), keys.chunk(parts), strict=True)]
+        self.enqueue(self.gather(keys[: len(second)]))
+        loss, share = (torch.stack(values).mean() for values in zip(*found, strict=True))
+        return loss, share
+
+    def _compared(self, queries: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss of queries (n, f) whose own keys are the rows of ``keys``, and the share that is nearest to them."""
+        queue = self.queue.clone() if self.done >= QUEUE_FROM or not self.config.ramp else self.queue[:0]
+        if self.config.symmetric:
+            logits = similarities(queries, torch.cat([keys, queue])) / self.config.temperature
+            own = torch.arange(len(queries), device=queries.device)
+        else:
+            logits = info_nce_logits(queries, keys, queue, self.config.temperature)
+            own = torch.zeros(len(queries), dtype=torch.long, device=queries.device)
+        return nn.functional.cross_entropy(logits, own), (logits.argmax(1) == own).float().mean()
+
+    @property
+    def momentum(self) -> float:
+        """m of the next step."""
+        m: float = self.config.momentum
+        return m * (1 - math.cos(math.pi * self.done)) / 2 if self.config.ramp else m
 
     @torch.no_grad()
     def enqueue(self, keys: Tensor) -> None:
@@ -96,7 +125,7 @@ class MocoObjective(Objective):
 
     @torch.no_grad()
     def after_step(self) -> None:
-        m = self.config.momentum
+        m = self.momentum
         for key, query in ((self.key_encoder, self.encoder), (self.key_projector, self.projector)):
             for old, new in zip(key.parameters(), query.parameters(), strict=True):
                 old.mul_(m).add_(new, alpha=1 - m)

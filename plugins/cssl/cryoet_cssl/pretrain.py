@@ -20,6 +20,8 @@ CHECKPOINT, PHASE = "pretraining", "pretrain"
 COLLAPSED = 0.1
 """Features whose deviation is below this share of what evenly spread unit vectors have say next to nothing."""
 
+WEAKEST = 0.1
+
 Monitor = Callable[[int], dict[str, float]]
 
 
@@ -42,6 +44,8 @@ def pretrain(
     for epoch in run.progress(range(done, config.epochs), "pretraining"):
         rate = cosine(config.learning_rate, epoch / config.epochs) if config.schedule == "cosine" else None
         set_rate(optimiser, rate or config.learning_rate)
+        objective.done = epoch / config.epochs
+        views.strength = strength(objective.done, config.growth)
         with run.timer("pretrain"):
             loss, found = _epoch(objective, optimiser, volumes, mine, views, config, run, epoch)
         spread = feature_spread(run.all_gather(objective.features.detach().float()))
@@ -53,6 +57,11 @@ def pretrain(
     if spread[0] < COLLAPSED:
         return [f"the features have collapsed: their deviation is {spread[0]:.2f} of that of evenly spread ones"]
     return []
+
+
+def strength(done: float, growth: float) -> float:
+    """How much of crop, turn, shift and scale is drawn: from a tenth to all while the share ``growth`` of the run."""
+    return 1.0 if done >= growth else WEAKEST + (1 - WEAKEST) * done / growth
 
 
 def feature_spread(features: Tensor) -> tuple[float, float]:

@@ -40,6 +40,8 @@ class Views:
         self.tilt_range = tilt_range or (-60.0, 60.0)
         self.angles = _tilt_angles(box, tilt_axis).to(device)
         self.frequencies = radial_frequency(box, voxel_size).to(device)
+        self.strength = 1.0
+        """0 to 1: the share of the crop, turn, shift and scale that is drawn; pretraining begins with small changes."""
 
     def __call__(self, volumes: Tensor, generator: torch.Generator) -> Tensor:
         noise = generator
@@ -62,12 +64,12 @@ class Views:
         shift t. ``rotate`` samples M^T (p - u), which is the same for M = (s / a) R and u = t - (a / s) R o.
         """
         config = self.config
-        crops = _chance(n, config.crop_probability, generator)
+        crops = self.strength * _chance(n, config.crop_probability, generator)
         edges = 1 - crops * (1 - _uniform(n, *config.crop, generator))
         offsets = _uniform((n, 3), -0.5, 0.5, generator) * (self.box * (1 - edges))[:, None]
         moves = _chance(n, config.affine_probability, generator)
-        scales = 1 + moves * _uniform(n, -config.zoom, config.zoom, generator)
-        shifts = moves[:, None] * _uniform((n, 3), -1, 1, generator) * config.shift * self.box
+        scales = 1 + self.strength * moves * _uniform(n, -config.zoom, config.zoom, generator)
+        shifts = moves[:, None] * _uniform((n, 3), -1, 1, generator) * self.strength * config.shift * self.box
         turns = moves[:, None, None].bool()
         rotations = torch.where(turns, self._rotations(n, generator), torch.eye(3))
         magnified = rotations * (edges / scales)[:, None, None]
@@ -75,8 +77,8 @@ class Views:
 
     def _rotations(self, n: int, generator: torch.Generator) -> Tensor:
         if self.config.full_so3:
-            return random_rotations(n, generator)
-        limit = math.radians(self.config.angle)
+            return partial_rotations(random_rotations(n, generator), self.strength)
+        limit = math.radians(self.config.angle) * self.strength
         return beam_rotations(_uniform(n, -limit, limit, generator))
 
     # ---- Fourier space -----------------------------------------------------------------------------------------------
@@ -114,6 +116,17 @@ class Views:
         defocus = _uniform(n, *DEFOCUS, generator).to(self.frequencies.device)
         transfer = ctf(self.frequencies, defocus)
         return (transfer / transfer.square().mean((1, 2, 3), keepdim=True).sqrt())[:, None]
+
+
+def partial_rotations(matrices: Tensor, share: float) -> Tensor:
+    """Rotations (n, 3, 3) about the same axes by ``share`` of the angle (Rodrigues)."""
+    if share == 1:
+        return matrices
+    cosine = ((matrices.diagonal(dim1=1, dim2=2).sum(1) - 1) / 2).clamp(-1, 1)
+    skew = matrices - matrices.mT
+    skew = skew / skew.square().sum((1, 2), keepdim=True).div(2).sqrt().clamp(min=1e-6)
+    angle = (share * cosine.acos())[:, None, None]
+    return torch.eye(3) + angle.sin() * skew + (1 - angle.cos()) * skew @ skew
 
 
 def beam_rotations(radians: Tensor) -> Tensor:

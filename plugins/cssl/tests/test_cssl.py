@@ -15,7 +15,7 @@ from cryoet_cssl.finetune import scores_of
 from cryoet_cssl.labellers import ClassifierLabeller
 from cryoet_cssl.methods import Moco, Simclr, Supervised, fresh_encoder
 from cryoet_cssl.parts import Parts, nested_share, parts_of, rows_without_labels
-from cryoet_cssl.pretrain import feature_spread
+from cryoet_cssl.pretrain import feature_spread, strength
 from cryoet_cssl.readouts import accuracy_on, linear_probe, nearest_neighbours, probe_weights
 
 from cryoet_core.cli.main import main
@@ -333,6 +333,18 @@ def test_the_monitors_tell_collapse_from_spread() -> None:
     assert feature_spread(constant)[0] < 0.01
     line = torch.randn(500, 1, generator=generator) * torch.ones(1, 20) + 0.01 * torch.randn(500, 20)
     assert feature_spread(line)[1] < 1.1
+
+
+def test_views_grow_from_weak_to_full() -> None:
+    assert [strength(done, 0.5) for done in (0.0, 0.25, 0.5, 0.9)] == pytest.approx([0.1, 0.55, 1.0, 1.0])
+    assert strength(0.0, 0.0) == 1.0  # the published recipe
+
+
+def test_what_was_left_open_is_told(cubes: Path, tmp_path: Path) -> None:
+    trainer, run, data = start(Moco, cubes, tmp_path / "run", queue=None)
+    trainer.fit({"data": data}, run)
+    assert run.read_json("notes.json") == ["for 36 cubes and 4 steps: queue 9, momentum 0.0"]
+    assert run.load("pretraining")[0]["objective.queue"].shape[0] == 9  # type: ignore[index]
 
 
 def test_parts_know_their_training_rows() -> None:

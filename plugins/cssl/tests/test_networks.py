@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 import torch
 from cryoet_cssl.config import MocoConfig, SimclrConfig, SwavConfig
+from cryoet_cssl.losses import info_nce, unit
 from cryoet_cssl.networks import cb3d, dsrf3d, rb3d
 from cryoet_cssl.objectives import MocoObjective, SimclrObjective, SwavObjective
 from cryoet_cssl.optimisers import Lars, optimiser_of, optimiser_tensors, restore
+from cryoet_cssl.plan import planned
 from torch import Tensor, nn
 
 from cryoet_core.encoders import build_encoder
@@ -80,7 +82,8 @@ def views(n: int = 4, seed: int = 0) -> tuple[Tensor, Tensor]:
 
 def moco(**options: Any) -> MocoObjective:
     torch.manual_seed(0)
-    return MocoObjective(rb3d(8), MocoConfig.from_layers("fast", {}, OPTIONS | options), lambda rows: rows)
+    defaults = {"queue": 256, "momentum": 0.99, "ramp": False}
+    return MocoObjective(rb3d(8), MocoConfig.from_layers("fast", {}, OPTIONS | defaults | options), lambda rows: rows)
 
 
 def swav(**options: Any) -> SwavObjective:
@@ -111,6 +114,75 @@ def test_the_key_network_follows_by_its_momentum(momentum: float, follows: float
         assert (query - old).abs().max() > 1e-6
         torch.testing.assert_close(key, old + follows * (query.detach() - old))
         assert key.grad is None
+
+
+def test_the_momentum_grows_and_the_queue_counts_late() -> None:
+    objective = moco(momentum=0.8, ramp=True, queue=6)
+    first, second = (unit(torch.randn(4, 8, generator=torch.Generator().manual_seed(s))) for s in (0, 1))
+    found = []
+    for done in (0.0, 0.5, 0.59, 0.6, 1.0):
+        objective.done = done
+        found.append((round(objective.momentum, 3), round(float(objective._compared(first, second)[0]), 5)))
+    assert [m for m, _ in found][:2] == [0.0, 0.4]
+    assert found[-1][0] == pytest.approx(0.8)
+    losses = [loss for _, loss in found]
+    assert losses[0] == losses[2] < losses[3] == losses[4]
+    torch.testing.assert_close(losses[0], round(float(info_nce_of_rows(first, second)), 5))
+
+
+def info_nce_of_rows(queries: Tensor, keys: Tensor) -> Tensor:
+    """Each query's own key among the keys of its batch, in float64, as the equation is written."""
+    shares = torch.exp(queries.double() @ keys.double().T / 0.2)
+    return -(shares.diag() / shares.sum(1)).log().mean()
+
+
+def test_symmetric_moco_is_the_mean_over_both_views() -> None:
+    objective = moco(queue=6, projection_norm=False)
+    first, second = views()
+    loss, _ = objective(first, second)
+    with torch.no_grad():
+        one, two = (unit(objective.projector(objective.encoder(view))).double() for view in (first, second))
+    queue = moco(queue=6, projection_norm=False).queue.double()  # before the batch came in
+    total = torch.zeros((), dtype=torch.float64)
+    for queries, keys in ((one, two), (two, one)):  # the key network still equals the query network
+        shares = torch.exp(queries @ torch.cat([keys, queue]).T / 0.2)
+        total -= (shares[range(4), range(4)] / shares.sum(1)).log().mean() / 2
+    torch.testing.assert_close(loss.double(), total, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(objective.queue[:4].double(), two, rtol=1e-5, atol=1e-6)
+
+
+def test_the_preset_paper_is_one_sided_with_the_queue_alone() -> None:
+    torch.manual_seed(0)
+    config = MocoConfig.from_layers("paper", {}, OPTIONS)
+    objective = MocoObjective(rb3d(8), config, lambda rows: rows)
+    queue = objective.queue.clone()
+    first, second = views()
+    loss, _ = objective(first, second)
+    with torch.no_grad():
+        one, two = (unit(objective.projector(objective.encoder(view))) for view in (first, second))
+    torch.testing.assert_close(loss, info_nce(one, two, queue, 0.2))
+    assert objective.momentum == 0.999
+    assert len(queue) == 128
+
+
+@pytest.mark.parametrize(
+    ("cubes", "epochs", "batch", "queue", "momentum"), [(3000, 200, 16, 750, 0.9989), (300, 30, 32, 75, 0.8519)]
+)
+def test_open_options_follow_the_data_and_the_steps(
+    cubes: int, epochs: int, batch: int, queue: int, momentum: float
+) -> None:
+    config = MocoConfig.from_layers("fast", {}, {"epochs": epochs, "batch_size": batch})
+    found, notes = planned(config, cubes)
+    assert (found.queue, found.momentum) == (queue, momentum)
+    assert f"for {cubes} cubes" in notes[0]
+    given, silent = planned(MocoConfig.from_layers("paper"), cubes)
+    assert (given.queue, given.momentum, silent) == (128, 0.999, [])
+    assert planned(SimclrConfig.from_layers("fast"), cubes)[1] == []
+
+
+def test_few_cubes_or_steps_still_give_usable_numbers() -> None:
+    found, _ = planned(MocoConfig.from_layers("fast", {}, {"epochs": 1}), 3)
+    assert (found.queue, found.momentum) == (1, 0.0)
 
 
 def test_buffers_of_the_key_network_follow_too() -> None:

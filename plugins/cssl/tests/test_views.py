@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 from cryoet_cssl.config import ViewConfig
-from cryoet_cssl.views import Views, beam_rotations
+from cryoet_cssl.views import Views, beam_rotations, partial_rotations
 from torch import Tensor
 
 from cryoet_core.errors import UserError
 from cryoet_core.fourier import wedge_mask
-from cryoet_core.transforms import rotate, standardise
+from cryoet_core.transforms import random_rotations, rotate, standardise
 
 NOTHING = {
     "crop_probability": 0.0,
@@ -72,6 +72,36 @@ def test_turns_about_the_beam_keep_it_and_stay_within_the_angle() -> None:
     turns = torch.rad2deg(torch.atan2(matrices[:, 1, 2], matrices[:, 1, 1]))
     assert 30 < turns.abs().max() <= 45
     assert not shifts.any()
+
+
+def test_weak_views_are_small_changes() -> None:
+    full, weak = (views(affine_probability=1.0, crop_probability=1.0) for _ in range(2))
+    weak.strength = 0.1
+    (large, far), (small, near) = (draw.placements(200, seed(5)) for draw in (full, weak))
+    factors = [m.det() ** (1 / 3) for m in (large, small)]
+    angles = [
+        torch.rad2deg(torch.acos((((m / f[:, None, None]).diagonal(dim1=1, dim2=2).sum(1) - 1) / 2).clamp(-1, 1)))
+        for m, f in zip((large, small), factors, strict=True)
+    ]
+    torch.testing.assert_close(angles[1], 0.1 * angles[0], atol=0.1, rtol=0)
+    assert (factors[1] - 1).abs().max() < 0.04
+    assert (factors[0] - 1).abs().max() > 0.15
+    assert near.abs().max() < 0.2 * far.abs().max()
+    rotations = small / factors[1][:, None, None]
+    torch.testing.assert_close(rotations @ rotations.mT, torch.eye(3).expand(200, 3, 3), atol=1e-4, rtol=0)
+    weak.strength = 0.0
+    torch.testing.assert_close(weak(cubes(), seed()), cubes(), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 0.5])
+def test_a_part_of_a_turn_repeated_is_the_turn(share: float) -> None:
+    matrices = random_rotations(50, seed())
+    part = partial_rotations(matrices, share)
+    if share == 0:
+        torch.testing.assert_close(part, torch.eye(3).expand(50, 3, 3))
+        return
+    torch.testing.assert_close(torch.linalg.matrix_power(part, round(1 / share)), matrices, atol=1e-3, rtol=0)
+    assert partial_rotations(matrices, 1.0) is matrices
 
 
 def test_one_resampling_is_crop_then_turn_scale_and_shift() -> None:
