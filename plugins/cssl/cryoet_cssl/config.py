@@ -192,15 +192,24 @@ class SwavConfig(SelfSupervisedConfig):
     )
     temperature: float = option(0.1, "divisor of prototype scores", gt=0, le=10, paper="0.1")
     prototypes: int = option(
-        60, "number of prototypes", ge=2, le=100_000, paper="3000 (SwAV's), which so few cubes cannot fill"
+        30,
+        "number of prototypes, a few for each class to expect",
+        ge=2,
+        le=100_000,
+        paper="3000 (SwAV's), which so few cubes cannot fill",
+        presets={"fast": 30, "paper": 60},
     )
     epsilon: float = option(0.05, "smoothness of the codes", gt=0, le=10, paper="0.05")
     sinkhorn: int = option(3, "rounds of balancing the codes", ge=1, le=1000, paper="3")
     queue: int = option(
         256, "earlier vectors that share in the balancing; 0: none", ge=0, le=1_000_000, paper="optional"
     )
+    warm_up: float = option(
+        0.5, "share of the pretraining that tells cubes apart (NT-Xent) before there are prototypes", ge=0, le=1,
+        paper="0", presets={"fast": 0.5, "paper": 0.0},
+    )  # fmt: skip
     freeze: int = option(
-        20, "first steps in which the prototypes stay", ge=0, le=1_000_000, paper="313 (SwAV's)",
+        20, "first steps with prototypes in which these stay", ge=0, le=1_000_000, paper="313 (SwAV's)",
         presets={"fast": 20, "paper": 313},
     )  # fmt: skip
 

@@ -18,6 +18,8 @@ from cryoet_cssl.losses import info_nce_logits, nt_xent_logits, similarities, si
 
 Gather = Callable[[Tensor], Tensor]
 """Rows of all processes, in rank order."""
+INSTANCE_TEMPERATURE = 0.2
+"""Of SwAV's warm-up, as in SimCLR."""
 QUEUE_FROM = 0.6
 """The share of a run after which MoCo's queue counts, with ``ramp``."""
 
@@ -138,10 +140,15 @@ class SwavObjective(Objective):
 
     The codes of a batch are balanced together with those of earlier vectors, once the queue is full, for a small batch
     cannot fill the prototypes.
+
+    ``warm_up``, ours: at first the views of a cube are told from other cubes (NT-Xent), and the prototypes then start
+    as vectors of cubes. Before two views have anything in common, their codes have not either, and the best answer to
+    codes that cannot be predicted is to say the same of every cube.
     """
 
     queue: Tensor
     seen: Tensor
+    steps: Tensor
 
     def __init__(self, encoder: nn.Module, config: Any, gather: Gather) -> None:
         super().__init__(encoder, config, gather)
@@ -152,6 +159,12 @@ class SwavObjective(Objective):
 
     def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
         vectors = self.projected(torch.cat([first, second])).chunk(2)
+        if self.done < self.config.warm_up:
+            self._enqueue([part.detach() for part in vectors])
+            logits, partner = nt_xent_logits(*vectors, INSTANCE_TEMPERATURE)
+            return nn.functional.cross_entropy(logits, partner), (logits.argmax(1) == partner).float().mean()
+        if self.config.warm_up and not int(self.steps):
+            self._start_prototypes(vectors[0].detach())
         scores = [similarities(part, self.prototypes) for part in vectors]
         codes = [self._codes(part.detach(), self.queue[view]) for view, part in enumerate(vectors)]
         self._enqueue([part.detach() for part in vectors])
@@ -168,6 +181,12 @@ class SwavObjective(Objective):
             everyone = torch.cat([everyone, queue])
         codes = sinkhorn(similarities(everyone, self.prototypes), self.config.epsilon, self.config.sinkhorn)
         return codes[start : start + len(vectors)]
+
+    @torch.no_grad()
+    def _start_prototypes(self, vectors: Tensor) -> None:
+        """As many as there are take the vectors of cubes, the newest first; the same on every process."""
+        known = torch.cat([self.gather(vectors), self.queue[0][: int(self.seen)]])[: len(self.prototypes)]
+        self.prototypes[: len(known)] = known
 
     def _start(self, n: int) -> int:
         """Where our rows stand among those of all processes."""
@@ -190,5 +209,7 @@ class SwavObjective(Objective):
 
     @torch.no_grad()
     def after_step(self) -> None:
+        if self.done < self.config.warm_up:
+            return
         self.steps.add_(1)
         self.prototypes.copy_(unit(self.prototypes))

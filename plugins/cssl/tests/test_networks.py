@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from cryoet_cssl.config import MocoConfig, SimclrConfig, SwavConfig
-from cryoet_cssl.losses import info_nce, unit
+from cryoet_cssl.losses import info_nce, nt_xent, unit
 from cryoet_cssl.networks import cb3d, dsrf3d, rb3d
 from cryoet_cssl.objectives import MocoObjective, SimclrObjective, SwavObjective
 from cryoet_cssl.optimisers import Lars, optimiser_of, optimiser_tensors, restore
@@ -88,7 +88,7 @@ def moco(**options: Any) -> MocoObjective:
 
 def swav(**options: Any) -> SwavObjective:
     torch.manual_seed(0)
-    defaults = {"prototypes": 5, "queue": 6, "freeze": 0}
+    defaults = {"prototypes": 5, "queue": 6, "freeze": 0, "warm_up": 0.0}
     return SwavObjective(rb3d(8), SwavConfig.from_layers("fast", {}, OPTIONS | defaults | options), lambda rows: rows)
 
 
@@ -226,6 +226,28 @@ def test_the_queue_of_swav_is_used_once_full() -> None:
     torch.testing.assert_close(objective._codes(vectors, objective.queue[0]), alone)
     stepped(objective)
     assert (objective._codes(vectors, objective.queue[0]) - alone).abs().max() > 1e-3
+
+
+def test_swav_first_tells_cubes_apart_then_starts_prototypes_as_cubes() -> None:
+    objective = swav(warm_up=0.5, freeze=1, prototypes=5, projection_norm=False)
+    random = objective.prototypes.detach().clone()
+    first, second = views()
+    loss, _ = objective(first, second)
+    with torch.no_grad():
+        vectors = objective.projected(torch.cat([first, second])).chunk(2)
+    torch.testing.assert_close(loss, nt_xent(*vectors, 0.2))
+    stepped(objective)  # the queue has 6 of the 8 vectors now
+    torch.testing.assert_close(objective.prototypes.detach(), random)
+    assert int(objective.steps) == 0
+    objective.done = 0.5
+    earlier = objective.queue[0].clone()
+    with torch.no_grad():
+        newest = objective.projected(torch.cat([first, second])).chunk(2)[0]
+    stepped(objective)  # frozen, so they still are where they started
+    torch.testing.assert_close(objective.prototypes.detach(), torch.cat([newest, earlier])[:5])
+    kept = objective.prototypes.detach().clone()
+    stepped(objective)
+    assert (objective.prototypes - kept).abs().max() > 1e-5  # neither frozen nor started again
 
 
 def test_simclr_finds_partners_that_are_equal() -> None:
