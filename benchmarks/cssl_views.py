@@ -25,22 +25,23 @@ from disca_table import commit
 from cryoet_core.run import Run
 from cryoet_core.store import open_subtomograms
 
-BEAM: dict[str, Any] = {"full_so3": False}
-BARE: dict[str, Any] = {"wedge": 0.0, "noise": 0.0}
-PAPER = {"full_so3": False, "angle": 45.0, "crop": (0.707, 1.0), "affine_probability": 0.5, **BARE}
+PAPER = {"full_so3": False, "angle": 45.0, "crop": (0.707, 1.0), "affine_probability": 0.5, "wedge": 0.0, "noise": 0.0}
 VARIANTS: dict[str, dict[str, Any] | None] = {
     "random weights": None,
-    "paper: beam 45 degrees, half of the views": PAPER,
-    "beam, any angle": BEAM | BARE,
-    "beam, any angle, wedge": BEAM | {"noise": 0.0},
-    "any orientation": BARE,
-    "any orientation, wedge": {"noise": 0.0},
-    "any orientation, wedge, noise 0.5": {"noise": 0.5},
-    "any orientation, wedge, CTF noise 0.5": {"noise": 0.5, "noise_colour": "ctf"},
-    "any orientation, wedge, no crop": {"noise": 0.0, "crop_probability": 0.0},
-    "any orientation, wedge, fill with noise": {"noise": 0.0, "fill": "noise"},
-    "any orientation, wedge, projection without norm": {"noise": 0.0, "projection_norm": False},
+    "default": {},
+    "paper": PAPER | {"growth": 0.0},
+    "full from the start": {"growth": 0.0},
+    "beam alone": {"full_so3": False},
+    "no wedge": {"wedge": 0.0},
+    "no noise": {"noise": 0.0},
+    "no crop": {"crop_probability": 0.0},
+    "no shift": {"shift": 0.0},
+    "no zoom": {"zoom": 0.0},
+    "CTF noise": {"noise_colour": "ctf"},
+    "filled with noise": {"fill": "noise"},
+    "no projection norm": {"projection_norm": False},
 }
+"""What differs from the preset ``fast``; "paper": its views, the turn up to 45 degrees about the beam."""
 KEYS = ("variant", "snr", "seed", "structures", "per_class", "bin", "epochs")
 
 
@@ -96,6 +97,7 @@ def main() -> None:
     parser.add_argument("--bin", type=int, default=1)
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--snrs", nargs="+", choices=SNRS, default=["inf", "0.05"])
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--precision", choices=("auto", "32", "bf16"), default="auto")
@@ -108,7 +110,7 @@ def main() -> None:
         for snr in args.snrs:
             with tempfile.TemporaryDirectory() as name:
                 labelled = None
-                for number, variant in enumerate(VARIANTS):
+                for number, variant in enumerate(args.variants):
                     cell: dict[str, Any] = {"variant": variant, "snr": snr, "seed": seed, "structures": args.count}
                     cell |= {"per_class": args.per_class, "bin": args.bin, "epochs": args.epochs}
                     if tuple(cell[name] for name in KEYS) in done:
