@@ -25,6 +25,7 @@ from cryoet_core.session import run_method
 SEEN = ("1bxn", "6cvm", "3j9i", "1wcm", "1aon")
 UNSEEN = ("4v1w", "3cf3", "3iyd", "5wek", "1w6t")
 NETWORKS = ("own", "random", "pretrained")
+DESCRIPTORS = {"without": (False,), "with": (True,), "both": (False, True)}
 KEYS = ("snr", "seed", "network", "descriptors", "per_class", "bin", "method", "epochs")
 Cell = dict[str, Any]
 
@@ -33,7 +34,7 @@ def measure(args: argparse.Namespace, snr: str, seed: int, done: set[tuple[Any, 
     cells: list[Cell] = [
         {"snr": snr, "seed": seed, "network": network, "descriptors": descriptors, "per_class": args.per_class}
         | {"bin": args.bin, "method": args.method, "epochs": args.epochs}
-        for descriptors in (False, True)
+        for descriptors in DESCRIPTORS[args.descriptors]
         for network in NETWORKS
     ]
     cells = [cell for cell in cells if key(cell) not in done]
@@ -85,6 +86,7 @@ def main() -> None:
     parser.add_argument("--structures", type=Path, help="folder with one MRC map per structure, 10 Å voxels")
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results/cssl_transfer.jsonl"))
     parser.add_argument("--method", choices=("simclr", "moco", "swav"), default="simclr")
+    parser.add_argument("--descriptors", choices=DESCRIPTORS, default="both", help="beside the network's features")
     parser.add_argument("--per-class", type=int, default=100)
     parser.add_argument("--bin", type=int, default=1)
     parser.add_argument("--snrs", nargs="+", default=["inf", "0.05"])
