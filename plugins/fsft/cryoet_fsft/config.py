@@ -104,7 +104,7 @@ class PairConfig(ShotConfig):
     pair_batch: int = setting(20, "cross-domain pairs in a batch of the last stage", 20, ge=2, le=65536, words="20")
     pair_draws: int | None = setting(
         None,
-        "times that each shot is paired in an epoch of the last stage; none: so often that an epoch has ten steps",
+        "times that each shot is paired in an epoch of the last stage; none: so often that an epoch has four steps",
         1,
         ge=1,
         le=1000,
