@@ -15,11 +15,13 @@ import numpy as np
 from cryoet_core.picks import Picks
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
 
     from cryoet_core.config import Config as MethodConfig
     from cryoet_core.run import Run
-    from cryoet_core.tomograms import Tomogram
+    from cryoet_core.tomograms import Tomogram, Tomograms
 
 __all__ = [
     "Clusterer",
@@ -30,6 +32,7 @@ __all__ = [
     "Kind",
     "Labeller",
     "Labels",
+    "MeasuredPicker",
     "Picker",
     "Picks",
     "Task",
@@ -99,6 +102,23 @@ class Picker(Protocol):
     class_names: tuple[str, ...]
 
     def pick(self, tomogram: Tomogram, run: Run, /) -> Picks: ...
+
+
+@runtime_checkable
+class MeasuredPicker(Protocol):
+    """A picker of which more can be measured than its picks, where tomograms come with more truth than centres.
+
+    ``cryoet run`` and ``cryoet evaluate`` print it beside precision and recall; in a benchmark it is the metric
+    ``EVALUATION.measured.NAME``.
+    """
+
+    class_names: tuple[str, ...]
+
+    def pick(self, tomogram: Tomogram, run: Run, /) -> Picks: ...
+
+    def measure(self, truth: Tomograms, folder: Path, /) -> Mapping[str, float]:
+        """Numbers by name for what ``pick`` left in ``folder``, its ``run.results``; none where ``truth`` lacks what
+        they need, such as masks."""
 
 
 @dataclass(frozen=True)

@@ -186,6 +186,28 @@ def test_evaluate_of_other_tomograms_picks_once(picker: Command, tmp_path: Path)
     assert (tmp_path / "run" / "predictions" / "other" / "picks.h5").stat().st_mtime_ns == made
 
 
+def test_what_a_method_measures_itself_is_shown(
+    here: Command, install: Callable[[str, str, str], None], tmp_path: Path
+) -> None:
+    """Beside the scores of the picks; from the folder where it left them."""
+    measure = """
+    def measure(self, truth, folder):
+        assert len(truth.picks) == 24
+        return {"stars_found": float(len(list(folder.rglob("*.star")))) / 10}
+
+    def pick(self"""
+    install("cryoet-spots", "spots", SPOTS.replace("\n    def pick(self", measure))
+    write_tomograms(tmp_path / "tomo.h5")
+    assert "stars found 0.200" in here("run", "spots", "--data", "tomo.h5", "--out", "run").stdout
+    assert json.loads(here("evaluate", "run", "--json").stdout)["measured"] == {"stars_found": 0.2}
+    assert json.loads((tmp_path / "run" / "evaluation.json").read_text())["measured"] == {"stars_found": 0.2}
+    assert "Measured by the method itself: stars found 0.200." in (tmp_path / "run" / "report.html").read_text()
+    write_tomograms(tmp_path / "other.h5", seed=5)
+    said = here("evaluate", "run", "--data", "other.h5").stdout
+    assert "F1" in said
+    assert "stars found 0.200" in said
+
+
 def test_every_rule_scores_a_simulated_store(picker: Command, tmp_path: Path) -> None:
     simulated = ("simulate", "tomogram", "--phantoms", "2", "--shape", "40", "80", "80", "--voxel-size", "10")
     assert picker(*simulated, "--copies", "3", "--snr", "2", "--out", "cell.h5").returncode == 0

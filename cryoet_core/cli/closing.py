@@ -37,6 +37,8 @@ def _lines(facts: Mapping[str, Any]) -> list[str]:
     if scores:
         held = f" (on the {facts['held_out']} held out)" if facts.get("held_out") else ""
         lines.append(", ".join(scores) + held)
+    if facts.get("measured"):
+        lines.append(", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in facts["measured"].items()))
     if "wall_seconds" in facts:
         peaks = [f"{value / 2**30:.2f} GB ({where})" for where, value in facts.get("peak_memory", {}).items()]
         lines.append(f"{facts['wall_seconds']:.1f} s" + (f", peak memory {', '.join(peaks)}" if peaks else ""))
@@ -56,6 +58,8 @@ def _headline(facts: Mapping[str, Any]) -> str:
 
 
 def _picking_headline(facts: Mapping[str, Any]) -> str:
+    if "tomograms" not in facts and "radius" not in facts:
+        return f"{facts['method']}: {facts['n_picks']} picks"
     if "tomograms" not in facts:
         counts = f"{facts['n_picks']} picks, {facts['n_truth']} particles"
         return f"{facts['method']}: {counts}, matched within {facts['radius']:g} Å"

@@ -65,6 +65,9 @@ def _agreement(survey: SurveyFacts, on: str) -> Section | None:
     ]
     if scores.get("mean_distance") is not None:
         words.append(f"Matched picks lie {scores['mean_distance']:.1f} Å from the particle on average.")
+    if scores.get("measured"):
+        values = (f"{name.replace('_', ' ')} {number(value)}" for name, value in scores["measured"].items())
+        words.append(f"Measured by the method itself: {', '.join(values)}.")
     words += _left_out(scores.get("left_out") or {})
     return Section(
         f"Agreement with the known particles{on}", table(heads, rows) + paragraph(" ".join(words), kind="caption")

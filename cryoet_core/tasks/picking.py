@@ -11,7 +11,7 @@ from cryoet_core import files, provenance
 from cryoet_core import inputs as opening
 from cryoet_core.errors import RunError, UserError
 from cryoet_core.files import shown
-from cryoet_core.interfaces import Picker
+from cryoet_core.interfaces import MeasuredPicker, Picker
 from cryoet_core.picks import Picks
 from cryoet_core.tasks.survey import PICKS, STATUS, Row, Survey, opened_one_by_one
 
@@ -85,19 +85,28 @@ def evaluate(run: Run, trainer: Trainer, paths: Sequence[Path], reading: Mapping
     asked = {key: reading[key] for key in _ASKED if reading.get(key) is not None}
     own = not paths or _same_files(run, name, paths)
     if own:
-        learnt = {} if paths else {opening.PICKS: tuple(run.inputs.get(opening.PICKS, ()))}
-        said = {**run.reading, **learnt, **_given(said)}
+        taught = {} if paths else {opening.PICKS: tuple(run.inputs.get(opening.PICKS, ()))}
+        said = {**run.reading, **taught, **_given(said)}
     sources = [Path(path) for path in (paths or run.inputs[name])]
     truth = opening.open_input("data", spec, sources, labels_required=False, reading=_as_trained(run, said))
     if not opening.has_labels(truth):
         raise UserError(f"{opening.named(sources)}: has no known particle centres to compare with; give --picks")
+    learnt = trainer.load(run)
     if "radius" not in asked:
-        asked["radius"] = _radius_of(run, trainer.load(run))
+        asked["radius"] = _radius_of(run, learnt)
     if asked["radius"] is None:
         raise UserError("--radius: missing; expected how far a pick may lie from the true centre, in Å")
     picks = _own_picks(run) if own else _picked(run, trainer, sources, reading)
-    scores = _scores(picks, truth, asked)
-    _keep(scores, truth, run.dir if own else run.dir / "predictions" / _stem(sources))
+    folder = run.dir if own else run.dir / "predictions" / _stem(sources)
+    measured = _measured(learnt, truth, folder)
+    try:
+        scores = _scores(picks, truth, asked) | measured
+    except UserError as error:
+        if not measured or any(reading.get(key) is not None for key in _ASKED):
+            raise  # what was asked for has to be answered
+        run.say(f"note: picks not compared with the known centres ({error})")
+        return {"n_picks": len(picks)} | measured
+    _keep(scores, truth, folder)
     return _headline(scores) | {key: value for key, value in scores.items() if key != "curve"}
 
 
@@ -115,13 +124,20 @@ def _own_scores(run: Run, fitted: Any, picks: Picks, data: Tomograms) -> dict[st
     radius = _radius_of(run, fitted)
     if radius is None:
         return {}
+    measured = _measured(fitted, data, run.dir)
     try:
-        scores = _scores(picks, data, {"radius": radius})
+        scores = _scores(picks, data, {"radius": radius}) | measured
     except UserError as error:
         run.say(f"note: not compared with the known centres ({error}); see: cryoet evaluate {shown(run.dir)} --help")
-        return {}
+        return measured
     _keep(scores, data, run.dir)
-    return _headline(scores)
+    return _headline(scores) | measured
+
+
+def _measured(picker: Any, truth: Tomograms, folder: Path) -> dict[str, Any]:
+    """What the method itself measures against the truth, under ``measured``."""
+    found = dict(picker.measure(truth, folder)) if isinstance(picker, MeasuredPicker) else {}
+    return {"measured": found} if found else {}
 
 
 def _keep(scores: Mapping[str, Any], truth: Tomograms, folder: Path) -> None:

@@ -1,4 +1,8 @@
-"""How well segmented voxels agree with the known ones: ``python -m cryoet_autoencoder.dice RUN --data TRUTH.h5``."""
+"""How well segmented voxels agree with the known ones.
+
+``cryoet evaluate RUN --data TRUTH.h5`` has the mean over tomograms, ``python -m cryoet_autoencoder.dice`` a line of
+JSON for each.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +18,9 @@ from cryoet_autoencoder.labelfiles import FOLDER, NAMES, read_labels
 from cryoet_core import files
 from cryoet_core.errors import RunError, UserError
 from cryoet_core.tasks.survey import file_name
-from cryoet_core.tomograms import Tomogram, open_tomograms
+from cryoet_core.tomograms import Tomogram, Tomograms, open_tomograms
 
-SLAB = 16
+MASKS = {"ids", "classes"}
 
 
 def dice(found: np.ndarray, known: np.ndarray) -> float:
@@ -31,7 +35,7 @@ def agreement(labels: np.ndarray, tomogram: Tomogram, names: dict[int, str]) -> 
     Known foreground are the voxels in any particle (mask "ids"); of a class named as a structure, those of that
     structure (mask "classes"). UserError where the tomogram has no such masks or another shape.
     """
-    lacking = {"ids", "classes"} - set(tomogram.masks)
+    lacking = MASKS - set(tomogram.masks)
     if lacking:
         raise UserError(f"{tomogram.where}: has no mask {sorted(lacking)[0]!r}; expected a simulated store")
     if labels.shape != tomogram.shape:
@@ -54,12 +58,32 @@ def agreement(labels: np.ndarray, tomogram: Tomogram, names: dict[int, str]) -> 
     return facts
 
 
+def mean_agreement(folder: Path, truth: Tomograms) -> dict[str, float]:
+    """Means over the tomograms that are segmented in ``folder`` and hold masks; empty where none does."""
+    found = []
+    for tomogram in truth:
+        path = folder / FOLDER / f"{file_name(tomogram.name)}.mrc"
+        if set(tomogram.masks) >= MASKS and path.exists():
+            facts = agreement(read_labels(path), tomogram, names_in(folder / FOLDER))
+            found.append(
+                {"foreground_dice": facts["foreground_dice"]}
+                | {"voxel_precision": facts["precision"], "voxel_recall": facts["recall"]}
+                | {f"dice_of_{name}": value for name, value in facts["classes"].items()}
+            )
+    keys = dict.fromkeys(key for facts in found for key in facts)
+    return {key: float(np.mean([facts[key] for facts in found if key in facts])) for key in keys}
+
+
+def names_in(folder: Path) -> dict[int, str]:
+    return {int(number): name for number, name in files.read_json(folder / NAMES).items()}
+
+
 def compare(folder: Path, truth: list[Path]) -> list[dict[str, Any]]:
     """The agreement of every tomogram of some stores that is segmented in a run's folder (or that of a prediction)."""
     labels = folder / FOLDER if (folder / FOLDER).is_dir() else folder
     if not (labels / NAMES).exists():
         raise UserError(f"{folder}: holds no {FOLDER}/{NAMES}; expected the folder of a run or prediction of edss3d")
-    names = {int(number): name for number, name in files.read_json(labels / NAMES).items()}
+    names = names_in(labels)
     rows = []
     for tomogram in open_tomograms(truth):
         path = labels / f"{file_name(tomogram.name)}.mrc"

@@ -49,8 +49,8 @@ class Edss3dTrainer(Trainer):
         "width": 8,
         "learning_rate": 4e-3,
         "batch_size": 4,
-        "epochs": 4,
-        "patience": 4,
+        "epochs": 8,
+        "patience": 8,
     }
     tiny_box = 16
 

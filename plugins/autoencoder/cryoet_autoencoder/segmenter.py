@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cryoet_autoencoder.components import take_parts
+from cryoet_autoencoder.dice import mean_agreement
 from cryoet_autoencoder.labelfiles import FOLDER, write_labels, write_names
 from cryoet_autoencoder.overlay import add_overlay
 from cryoet_autoencoder.segmentation_network import EncoderDecoder3D
@@ -15,7 +17,7 @@ from cryoet_autoencoder.segmenting import on_grid, segmented
 from cryoet_core.picks import Picks
 from cryoet_core.run import Run
 from cryoet_core.tasks.survey import file_name
-from cryoet_core.tomograms import Tomogram
+from cryoet_core.tomograms import Tomogram, Tomograms
 
 
 class Segmenter:
@@ -25,6 +27,16 @@ class Segmenter:
     def __init__(self, network: EncoderDecoder3D, facts: Mapping[str, Any]) -> None:
         self.network, self.facts = network.eval(), dict(facts)
         self.class_names = tuple(facts["class_names"])
+
+    @property
+    def radius(self) -> float:
+        """Å: of a ball as large as a training particle of the largest class; how far a pick may lie off."""
+        volume = max(self.facts["volumes"], default=0.0) * (self.network.bin * self.facts["voxel_size"]) ** 3
+        return float((3 * volume / (4 * np.pi)) ** (1 / 3))
+
+    def measure(self, truth: Tomograms, folder: Path) -> Mapping[str, float]:
+        """Agreement of the labels in ``folder`` with the occupancy of simulated tomograms."""
+        return mean_agreement(folder, truth)
 
     def pick(self, tomogram: Tomogram, run: Run) -> Picks:
         """Centres of mass of the connected parts of each class. The labels of all voxels in these go to

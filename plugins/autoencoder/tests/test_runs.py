@@ -13,12 +13,17 @@ from cryoet_autoencoder.autoencoder import AutoencoderTrainer
 from cryoet_autoencoder.dice import compare
 from cryoet_autoencoder.edss3d import Edss3dTrainer
 from cryoet_autoencoder.segment import segment
+from cryoet_autoencoder.segmentation_network import EncoderDecoder3D
+from cryoet_autoencoder.segmenter import Segmenter
 
 from cryoet_core.encoders import pretrained_encoder
 from cryoet_core.errors import UserError
 from cryoet_core.predictions import read_predictions
 from cryoet_core.run import Run
-from cryoet_core.session import predict_run, run_method
+from cryoet_core.session import evaluate_run, predict_run, run_method
+from cryoet_core.simulate.phantoms import load_phantom
+from cryoet_core.simulate.tomogram_files import write_tomograms
+from cryoet_core.simulate.tomogram_settings import TomogramSettings
 from cryoet_core.testing import data as kit_data
 
 BOX = 16
@@ -122,6 +127,33 @@ def test_agreement_needs_masks_and_labels(place: Path, tmp_path: Path) -> None:
         compare(place / "edss", [place / "tomograms.h5"])
     with pytest.raises(UserError, match=r"holds no segmentation/classes\.json"):
         compare(tmp_path, [place / "tomograms.h5"])
+
+
+def test_evaluate_has_the_dice_where_the_occupancy_is_known(place: Path) -> None:
+    voxel = kit_data.VOXEL_SIZE
+    kinds = [load_phantom(name, voxel) for name in ("large-two-lobed", "tetramer-d2")]
+    settings = TomogramSettings((32, 48, 48), voxel, (2, 2), snr=5.0, seed=1)
+    write_tomograms(place / "simulated.h5", kinds, settings)
+    facts = evaluate_run(place / "edss", [place / "simulated.h5"], quiet=True, device="cpu")
+    [row] = compare(place / "edss" / "predictions" / "simulated", [place / "simulated.h5"])
+    assert 0 < row["known_share"] < 1
+    names = {"foreground_dice": "foreground_dice", "voxel_precision": "precision", "voxel_recall": "recall"}
+    assert facts["measured"] == {name: row[key] for name, key in names.items()}
+    with pytest.raises(UserError, match="give --particle"):  # two kinds, and picks of neither: asked for, not answered
+        evaluate_run(place / "edss", [place / "simulated.h5"], reading={"radius": 50.0}, quiet=True, device="cpu")
+    reading = {"particle": "tetramer-d2"}
+    facts = evaluate_run(place / "edss", [place / "simulated.h5"], reading=reading, quiet=True, device="cpu")
+    assert facts["n_truth"] == 2
+    assert facts["radius"] == pytest.approx(
+        Edss3dTrainer(Run.open(place / "edss").config).load(Run.open(place / "edss")).radius
+    )
+    scores = json.loads((place / "edss" / "predictions" / "simulated" / "evaluation.json").read_text())
+    assert scores["measured"]["foreground_dice"] == row["foreground_dice"]
+
+
+def test_the_radius_is_that_of_a_ball_of_the_largest_particle() -> None:
+    facts = {"class_names": ["a", "b"], "volumes": [10.0, 4 / 3 * np.pi * 27], "voxel_size": 5.0, "least_volume": 0.0}
+    assert Segmenter(EncoderDecoder3D(3, 2, bin=2), facts).radius == pytest.approx(3 * 2 * 5)
 
 
 def test_other_subtomograms_are_segmented_as_those_of_the_run(place: Path, tmp_path: Path) -> None:
