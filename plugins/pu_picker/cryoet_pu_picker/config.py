@@ -140,9 +140,9 @@ class PUPickerConfig(Config):
         paper="no",
         presets={"fast": True, "paper": False},
     )
-    flips: bool = option(
+    turns: bool = option(
         True,
-        "mean of the heat maps of a tomogram as it is and turned over along y, along x, and both",
+        "mean of the heat maps of a tomogram as it is and turned by 180 degrees about each axis",
         paper="no",
         presets={"fast": True, "paper": False},
     )

@@ -14,11 +14,11 @@ LARGEST_SLICE = 1 << 18
 """Voxels of a slice up to which slices stay whole: beyond it tiles would be mostly margin along z."""
 
 
-def heat_map(network: HybridNetwork, tomogram: Tomogram, run: Run, *, flips: bool = False) -> np.ndarray:
+def heat_map(network: HybridNetwork, tomogram: Tomogram, run: Run, *, turns: bool = False) -> np.ndarray:
     """Scores (c, d, ceil(h / 2), ceil(w / 2)) in (0, 1) of a tomogram on the network's voxels.
 
     Because of its pooling the network gives the same for a tile as for the whole only where the tile starts at a
-    multiple of its strides, and turned over (``flips``) where it ends at one. So the tiles' unit is a block of that
+    multiple of its strides, and with ``turns`` where it ends at one. So the tiles' unit is a block of that
     size in y and x, whose heat map is carried in the channels; or, where a slice is small enough, the whole slice,
     which needs no margin in y and x at all.
     """
@@ -32,7 +32,7 @@ def heat_map(network: HybridNetwork, tomogram: Tomogram, run: Run, *, flips: boo
 
     def blocks(volume: Tensor) -> Tensor:
         with run.autocast():
-            heat = network.logits(volume, flips)[0].sigmoid()  # (c, d, h, w)
+            heat = network.logits(volume, turns)[0].sigmoid()  # (c, d, h, w)
         d = heat.shape[1]
         parts = heat.unflatten(3, (-1, across[1])).unflatten(2, (-1, across[0]))  # (c, d, m, across, n, across)
         return parts.permute(0, 3, 5, 1, 2, 4).reshape(1, -1, d, *parts.shape[2:5:2])

@@ -105,19 +105,19 @@ class HybridNetwork(nn.Module):
         joined = self.joined(bands)
         return self._heat(joined, bands), normalize(self.projection(joined).float(), dim=1)
 
-    def logits(self, volumes: Tensor, flips: bool = False) -> Tensor:
+    def logits(self, volumes: Tensor, turns: bool = False) -> Tensor:
         """The logits of the heat map of volumes (b, 1, d, h, w), mean 0 and deviation 1.
 
-        flips: the mean of those of the volumes as they are and turned over along y, along x, and both.
+        turns: the mean of those of the volumes as they are and turned by 180 degrees about each axis.
         """
         h, w = volumes.shape[3:]
         bands = self.bands(volumes)
-        if not flips:
+        if not turns:
             return self._evidence(bands)
         # cells turned over are cells only where the edges are whole cells, of every resolution
         bands = pad(bands, (0, -w % self.alignment, 0, -h % self.alignment, 0, 0), mode="replicate")
         total = torch.zeros(())
-        for axes in ((), (3,), (4,), (3, 4)):
+        for axes in ((), (2, 3), (2, 4), (3, 4)):
             seen = bands.flip(axes)
             total = total.to(bands.device) + self._evidence(seen).flip(axes)
         return total[..., : -(-h // STRIDE[1]), : -(-w // STRIDE[2])] / 4

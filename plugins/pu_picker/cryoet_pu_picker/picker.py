@@ -21,7 +21,7 @@ from cryoet_pu_picker.network import HybridNetwork
 from cryoet_pu_picker.species import Species
 
 MODEL = "model"
-BEFORE: dict[str, Any] = {"blob_prior": False, "flips": False, "likeness": False}
+BEFORE: dict[str, Any] = {"blob_prior": False, "turns": False, "likeness": False}
 """What pickers did before these were options."""
 EASED = 0.5
 """Share of the threshold that does for picks of other tomograms while fewer are found than expected: the threshold is
@@ -56,7 +56,7 @@ class PUPicker:
                 f"{tomogram.where or tomogram.name}: voxels of {tomogram.voxel_size:g} Å, but the network looks at "
                 f"{self.voxel_size:g} Å; expected at most {COARSER * self.voxel_size:g} Å; use a finer reconstruction"
             )
-        scores = heat_map(self.network, tomogram.at(self.voxel_size), run, flips=self.config.flips)
+        scores = heat_map(self.network, tomogram.at(self.voxel_size), run, turns=self.config.turns)
         diameters = [kind.diameter for kind in self.species]
         lowest = [EASED * value if n else value for value, n in zip(self.thresholds, self.expected, strict=True)]
         place, value, kind = centres(scores, self.voxel_size, diameters, lowest, self.config.spacing)
@@ -77,13 +77,15 @@ def expected_or_above(
     return kept.nonzero()[0]
 
 
-def build(
-    config: PUPickerConfig, species: Sequence[Species], voxel_size: float, priors: Sequence[float]
-) -> HybridNetwork:
-    """An untrained network for these options and species, on voxels of so many Å."""
+def bands_of(config: PUPickerConfig, species: Sequence[Species], voxel_size: float) -> Bands:
+    """What the network is shown of voxels of so many Å."""
     widths = widths_of([kind.diameter for kind in species], voxel_size) if config.bands else []
     balls = [kind.diameter / voxel_size for kind in species] if config.blob_prior else []
-    bands = Bands(widths, config.clip, balls)
+    return Bands(widths, config.clip, balls)
+
+
+def build(config: PUPickerConfig, bands: Bands, priors: Sequence[float]) -> HybridNetwork:
+    """An untrained network for these options, for species with these priors."""
     contrast = config.likeness and config.variant != "no-contrast" and config.lambda1 > 0
     temperature = config.temperature if contrast else None
     return HybridNetwork(config.backbone, config.width, config.levels, config.features, priors, bands, temperature)
@@ -110,7 +112,7 @@ def load(run: Run) -> PUPicker | None:
     tensors, state = saved
     config = PUPickerConfig(**(BEFORE | state["config"]))
     species = tuple(Species(*pair) for pair in state["species"])
-    network = build(config, species, state["voxel_size"], [0.1] * len(species))
+    network = build(config, bands_of(config, species, state["voxel_size"]), [0.1] * len(species))
     network.load_state_dict(tensors)
     network.to(run.device).eval()
     expected = tuple(state.get("expected", [0.0] * len(species)))

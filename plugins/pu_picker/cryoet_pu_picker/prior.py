@@ -63,6 +63,7 @@ class Priors:
         self.labels = [sum(int((scene.species == c).sum()) for scene in scenes) for c in range(len(species))]
         self.volume = float(sum(np.prod(size) for size in sizes)) * voxel_size**3
         self.counted = False
+        self.most = [DENSEST * self.volume / kind.volume for kind in species]
         if config.prior != "auto":
             given = by_name("prior", config.prior, names)
             too_large = next((name for name in names if given[name] >= 1), None)
@@ -75,6 +76,13 @@ class Priors:
         else:
             self.counted = True
             self.copies = [FILLED * self.volume / kind.volume for kind in species]
+
+    def limit(self, above: Sequence[int]) -> None:
+        """Where particles are counted, count at most the labels and twice ``above`` (c,), see ``promotion.likely``."""
+        if self.counted:
+            seeming = [labels + 2.0 * n for labels, n in zip(self.labels, above, strict=True)]
+            self.most = [max(min(pair), 1.0) for pair in zip(self.most, seeming, strict=True)]
+            self.copies = [min(copies, most) for copies, most in zip(self.copies, self.most, strict=True)]
 
     @property
     def prior(self) -> Prior:
@@ -92,14 +100,14 @@ class Priors:
         scores, share = self._best(network, config, run, step)
         for c, best in enumerate(scores):
             count = float((best >= parting_value(best)).sum()) / share
-            self.copies[c] = min(max(count, self.copies[c] / STEP), self.copies[c] * STEP)
+            self.copies[c] = min(max(count, self.copies[c] / STEP), self.copies[c] * STEP, self.most[c])
 
     def thresholds(self, network: HybridNetwork, config: PUPickerConfig, run: Run) -> list[float]:
         """The score of each species that a pick needs: that parts the peaks, or leaves as many as are expected."""
         scores, share = self._best(network, config, run, config.iterations)
-        return [
-            parting_value(best) if self.counted else _nth(best, self.copies[c] * share) for c, best in enumerate(scores)
-        ]
+        if not self.counted:
+            return [_nth(best, self.copies[c] * share) for c, best in enumerate(scores)]
+        return [max(parting_value(best), _nth(best, self.most[c] * share)) for c, best in enumerate(scores)]
 
     def _best(
         self, network: HybridNetwork, config: PUPickerConfig, run: Run, step: int
@@ -136,7 +144,7 @@ class Priors:
         low, high = max(start - deep, 0), min(start + thick + deep, d)
         volume = scene.crop((low, 0, 0), (high - low, h, w))
         with run.autocast():
-            heat = network.logits(volume[None].to(run.device), config.flips)[0].sigmoid().float().cpu().numpy()
+            heat = network.logits(volume[None].to(run.device), config.turns)[0].sigmoid().float().cpu().numpy()
         diameters = [kind.diameter for kind in self.species]
         across = [x / scene.tomogram.voxel_size for x in diameters]
         place, score, kind = centres(heat, 1.0, across, [FAINTEST] * len(across), config.spacing)

@@ -35,46 +35,58 @@ NEAR = 0.5
 """Diameters: what is nearer to a label is that label."""
 
 
-def promoted(
-    scenes: Sequence[Scene],
-    species: Sequence[Species],
-    priors: Priors,
-    bands: Bands,
-    share: float,
-    spacing: float,
-    run: Run,
-) -> list[Scene]:
-    """The scenes with more labels.
+class Likely(NamedTuple):
+    """Peaks of filters of the labels that are no labels yet.
 
-    share: of the particles that have no label, by the expected number of copies. Labels are a random part of the
-    particles, so as many of these score above the labels' median as below it: where twice the peaks above it are far
-    more than the copies expected, or where no number is given, no labels are added.
+    peaks: of each scene positions (n, 3) in voxels, species (n,) and scores (n,), best first. above (c,): how many of a
+    species are at or above the level of its labels.
     """
-    if share == 0 or priors.counted:
-        return list(scenes)
+
+    peaks: list[tuple[np.ndarray, np.ndarray, np.ndarray]]
+    above: list[int]
+
+
+def likely(scenes: Sequence[Scene], species: Sequence[Species], bands: Bands, spacing: float, run: Run) -> Likely:
+    """What looks like the labels to the better of two filters for each species.
+
+    Labels are a random part of the particles, so as many of these score above the labels' median as below it: particles
+    without a label are about twice the peaks above it at most, fewer where those are something else.
+    """
     chosen = [_chosen(scenes, c, kind, bands, spacing, run) for c, kind in enumerate(species)]
     filters = torch.stack([each.weights for each in chosen])
     peaks = [_peaks(scene, species, filters, bands, spacing, run) for scene in scenes]
-    scores = np.concatenate([found for _, _, found in peaks])
-    kinds = np.concatenate([kind for _, kind, _ in peaks])
+    scores, kinds = (np.concatenate([found[i] for found in peaks]) for i in (2, 1))
+    return Likely(peaks, [int((scores[kinds == c] >= each.level).sum()) for c, each in enumerate(chosen)])
+
+
+def promoted(
+    scenes: Sequence[Scene], species: Sequence[Species], priors: Priors, found: Likely, share: float, run: Run
+) -> list[Scene]:
+    """The scenes with more labels.
+
+    share: of the particles that have no label, by the expected number of copies. Where the filter seems to find far
+    more than these, or where no number is given, no labels are added.
+    """
+    if share == 0 or priors.counted:
+        return list(scenes)
+    scores, kinds = (np.concatenate([each[i] for each in found.peaks]) for i in (2, 1))
     kept = np.zeros(len(scores), bool)
     for c, (copies, labels) in enumerate(zip(priors.copies, priors.labels, strict=True)):
-        seeming = labels + 2 * int((scores[kinds == c] >= chosen[c].level).sum())
-        if seeming > TOO_MANY * copies:
+        if labels + 2 * found.above[c] > TOO_MANY * copies:
             run.say(f"{species[c].name}: others look alike to a linear filter, so no labels are added")
             continue
         rows = np.flatnonzero(kinds == c)
         best = rows[np.argsort(-scores[rows], kind="stable")][: max(round(share * (copies - labels)), 0)]
         kept[best] = True
         run.say(f"{species[c].name}: {labels} labels, and {len(best)} that a linear filter of them finds")
-    parts = np.split(kept, np.cumsum([len(found) for _, _, found in peaks])[:-1])
+    parts = np.split(kept, np.cumsum([len(each[0]) for each in found.peaks])[:-1])
     return [
         replace(
             scene,
             positions=np.concatenate((scene.positions, place[part])),
             species=np.concatenate((scene.species, kind[part])),
         )
-        for scene, (place, kind, _), part in zip(scenes, peaks, parts, strict=True)
+        for scene, (place, kind, _), part in zip(scenes, found.peaks, parts, strict=True)
     ]
 
 
@@ -94,8 +106,7 @@ class Filter(NamedTuple):
 def _chosen(scenes: Sequence[Scene], c: int, kind: Species, bands: Bands, spacing: float, run: Run) -> Filter:
     """The discriminant of the labels, or the bare blob where fewer peaks are above the labels' level of that.
 
-    The labels are a random part of the particles, so at its level every filter finds half of the particles: the fewer
-    peaks there are in all, the more of them are particles.
+    At its labels' level every filter finds half of the particles: the fewer peaks in all, the more of them are right.
     """
     tried = [_discriminant(scenes, c, bands)]
     if not bands.balls:

@@ -15,9 +15,9 @@ from cryoet_pu_picker import picker as models
 from cryoet_pu_picker.config import PUPickerConfig
 from cryoet_pu_picker.crops import Sampler
 from cryoet_pu_picker.network import STRIDE
-from cryoet_pu_picker.picker import PUPicker, build
+from cryoet_pu_picker.picker import PUPicker, bands_of, build
 from cryoet_pu_picker.prior import Priors
-from cryoet_pu_picker.promotion import promoted, typical_blobs
+from cryoet_pu_picker.promotion import likely, promoted, typical_blobs
 from cryoet_pu_picker.scenes import network_voxel_size, scenes_of
 from cryoet_pu_picker.species import species_of
 from cryoet_pu_picker.targets import REACH
@@ -53,16 +53,19 @@ class PUPickerTrainer(Trainer):
         sigmas = sigmas_of(diameters, voxel_size, config.target_width)
         priors = Priors(species, scenes, sigmas, config)
         reach = (REACH * sigmas.amax(0)).numpy() * STRIDE + STRIDE
+        bands = bands_of(config, species, voxel_size)
+        bands.measure(scenes[0].middle())
+        with run.timer("promote"):
+            found = likely(scenes, species, bands, config.spacing, run)
+        priors.limit(found.above)
         run.reseed("network")
-        network = build(config, species, voxel_size, priors.prior.share)
-        network.bands.measure(scenes[0].middle())
+        network = build(config, bands, priors.prior.share)
         # the ablation takes everything without a label for background, so it may not take some of it for particles
         share = 0.0 if config.variant == "no-pu" else config.promote
-        with run.timer("promote"):
-            labelled = promoted(scenes, species, priors, network.bands, share, config.spacing, run)
+        labelled = promoted(scenes, species, priors, found, share, run)
         if config.blob_prior:
-            network.trust_blobs(typical_blobs(scenes, network.bands))
-        sampler = Sampler(labelled, config, reach, network.bands)
+            network.trust_blobs(typical_blobs(scenes, bands))
+        sampler = Sampler(labelled, config, reach, bands)
         with run.timer("train"):
             train(network.to(run.device), sampler, sigmas, priors, config, run)
         if network.likeness is not None:
@@ -74,8 +77,10 @@ class PUPickerTrainer(Trainer):
             thresholds = priors.thresholds(network, config, run)
             if config.copies and not priors.counted:
                 expected = [copies / priors.volume for copies in priors.copies]
-        found = PUPicker(network, species, voxel_size, tuple(priors.copies), tuple(expected), tuple(thresholds), config)
-        models.save(found, run)
+        trained = PUPicker(
+            network, species, voxel_size, tuple(priors.copies), tuple(expected), tuple(thresholds), config
+        )
+        models.save(trained, run)
         return self.load(run)
 
     def load(self, run: Run) -> PUPicker:

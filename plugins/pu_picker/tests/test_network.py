@@ -82,19 +82,18 @@ def test_an_untrained_network_ranks_as_the_blobs_and_gives_typical_labels_even_o
     torch.testing.assert_close(net(net.bands(volume))[0], net.logits(volume))
 
 
-def test_flips_are_the_mean_of_four_views() -> None:
+def test_turns_are_the_mean_of_four_views() -> None:
     net = network(balls=(3.0,))
     volume = torch.randn(1, 1, 4, 30, 21, generator=torch.Generator().manual_seed(6))
     with torch.no_grad():
-        found = net.logits(volume, flips=True)
+        found = net.logits(volume, turns=True)
         bands = torch.nn.functional.pad(net.bands(volume), (0, 3, 0, 2, 0, 0), mode="replicate")  # whole blocks of 4
-        views = [net(bands)[0], net(bands.flip(3))[0].flip(3), net(bands.flip(4))[0].flip(4)]
-        views.append(net(bands.flip(3, 4))[0].flip(3, 4))
+        views = [net(bands.flip(axes))[0].flip(axes) for axes in ((), (2, 3), (2, 4), (3, 4))]
         mean = torch.stack(views).double().mean(0).float()
         torch.testing.assert_close(found, mean[..., :15, :11])
         whole = volume[..., :28, :20]
-        for axis in (3, 4):  # a volume turned over has its heat map turned over
-            torch.testing.assert_close(net.logits(whole.flip(axis), True), net.logits(whole, True).flip(axis))
+        for axes in ((2, 3), (2, 4), (3, 4)):  # a volume turned has its heat map turned
+            torch.testing.assert_close(net.logits(whole.flip(axes), True), net.logits(whole, True).flip(axes))
 
 
 def test_columns_are_a_convolution_along_z() -> None:
@@ -105,10 +104,10 @@ def test_columns_are_a_convolution_along_z() -> None:
 
 
 @pytest.mark.parametrize(
-    ("backbone", "levels", "balls", "flips"),
+    ("backbone", "levels", "balls", "turns"),
     [("unet", 1, (), False), ("unet", 2, (9.0,), True), ("unet", 3, (), True), ("resnet", 3, (4.0,), False)],
 )
-def test_nothing_beyond_the_margin_matters(backbone: str, levels: int, balls: tuple[float, ...], flips: bool) -> None:
+def test_nothing_beyond_the_margin_matters(backbone: str, levels: int, balls: tuple[float, ...], turns: bool) -> None:
     """Changing one voxel changes the heat map within the margin only, in every direction."""
     net = network(backbone, levels, balls=balls)
     deep, reach, _ = net.margin
@@ -118,7 +117,7 @@ def test_nothing_beyond_the_margin_matters(backbone: str, levels: int, balls: tu
     changed = volume.clone()
     changed[(0, 0, *place)] += 3
     with torch.no_grad():
-        different = (net.logits(volume, flips) != net.logits(changed, flips))[0, 0]
+        different = (net.logits(volume, turns) != net.logits(changed, turns))[0, 0]
     z, y = different.any(2).nonzero().T
     assert len(z) > 0
     assert int((z - place[0]).abs().max()) <= deep
@@ -138,10 +137,10 @@ def fake_run(folder: Path, max_memory: int) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("backbone", "whole", "flips"), [("unet", True, True), ("unet", False, True), ("resnet", False, False)]
+    ("backbone", "whole", "turns"), [("unet", True, True), ("unet", False, True), ("resnet", False, False)]
 )
 def test_tiles_equal_the_whole(
-    backbone: str, whole: bool, flips: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    backbone: str, whole: bool, turns: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In slabs of whole slices and in blocks, for a volume whose edges are no multiples of anything."""
     net = network(backbone, levels=2, species=2, balls=(2.0, 2.5))
@@ -149,15 +148,15 @@ def test_tiles_equal_the_whole(
     values = np.random.default_rng(0).normal(size=(d, h, w)).astype(np.float32)
     tomogram = Tomogram("t", ArrayVolume(values), 10.0)
     monkeypatch.setattr(heat, "LARGEST_SLICE", 1 << 20 if whole else 1)
-    few = heat_map(net, tomogram, fake_run(tmp_path / "a", 1 << 40), flips=flips)
+    few = heat_map(net, tomogram, fake_run(tmp_path / "a", 1 << 40), turns=turns)
     budget = 15 * 96 * 120 if whole else 700_000
-    many = heat_map(net, tomogram, fake_run(tmp_path / "b", budget * 1024), flips=flips)
+    many = heat_map(net, tomogram, fake_run(tmp_path / "b", budget * 1024), turns=turns)
     assert few.shape == many.shape == (2, d, -(-h // 2), -(-w // 2))
     np.testing.assert_allclose(many, few, atol=1e-5)
     # and both equal the network on the bare volume away from its faces
     mean, deviation = tomogram.statistics()
     with torch.no_grad():
-        plain = net.logits(torch.from_numpy((values - mean) / deviation)[None, None], flips).sigmoid()[0].numpy()
+        plain = net.logits(torch.from_numpy((values - mean) / deviation)[None, None], turns).sigmoid()[0].numpy()
     deep, far = net.margin[0], net.margin[1] // 2 + 1
     near = 0 if whole else far
     inner = (slice(None), slice(deep, d - deep), slice(near, -far), slice(near, -far))

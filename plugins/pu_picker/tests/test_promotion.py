@@ -12,7 +12,18 @@ import numpy as np
 import pytest
 import torch
 from cryoet_pu_picker.bands import Bands, widths_of
-from cryoet_pu_picker.promotion import Filter, _at_labels, _chosen, _discriminant, _peaks, promoted, typical_blobs
+from cryoet_pu_picker.config import PUPickerConfig
+from cryoet_pu_picker.prior import Priors
+from cryoet_pu_picker.promotion import (
+    Filter,
+    _at_labels,
+    _chosen,
+    _discriminant,
+    _peaks,
+    likely,
+    promoted,
+    typical_blobs,
+)
 from cryoet_pu_picker.scenes import Scene
 from cryoet_pu_picker.species import Species
 from scipy.spatial.distance import cdist
@@ -53,7 +64,8 @@ def more(
     bands.measure(scene.middle())
     priors: Any = SimpleNamespace(copies=[copies], labels=[5], counted=counted)
     said: list[str] = []
-    (result,) = promoted([scene], [Species("ball", DIAMETER)], priors, bands, share, 0.6, run_of(folder, said))
+    species, run = [Species("ball", DIAMETER)], run_of(folder, said)
+    (result,) = promoted([scene], species, priors, likely([scene], species, bands, 0.6, run), share, run)
     return result, " ".join(said)
 
 
@@ -107,3 +119,20 @@ def test_it_takes_the_blob_where_that_finds_less_above_the_labels(tmp_path: Path
     assert torch.equal(chosen.weights, torch.eye(5)[4]) == (counts[1] < counts[0])
     dark = replace(scene, tomogram=replace(scene.tomogram, density_sign=-1))
     assert float(_chosen([dark], 0, species, bands, 0.6, run).weights[4]) == 0  # a blob is bright
+
+
+def test_twice_what_is_above_the_labels_level_is_about_what_there_is(tmp_path: Path) -> None:
+    scene, truth = blobs(alike=0)
+    bands = Bands(widths_of([DIAMETER], VOXEL), 4.0, balls=[DIAMETER / VOXEL])
+    bands.measure(scene.middle())
+    scene = replace(scene, positions=truth[:15], species=np.zeros(15, int))
+    found = likely([scene], [Species("ball", DIAMETER)], bands, 0.6, run_of(tmp_path, []))
+    assert 3 <= found.above[0] <= 12  # of the 15 that have no label
+    priors = Priors([Species("ball", DIAMETER)], [scene], torch.full((1, 3), 0.6), PUPickerConfig(diameter="80"))
+    assert priors.counted
+    assert priors.copies[0] > 60  # of balls that fill a tenth of the volume
+    priors.limit(found.above)
+    assert priors.copies[0] == 15 + 2 * found.above[0]
+    given = Priors([Species("ball", DIAMETER)], [scene], torch.full((1, 3), 0.6), PUPickerConfig(copies="500"))
+    given.limit(found.above)
+    assert given.copies == [500]

@@ -116,7 +116,7 @@ def test_finds_what_twenty_labels_show_and_not_the_other_species(start: Start) -
 
 
 def test_two_species_at_once(start: Start) -> None:
-    trainer, run = start(diameter=f"ball={SMALL},shell={LARGE}", iterations=300)
+    trainer, run = start(diameter=f"ball={SMALL},shell={LARGE}", iterations=200)
     labelled, _ = tomogram(0, {"shell": 16, "ball": 16})
     picks = trainer.fit(data_of(labelled), run).pick(tomogram(1)[0], run)
     assert picks.class_names == ("ball", "shell")
@@ -170,12 +170,12 @@ def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(start: Start, m
             np.testing.assert_array_equal(one[0][key].numpy(), other[0][key].numpy(), err_msg=key)
 
 
-def test_a_picker_from_before_blobs_and_flips_picks_as_it_did(start: Start) -> None:
-    trainer, run = start(iterations=5, blob_prior=False, flips=False)
+def test_a_picker_from_before_blobs_and_turns_picks_as_it_did(start: Start) -> None:
+    trainer, run = start(iterations=5, blob_prior=False, turns=False)
     picker = trainer.fit(data_of(tomogram(0, {"shell": 12})[0]), run)
     tensors, state = run.load("model")
     assert "gain" not in tensors
-    config = {name: value for name, value in state["config"].items() if name not in ("blob_prior", "flips")}
+    config = {name: value for name, value in state["config"].items() if name not in ("blob_prior", "turns")}
     run.save("model", tensors, state | {"config": config})
     other = tomogram(1)[0]
     now, then = picker.pick(other, run), trainer.load(run).pick(other, run)
