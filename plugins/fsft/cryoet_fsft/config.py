@@ -102,8 +102,13 @@ class PairConfig(ShotConfig):
     discriminator_batch: int = setting(40, "pairs in a batch of the discriminator", 40, ge=4, le=65536, words="40")
     discriminator_learning_rate: float = setting(2e-4, "of Adam for the discriminator", 2e-4, gt=0, le=1, words="2e-4")
     pair_batch: int = setting(20, "cross-domain pairs in a batch of the last stage", 20, ge=2, le=65536, words="20")
-    pair_draws: int = setting(
-        1, "times that each shot is paired in an epoch of the last stage", 1, ge=1, le=1000, words="1"
+    pair_draws: int | None = setting(
+        None,
+        "times that each shot is paired in an epoch of the last stage; none: so often that an epoch has four steps",
+        1,
+        ge=1,
+        le=1000,
+        words="1",
     )
     keep_statistics: bool = setting(
         False, "the last stage normalises with the batch statistics that the stage before it left", False

@@ -14,6 +14,9 @@ from cryoet_fsft.pairs import Pairs, PairSampler
 from cryoet_fsft.stages import Encoded, Job, TrainingStage, encoded, mean
 from cryoet_fsft.training import batches, step
 
+LEAST_STEPS = 4
+"""In an epoch of the last stage: a handful of classes with three shots each would make one or two."""
+
 
 class DiscriminatorStage(TrainingStage):
     """Stage 2.2: the discriminator learns the four groups of pairs; encoders and classifier are frozen.
@@ -80,7 +83,7 @@ class ConfusionStage(TrainingStage):
     def epoch(self, number: int) -> float:
         generator, config, losses = self.generator(number), self.job.config, []
         m, size = len(self.job.domains.shots), max(1, config.pair_batch // 2)
-        for _ in range(config.pair_draws):
+        for _ in range(config.pair_draws or -(-LEAST_STEPS // max(1, m // size))):
             pairs = self.sampler.draw(generator)
             parts = batches(m, size, generator)
             others = torch.randperm(len(pairs), generator=generator).tensor_split(len(parts))
