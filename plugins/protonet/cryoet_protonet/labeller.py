@@ -127,17 +127,20 @@ class ProtoLabeller:
         """The distance beyond which a volume is none of these.
 
         The (1 - reject) quantile of members' distances: those of held-out volumes of the training classes, which count
-        for ``PRIOR`` volumes, and, where a class has several examples, those of each from the others.
+        for ``PRIOR`` volumes, and, where a class has several examples, those of each from the others. Of these there
+        are few, so the quantile is that of conformal prediction (Vovk et al. 2005): the new volume counts as one more,
+        beyond all of them. The largest distance at most.
         """
         found = self.scales.members
-        weights = torch.full((len(found),), PRIOR / max(len(found), 1))
+        weights, unseen = torch.full((len(found),), PRIOR / max(len(found), 1)), 0.0
         relative = (member_distances(self.support.points, self.support.classes) / self.scales.variance).float().cpu()
         if len(relative):
             found, weights = torch.cat([found, relative]), torch.cat([weights, torch.ones(len(relative))])
+            unseen = 1.0
         if not len(found):
             return float("inf")
         order = found.argsort()
-        reached = weights[order].cumsum(0) / weights.sum()
+        reached = weights[order].cumsum(0) / (weights.sum() + unseen)
         return float(found[order][int((reached < 1 - self.reject).sum().clamp(max=len(order) - 1))])
 
     def _check(self, data: Any) -> None:
