@@ -202,15 +202,16 @@ class SwavConfig(SelfSupervisedConfig):
     epsilon: float = option(0.05, "smoothness of the codes", gt=0, le=10, paper="0.05")
     sinkhorn: int = option(3, "rounds of balancing the codes", ge=1, le=1000, paper="3")
     queue: int = option(
-        256, "earlier vectors that share in the balancing; 0: none", ge=0, le=1_000_000, paper="optional"
-    )
+        0, "earlier vectors that share in the balancing; 0: none", ge=0, le=1_000_000, paper="optional",
+        presets={"fast": 0, "paper": 256},
+    )  # fmt: skip
     warm_up: float = option(
-        0.5, "share of the pretraining that tells cubes apart (NT-Xent) before there are prototypes", ge=0, le=1,
-        paper="0", presets={"fast": 0.5, "paper": 0.0},
+        0.6, "share of the pretraining that tells cubes apart (NT-Xent) before there are prototypes", ge=0, le=1,
+        paper="0", presets={"fast": 0.6, "paper": 0.0},
     )  # fmt: skip
     freeze: int = option(
-        20, "first steps with prototypes in which these stay", ge=0, le=1_000_000, paper="313 (SwAV's)",
-        presets={"fast": 20, "paper": 313},
+        10, "first steps with prototypes in which these stay", ge=0, le=1_000_000, paper="313 (SwAV's)",
+        presets={"fast": 10, "paper": 313},
     )  # fmt: skip
 
 
