@@ -114,7 +114,7 @@ class Swav(SelfSupervised):
     summary = "self-supervised pretraining: two views of a cube predict each other's prototypes (SwAV)"
     Config = SwavConfig
     objective = SwavObjective
-    tiny: ClassVar = TINY | {"prototypes": 8, "queue": 24, "freeze": 2}
+    tiny: ClassVar = TINY | {"prototypes": 8, "queue": 24, "freeze": 1, "warm_up": 0.5}
 
 
 class Supervised(Trainer):
