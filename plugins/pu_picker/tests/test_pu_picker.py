@@ -94,7 +94,7 @@ def f1(found: np.ndarray, truth: np.ndarray, radius: float = LARGE / 2) -> float
 
 
 def test_finds_what_twenty_labels_show_and_not_the_other_species(start: Start) -> None:
-    trainer, run = start(iterations=150)
+    trainer, run = start(iterations=100)
     labelled, _ = tomogram(0, {"shell": 20})
     picker = trainer.fit(data_of(labelled), run)
     other, truth = tomogram(1)
@@ -116,7 +116,7 @@ def test_finds_what_twenty_labels_show_and_not_the_other_species(start: Start) -
 
 
 def test_two_species_at_once(start: Start) -> None:
-    trainer, run = start(diameter=f"ball={SMALL},shell={LARGE}", iterations=200)
+    trainer, run = start(diameter=f"ball={SMALL},shell={LARGE}", iterations=150)
     labelled, _ = tomogram(0, {"shell": 16, "ball": 16})
     picks = trainer.fit(data_of(labelled), run).pick(tomogram(1)[0], run)
     assert picks.class_names == ("ball", "shell")
