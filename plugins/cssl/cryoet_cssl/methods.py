@@ -13,7 +13,6 @@ import torch
 from torch import nn
 
 from cryoet_core.clustering import candidates
-from cryoet_core.devices import keep_freed_memory
 from cryoet_core.encoders import RECORD, build_encoder, encoder_record, pretrained_encoder
 from cryoet_core.errors import UserError
 from cryoet_core.interfaces import InputSpec, Labeller, Trainer
@@ -50,7 +49,6 @@ class SelfSupervised(Trainer):
         finished = labellers.load(run)
         if finished is not None:
             return finished
-        _keep_memory(run)
         if fraction is None:
             return self._sorted(data.without_labels(), run)
         parts = parts_of(data, fraction, run.seed)
@@ -132,7 +130,6 @@ class Supervised(Trainer):
         finished = labellers.load(run)
         if finished is not None:
             return finished
-        _keep_memory(run)
         parts = parts_of(data, config.label_fraction, run.seed)
         if config.weights is None:
             encoder, record = fresh_encoder(config, data.box, run)
@@ -146,12 +143,6 @@ class Supervised(Trainer):
 
 
 # ---- steps that they share -------------------------------------------------------------------------------------------
-
-
-def _keep_memory(run: Run) -> None:
-    """On a CPU, getting the same memory again and again would cost as much as much of the convolutions."""
-    if run.device.type == "cpu":
-        keep_freed_memory()
 
 
 def fresh_encoder(config: Any, box: int, run: Run) -> tuple[nn.Module, dict[str, Any]]:

@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from cryoet_core.devices import keep_freed_memory
 from cryoet_core.encoders import build_encoder, encoder_record, pretrained_encoder
 from cryoet_core.errors import UserError
 from cryoet_core.interfaces import InputSpec, Trainer
@@ -62,8 +61,6 @@ class ProtoNet(Trainer):
         config = self.config
         if run.world_size > 1:
             raise UserError(f"--devices {run.world_size}: {self.name} trains in one process; leave the option out")
-        if run.device.type == "cpu":
-            keep_freed_memory()
         parts = split_rows(data, config, run)
         check_evaluation(parts, config)
         run.say(f"training classes: {', '.join(parts.train)}; unseen: {', '.join(parts.unseen) or 'none'}")
