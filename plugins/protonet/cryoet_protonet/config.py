@@ -63,7 +63,10 @@ class ProtoNetConfig(Config):
     width: int = option(
         16, "channels of each block of protonet.protonet3d", ge=4, le=512, paper="64", presets={"fast": 16, "paper": 64}
     )
-    blocks: int = option(4, "convolution blocks of protonet.protonet3d", ge=1, le=6, paper="4")
+    blocks: int | None = option(
+        None, "convolution blocks of protonet.protonet3d; none: 4, or as many as the cube can be halved", ge=1, le=6,
+        paper="4",
+    )  # fmt: skip
     bin: int = option(
         2, "average this many voxels per axis before protonet.protonet3d", ge=1, le=8, paper="1",
         presets={"fast": 2, "paper": 1},

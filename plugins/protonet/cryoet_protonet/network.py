@@ -7,6 +7,14 @@ from torch import Tensor, nn
 
 from cryoet_core.errors import UserError
 
+BLOCKS = 4
+"""As published."""
+
+
+def blocks_for(box: int, bin: int) -> int:
+    """As many blocks as published, fewer where the cube cannot be halved as often; at least one."""
+    return max(1, min(BLOCKS, (box // bin).bit_length() - 1))
+
 
 class ProtoNet3D(nn.Module):
     """Volumes (n, 1, d, h, w) of edge ``box`` -> features (n, dim), dim = width * floor(box / bin / 2^blocks)^3.
@@ -16,7 +24,7 @@ class ProtoNet3D(nn.Module):
     28^3, 512 at 32^3 and 40^3. ``bin`` voxels per axis are averaged first. UserError where the cube is too small.
     """
 
-    def __init__(self, box: int, width: int = 64, blocks: int = 4, bin: int = 1) -> None:
+    def __init__(self, box: int, width: int = 64, blocks: int = BLOCKS, bin: int = 1) -> None:
         super().__init__()
         left = box // bin // 2**blocks
         if left < 1:

@@ -22,6 +22,7 @@ from cryoet_protonet.attention import Attention
 from cryoet_protonet.classes import Parts, split_rows
 from cryoet_protonet.config import ProtoNetCEConfig, ProtoNetConfig
 from cryoet_protonet.labeller import ProtoLabeller, Support
+from cryoet_protonet.network import blocks_for
 from cryoet_protonet.scales import fit_scales, left_out_distances
 from cryoet_protonet.space import Descriptors, Space, encoded, fit_space
 from cryoet_protonet.stages import attention_stage, encoder_stage
@@ -95,7 +96,8 @@ class ProtoNet(Trainer):
             expect = config.encoder if "encoder" in config.model_fields_set else None
             encoder, record = pretrained_encoder(config.weights, box=box, expect=expect)
             return encoder.to(run.device), encoder_record(record["name"], record["box"], **record["options"])
-        options = {"width": config.width, "blocks": config.blocks, "bin": config.bin} if config.encoder == OWN else {}
+        blocks = config.blocks or blocks_for(box, config.bin)
+        options = {"width": config.width, "blocks": blocks, "bin": config.bin} if config.encoder == OWN else {}
         encoder = build_encoder(config.encoder, box, **options)
         return encoder.to(run.device), encoder_record(config.encoder, box, **options)
 

@@ -8,7 +8,7 @@ from cryoet_protonet.augment import augmented
 from cryoet_protonet.classes import split_classes
 from cryoet_protonet.config import ProtoNetConfig
 from cryoet_protonet.metric import isotropic, residuals, whitening
-from cryoet_protonet.network import ProtoNet3D
+from cryoet_protonet.network import ProtoNet3D, blocks_for
 from cryoet_protonet.scales import member_distances, temperature
 from cryoet_protonet.training import learning_rate
 
@@ -155,3 +155,11 @@ def test_class_split() -> None:
         split_classes(names, ["f"], None, Drawing(0))  # type: ignore[arg-type]
     with pytest.raises(UserError, match="names a class twice"):
         split_classes(names, ["a", "a"], None, Drawing(0))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("box", "bin", "blocks"), [(32, 1, 4), (40, 2, 4), (32, 2, 4), (24, 2, 3), (16, 2, 3), (9, 4, 1)]
+)
+def test_small_cubes_get_fewer_blocks(box: int, bin: int, blocks: int) -> None:
+    assert blocks_for(box, bin) == blocks
+    ProtoNet3D(box, width=2, blocks=blocks, bin=bin)
