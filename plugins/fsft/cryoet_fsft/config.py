@@ -104,7 +104,7 @@ class PairConfig(ShotConfig):
     pair_batch: int = setting(20, "cross-domain pairs in a batch of the last stage", 20, ge=2, le=65536, words="20")
     pair_draws: int | None = setting(
         None,
-        "times that each shot is paired in an epoch of the last stage; none: so often that an epoch has four steps",
+        "times that each shot is paired in an epoch of the last stage; none: so often that an epoch has twelve steps",
         1,
         ge=1,
         le=1000,
@@ -119,8 +119,8 @@ class PairConfig(ShotConfig):
 class FsftConfig(PairConfig, CoralConfig):
     """All stages of paper 001, and its ablations."""
 
-    adapt_learning_rate: float = setting(
-        1e-4, "of Adam in stage 3, which starts from domains that are aligned already", 1e-3, gt=0, le=1, words="1e-3"
+    align_learning_rate: float = setting(
+        3e-4, "of Adam in stage 2.1, where only CORAL holds the target's own blocks", 2e-4, gt=0, le=1, words="2e-4"
     )
     coral: bool = option(True, "stage 2.1; --no-coral leaves it out (ablation)", paper="yes")
     adversarial: bool = option(

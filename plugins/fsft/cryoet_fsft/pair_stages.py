@@ -14,7 +14,7 @@ from cryoet_fsft.pairs import Pairs, PairSampler
 from cryoet_fsft.stages import Encoded, Job, TrainingStage, encoded, mean
 from cryoet_fsft.training import batches, step
 
-LEAST_STEPS = 4
+LEAST_STEPS = 12
 """In an epoch of the last stage: a handful of classes with three shots each would make one or two."""
 
 
