@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cryoet_core.benchmark.suite import Table
 from cryoet_core.benchmark.summary import Board, Figure, Test
 
 NOT_RUN, FAILED = "not run", "failed"
@@ -38,7 +39,7 @@ def _table(board: Board) -> list[str]:
     table = board.table
     title = f"## {board.suite.name} {table.id}: {table.title}"
     heads = [*list(table.axes)[:-1], "method", *(head(board, column) for column in board.columns)]
-    lines = [title, "", *([f"{table.source}. {table.note}".strip(), ""] if table.source or table.note else [])]
+    lines = [title, "", *([_said(table), ""] if table.source or table.note else [])]
     lines += ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     for row in board.rows:
         cells = [_cell(board, figure, index) for figure, (_, index) in zip(row.figures, board.columns, strict=True)]
@@ -50,6 +51,10 @@ def _table(board: Board) -> list[str]:
     for reason, commands in board.missing.items():
         lines += [f"Missing ({reason}):", "", *(f"    {command}" for command in commands), ""]
     return lines
+
+
+def _said(table: Table) -> str:
+    return " ".join(part for part in (f"{table.source}." if table.source else "", table.note) if part)
 
 
 def _test(board: Board, test: Test) -> str:

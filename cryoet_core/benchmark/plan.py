@@ -125,7 +125,7 @@ class Plan:
         name = next((word for word in self.custom if Path(word).stem == suite.name), suite.name)
         part = self.scale in entry.scales and condition in table.conditions(self.scale)
         scale = self.scale if part else "paper"
-        files = sorted(self._files_of(suite, table, entry, condition))
+        files = sorted(set(self._files_of(suite, table, entry, condition)))
         given = "".join(f" --files {name}=PATH" for name in files)
         if self.stock.structures is not None:
             given += f" --structures {os.path.relpath(self.stock.structures)}"
