@@ -70,7 +70,8 @@ test: $(VENV)/.installed-for-tests
 
 # the example lies beside the environment, which stays as it is
 smoke: $(VENV)/.installed
-	@$(PIP) --no-deps --upgrade --target $(VENV)/example ./examples/cryoet-minimal
+	@rm -rf $(VENV)/example $(VENV)/example-source && cp -r examples/cryoet-minimal $(VENV)/example-source
+	@$(PIP) --no-deps --target $(VENV)/example $(VENV)/example-source
 	PYTHONPATH=$(CURDIR)/$(VENV)/example$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/cryoet benchmark --all --scale smoke
 
 clean:
