@@ -50,9 +50,17 @@ class PUPickerConfig(Config):
         paper="no",
         presets={"fast": True, "paper": False},
     )
+    texture: bool = option(
+        True,
+        "show the network the local power of two octaves of detail as well, which is the same in any orientation; "
+        "needs --bands",
+        paper="no",
+        presets={"fast": True, "paper": False},
+    )
     blob_prior: bool = option(
         True,
-        "start from a difference of Gaussians at each diameter: the network learns what else tells particles apart",
+        "start from a linear filter of the labels, drawn to a ball of the diameter: the network learns what else tells "
+        "particles apart",
         paper="no",
         presets={"fast": True, "paper": False},
     )

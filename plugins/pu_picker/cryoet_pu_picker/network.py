@@ -6,6 +6,7 @@ Paper 004, section 3.3 and figure 2; layer by layer after its reference code (ne
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,17 +21,30 @@ STRIDE = (1, 2, 2)
 LOWEST_START = 0.05
 """Where the heat map starts at least: from a prior of 1e-3 it would need hundreds of steps to rise."""
 LARGEST_GAIN = 1.0
-"""Of the blobs at the start, whose deviation in a tomogram is 1."""
+"""Of the filters at the start, whose deviation in a tomogram is 1."""
+
+
+class Filter(NamedTuple):
+    """A linear filter of the bands: ``weights`` (k,), with answers of deviation 1; ``level``: what a typical label has.
+
+    The level is the median over labels, each answered by a filter that has not seen it.
+    """
+
+    weights: Tensor
+    level: float
 
 
 class HybridNetwork(nn.Module):
     """Bands of volumes (b, k, d, h, w) to a heat map (b, c, d, ceil(h / 2), ceil(w / 2)); ``bands`` makes the k of one.
 
     priors: of each of the c species; the heat map starts there. features: channels of what the heads look at, and of
-    the projection for the contrast. Where the bands hold a blob for each species, its ``gain`` times the blob is part
-    of the logit: an untrained network finds balls, and a trained one has learnt what else there is to see. With the
-    temperature of the contrast, the likeness of the features to those of the labels is part of the picks' scores.
+    the projection for the contrast. Where the bands hold a blob for each species, a linear filter of the bands times a
+    ``gain`` is part of the logit: an untrained network finds what the filter finds, and a trained one has learnt what
+    else there is to see. With the temperature of the contrast, the likeness of the features to those of the labels is
+    part of the picks' scores.
     """
+
+    filters: Tensor
 
     def __init__(
         self,
@@ -45,6 +59,8 @@ class HybridNetwork(nn.Module):
         super().__init__()
         self.bands = bands
         self.gain = nn.Parameter(torch.zeros(len(bands.balls))) if bands.balls else None
+        if bands.balls:
+            self.register_buffer("filters", torch.zeros(len(bands.balls), bands.channels))
         self.likeness = Likeness(len(priors), features, temperature) if temperature else None
         self.unet = backbone == "unet"
         self.slices = (
@@ -63,15 +79,16 @@ class HybridNetwork(nn.Module):
             self.heat.bias.copy_(start.logit())  # type: ignore[union-attr]
 
     @torch.no_grad()
-    def trust_blobs(self, answers: Sequence[float]) -> None:
-        """Start so that a blob that answers like the typical label of its species is one by even odds.
+    def trust(self, filters: Sequence[Filter]) -> None:
+        """Start from these filters of the species: what answers like their typical label is a particle by even odds.
 
-        answers (c,): medians of the blobs at the labels; a species that is no brighter than what is around gets 0.
+        A filter to which the typical label is no more than what is around gets the gain 0.
         """
         assert self.gain is not None, "no blobs among the bands"
-        for c, answer in enumerate(answers):
+        for c, (weights, level) in enumerate(filters):
+            self.filters[c] = weights
             odds = -float(self.heat.bias[c])  # type: ignore[index]
-            self.gain[c] = min(odds / answer, LARGEST_GAIN) if answer > 0 else 0.0
+            self.gain[c] = min(odds / level, LARGEST_GAIN) if level > 0 else 0.0
 
     @property
     def alignment(self) -> int:
@@ -132,8 +149,8 @@ class HybridNetwork(nn.Module):
         heat: Tensor = self.heat(joined).float()
         if self.gain is None:
             return heat
-        blobs = avg_pool3d(bands[:, -len(self.gain) :].float(), STRIDE, ceil_mode=True, count_include_pad=False)
-        return heat + self.gain[:, None, None, None] * blobs
+        cells = avg_pool3d(bands.float(), STRIDE, ceil_mode=True, count_include_pad=False)
+        return heat + torch.einsum("c,ck,bkdhw->bcdhw", self.gain, self.filters, cells)
 
 
 class Likeness(nn.Module):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from cryoet_core.errors import UserError
 from cryoet_core.picks import Picks
 from cryoet_core.run import Run
 from cryoet_core.tomograms import Tomogram
-from cryoet_pu_picker.bands import Bands, widths_of
+from cryoet_pu_picker.bands import BALL, Bands, widths_of
 from cryoet_pu_picker.config import PUPickerConfig
 from cryoet_pu_picker.decoding import centres
 from cryoet_pu_picker.heat import heat_map
@@ -21,8 +20,6 @@ from cryoet_pu_picker.network import HybridNetwork
 from cryoet_pu_picker.species import Species
 
 MODEL = "model"
-BEFORE: dict[str, Any] = {"blob_prior": False, "turns": False, "likeness": False}
-"""What pickers did before these were options."""
 EASED = 0.5
 """Share of the threshold that does for picks of other tomograms while fewer are found than expected: the threshold is
 from training tomograms, where the network knows the labels."""
@@ -80,8 +77,9 @@ def expected_or_above(
 def bands_of(config: PUPickerConfig, species: Sequence[Species], voxel_size: float) -> Bands:
     """What the network is shown of voxels of so many Å."""
     widths = widths_of([kind.diameter for kind in species], voxel_size) if config.bands else []
-    balls = [kind.diameter / voxel_size for kind in species] if config.blob_prior else []
-    return Bands(widths, config.clip, balls)
+    across = [kind.diameter / voxel_size for kind in species]
+    texture = BALL * math.sqrt(min(across) * max(across)) if config.texture and config.bands else 0.0
+    return Bands(widths, config.clip, across if config.blob_prior else [], texture)
 
 
 def build(config: PUPickerConfig, bands: Bands, priors: Sequence[float]) -> HybridNetwork:
@@ -110,9 +108,14 @@ def load(run: Run) -> PUPicker | None:
     if saved is None:
         return None
     tensors, state = saved
-    config = PUPickerConfig(**(BEFORE | state["config"]))
+    config = PUPickerConfig(**state["config"])
     species = tuple(Species(*pair) for pair in state["species"])
     network = build(config, bands_of(config, species, state["voxel_size"]), [0.1] * len(species))
+    if tensors.keys() != network.state_dict().keys():
+        raise UserError(
+            f"{run.dir}: was trained by another version of pu_picker, whose network differs; expected one of this "
+            "version; train it again in a new folder"
+        )
     network.load_state_dict(tensors)
     network.to(run.device).eval()
     expected = tuple(state.get("expected", [0.0] * len(species)))

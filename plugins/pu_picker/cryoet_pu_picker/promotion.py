@@ -23,12 +23,15 @@ from cryoet_core.run import Run
 from cryoet_core.tomograms.tiles import score_map
 from cryoet_pu_picker.bands import Bands
 from cryoet_pu_picker.decoding import apart
+from cryoet_pu_picker.network import Filter
 from cryoet_pu_picker.prior import Priors
 from cryoet_pu_picker.scenes import Scene
 from cryoet_pu_picker.species import Species
 
 TOO_MANY = 3.0
 """Times the expected copies that the filter may seem to find, at most."""
+BALL_LABELS = 5
+"""Labels that weigh as much as what is known before: that a particle is a ball of its diameter."""
 RIDGE = 1e-3
 """Added to the covariance of the bands, whose deviations are 1."""
 NEAR = 0.5
@@ -36,27 +39,29 @@ NEAR = 0.5
 
 
 class Likely(NamedTuple):
-    """Peaks of filters of the labels that are no labels yet.
+    """The filter of each species, and its peaks that are no labels yet.
 
     peaks: of each scene positions (n, 3) in voxels, species (n,) and scores (n,), best first. above (c,): how many of a
     species are at or above the level of its labels.
     """
 
+    filters: list[Filter]
     peaks: list[tuple[np.ndarray, np.ndarray, np.ndarray]]
     above: list[int]
 
 
 def likely(scenes: Sequence[Scene], species: Sequence[Species], bands: Bands, spacing: float, run: Run) -> Likely:
-    """What looks like the labels to the better of two filters for each species.
+    """What looks like the labels to a linear filter for each species.
 
     Labels are a random part of the particles, so as many of these score above the labels' median as below it: particles
     without a label are about twice the peaks above it at most, fewer where those are something else.
     """
-    chosen = [_chosen(scenes, c, kind, bands, spacing, run) for c, kind in enumerate(species)]
-    filters = torch.stack([each.weights for each in chosen])
-    peaks = [_peaks(scene, species, filters, bands, spacing, run) for scene in scenes]
+    filters = [_discriminant(scenes, c, bands) for c in range(len(species))]
+    weights = torch.stack([each.weights for each in filters])
+    peaks = [_peaks(scene, species, weights, bands, spacing, run) for scene in scenes]
     scores, kinds = (np.concatenate([found[i] for found in peaks]) for i in (2, 1))
-    return Likely(peaks, [int((scores[kinds == c] >= each.level).sum()) for c, each in enumerate(chosen)])
+    above = [int((scores[kinds == c] >= each.level).sum()) for c, each in enumerate(filters)]
+    return Likely(filters, peaks, above)
 
 
 def promoted(
@@ -90,54 +95,28 @@ def promoted(
     ]
 
 
-def typical_blobs(scenes: Sequence[Scene], bands: Bands) -> list[float]:
-    """Of each species with a blob: the median of what its blob answers at its labels."""
-    first = bands.channels - len(bands.balls)
-    return [float(_at_labels(scenes, c, bands)[:, first + c].median()) for c in range(len(bands.balls))]
-
-
-class Filter(NamedTuple):
-    """``weights`` (k,) of the bands; ``level``: the median score of labels, each scored without having been used."""
-
-    weights: Tensor
-    level: float
-
-
-def _chosen(scenes: Sequence[Scene], c: int, kind: Species, bands: Bands, spacing: float, run: Run) -> Filter:
-    """The discriminant of the labels, or the bare blob where fewer peaks are above the labels' level of that.
-
-    At its labels' level every filter finds half of the particles: the fewer peaks in all, the more of them are right.
-    """
-    tried = [_discriminant(scenes, c, bands)]
-    if not bands.balls:
-        return tried[0]
-    blob = torch.zeros(bands.channels)
-    blob[bands.channels - len(bands.balls) + c] = 1
-    tried.append(Filter(blob, float((_at_labels(scenes, c, bands) @ blob).median())))
-    counts = []
-    for weights, level in tried:
-        found = [_peaks(scene, [kind], weights[None], bands, spacing, run)[2] for scene in scenes]
-        counts.append(sum(int((scores >= level).sum()) for scores in found))
-    return tried[int(np.argmin(counts))]
-
-
 def _discriminant(scenes: Sequence[Scene], c: int, bands: Bands) -> Filter:
     """What parts the labels of a species from everything else best, if both are normal with one covariance.
 
-    From the voxels and their Gaussians, of which the blobs are no more than differences.
+    From all bands but the blobs, which are differences of them. Of few labels the mean is uncertain, so it is drawn to
+    that of a ball of the species' size, which counts as ``BALL_LABELS`` labels.
     """
     used = bands.channels - len(bands.balls)
-    middles = [bands(scene.middle())[0, :used].flatten(1) for scene in scenes if len(scene.positions)]
-    about = torch.cat(middles, 1).double()
-    covariance = torch.cov(about) + RIDGE * torch.eye(used, dtype=about.dtype)
-    own = _at_labels(scenes, c, bands)[:, :used].double()
-    count = len(own)
-    # the mean of all labels, and of all but each one
-    others = (own.sum(0) - own) / (count - 1) if count > 1 else own
-    gaps = torch.cat((own.mean(0, keepdim=True), others)) - about.mean(1)
+    middles = torch.cat([bands(scene.middle())[0].flatten(1) for scene in scenes if len(scene.positions)], 1).double()
+    every, about = torch.cov(middles), middles[:used].mean(1)
+    covariance = every[:used, :used] + RIDGE * torch.eye(used, dtype=every.dtype)
+    own = _at_labels(scenes, c, bands).double()
+    # of all labels, and of all but each one
+    counts = torch.tensor([len(own), *[max(len(own) - 1, 1)] * len(own)])[:, None]
+    means = torch.cat((own.sum(0, keepdim=True), own.sum(0) - own if len(own) > 1 else own)) / counts
+    gaps = means[:, :used] - about
+    if bands.balls:
+        blob = used + c
+        ball = every[:used, blob] / every[blob, blob] * means[:, blob, None]
+        gaps = (counts * gaps + BALL_LABELS * ball) / (counts + BALL_LABELS)
     weights = torch.linalg.solve(covariance, gaps.T).T
     weights = weights / ((weights @ covariance) * weights).sum(1, keepdim=True).sqrt()
-    level = (weights[1:] * own).sum(1).median()
+    level = (weights[1:] * own[:, :used]).sum(1).median()
     return Filter(pad(weights[0].float(), (0, len(bands.balls))), float(level))
 
 

@@ -17,7 +17,7 @@ from cryoet_pu_picker.crops import Sampler
 from cryoet_pu_picker.network import STRIDE
 from cryoet_pu_picker.picker import PUPicker, bands_of, build
 from cryoet_pu_picker.prior import Priors
-from cryoet_pu_picker.promotion import likely, promoted, typical_blobs
+from cryoet_pu_picker.promotion import likely, promoted
 from cryoet_pu_picker.scenes import network_voxel_size, scenes_of
 from cryoet_pu_picker.species import species_of
 from cryoet_pu_picker.targets import REACH
@@ -64,7 +64,7 @@ class PUPickerTrainer(Trainer):
         share = 0.0 if config.variant == "no-pu" else config.promote
         labelled = promoted(scenes, species, priors, found, share, run)
         if config.blob_prior:
-            network.trust_blobs(typical_blobs(scenes, bands))
+            network.trust(found.filters)
         sampler = Sampler(labelled, config, reach, bands)
         with run.timer("train"):
             train(network.to(run.device), sampler, sigmas, priors, config, run)

@@ -44,13 +44,14 @@ class Scene:
         ends = zip(corner, shape, self.tomogram.shape, strict=True)
         region = tuple(slice(max(int(a) - reach, 0), min(int(a) + n + reach, end)) for a, n, end in ends)
         volume = torch.from_numpy((self.tomogram.read(region) - mean) / deviation)[None].float()  # type: ignore[arg-type]
+        clean = volume
         if noise is not None:
             volume = volume + noise(volume.shape)
         if bands is None:
             return volume
         starts = [int(a) - part.start for a, part in zip(corner, region, strict=True)]
         z, y, x = (slice(a, a + n) for a, n in zip(starts, shape, strict=True))
-        return bands(volume[None], (z, y, x))[0]
+        return bands(volume[None], (z, y, x), clean[None])[0]
 
     def middle(self) -> Tensor:
         """(1, 1, d, h, w): up to 128 voxels of each axis, from the middle."""

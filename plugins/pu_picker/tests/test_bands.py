@@ -39,9 +39,36 @@ def test_blobs_are_differences_of_gaussians_that_answer_most_to_a_ball_of_their_
     assert int(answers.argmax()) == 2
 
 
-def test_a_part_of_the_bands_is_that_part() -> None:
+def test_texture_is_the_log_power_of_two_octaves_about_its_usual_value() -> None:
+    volume = np.random.default_rng(5).normal(size=(14, 18, 16))
+    bands = Bands((0.9, 1.8), 100.0, balls=(6.0,), texture=1.5)
+    given = torch.from_numpy(volume)[None, None]
+    widths = [gaussian_filter(volume, w, mode="mirror", radius=int(np.ceil(3 * w))) for w in (0.9, 1.8)]
+    powers = [(volume - widths[0]) ** 2, (widths[0] - widths[1]) ** 2]
+    expected = [np.log(gaussian_filter(power, 1.5, mode="mirror", radius=5)) for power in powers]
+    assert bands.channels == 6
+    np.testing.assert_allclose(bands(given)[0, 3:5], expected, atol=1e-6)
+    bands.measure(given)
+    measured = bands(given)[0, 3:5]
+    np.testing.assert_allclose(measured.mean((1, 2, 3)), 0, atol=1e-5)
+    np.testing.assert_allclose(measured.std((1, 2, 3)), 1, rtol=1e-5)
+    np.testing.assert_allclose(measured[0], (expected[0] - expected[0].mean()) / expected[0].std(ddof=1), atol=1e-5)
+
+
+def test_noise_that_is_added_is_no_texture() -> None:
+    values = np.random.default_rng(2).normal(size=(10, 24, 24)).astype(np.float32)
+    scene = Scene(Tomogram("t", ArrayVolume(values), 10.0), np.zeros((0, 3)), np.zeros(0, int))
+    bands = Bands((0.7, 1.4), 4.0, balls=(4.0,), texture=1.1)
+    plain = scene.crop((2, 3, 4), (5, 12, 12), bands)
+    noisy = scene.crop((2, 3, 4), (5, 12, 12), bands, lambda shape: 3 * torch.ones(shape))
+    assert torch.equal(noisy[3:5], plain[3:5])
+    assert not torch.allclose(noisy[:3], plain[:3])
+
+
+@pytest.mark.parametrize("texture", [0.0, 1.1])
+def test_a_part_of_the_bands_is_that_part(texture: float) -> None:
     volume = torch.randn(2, 1, 9, 14, 11, generator=torch.Generator().manual_seed(4))
-    bands = Bands((0.7, 1.4), 4.0, balls=(4.0,))
+    bands = Bands((0.7, 1.4), 4.0, balls=(4.0,), texture=texture)
     part = (slice(2, 7), slice(0, 5), slice(6, 11))
     torch.testing.assert_close(bands(volume, part), bands(volume)[(..., *part)])
 
@@ -69,7 +96,7 @@ def test_measured_bands_have_deviation_one_and_clip_first() -> None:
 def test_a_crops_bands_are_those_of_the_whole(corner: tuple[int, int, int]) -> None:
     values = np.random.default_rng(1).normal(size=(12, 32, 30)).astype(np.float32)
     scene = Scene(Tomogram("t", ArrayVolume(values), 10.0), np.zeros((0, 3)), np.zeros(0, int))
-    bands = Bands((0.7, 1.5), clip=3.0, balls=(5.0,))
+    bands = Bands((0.7, 1.5), clip=3.0, balls=(5.0,), texture=1.2)
     whole = scene.crop((0, 0, 0), values.shape, bands)
     part = scene.crop(corner, (5, 12, 12), bands)
     region = tuple(slice(a, a + n) for a, n in zip(corner, (5, 12, 12), strict=True))

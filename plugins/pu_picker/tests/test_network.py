@@ -12,7 +12,7 @@ import torch
 from cryoet_pu_picker import heat
 from cryoet_pu_picker.bands import Bands
 from cryoet_pu_picker.heat import heat_map
-from cryoet_pu_picker.network import LOWEST_START, Columns, HybridNetwork
+from cryoet_pu_picker.network import LOWEST_START, Columns, Filter, HybridNetwork
 
 from cryoet_core.progress import Terminal
 from cryoet_core.tomograms import ArrayVolume, Tomogram
@@ -33,6 +33,7 @@ def network(
         net(net.bands(torch.randn(4, 1, 3, 32, 32)))
         if net.gain is not None:
             net.gain.copy_(torch.tensor([0.7, -1.3])[: len(balls)])
+            torch.nn.init.normal_(net.filters)
     return net.eval()
 
 
@@ -63,21 +64,22 @@ def test_the_heat_map_starts_at_the_prior_or_where_it_still_learns(prior: float)
     assert float(first[:, 1].mean()) == pytest.approx(0.1, rel=0.1)
 
 
-def test_an_untrained_network_ranks_as_the_blobs_and_gives_typical_labels_even_odds() -> None:
+def test_an_untrained_network_ranks_as_its_filters_and_gives_typical_labels_even_odds() -> None:
     torch.manual_seed(1)
     net = HybridNetwork("unet", 4, 2, 8, (0.05, 0.1), Bands((1.0,), 4.0, balls=(5.0, 7.0)))
     net.heat.weight.data.zero_()
-    net.trust_blobs([4.0, -1.0])
+    weights = torch.tensor([0.5, -2.0, 1.0, 0.0])
+    net.trust([Filter(weights, 4.0), Filter(weights, -1.0)])
     assert net.gain is not None
     assert net.gain.tolist() == pytest.approx([np.log(0.95 / 0.05) / 4, 0])
     volume = torch.randn(1, 1, 5, 20, 23)
     logits = net.logits(volume)[0].detach().double()
-    blobs = net.bands(volume)[0, 2].double().numpy()
-    cells = [[blobs[:, y : y + 2, x : x + 2].mean((1, 2)) for x in range(0, 23, 2)] for y in range(0, 20, 2)]
+    answers = np.tensordot(weights.numpy(), net.bands(volume)[0].double().numpy(), 1)
+    cells = [[answers[:, y : y + 2, x : x + 2].mean((1, 2)) for x in range(0, 23, 2)] for y in range(0, 20, 2)]
     expected = (np.moveaxis(cells, 2, 0) / 4 - 1) * np.log(0.95 / 0.05)
     np.testing.assert_allclose(logits[0].numpy(), expected, atol=1e-5)
     torch.testing.assert_close(logits[1], torch.full_like(logits[1], -np.log(9.0)))
-    net.trust_blobs([1e-3, 1e-3])  # so weak that it is noise
+    net.trust([Filter(weights, 1e-3)] * 2)  # so weak that it is noise
     assert net.gain.tolist() == [1, 1]
     torch.testing.assert_close(net(net.bands(volume))[0], net.logits(volume))
 

@@ -14,16 +14,7 @@ import torch
 from cryoet_pu_picker.bands import Bands, widths_of
 from cryoet_pu_picker.config import PUPickerConfig
 from cryoet_pu_picker.prior import Priors
-from cryoet_pu_picker.promotion import (
-    Filter,
-    _at_labels,
-    _chosen,
-    _discriminant,
-    _peaks,
-    likely,
-    promoted,
-    typical_blobs,
-)
+from cryoet_pu_picker.promotion import BALL_LABELS, _at_labels, _discriminant, likely, promoted
 from cryoet_pu_picker.scenes import Scene
 from cryoet_pu_picker.species import Species
 from scipy.spatial.distance import cdist
@@ -95,30 +86,46 @@ def test_without_a_number_or_a_share_labels_stay(tmp_path: Path, copies: float, 
     assert len(result.positions) == 5
 
 
-def test_it_takes_the_blob_where_that_finds_less_above_the_labels(tmp_path: Path) -> None:
+@pytest.mark.parametrize("blob", [False, True])
+def test_the_filter_is_fishers_drawn_to_a_ball_while_labels_are_few(blob: bool) -> None:
     scene, _ = blobs(alike=0)
-    bands = Bands(widths_of([DIAMETER], VOXEL), 4.0, balls=[DIAMETER / VOXEL])
+    bands = Bands(widths_of([DIAMETER], VOXEL), 4.0, balls=[DIAMETER / VOXEL] if blob else [])
     bands.measure(scene.middle())
-    own = _at_labels([scene], 0, bands)
-    tried = _discriminant([scene], 0, bands)
-    rest = [own[[j for j in range(5) if j != i]] for i in range(5)]
-    about = bands(scene.middle())[0, :4].flatten(1).double()
-    covariance = torch.cov(about) + 1e-3 * torch.eye(4)
-    scores = []
-    for i, others in enumerate(rest):  # each label by a filter of the others
-        weights = torch.linalg.solve(covariance, others[:, :4].double().mean(0) - about.mean(1))
-        scores.append(float(weights @ own[i, :4].double() / (weights @ covariance @ weights).sqrt()))
-    assert tried.level == pytest.approx(float(np.median(scores)), rel=1e-5)
-    assert tried.weights[4] == 0
-    species, run = Species("ball", DIAMETER), run_of(tmp_path, [])
-    chosen = _chosen([scene], 0, species, bands, 0.6, run)
-    counts = [
-        int((_peaks(scene, [species], weights[None], bands, 0.6, run)[2] >= level).sum())
-        for weights, level in (tried, Filter(torch.eye(5)[4], typical_blobs([scene], bands)[0]))
-    ]
-    assert torch.equal(chosen.weights, torch.eye(5)[4]) == (counts[1] < counts[0])
-    dark = replace(scene, tomogram=replace(scene.tomogram, density_sign=-1))
-    assert float(_chosen([dark], 0, species, bands, 0.6, run).weights[4]) == 0  # a blob is bright
+    values = bands(scene.middle())[0].flatten(1).double().numpy()
+    covariance = np.cov(values[:4]) + 1e-3 * np.eye(4)
+    own = _at_labels([scene], 0, bands).double().numpy()
+
+    def filter_of(labels: np.ndarray) -> np.ndarray:
+        gap = labels[:, :4].mean(0) - values[:4].mean(1)
+        if blob:  # what the bands have where the blob has what it has at the labels, and nothing else is known
+            ball = np.cov(values)[:4, 4] / values[4].var(ddof=1) * labels[:, 4].mean()
+            gap = (len(labels) * gap + BALL_LABELS * ball) / (len(labels) + BALL_LABELS)
+        weights = np.linalg.solve(covariance, gap)
+        return np.asarray(weights / np.sqrt(weights @ covariance @ weights))
+
+    found = _discriminant([scene], 0, bands)
+    np.testing.assert_allclose(found.weights[:4], filter_of(own), rtol=1e-4)
+    assert found.weights[4:].tolist() == [0.0] * blob
+    answers = [filter_of(np.delete(own, i, 0)) @ own[i, :4] for i in range(5)]  # each label by a filter of the others
+    assert found.level == pytest.approx(float(np.median(answers)), rel=1e-4)
+    alone = replace(scene, positions=scene.positions[:1], species=scene.species[:1])
+    one = _discriminant([alone], 0, bands)
+    assert one.level == pytest.approx(float(one.weights[:4].double().numpy() @ own[0, :4]), rel=1e-4)
+
+
+def test_the_ball_helps_one_label_to_find_the_others(tmp_path: Path) -> None:
+    scene, truth = blobs(alike=0)
+    hits = []
+    for balls in ([], [DIAMETER / VOXEL]):
+        bands = Bands(widths_of([DIAMETER], VOXEL), 4.0, balls)
+        bands.measure(scene.middle())
+        right = 0
+        for i in range(5):
+            one = replace(scene, positions=truth[i : i + 1], species=np.zeros(1, int))
+            found = likely([one], [Species("ball", DIAMETER)], bands, 0.6, run_of(tmp_path, []))
+            right += int((cdist(found.peaks[0][0][:29], truth).min(1) < 2).sum())
+        hits.append(right)
+    assert hits[1] >= max(hits[0], 0.9 * 5 * 29)
 
 
 def test_twice_what_is_above_the_labels_level_is_about_what_there_is(tmp_path: Path) -> None:
