@@ -88,8 +88,9 @@ def _contrast(
 ) -> dict[str, Tensor]:
     debiased, t = config.variant != "no-pu", config.temperature
     labelled = torch.cat((_rows(targets), _rows(targets)))  # (2 n, c)
+    # a centre is not held against its own surroundings, which are alike and would be most of what counts
     supervised = [
-        supervised_contrast(vectors, labelled[:, c] == 1, _bounded(left), t, debiased=debiased)
+        supervised_contrast(vectors, labelled[:, c] == 1, labelled[:, c] < 0, _bounded(left), t, debiased=debiased)
         for c, left in enumerate(prior.left)
     ]
     anchors = (labelled < 0).all(1).nonzero()[:, 0]

@@ -107,7 +107,7 @@ def test_contrast_in_blocks_is_the_dense_one(prior: float, like: float) -> None:
     leaf = vectors(26, like=like).requires_grad_()
     positive = torch.zeros(26, dtype=torch.bool)
     positive[[1, 5, 14, 18]] = True
-    found = supervised_contrast(leaf, positive, prior, T)
+    found = supervised_contrast(leaf, positive, ~positive, prior, T)
     same_with_gradients(found, dense_supervised(leaf, positive, prior, T), leaf)
     anchors = (~positive).nonzero()[:, 0][::2]
     y = torch.rand(len(anchors), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -125,10 +125,20 @@ def test_the_undebiased_terms_are_those_of_the_literature() -> None:
         others = [j for j in range(20) if j != i]
         logs = [s[i, j] - s[i, others].logsumexp(0) for j in rows if j != i]
         total -= float(sum(logs)) / len(logs)
-    assert float(supervised_contrast(features, positive, 0.1, T, debiased=False)) == pytest.approx(total / 3)
+    assert float(supervised_contrast(features, positive, ~positive, 0.1, T, debiased=False)) == pytest.approx(total / 3)
     expected = [s[k, [j for j in range(20) if j != k]].logsumexp(0) - s[k, (k + 10) % 20] for k in range(20)]
     found = unsupervised_contrast(features, torch.arange(20), torch.zeros(20), 0.1, T, debiased=False)
     assert float(found) == pytest.approx(float(torch.stack(expected).mean()))
+
+
+def test_what_is_neither_positive_nor_other_does_not_count() -> None:
+    leaf = vectors(26).requires_grad_()
+    positive = torch.zeros(26, dtype=torch.bool)
+    positive[[1, 5, 14, 18]] = True
+    near = torch.zeros(26, dtype=torch.bool)
+    near[[0, 2, 13, 15]] = True
+    found = supervised_contrast(leaf, positive, ~positive & ~near, 0.1, T)
+    same_with_gradients(found, dense_supervised(leaf[~near], positive[~near], 0.1, T), leaf)
 
 
 # ---- what debiasing means --------------------------------------------------------------------------------------------
@@ -150,7 +160,7 @@ def test_with_a_prior_of_zero_negatives_are_averaged() -> None:
 def test_with_all_negatives_opposite_the_floor_is_reached() -> None:
     opposite = torch.tensor([[1.0, 0.0]] * 4 + [[-1.0, 0.0]] * 6, dtype=torch.float64)
     positive = torch.arange(10) < 4
-    found = supervised_contrast(opposite, positive, 0.1, T)
+    found = supervised_contrast(opposite, positive, ~positive, 0.1, T)
     assert float(found) == pytest.approx(math.log1p(math.exp(-2 / T)), rel=1e-12)
     mixed, same = torch.tensor([-1 / T, -1 / T - 1.0]), torch.tensor([1 / T, 1 / T])
     assert log_negatives(mixed, same, 0.1, T).tolist() == pytest.approx([-1 / T] * 2)
@@ -167,7 +177,7 @@ def test_low_temperatures_in_single_precision(t: float, prior: float) -> None:
         for leaf in (double, single):
             positive = torch.arange(24) % 6 == 0
             y = torch.linspace(0, 1, 10, dtype=leaf.dtype)
-            loss = supervised_contrast(leaf, positive, prior, t)
+            loss = supervised_contrast(leaf, positive, ~positive, prior, t)
             loss = loss + unsupervised_contrast(leaf, torch.arange(1, 11), y, prior, t)
             loss.backward()
             losses.append(float(loss.detach()))
@@ -189,7 +199,7 @@ def test_identical_vectors_have_finite_gradients() -> None:
 def test_terms_that_nothing_is_known_of_are_zero() -> None:
     features = vectors(8).requires_grad_()
     for positive in (torch.zeros(8, dtype=torch.bool), torch.arange(8) == 3, torch.ones(8, dtype=torch.bool)):
-        loss = supervised_contrast(features, positive, 0.1, T)
+        loss = supervised_contrast(features, positive, ~positive, 0.1, T)
         assert float(loss.detach()) == 0
         loss.backward()
     none = torch.zeros(0, dtype=torch.long)
@@ -211,7 +221,7 @@ torch.set_num_threads(1)
 def step(n, anchors):
     features = normalize(torch.randn(2 * n, 32), dim=1).requires_grad_()
     positive = torch.arange(2 * n) % n < 8
-    loss = supervised_contrast(features, positive, 0.1, 0.07)
+    loss = supervised_contrast(features, positive, ~positive, 0.1, 0.07)
     chosen = (~positive).nonzero()[:, 0][:anchors]
     loss = loss + unsupervised_contrast(features, chosen, torch.full((len(chosen),), 0.1), 0.1, 0.07)
     loss.backward()

@@ -1,4 +1,4 @@
-"""Supervised contrast between the voxels of labelled centres and all others, debiased for unlabelled particles.
+"""Supervised contrast between the voxels of labelled centres and unlabelled ones, debiased for unlabelled particles.
 
 Paper 004, equations 8 and 9, with the temperature that the printed exponents omit.
 """
@@ -16,15 +16,16 @@ from cryoet_pu_picker.losses.row_sums import row_log_sums
 
 
 def supervised_contrast(
-    features: Tensor, positive: Tensor, prior: float, temperature: float, *, debiased: bool = True
+    features: Tensor, positive: Tensor, other: Tensor, prior: float, temperature: float, *, debiased: bool = True
 ) -> Tensor:
     """-mean log[P / (P + g)] over positive anchors i, with all vectors of both views side by side.
 
-    features (n, f): unit vectors. positive (n,) bool. P: mean of exp(s_ij / t) over the other positives, g: debiased
-    mean over non-positives. Without ``debiased`` it is the contrast of Khosla et al.: all other vectors stand in the
-    denominator, unweighted. 0 where there are fewer than two positives or no others.
+    features (n, f): unit vectors. positive, other (n,) bool: labelled centres and what they are held against. P: mean of
+    exp(s_ij / t) over the other positives, g: debiased mean over ``other``. Without ``debiased`` it is the contrast of
+    Khosla et al.: all of these vectors stand in the denominator, unweighted. 0 where there are fewer than two positives
+    or no others.
     """
-    anchors, others = features[positive], features[~positive]
+    anchors, others = features[positive], features[other]
     count = len(anchors)
     if count < 2 or not len(others):
         return features.sum() * 0.0
