@@ -12,6 +12,9 @@ from cryoet_fsft.pooled_norm import pooled_norm
 
 SOURCE, TARGET = 0, 1
 BLOCKS = 4
+SMALLEST_HALF = 3
+"""Edge of maps, in voxels, up to which a CPU convolves in full precision: torch's bfloat16 convolution of smaller ones
+is not a number now and then (2.13, seen at 2 voxels)."""
 
 
 class DomainNorm(nn.Module):
@@ -47,7 +50,13 @@ class Block(nn.Module):
         self.norm = DomainNorm(after, domains)
 
     def forward(self, x: Tensor, domain: int = SOURCE) -> Tensor:
-        return pooled_norm(self.convolution(x), self.norm.of(domain)).relu()
+        return pooled_norm(self._convolved(x), self.norm.of(domain)).relu()
+
+    def _convolved(self, x: Tensor) -> Tensor:
+        if x.device.type != "cpu" or x.shape[-1] > SMALLEST_HALF:
+            return self.convolution(x)  # type: ignore[no-any-return]
+        with torch.autocast("cpu", enabled=False):
+            return self.convolution(x.float() if x.dtype == torch.bfloat16 else x)  # type: ignore[no-any-return]
 
 
 class Blocks(nn.ModuleList):

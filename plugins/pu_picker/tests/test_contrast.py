@@ -190,7 +190,7 @@ def test_low_temperatures_in_single_precision(t: float, prior: float) -> None:
 def test_identical_vectors_have_finite_gradients() -> None:
     same = torch.ones(8, 4).requires_grad_()
     features = normalize(same, dim=1)
-    loss = supervised_contrast(features, torch.arange(8) < 4, 0.3, 0.02)
+    loss = supervised_contrast(features, torch.arange(8) < 4, torch.arange(8) >= 4, 0.3, 0.02)
     loss = loss + unsupervised_contrast(features, torch.arange(8), torch.full((8,), 0.5), 0.3, 0.02)
     loss.backward()
     assert bool(same.grad.isfinite().all())
