@@ -52,9 +52,9 @@ def pretrained_encoder(
 ) -> tuple[torch.nn.Module, dict[str, Any]]:
     """The encoder that a run has trained, and its record (``name``, ``box``, ``options``).
 
-    ``box`` is the box of the data that it shall work on, ``expect`` the name that the user gave. UserError when the
-    folder is no run, when its method leaves no encoder, when it is another encoder, or one for another
-    box.
+    ``box`` is the box of the data that it shall work on, ``expect`` the name that the user gave. Weights of an encoder
+    that pools what it sees fit any box; of others only that which they were trained on. UserError when the folder is no
+    run, when its method leaves no encoder, when it is another encoder, or one whose weights are for another box.
     """
     from cryoet_core import checkpoint, runfolder
 
@@ -71,15 +71,20 @@ def pretrained_encoder(
         raise UserError(
             f"--weights {shown(folder)}: holds the encoder {record['name']}, not {expect}; give --encoder so"
         )
-    if box is not None and record["box"] != box:
+    own = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items() if name.startswith(PREFIX)}
+    wanted = record["box"] if box is None else box
+    module = build_encoder(record["name"], wanted, **record["options"])
+    if wanted != record["box"] and _shapes(module.state_dict()) != _shapes(own):
         raise UserError(
             f"--weights {shown(folder)}: was trained on boxes of {record['box']} voxels, the data has {box}; "
             f"extract the particles with --box {record['box']}, or train on boxes of {box}"
         )
-    module = build_encoder(record["name"], record["box"], **record["options"])
-    own = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items() if name.startswith(PREFIX)}
     try:
         module.load_state_dict(own)
     except RuntimeError as error:
         raise UserError(f"--weights {shown(folder)}: does not fit encoder {record['name']}: {error}") from error
-    return module, dict(record)
+    return module, dict(record) | {"box": wanted}
+
+
+def _shapes(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items()}

@@ -22,9 +22,21 @@ class Small(torch.nn.Module):
         return self.layer(volumes.flatten(1))
 
 
+class Pooled(torch.nn.Module):
+    """Has the same weights for any box."""
+
+    def __init__(self, box: int) -> None:
+        super().__init__()
+        self.dim, self.layer = 3, torch.nn.Conv3d(1, 3, 3)
+
+    def forward(self, volumes: torch.Tensor) -> torch.Tensor:
+        return self.layer(volumes).mean((2, 3, 4))
+
+
 @pytest.fixture(autouse=True)
-def one_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoders, "load_encoder", lambda name: Small)
+def two_encoders(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {"small.small": Small, "small.pooled": Pooled}
+    monkeypatch.setattr(encoders, "load_encoder", known.__getitem__)
 
 
 def a_run(folder: Path, module: torch.nn.Module, state: dict) -> Path:
@@ -44,6 +56,15 @@ def test_an_encoder_comes_back_with_its_weights(tmp_path: Path) -> None:
     volumes = torch.randn(4, 1, 5, 5, 5)
     assert torch.equal(first(volumes), second(volumes))
     assert record == {"name": "small.small", "box": 5, "options": {"dim": 7}}
+
+
+def test_an_encoder_that_pools_works_on_any_box(tmp_path: Path) -> None:
+    first = encoders.build_encoder("small.pooled", 5)
+    folder = a_run(tmp_path / "run", first, encoders.encoder_record("small.pooled", 5))
+    second, record = encoders.pretrained_encoder(folder, box=8, expect="small.pooled")
+    volumes = torch.randn(4, 1, 8, 8, 8)
+    assert torch.equal(first(volumes), second(volumes))
+    assert record["box"] == 8
 
 
 def test_what_does_not_fit_is_said(tmp_path: Path) -> None:
