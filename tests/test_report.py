@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import importlib.util
 import io
 import json
 import re
@@ -12,6 +11,7 @@ import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
+import fake_run as fake
 import numpy as np
 import pytest
 from PIL import Image
@@ -26,12 +26,6 @@ from cryoet_core.report import images, palette, words, write_report
 from cryoet_core.report.embedding import MOST, class_marks, embedding_map, sample
 from cryoet_core.report.facts import gather
 from cryoet_core.store import open_subtomograms
-
-_spec = importlib.util.spec_from_file_location("fake_run", Path(__file__).with_name("fake_run.py"))
-assert _spec is not None
-assert _spec.loader is not None
-fake = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(fake)
 
 TITLES = {
     "notes": "Notes",
