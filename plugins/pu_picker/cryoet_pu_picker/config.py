@@ -134,8 +134,8 @@ class PUPickerConfig(Config):
     )  # fmt: skip
     certain: float = option(
         0.2,
-        "unlabelled voxels to which the heat map gives less are what labelled centres are held against; 1: all of them, less "
-        "what particles are expected among them",
+        "score below which the heat map leaves an unlabelled voxel among what labelled centres are held against; 1: all "
+        "of them, with what particles are expected among them subtracted",
         gt=0,
         le=1,
         paper="1",

@@ -63,9 +63,7 @@ def objective(
         one, other = features.chunk(2)
         vectors = torch.cat((_rows(one), _rows(other.flip(axis))))
         terms |= _contrast(vectors, first, second, targets, prior, config, generator)
-        loss = loss + config.lambda1 * terms["supervised"]
-        if config.lambda2 > 0:
-            loss = loss + config.lambda1 * config.lambda2 * terms["unsupervised"]
+        loss = loss + config.lambda1 * (terms["supervised"] + config.lambda2 * terms["unsupervised"])
     return terms | {"loss": loss}
 
 
@@ -98,9 +96,6 @@ def _contrast(
         if debiased and config.certain < 1:
             other, hidden = other & (heat[:, c] < config.certain), 0.0
         supervised.append(supervised_contrast(vectors, labelled[:, c] == 1, other, hidden, t, debiased=debiased))
-    terms = {"supervised": torch.stack(supervised).mean()}
-    if config.lambda2 == 0:
-        return terms
     anchors = (labelled < 0).all(1).nonzero()[:, 0]
     if config.anchors and len(anchors) > config.anchors:
         chosen = torch.randperm(len(anchors), generator=generator)[: config.anchors]
@@ -108,7 +103,7 @@ def _contrast(
     # a voxel of any species counts as positive: at most one species is at a place
     probability, share = heat[anchors].sum(1).clamp(max=1), _bounded(sum(prior.share))
     unsupervised = unsupervised_contrast(vectors, anchors, probability, share, t, debiased=debiased)
-    return terms | {"unsupervised": unsupervised}
+    return {"supervised": torch.stack(supervised).mean(), "unsupervised": unsupervised}
 
 
 def _bounded(prior: float) -> float:

@@ -5,18 +5,14 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
-from typing import Any
 
 import pytest
 import torch
-from cryoet_pu_picker.config import PUPickerConfig
 from cryoet_pu_picker.losses import row_sums
 from cryoet_pu_picker.losses.debias import log_negatives
 from cryoet_pu_picker.losses.row_sums import row_log_sums
 from cryoet_pu_picker.losses.supervised import supervised_contrast
 from cryoet_pu_picker.losses.unsupervised import unsupervised_contrast
-from cryoet_pu_picker.objective import _contrast
-from cryoet_pu_picker.prior import Prior
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -143,29 +139,6 @@ def test_what_is_neither_positive_nor_other_does_not_count() -> None:
     near[[0, 2, 13, 15]] = True
     found = supervised_contrast(leaf, positive, ~positive & ~near, 0.1, T)
     same_with_gradients(found, dense_supervised(leaf[~near], positive[~near], 0.1, T), leaf)
-
-
-@pytest.mark.parametrize(("certain", "variant"), [(0.2, "full"), (1.0, "full"), (0.2, "no-pu")])
-def test_what_may_be_a_particle_is_not_held_against_the_labels(certain: float, variant: Any) -> None:
-    config = PUPickerConfig(certain=certain, lambda2=0.0, variant=variant)
-    features = vectors(2 * 12).requires_grad_()
-    targets = torch.full((1, 1, 1, 3, 4), -1.0)
-    targets[..., 0, 0], targets[..., 1, 1], targets[..., 0, 1] = 1, 1, 0.4
-    heat = torch.full_like(targets, -3.0)
-    heat[..., 2, 3] = -1.0  # 0.27
-    prior = Prior(share=(0.1,), left=(0.05,))
-    random = torch.Generator().manual_seed(0)
-    (found,) = _contrast(features, heat, heat, targets, prior, config, random).values()
-    labelled, maybe = torch.cat((targets, targets)).flatten(), torch.cat((heat, heat)).flatten() > -2
-    kept = (labelled == 1) | (labelled < 0)
-    if variant == "no-pu":
-        expected = supervised_contrast(
-            features[kept], labelled[kept] == 1, labelled[kept] < 0, 0.0, 0.07, debiased=False
-        )
-    else:
-        kept &= ~maybe if certain < 1 else True
-        expected = dense_supervised(features[kept], labelled[kept] == 1, 0.0 if certain < 1 else 0.05, 0.07)
-    same_with_gradients(found, expected, features)
 
 
 # ---- what debiasing means --------------------------------------------------------------------------------------------
