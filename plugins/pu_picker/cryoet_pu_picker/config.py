@@ -128,19 +128,7 @@ class PUPickerConfig(Config):
     )
     temperature: float = option(0.07, "of the contrast", gt=0, le=10, paper="0.07 (10304), 0.02 (10499)")
     lambda1: float = option(0.1, "weight of the contrast", ge=0, le=1000, paper="0.1")
-    lambda2: float = option(
-        0.0, "weight of the unsupervised contrast within it", ge=0, le=1000, paper="0.5",
-        presets={"fast": 0.0, "paper": 0.5},
-    )  # fmt: skip
-    certain: float = option(
-        0.2,
-        "score below which the heat map leaves an unlabelled voxel among what labelled centres are held against; 1: all "
-        "of them, with what particles are expected among them subtracted",
-        gt=0,
-        le=1,
-        paper="1",
-        presets={"fast": 0.2, "paper": 1.0},
-    )
+    lambda2: float = option(0.5, "weight of the unsupervised contrast within it", ge=0, le=1000, paper="0.5")
     lambda3: float = option(0.1, "weight of the consistency of two views", ge=0, le=1000, paper="0.1")
     anchors: int = option(
         256, "unlabelled voxels that the unsupervised contrast starts from in a step; 0: all", ge=0, paper="all",

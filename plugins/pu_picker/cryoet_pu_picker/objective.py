@@ -88,20 +88,18 @@ def _contrast(
 ) -> dict[str, Tensor]:
     debiased, t = config.variant != "no-pu", config.temperature
     labelled = torch.cat((_rows(targets), _rows(targets)))  # (2 n, c)
-    heat = torch.cat((_rows(first), _rows(second))).detach().sigmoid()
-    supervised = []
-    for c, left in enumerate(prior.left):
-        # a centre is not held against its own surroundings, which are alike and would be most of what counts
-        other, hidden = labelled[:, c] < 0, _bounded(left)
-        if debiased and config.certain < 1:
-            other, hidden = other & (heat[:, c] < config.certain), 0.0
-        supervised.append(supervised_contrast(vectors, labelled[:, c] == 1, other, hidden, t, debiased=debiased))
+    # a centre is not held against its own surroundings, which are alike and would be most of what counts
+    supervised = [
+        supervised_contrast(vectors, labelled[:, c] == 1, labelled[:, c] < 0, _bounded(left), t, debiased=debiased)
+        for c, left in enumerate(prior.left)
+    ]
     anchors = (labelled < 0).all(1).nonzero()[:, 0]
     if config.anchors and len(anchors) > config.anchors:
         chosen = torch.randperm(len(anchors), generator=generator)[: config.anchors]
         anchors = anchors[chosen.to(anchors.device)]
     # a voxel of any species counts as positive: at most one species is at a place
-    probability, share = heat[anchors].sum(1).clamp(max=1), _bounded(sum(prior.share))
+    probability = torch.cat((_rows(first), _rows(second)))[anchors].detach().sigmoid().sum(1).clamp(max=1)
+    share = _bounded(sum(prior.share))
     unsupervised = unsupervised_contrast(vectors, anchors, probability, share, t, debiased=debiased)
     return {"supervised": torch.stack(supervised).mean(), "unsupervised": unsupervised}
 
