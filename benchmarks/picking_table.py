@@ -31,7 +31,7 @@ COPIES = 100
 PU = ("pu_picker", "--copies", str(COPIES))
 LEARNERS = {
     "pu_picker": PU,
-    "pu_picker no-contrast": (*PU, "--variant", "no-contrast"),
+    "pu_picker contrast": (*PU, "--lambda1", "0.1"),
     "pu_picker no-pu": (*PU, "--variant", "no-pu"),
     "slice_tracing": ("slice_tracing",),
 }

@@ -127,7 +127,10 @@ class PUPickerConfig(Config):
         presets={"fast": 0.98, "paper": 0.0},
     )
     temperature: float = option(0.07, "of the contrast", gt=0, le=10, paper="0.07 (10304), 0.02 (10499)")
-    lambda1: float = option(0.1, "weight of the contrast", ge=0, le=1000, paper="0.1")
+    lambda1: float = option(
+        0.0, "weight of the contrast; 0: none, which finds more in what was measured", ge=0, le=1000, paper="0.1",
+        presets={"fast": 0.0, "paper": 0.1},
+    )  # fmt: skip
     lambda2: float = option(0.5, "weight of the unsupervised contrast within it", ge=0, le=1000, paper="0.5")
     lambda3: float = option(0.1, "weight of the consistency of two views", ge=0, le=1000, paper="0.1")
     anchors: int = option(
