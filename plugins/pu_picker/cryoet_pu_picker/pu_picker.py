@@ -1,7 +1,7 @@
 """PU picker: particle centres in tomograms from a few labels (Huang et al., ECCV 2022; paper 004).
 
-A heat map of centres is learnt from labelled and unlabelled voxels with a non-negative positive-unlabelled risk, its
-features are shaped by debiased contrast between voxels, and its peaks are the picks.
+A heat map of centres is learnt from labelled and unlabelled voxels with a non-negative positive-unlabelled risk, in the
+preset of the paper its features are shaped by debiased contrast between voxels, and its peaks are the picks.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from cryoet_pu_picker.training import remember, sigmas_of, train
 
 class PUPickerTrainer(Trainer):
     name, task = "pu_picker", "picking"
-    summary = "particle centres from a few labels: positive-unlabelled learning with debiased voxel contrast"
+    summary = "particle centres from a few labels: positive-unlabelled learning on a linear filter and a small network"
     inputs: ClassVar = {
         "data": InputSpec("tomograms, some of their particles labelled", kind="tomograms", labels="required")
     }
