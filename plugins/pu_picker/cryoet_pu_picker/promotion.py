@@ -18,13 +18,13 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 from torch.nn.functional import pad
 
-from cryoet_core.peaks import find_peaks
+from cryoet_core.peaks import find_peaks, parting_value
 from cryoet_core.run import Run
 from cryoet_core.tomograms.tiles import score_map
 from cryoet_pu_picker.bands import Bands
 from cryoet_pu_picker.decoding import apart
 from cryoet_pu_picker.network import Filter
-from cryoet_pu_picker.prior import Priors
+from cryoet_pu_picker.prior import DENSEST, Priors
 from cryoet_pu_picker.scenes import Scene
 from cryoet_pu_picker.species import Species
 
@@ -42,12 +42,13 @@ class Likely(NamedTuple):
     """The filter of each species, and its peaks that are no labels yet.
 
     peaks: of each scene positions (n, 3) in voxels, species (n,) and scores (n,), best first. above (c,): how many of a
-    species are at or above the level of its labels.
+    species are at or above the level of its labels. standing (c,): how many stand out from all peaks.
     """
 
     filters: list[Filter]
     peaks: list[tuple[np.ndarray, np.ndarray, np.ndarray]]
     above: list[int]
+    standing: list[int]
 
 
 def likely(scenes: Sequence[Scene], species: Sequence[Species], bands: Bands, spacing: float, run: Run) -> Likely:
@@ -61,7 +62,12 @@ def likely(scenes: Sequence[Scene], species: Sequence[Species], bands: Bands, sp
     peaks = [_peaks(scene, species, weights, bands, spacing, run) for scene in scenes]
     scores, kinds = (np.concatenate([found[i] for found in peaks]) for i in (2, 1))
     above = [int((scores[kinds == c] >= each.level).sum()) for c, each in enumerate(filters)]
-    return Likely(filters, peaks, above)
+    volume = sum(np.prod(scene.tomogram.extent) for scene in scenes)
+    standing = []
+    for c, kind in enumerate(species):
+        best = -np.sort(-scores[kinds == c])[: int(DENSEST * volume / kind.volume)]
+        standing.append(int((best >= parting_value(best)).sum()))
+    return Likely(filters, peaks, above, standing)
 
 
 def promoted(

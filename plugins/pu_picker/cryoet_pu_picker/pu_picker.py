@@ -57,7 +57,7 @@ class PUPickerTrainer(Trainer):
         bands.measure(scenes[0].middle())
         with run.timer("promote"):
             found = likely(scenes, species, bands, config.spacing, run)
-        priors.limit(found.above)
+        priors.limit(found.above, found.standing, run)
         run.reseed("network")
         network = build(config, bands, priors.prior.share)
         # the ablation takes everything without a label for background, so it may not take some of it for particles
@@ -75,7 +75,7 @@ class PUPickerTrainer(Trainer):
             thresholds = [config.threshold] * len(species)
         else:
             thresholds = priors.thresholds(network, config, run)
-            if config.copies and not priors.counted:
+            if config.prior == "auto" and not priors.counted:
                 expected = [copies / priors.volume for copies in priors.copies]
         trained = PUPicker(
             network, species, voxel_size, tuple(priors.copies), tuple(expected), tuple(thresholds), config

@@ -133,13 +133,27 @@ def test_twice_what_is_above_the_labels_level_is_about_what_there_is(tmp_path: P
     bands = Bands(widths_of([DIAMETER], VOXEL), 4.0, balls=[DIAMETER / VOXEL])
     bands.measure(scene.middle())
     scene = replace(scene, positions=truth[:15], species=np.zeros(15, int))
-    found = likely([scene], [Species("ball", DIAMETER)], bands, 0.6, run_of(tmp_path, []))
+    said: list[str] = []
+    run = run_of(tmp_path, said)
+    found = likely([scene], [Species("ball", DIAMETER)], bands, 0.6, run)
     assert 3 <= found.above[0] <= 12  # of the 15 that have no label
     priors = Priors([Species("ball", DIAMETER)], [scene], torch.full((1, 3), 0.6), PUPickerConfig(diameter="80"))
     assert priors.counted
     assert priors.copies[0] > 60  # of balls that fill a tenth of the volume
-    priors.limit(found.above)
-    assert priors.copies[0] == 15 + 2 * found.above[0]
+    seeming = 15 + 2 * found.above[0]
+    priors.limit(found.above, [seeming - 15], run)  # nothing but them stands out: others may look alike
+    assert (priors.counted, priors.copies[0], said) == (True, seeming, [])
+    priors.limit(found.above, [2 * seeming], run)
+    assert (priors.counted, priors.copies[0]) == (False, seeming)
+    assert f"finds about {seeming} in all" in said[0]
     given = Priors([Species("ball", DIAMETER)], [scene], torch.full((1, 3), 0.6), PUPickerConfig(copies="500"))
-    given.limit(found.above)
+    given.limit(found.above, [2 * seeming], run)
     assert given.copies == [500]
+
+
+def test_what_stands_out_from_the_noise_is_counted(tmp_path: Path) -> None:
+    scene, _ = blobs(alike=30)
+    bands = Bands(widths_of([DIAMETER], VOXEL), 4.0, balls=[DIAMETER / VOXEL])
+    bands.measure(scene.middle())
+    found = likely([scene], [Species("ball", DIAMETER)], bands, 0.6, run_of(tmp_path, []))
+    assert 45 <= found.standing[0] <= 60  # 55 balls without a label
