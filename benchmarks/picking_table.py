@@ -22,6 +22,7 @@ import numpy as np
 from disca_table import command, commit
 
 from cryoet_core.io.picks import write_picks
+from cryoet_core.significance import holm, paired_t
 from cryoet_core.tomograms import open_tomograms
 
 SPECIES = ("4v7r", "2uv8", "4cr2", "3j9i", "4v94", "6cvm")
@@ -151,6 +152,33 @@ def _cell(found: list[dict[str, float]]) -> str:
     return " / ".join(f"{mean:.3f}" for mean in means) + f" ({len(found)})"
 
 
+def compared(results: Path) -> list[str]:
+    """pu_picker beside each other method: paired t tests over tomograms, Holm's correction.
+
+    A tomogram's difference is the mean over the shares for which both methods were run.
+    """
+    found = {key(cell): cell for cell in map(json.loads, results.open())}
+    out = []
+    for snr in sorted({str(k[0]) for k in found}, reverse=True):
+        tests = {}
+        for other in (*list(LEARNERS)[1:], *OTHERS):
+            gaps: dict[tuple[object, str], list[float]] = defaultdict(list)
+            for (_, seed, _, share), cell in ((k, c) for k, c in found.items() if k[0] == snr and k[2] == "pu_picker"):
+                beside = found.get((snr, seed, other, None if other in OTHERS else share))
+                for name in ("same_f1", "new_f1") if beside else ():
+                    gaps[seed, name].append((cell[name] or 0.0) - (beside[name] or 0.0))
+            means = [sum(some) / len(some) for some in gaps.values()]
+            if len(means) > 2:
+                tests[other] = (paired_t(means, [0.0] * len(means)), len(means))
+        corrected = holm([test.p for test, _ in tests.values()])
+        words = [
+            f"{o} {t.difference:+.3f} ({n} tomograms, p {p:.1g})"
+            for (o, (t, n)), p in zip(tests.items(), corrected, strict=True)
+        ]
+        out.append(f"SNR {snr}, F1 of pu_picker minus that of others, paired, p by Holm: {', '.join(words)}")
+    return out
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--structures", type=Path, help="folder with one MRC map per structure, 10 Å voxels")
@@ -169,6 +197,7 @@ def main() -> None:
                 run(args, snr, seed)
     print("F1 in the labelled tomogram / in a new one / average precision in the new one (seeds)\n")
     print(markdown(args.results))
+    print("", *compared(args.results), sep="\n")
 
 
 if __name__ == "__main__":
