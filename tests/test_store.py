@@ -15,7 +15,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from cryoet_core.errors import UserError
@@ -300,6 +300,7 @@ def test_a_truncated_store_is_refused(path: Path, keep: float) -> None:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(where=st.integers(0, 6000), values=st.binary(min_size=1, max_size=64))
+@example(where=1153, values=b"\x01")  # a number of a type that is too small for it
 def test_damaged_bytes_never_give_a_traceback(tmp_path: Path, where: int, values: bytes) -> None:
     good = tmp_path / "good.h5"
     if not good.exists():

@@ -65,7 +65,7 @@ def _header(attrs: Any) -> Iterator[str]:
             continue
         try:
             good = bool(right(value))
-        except (TypeError, ValueError, IndexError):
+        except (TypeError, ValueError, IndexError, OverflowError):
             good = False
         if not good:
             yield f"attribute {name} is {value}; expected {wanted}"

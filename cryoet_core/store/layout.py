@@ -156,7 +156,7 @@ def open_shard(path: Path) -> Shard:
             if problem:
                 raise UserError(f"{path}: {problem}")
             return _read(path, file)
-        except (KeyError, ValueError, TypeError, RuntimeError, OSError) as error:
+        except (KeyError, ValueError, TypeError, RuntimeError, OSError, OverflowError) as error:
             raise UserError(f"{path}: a damaged store ({error}); see `cryoet data check {path}`") from error
 
 
@@ -169,13 +169,16 @@ def _read(path: Path, file: Any) -> Shard:
     for name, array in (rows | extras).items():
         if len(array) != count:
             raise ValueError(f"/{name} has {len(array)} rows, /volumes {count}")
+    sign = int(attrs["density_sign"])
+    if sign not in (1, -1):
+        raise ValueError(f"density_sign is {sign}, expected 1 or -1")
     tilt = attrs.get("tilt_range")
     snr = attrs.get("snr")
     return Shard(
         path,
         map_dataset(path, file["volumes"]),
         voxel_size=float(attrs["voxel_size"]),
-        density_sign=int(attrs["density_sign"]),
+        density_sign=sign,
         class_names=tuple(str(name) for name in attrs["class_names"]),
         labels=rows.pop("labels", np.full(count, -1)).astype(np.int64),
         tilt_range=None if tilt is None else (float(tilt[0]), float(tilt[1])),

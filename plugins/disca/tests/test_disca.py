@@ -16,7 +16,6 @@ from cryoet_disca.disca import Disca
 from cryoet_disca.iteration import Clustering, Rounds, cluster, collapse
 
 from cryoet_core.cli.main import main
-from cryoet_core.errors import UserError
 from cryoet_core.inputs import open_inputs, what_it_may_see
 from cryoet_core.metrics import clustering_report
 from cryoet_core.predictions import read_predictions
@@ -224,8 +223,10 @@ def test_a_fresh_encoder_is_trained(easy: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("encoder_by_name")
-def test_an_encoder_for_another_box_is_refused(easy: Path, tmp_path: Path) -> None:
-    folder, _ = pretrained(tmp_path / "weights", easy, 32)
-    trainer, run, data = start(easy, tmp_path / "run", weights=str(folder))
-    with pytest.raises(UserError, match="32 voxels, the data has 24"):
-        trainer.fit({"data": data}, run)
+def test_an_encoder_that_pools_works_on_another_box(easy: Path, tmp_path: Path) -> None:
+    folder, encoder = pretrained(tmp_path / "weights", easy, 32)
+    trainer, run, data = start(easy, tmp_path / "run", weights=str(folder), refine=False, iterations=1)
+    trainer.fit({"data": data}, run)
+    tensors, facts = run.load("model")  # type: ignore[misc]
+    assert facts["encoder"] == {"name": "other.pooled", "box": 24, "options": {}}
+    torch.testing.assert_close(tensors["network.convolution.weight"], encoder.convolution.weight.detach())
