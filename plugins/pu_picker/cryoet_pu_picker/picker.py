@@ -118,6 +118,5 @@ def load(run: Run) -> PUPicker | None:
         )
     network.load_state_dict(tensors)
     network.to(run.device).eval()
-    expected = tuple(state.get("expected", [0.0] * len(species)))
-    copies, thresholds = tuple(state["copies"]), tuple(state["thresholds"])
+    copies, expected, thresholds = (tuple(state[name]) for name in ("copies", "expected", "thresholds"))
     return PUPicker(network, species, state["voxel_size"], copies, expected, thresholds, config)
