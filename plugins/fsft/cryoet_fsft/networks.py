@@ -52,6 +52,14 @@ class Block(nn.Module):
     def forward(self, x: Tensor, domain: int = SOURCE) -> Tensor:
         return pooled_norm(self._convolved(x), self.norm.of(domain)).relu()
 
+    def both(self, ours: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor]:
+        """The same for a batch of the source and one of the target: convolved together, normalised apart."""
+        first, second = self._convolved(torch.cat((ours, theirs))).split((len(ours), len(theirs)))
+        return (
+            pooled_norm(first, self.norm.of(SOURCE)).relu(),
+            pooled_norm(second, self.norm.of(TARGET)).relu(),
+        )
+
     def _convolved(self, x: Tensor) -> Tensor:
         if x.device.type != "cpu" or x.shape[-1] > SMALLEST_HALF:
             return self.convolution(x)  # type: ignore[no-any-return]
@@ -66,6 +74,13 @@ class Blocks(nn.ModuleList):
         for block in self:
             x = block(x, domain)
         return x
+
+    def both(self, ours: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor]:
+        """A batch of each domain, as if each passed alone; small maps are convolved quicker together."""
+        for block in self:
+            assert isinstance(block, Block)
+            ours, theirs = block.both(ours, theirs)
+        return ours, theirs
 
 
 class Networks(nn.Module):
@@ -93,6 +108,16 @@ class Networks(nn.Module):
         front = self.source if domain == SOURCE else self.target
         maps = front(volumes.contiguous(memory_format=torch.channels_last_3d), domain)
         return maps, self.shared(maps, domain).flatten(1)
+
+    def encode_both(self, ours: Tensor, theirs: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """What ``encode`` gives for volumes of the source and for those of the target, in less time than twice one."""
+        ours, theirs = (x.contiguous(memory_format=torch.channels_last_3d) for x in (ours, theirs))
+        if self.target is self.source:
+            maps = self.source.both(ours, theirs)
+        else:
+            maps = self.source(ours, SOURCE), self.target(theirs, TARGET)
+        features = self.shared.both(*maps)
+        return (maps[0], features[0].flatten(1)), (maps[1], features[1].flatten(1))
 
     def forward(self, volumes: Tensor, domain: int) -> Tensor:
         logits: Tensor = self.classifier(self.encode(volumes, domain)[1])

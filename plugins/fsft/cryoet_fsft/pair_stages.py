@@ -106,7 +106,7 @@ class ConfusionStage(TrainingStage):
         cubes, labels = self.source_batch(torch.cat(partners), generator)
         others, their_labels = self.target_batch(self.job.domains.shots[shots], generator)
         with self.job.run.autocast():
-            ours, theirs = networks.encode(cubes, SOURCE), networks.encode(others, TARGET)
+            ours, theirs = networks.encode_both(cubes, others)
             logits = self.discriminator(ours, (theirs[0].repeat(2, 1, 1, 1, 1), theirs[1].repeat(2, 1))).float()
             ours_logits, their_logits = networks.classifier(ours[1]), networks.classifier(theirs[1])
         same, other = logits.split(len(shots))

@@ -15,10 +15,14 @@ def pooled_norm(x: Tensor, norm: nn.BatchNorm3d) -> Tensor:
     """``max_pool3d(norm(x), 2)`` for x (n, c, d, h, w), with the same gradients and running statistics.
 
     On a CPU in training only the maxima are normalised, an eighth of the voxels, and neither the normalised volume nor
-    its gradient is held: half the memory of a block. Elsewhere it is what it says.
+    its gradient is held: half the memory of a block. There, without training, the maximum is taken first where every
+    scale is positive. Elsewhere it is what it says.
     """
-    if not norm.training or x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64):
+    if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64):
         return max_pool3d(norm(x), 2)
+    if not norm.training:
+        known = norm.running_mean is not None  # else the statistics are those of the voxels of this batch
+        return norm(max_pool3d(x, 2)) if known and bool((norm.weight >= 0).all()) else max_pool3d(norm(x), 2)
     assert norm.num_batches_tracked is not None
     norm.num_batches_tracked += 1
     pooled: Tensor = _PooledNorm.apply(x, norm.weight, norm.bias, norm)

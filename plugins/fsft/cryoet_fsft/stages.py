@@ -141,9 +141,8 @@ class AlignStage(TrainingStage):
             cubes, labels = self.source_batch(places, generator)
             others, _ = self.target_batch(rows, generator)
             with self.job.run.autocast():
-                features = networks.encode(cubes, SOURCE)[1]
+                (_, features), (_, theirs) = networks.encode_both(cubes, others)
                 logits = networks.classifier(features)
-                theirs = networks.encode(others, TARGET)[1]
             loss = self.classified(logits, labels) + self.distance(features.float(), theirs.float(), generator)
             losses.append(step(self.optimisers[0], loss))
         return mean(losses)

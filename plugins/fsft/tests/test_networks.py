@@ -9,6 +9,7 @@ import torch
 from cryoet_fsft.augment import augmented, mirrored
 from cryoet_fsft.cubes import fourier_crop
 from cryoet_fsft.networks import SOURCE, TARGET, Block, Discriminator, Networks
+from cryoet_fsft.pooled_norm import pooled_norm
 from cryoet_fsft.scoring import batch_statistics
 
 from cryoet_core.errors import UserError
@@ -93,6 +94,40 @@ def test_half_precision_is_a_number_on_a_cpu_and_near_the_full_one() -> None:
         gradients = torch.autograd.grad(features.float().square().mean(), networks.shared.parameters())
         assert all(bool(gradient.isfinite().all()) for gradient in gradients)
         torch.testing.assert_close(features.float(), full, atol=0.15, rtol=0.1)
+
+
+@pytest.mark.parametrize("split", [True, False])
+@pytest.mark.parametrize("domain_norm", [True, False])
+def test_both_domains_together_are_each_alone(split: bool, domain_norm: bool) -> None:
+    torch.manual_seed(1)
+    together = Networks(16, 3, 2, 4, split=split, domain_norm=domain_norm).double().train()
+    apart = copy.deepcopy(together)
+    ours, theirs = (torch.randn(n, 1, 16, 16, 16, dtype=torch.float64) for n in (5, 3))
+    found = together.encode_both(ours, theirs)
+    expected = apart.encode(ours, SOURCE), apart.encode(theirs, TARGET)
+    for one, other in zip(found, expected, strict=True):
+        for part, whole in zip(one, other, strict=True):
+            torch.testing.assert_close(part, whole)
+    for result in (found, expected):
+        sum(part.square().sum() for one in result for part in one).backward()
+    for (name, one), other in zip(together.named_parameters(), apart.parameters(), strict=True):
+        if name.startswith("classifier"):
+            assert one.grad is None
+        else:
+            torch.testing.assert_close(one.grad, other.grad, msg=name)
+    for (name, one), other in zip(together.state_dict().items(), apart.state_dict().values(), strict=True):
+        torch.testing.assert_close(one, other, msg=name)
+
+
+@pytest.mark.parametrize("weight", [1.0, -1.0])
+def test_the_maximum_may_be_taken_before_running_statistics(weight: float) -> None:
+    norm = torch.nn.BatchNorm3d(2).eval()
+    with torch.no_grad():
+        norm.weight[1], norm.bias[0] = weight, 3.0
+        norm.running_mean += 0.5
+        norm.running_var *= 4
+        x = torch.randn(3, 2, 6, 6, 6)
+        torch.testing.assert_close(pooled_norm(x, norm), torch.nn.functional.max_pool3d(norm(x), 2))
 
 
 def test_fronts_start_alike_and_the_rest_is_one_object() -> None:
