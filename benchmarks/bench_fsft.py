@@ -37,7 +37,8 @@ from cryoet_core.store import Subtomograms, SubtomogramWriter
 
 PUBLISHED = {"source_epochs": 20, "align_epochs": 20, "discriminator_epochs": 100, "adapt_epochs": 30}
 METHODS = ("source_only", "deep_coral", "fada", "fsft", "finetune", "swd")
-SPENT: dict[str, float] = defaultdict(float)
+SPENT: dict[str, list[float]] = defaultdict(list)
+"""Processor seconds of each epoch of a stage."""
 
 
 def write_noise(path: Path, classes: int, per_class: int, box: int, seed: int) -> Path:
@@ -50,7 +51,7 @@ def write_noise(path: Path, classes: int, per_class: int, box: int, seed: int) -
 
 
 def watch() -> None:
-    """Add each epoch's processor time to ``SPENT`` under the stage's name."""
+    """Note each epoch's processor time in ``SPENT`` under the stage's name."""
     kinds = (stages.SourceStage, stages.AlignStage, stages.TuneStage)
     for kind in (*kinds, pair_stages.DiscriminatorStage, pair_stages.ConfusionStage):
         original = kind.epoch
@@ -58,7 +59,7 @@ def watch() -> None:
         def epoch(self: Any, number: int, original: Any = original) -> float:
             begun = time.process_time()
             loss: float = original(self, number)
-            SPENT[self.name] += time.process_time() - begun
+            SPENT[self.name].append(time.process_time() - begun)
             return loss
 
         kind.epoch = epoch  # type: ignore[method-assign]
@@ -73,7 +74,7 @@ def trained(method: str, given: dict[str, list[Path]], preset: str, out: Path, *
     SPENT.clear()
     trainer(config).fit(open_inputs(trainer, given), run)
     run.finish()
-    return {name: round(seconds, 2) for name, seconds in SPENT.items()}
+    return {name: round(sum(seconds), 2) for name, seconds in SPENT.items()}
 
 
 def methods(args: argparse.Namespace, folder: Path, given: dict[str, list[Path]]) -> None:
@@ -81,6 +82,7 @@ def methods(args: argparse.Namespace, folder: Path, given: dict[str, list[Path]]
     first, align, tell, adapt = (max(1, round(args.share * n)) for n in PUBLISHED.values())
     for preset in args.presets:
         taken: dict[str, list[float]] = defaultdict(list)
+        epochs: dict[str, dict[str, list[list[float]]]] = defaultdict(lambda: defaultdict(list))
         for turn, method in ((turn, method) for turn in range(args.rounds) for method in args.methods):
             alone = method in ("deep_coral", "swd", "finetune")
             options = {
@@ -91,10 +93,24 @@ def methods(args: argparse.Namespace, folder: Path, given: dict[str, list[Path]]
             }
             parts = trained(method, given, preset, folder / f"{preset}-{method}-{turn}", shots=args.shots, **options)
             taken[method].append(sum(parts.values()))
+            for name, seconds in SPENT.items():
+                epochs[method][name].append(list(seconds))
             print(json.dumps({"preset": preset, "method": method, "seconds": round(taken[method][-1], 2)} | parts))
+        whole = {m: round(sum(map(by_median, stages.values())), 2) for m, stages in epochs.items()}
+        print(f"seconds by the median epoch of each stage, {preset}:", whole)
         if "fsft" in taken:
             ours = statistics.median(taken["fsft"])
             print(f"fsft / other, {preset}:", {m: round(ours / statistics.median(s), 2) for m, s in taken.items()})
+            print("by the median epoch:", {m: round(whole["fsft"] / seconds, 3) for m, seconds in whole.items()})
+
+
+def by_median(rounds: list[list[float]]) -> float:
+    """Seconds of a stage of which every epoch takes what the median one does, but for the first, that of first ones.
+
+    The load of others, which comes and goes, is so left out; what a stage does once, in its first epoch, is not.
+    """
+    first, later = [epochs[0] for epochs in rounds], [seconds for epochs in rounds for seconds in epochs[1:]]
+    return statistics.median(first) + ((len(rounds[0]) - 1) * statistics.median(later) if later else 0.0)
 
 
 def order(args: argparse.Namespace, folder: Path, given: dict[str, list[Path]]) -> None:
