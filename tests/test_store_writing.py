@@ -24,8 +24,8 @@ from cryoet_core.store import (
 )
 
 
-def cubes(count: int, box: int = 8) -> np.ndarray:
-    return np.random.default_rng(0).normal(1, 2, (count, box, box, box)).astype(np.float16)
+def cubes(count: int, box: int = 8, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(1, 2, (count, box, box, box)).astype(np.float16)
 
 
 @pytest.fixture
