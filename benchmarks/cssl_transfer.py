@@ -26,15 +26,16 @@ SEEN = ("1bxn", "6cvm", "3j9i", "1wcm", "1aon")
 UNSEEN = ("4v1w", "3cf3", "3iyd", "5wek", "1w6t")
 NETWORKS = ("own", "random", "pretrained")
 DESCRIPTORS = {"without": (False,), "with": (True,), "both": (False, True)}
-KEYS = ("snr", "seed", "network", "descriptors", "per_class", "bin", "method", "epochs")
+KEYS = ("snr", "seed", "network", "descriptors", "k_given", "per_class", "bin", "method", "epochs", "iterations")
 Cell = dict[str, Any]
 
 
 def measure(args: argparse.Namespace, snr: str, seed: int, done: set[tuple[Any, ...]]) -> None:
     cells: list[Cell] = [
         {"snr": snr, "seed": seed, "network": network, "descriptors": descriptors, "per_class": args.per_class}
-        | {"bin": args.bin, "method": args.method, "epochs": args.epochs}
+        | {"bin": args.bin, "method": args.method, "epochs": args.epochs, "iterations": args.iterations, "k_given": k}
         for descriptors in DESCRIPTORS[args.descriptors]
+        for k in args.k
         for network in NETWORKS
     ]
     cells = [cell for cell in cells if key(cell) not in done]
@@ -52,12 +53,14 @@ def measure(args: argparse.Namespace, snr: str, seed: int, done: set[tuple[Any, 
         for number, cell in enumerate(cells):
             options: dict[str, Any] = {"refine": False, "align_averages": False, "iterations": args.iterations}
             options |= {"join_invariants": cell["descriptors"], "max_shift": 2.0}
+            options |= {"k_min": cell["k_given"], "k_max": cell["k_given"]} if cell["k_given"] else {}
+            options |= {"bin": 1} if args.bin > 1 else {}  # they have been averaged
             options |= {} if cell["descriptors"] or cell["network"] == "pretrained" else {"init": "random"}
             options |= {} if cell["network"] == "own" else {"encoder": "cssl.rb3d"}
             options |= {"weights": str(folder / "encoder")} if cell["network"] == "pretrained" else {}
             facts = run_method("disca", {"data": [labelled]}, options, out=folder / f"disca{number}", **common)
             cell |= {name: facts.get(name) for name in ("k", "matched_accuracy", "ari", "nmi", "wall_seconds")}
-            cell |= {"pretraining_seconds": seconds, "iterations": args.iterations, "commit": commit()}
+            cell |= {"pretraining_seconds": seconds, "commit": commit()}
             cell |= {"threads": args.threads, "precision": args.precision}
             with args.results.open("a") as sink:
                 sink.write(json.dumps(cell) + "\n")
@@ -69,16 +72,26 @@ def key(cell: Cell) -> tuple[Any, ...]:
 
 
 def markdown(results: Path) -> str:
-    found: dict[tuple[str, bool], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    """Mean matched accuracy, and the number of clusters where disca chose it."""
+    found: dict[tuple[Any, ...], dict[str, list[Cell]]] = defaultdict(lambda: defaultdict(list))
     for cell in map(json.loads, results.open()):
-        found[cell["snr"], cell["descriptors"]][cell["network"]].append(cell["matched_accuracy"])
+        found[cell["snr"], cell["iterations"], cell["k_given"], cell["descriptors"]][cell["network"]].append(cell)
     heads = ("disca's own network", "cssl.rb3d from random weights", "cssl.rb3d pretrained")
-    out = [f"| SNR | descriptors beside | {' | '.join(heads)} | seeds |", "|---|---|---|---|---|---|"]
-    for (snr, descriptors), scores in sorted(found.items(), reverse=True):
-        shown = [f"{np.mean(scores[name]):.3f}" if scores[name] else "not run" for name in NETWORKS]
-        seeds = max(len(values) for values in scores.values())
-        out.append(f"| {snr} | {'yes' if descriptors else 'no'} | {' | '.join(shown)} | {seeds} |")
+    out = [f"| SNR | rounds | clusters | descriptors beside | {' | '.join(heads)} | seeds |", "|" + "---|" * 8]
+    for (snr, rounds, k, descriptors), cells in sorted(found.items(), reverse=True):
+        shown = [_shown(cells[name], bool(k)) for name in NETWORKS]
+        seeds = max(len(values) for values in cells.values())
+        words = (snr, rounds, f"{k}, given" if k else "by BIC", "yes" if descriptors else "no", *shown, seeds)
+        out.append(f"| {' | '.join(map(str, words))} |")
     return "\n".join(out)
+
+
+def _shown(cells: list[Cell], given: bool) -> str:
+    if not cells:
+        return "not run"
+    scores = " ".join(f"{cell['matched_accuracy']:.2f}" for cell in sorted(cells, key=lambda cell: int(cell["seed"])))
+    counts = "" if given else f", K {' '.join(str(cell['k']) for cell in sorted(cells, key=lambda c: int(c['seed'])))}"
+    return f"{np.mean([cell['matched_accuracy'] for cell in cells]):.3f} ({scores}{counts})"
 
 
 def main() -> None:
@@ -93,6 +106,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--epochs", type=int, help="of pretraining; default: the preset's")
     parser.add_argument("--iterations", type=int, default=3, help="rounds of disca")
+    parser.add_argument("--k", nargs="+", type=int, default=[0, len(UNSEEN)], help="clusters of disca; 0: by BIC")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--precision", choices=("auto", "32", "bf16"), default="auto")
     parser.add_argument("--device", default="auto")
