@@ -219,6 +219,18 @@ def test_a_broken_store_is_refused_and_reported(path: Path, name: str) -> None:
     assert any(words in line for line in check_store(path)), check_store(path)
 
 
+@pytest.mark.parametrize("name", ["volumes", "labels", "tomogram", "mean"])
+@pytest.mark.parametrize("kind", ["group", "named type"])
+def test_another_object_in_the_place_of_a_data_set_is_refused(path: Path, name: str, kind: str) -> None:
+    write_store(path, cubes(3), 10.0, [0, 1, 0], class_names=("a", "b"), tomogram=["t", "u", "v"])
+    with h5py.File(path, "r+") as file:
+        del file[name]
+        file[name] = file.create_group("other") if kind == "group" else np.dtype("S4" if name == "tomogram" else "f4")
+    with pytest.raises(UserError, match=str(path)):
+        open_subtomograms(path).read(slice(None))
+    assert check_store(path)
+
+
 def test_chunked_volumes_are_refused(path: Path) -> None:
     def chunk(file: Any) -> None:
         values = file["volumes"][:]

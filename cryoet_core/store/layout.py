@@ -133,8 +133,10 @@ def header_problem(file: Any) -> str | None:
 
 def volumes_problem(file: Any) -> str | None:
     """What keeps ``/volumes`` from being mapped; None when nothing does."""
+    import h5py
+
     volumes = file.get("volumes")
-    if volumes is None or not hasattr(volumes, "dtype"):
+    if not isinstance(volumes, h5py.Dataset):
         return "has no /volumes; expected (n, d, d, d) float16 or float32; write it again"
     if volumes.ndim != 4 or len(set(volumes.shape[1:])) != 1 or 0 in volumes.shape:
         return f"/volumes has shape {volumes.shape}; expected at least one cube, (n, d, d, d)"
@@ -156,7 +158,8 @@ def open_shard(path: Path) -> Shard:
             if problem:
                 raise UserError(f"{path}: {problem}")
             return _read(path, file)
-        except (KeyError, ValueError, TypeError, RuntimeError, OSError, OverflowError) as error:
+        except (KeyError, ValueError, TypeError, RuntimeError, OSError, OverflowError, AttributeError) as error:
+            # the last: a group or a named type where a data set should be
             raise UserError(f"{path}: a damaged store ({error}); see `cryoet data check {path}`") from error
 
 

@@ -87,7 +87,9 @@ def header_problem(file: Any) -> str | None:
 
 def volume_problem(volume: Any) -> str | None:
     """What keeps a tomogram's ``volume`` from being read; None when nothing does."""
-    if volume is None or not hasattr(volume, "dtype"):
+    import h5py
+
+    if not isinstance(volume, h5py.Dataset):
         return "no volume; expected (d, h, w) float16 or float32; write it again"
     if volume.ndim != 3 or 0 in volume.shape:
         return f"volume of shape {volume.shape}; expected (d, h, w)"
