@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from noise_cubes import cubes
 
 from cryoet_core.errors import UserError
 from cryoet_core.store import (
@@ -24,10 +25,6 @@ from cryoet_core.store import (
     split,
     write_store,
 )
-
-
-def cubes(count: int, box: int = 8, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).normal(1, 2, (count, box, box, box)).astype(np.float16)
 
 
 @pytest.fixture
@@ -139,14 +136,15 @@ def test_an_index_beyond_the_end_is_an_index_error(path: Path) -> None:
     parts=st.sampled_from([(0.8, 0.1, 0.1), (0.7, 0.3), (1, 0, 0), (0.34, 0.33, 0.33), (0, 0.5, 0.5)]),
     seed=st.integers(0, 5),
 )
+@example(labels=[0, 1, 1, -1, 2, 3], parts=(0.34, 0.33, 0.33), seed=3)  # hardly any class has one for each part
 def test_a_split_shares_out_every_class(labels: list[int], parts: tuple[float, ...], seed: int) -> None:
     from cryoet_core.store.split import stratified
 
     values = np.array(labels)
     codes = stratified(values, parts, seed)
-    for group in [np.ones(len(values), bool), *(values == label for label in set(labels))]:
+    for most, group in [(1.0, np.ones(len(values), bool)), *((1.5, values == label) for label in set(labels))]:
         for code, share in enumerate([*parts, 0.0][:3]):
-            assert abs((codes[group] == code).sum() - share * group.sum()) <= 2
+            assert abs((codes[group] == code).sum() - share * group.sum()) <= most
     np.testing.assert_array_equal(codes, stratified(values, parts, seed))
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from noise_cubes import cubes
 
 from cryoet_core.errors import UserError
 from cryoet_core.store import (
@@ -22,10 +23,6 @@ from cryoet_core.store import (
     open_subtomograms,
     write_store,
 )
-
-
-def cubes(count: int, box: int = 8, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).normal(1, 2, (count, box, box, box)).astype(np.float16)
 
 
 @pytest.fixture

@@ -26,8 +26,9 @@ def split(data: Subtomograms, fractions: Sequence[float], seed: int = 0) -> np.n
 def stratified(labels: np.ndarray, fractions: Sequence[float], seed: int = 0) -> np.ndarray:
     """Draw a stratified split by labels (n,): (n,) int8 codes into ``SPLITS`` (train, val, test).
 
-    ``fractions`` of the three (two: no test) sum to 1. Within each class (unlabelled volumes count as one) the parts
-    have their shares to within one volume, and so have they in the whole. Raises UserError for other fractions.
+    ``fractions`` of the three (two: no test) sum to 1. In the whole the parts have their shares to within one volume,
+    and within each class (unlabelled volumes count as one) to within one and a half. Raises UserError for other
+    fractions.
     """
     shares = np.array([*fractions, 0.0][: len(SPLITS)], dtype=np.float64)
     if len(fractions) not in (2, 3) or (shares < 0).any() or abs(shares.sum() - 1) > 1e-6:
@@ -38,10 +39,12 @@ def stratified(labels: np.ndarray, fractions: Sequence[float], seed: int = 0) ->
     order = order[np.argsort(labels[order], kind="stable")]
     codes = np.empty(len(labels), dtype=np.int8)
     phase, ends, start = generator.random(), np.cumsum(shares)[:-1], 0
+    given = np.zeros(len(ends), dtype=int)
     for stop in np.cumsum(np.unique(labels, return_counts=True)[1]):
-        # differences of a rounded running total: what a class gets too much, the next gets too little
-        cuts = np.floor(ends * stop + phase) - np.floor(ends * start + phase)
-        cuts = np.clip(np.maximum.accumulate(cuts), 0, stop - start).astype(int)
+        # what is missing from a rounded running total: what a class gets too much, the next gets too little
+        cuts = np.floor(ends * stop + phase).astype(int) - given
+        cuts = np.clip(np.maximum.accumulate(cuts), 0, stop - start)
+        given += cuts
         codes[order[start:stop]] = np.searchsorted(cuts, np.arange(stop - start), side="right")
         start = stop
     return codes
