@@ -66,6 +66,7 @@ def main():
         return collectives(run)
     if what == "stop":
         return run.fail("stopped")
+    run.all_reduce(torch.zeros(1))  # none fails before all have written their pid
     if what == f"fail{run.rank}":
         try:
             raise RuntimeError("boom")
