@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -285,3 +287,16 @@ def test_stars_are_read_by_starfile(tmp_path: Path, picks: Picks) -> None:
         np.testing.assert_allclose(xyz[:, ::-1], picks.positions, atol=1e-3)
         angles = table[["rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi"]].to_numpy()
         np.testing.assert_allclose(euler_to_matrix(angles), picks.rotations, atol=1e-4)
+
+
+@pytest.mark.skipif(shutil.which("relion_star_handler") is None, reason="RELION is not installed")
+def test_stars_go_through_relion(tmp_path: Path, picks: Picks) -> None:
+    for dialect in ("relion30", "relion31", "relion4", "relion5"):
+        path, back = tmp_path / f"{dialect}.star", tmp_path / "back" / f"{dialect}.star"
+        back.parent.mkdir(exist_ok=True)
+        write_picks(path, picks, dialect, GEOMETRY, optics={"voltage": 300, "cs": 2.7, "amplitude_contrast": 0.07})
+        command = ["relion_star_handler", "--i", str(path), "--o", str(back), "--sort_by", "rlnClassNumber"]
+        subprocess.run(command, check=True, capture_output=True)
+        found = in_order(read_picks(back, PickReading(geometry=GEOMETRY)).picks, picks)
+        np.testing.assert_allclose(found.positions, picks.positions, rtol=0, atol=1e-3)
+        np.testing.assert_allclose(found.rotations, picks.rotations, rtol=0, atol=1e-4)
