@@ -25,18 +25,23 @@ from disca_table import commit
 from cryoet_core.run import Run
 from cryoet_core.store import open_subtomograms
 
-PAPER = {"full_so3": False, "angle": 45.0, "crop": (0.707, 1.0), "affine_probability": 0.5, "wedge": 0.0, "noise": 0.0}
+GEOMETRY = {"crop_probability": 0.5, "shift": 0.1, "zoom": 0.1}
+PAPER = GEOMETRY | {"full_so3": False, "angle": 45.0, "crop": (0.707, 1.0), "affine_probability": 0.5}
+PAPER |= {"wedge": 0.0, "noise": 0.0, "growth": 0.0}
 VARIANTS: dict[str, dict[str, Any] | None] = {
     "random weights": None,
     "default": {},
     "paper": PAPER | {"growth": 0.0},
+    "crop, zoom, shift of a tenth": GEOMETRY,
+    "shift of a tenth": {"shift": 0.1},
+    "no shift": {"shift": 0.0},
+    "no shift, no noise": {"shift": 0.0, "noise": 0.0},
+    "no noise": {"noise": 0.0},
+    "crop": {"crop_probability": 0.5},
+    "zoom": {"zoom": 0.1},
     "full from the start": {"growth": 0.0},
     "beam alone": {"full_so3": False},
     "no wedge": {"wedge": 0.0},
-    "no noise": {"noise": 0.0},
-    "no crop": {"crop_probability": 0.0},
-    "no shift": {"shift": 0.0},
-    "no zoom": {"zoom": 0.0},
     "CTF noise": {"noise_colour": "ctf"},
     "filled with noise": {"fill": "noise"},
     "no projection norm": {"projection_norm": False},

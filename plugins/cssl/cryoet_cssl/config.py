@@ -28,7 +28,7 @@ class ViewConfig(Config):
         paper="0.71,1 (area 0.5 to 1)", presets={"fast": (0.8, 1.0), "paper": (0.707, 1.0)},
     )  # fmt: skip
     crop_probability: float = option(
-        0.5, "share of views that are cropped", ge=0, le=1, paper="0.5", presets={"fast": 0.5, "paper": 0.5}
+        0.0, "share of views that are cropped", ge=0, le=1, paper="0.5", presets={"fast": 0.0, "paper": 0.5}
     )
     affine_probability: float = option(
         1.0, "share of views that are turned, moved and scaled", ge=0, le=1, paper="0.5",
@@ -41,8 +41,13 @@ class ViewConfig(Config):
         180.0, "largest turn about the beam in degrees, with --no-full-so3", ge=0, le=180, paper="45",
         presets={"fast": 180.0, "paper": 45.0},
     )  # fmt: skip
-    shift: float = option(0.1, "largest shift along each axis, as a share of the box", ge=0, le=0.5, paper="0.1")
-    zoom: float = option(0.1, "largest change of size, as a share", ge=0, lt=1, paper="0.1")
+    shift: float = option(
+        0.05, "largest shift along each axis, as a share of the box; 0 if your particles are centred", ge=0, le=0.5,
+        paper="0.1", presets={"fast": 0.05, "paper": 0.1},
+    )  # fmt: skip
+    zoom: float = option(
+        0.0, "largest change of size, as a share", ge=0, lt=1, paper="0.1", presets={"fast": 0.0, "paper": 0.1}
+    )
     fill: Literal["mean", "noise"] = option(
         "mean", "what comes in from outside the cube: its mean, or noise of its mean and deviation", paper="0"
     )
