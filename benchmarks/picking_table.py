@@ -6,8 +6,8 @@ For each seed two tomograms of 128 x 256 x 256 voxels of 10 Å are simulated: 10
 species (fatty acid synthase and 26S proteasome are nearly as large), membranes and gold beads. A share of the ribosomes
 in the first is labelled; every method then picks in both and is scored against all ribosomes, within one particle
 radius: "same" is the first tomogram, "new" the second, of which nothing was labelled. F1 is that of the method's own
-threshold, best F1 that of the best threshold for each. pu_picker is told the number of ribosomes, template_matching the
-true structure. Finished cells are skipped; ``--markdown`` prints the table.
+threshold, best F1 that of the best threshold for each. pu_picker is told the number of ribosomes, but where it says
+unknown; template_matching has the true structure. Finished cells are skipped; ``--markdown`` prints the table.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ COPIES = 100
 PU = ("pu_picker", "--copies", str(COPIES))
 LEARNERS = {
     "pu_picker": PU,
+    "pu_picker, copies unknown": ("pu_picker",),
     "pu_picker contrast": (*PU, "--lambda1", "0.1"),
     "pu_picker no-pu": (*PU, "--variant", "no-pu"),
     "slice_tracing": ("slice_tracing",),

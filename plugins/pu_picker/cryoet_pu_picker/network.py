@@ -27,7 +27,7 @@ LARGEST_GAIN = 1.0
 class Filter(NamedTuple):
     """A linear filter of the bands: ``weights`` (k,), with answers of deviation 1; ``level``: what a typical label has.
 
-    The level is the median over labels, each answered by a filter that has not seen it.
+    The level is the mean over labels, each answered by a filter that has not seen it.
     """
 
     weights: Tensor

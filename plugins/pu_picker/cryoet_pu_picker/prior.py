@@ -31,8 +31,6 @@ DENSEST = 0.5
 """Share of the volume that particles of a species fill at most: no more peaks are looked at to count them."""
 FAINTEST = 0.02
 """Score of a peak that is looked at, at least."""
-CLEARLY = 0.8
-"""Share of what stands out from a filter below which its particles are a kind of their own."""
 STEP = 3.0
 """Factor by which a count may change what was thought before: a network is not to be believed before it has learnt."""
 LEAST_LEFT = 0.05
@@ -79,23 +77,19 @@ class Priors:
             self.counted = True
             self.copies = [FILLED * self.volume / kind.volume for kind in species]
 
-    def limit(self, above: Sequence[int], standing: Sequence[int], run: Run) -> None:
-        """Where particles are counted, what a filter of the labels says of their number, see ``promotion.Likely``.
+    def expect(self, above: Sequence[int], standing: Sequence[int], run: Run) -> None:
+        """Where particles are counted: begin with what a filter of the labels finds, see ``promotion.Likely``.
 
-        They are at most the labels and twice ``above`` (c,). Where these are clearly fewer than what stands out,
-        ``standing`` (c,), the filter tells the species from others, and so many are expected: what a network counts
-        that learns from few labels is far less.
+        There are at most the labels and twice ``above`` (c,), and at most the labels and what stands out, ``standing``
+        (c,). The smaller is expected and is the most that may be counted later: what a network counts that has
+        learnt from few labels alone is far less.
         """
         if not self.counted:
             return
-        seeming = [labels + 2.0 * n for labels, n in zip(self.labels, above, strict=True)]
-        self.most = [max(min(pair), 1.0) for pair in zip(self.most, seeming, strict=True)]
-        self.copies = [min(copies, most) for copies, most in zip(self.copies, self.most, strict=True)]
-        out = [labels + n for labels, n in zip(self.labels, standing, strict=True)]
-        if all(few < CLEARLY * many for few, many in zip(seeming, out, strict=True)):
-            self.counted, self.copies = False, list(self.most)
-            for kind, count in zip(self.species, self.copies, strict=True):
-                run.say(f"{kind.name}: a linear filter of the labels finds about {count:.0f} in all; --copies is surer")
+        for c, labels in enumerate(self.labels):
+            self.copies[c] = self.most[c] = max(labels + float(min(2 * above[c], standing[c])), 1.0)
+            name = self.species[c].name
+            run.say(f"{name}: a linear filter of the labels finds up to {self.copies[c]:.0f} in all; --copies is surer")
 
     @property
     def prior(self) -> Prior:

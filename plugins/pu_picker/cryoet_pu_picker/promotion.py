@@ -2,7 +2,7 @@
 
 A handful of labels shows the network too little, but is enough for Fisher's linear discriminant on a few smooth bands.
 Of a particle that is the largest or densest around, nearly all of its best peaks are right; of others few are. Which of
-the two it is shows where the number of copies is known: a filter that finds far more than there are is not believed.
+the two it is shows in how many it finds: a filter that seems to find far more than can be there is not believed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from cryoet_pu_picker.prior import DENSEST, Priors
 from cryoet_pu_picker.scenes import Scene
 from cryoet_pu_picker.species import Species
 
-TOO_MANY = 3.0
+TOO_MANY = 3.5
 """Times the expected copies that the filter may seem to find, at most."""
 BALL_LABELS = 5
 """Labels that weigh as much as what is known before: that a particle is a ball of its diameter."""
@@ -54,8 +54,9 @@ class Likely(NamedTuple):
 def likely(scenes: Sequence[Scene], species: Sequence[Species], bands: Bands, spacing: float, run: Run) -> Likely:
     """What looks like the labels to a linear filter for each species.
 
-    Labels are a random part of the particles, so as many of these score above the labels' median as below it: particles
-    without a label are about twice the peaks above it at most, fewer where those are something else.
+    Labels are a random part of the particles, so about as many of these score above the labels' mean as below it:
+    particles without a label are about twice the peaks above it at most, fewer where those are something else. (Of
+    five labels the mean is surer than the median.)
     """
     filters = [_discriminant(scenes, c, bands) for c in range(len(species))]
     weights = torch.stack([each.weights for each in filters])
@@ -76,9 +77,9 @@ def promoted(
     """The scenes with more labels.
 
     share: of the particles that have no label, by the expected number of copies. Where the filter seems to find far
-    more than these, or where no number is given, no labels are added.
+    more than these, no labels are added.
     """
-    if share == 0 or priors.counted:
+    if share == 0:
         return list(scenes)
     scores, kinds = (np.concatenate([each[i] for each in found.peaks]) for i in (2, 1))
     kept = np.zeros(len(scores), bool)
@@ -122,7 +123,7 @@ def _discriminant(scenes: Sequence[Scene], c: int, bands: Bands) -> Filter:
         gaps = (counts * gaps + BALL_LABELS * ball) / (counts + BALL_LABELS)
     weights = torch.linalg.solve(covariance, gaps.T).T
     weights = weights / ((weights @ covariance) * weights).sum(1, keepdim=True).sqrt()
-    level = (weights[1:] * own[:, :used]).sum(1).median()
+    level = (weights[1:] * own[:, :used]).sum(1).mean()
     return Filter(pad(weights[0].float(), (0, len(bands.balls))), float(level))
 
 

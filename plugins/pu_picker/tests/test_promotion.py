@@ -48,12 +48,10 @@ def run_of(folder: Path, said: list[str]) -> Any:
     )  # fmt: skip
 
 
-def more(
-    scene: Scene, folder: Path, copies: float, *, counted: bool = False, share: float = 0.5, blob: bool = False
-) -> tuple[Scene, str]:
+def more(scene: Scene, folder: Path, copies: float, *, share: float = 0.5, blob: bool = False) -> tuple[Scene, str]:
     bands = Bands(widths_of([DIAMETER], VOXEL), 4.0, balls=[DIAMETER / VOXEL] if blob else [])
     bands.measure(scene.middle())
-    priors: Any = SimpleNamespace(copies=[copies], labels=[5], counted=counted)
+    priors: Any = SimpleNamespace(copies=[copies], labels=[5])
     said: list[str] = []
     species, run = [Species("ball", DIAMETER)], run_of(folder, said)
     (result,) = promoted([scene], species, priors, likely([scene], species, bands, 0.6, run), share, run)
@@ -80,8 +78,8 @@ def test_a_filter_that_finds_far_more_than_there_are_is_not_believed(tmp_path: P
     assert len(result.positions) == 5
 
 
-@pytest.mark.parametrize(("copies", "options"), [(30, {"counted": True}), (30, {"share": 0.0}), (5, {})])
-def test_without_a_number_or_a_share_labels_stay(tmp_path: Path, copies: float, options: dict[str, Any]) -> None:
+@pytest.mark.parametrize(("copies", "options"), [(30, {"share": 0.0}), (5, {})])
+def test_without_a_share_or_more_copies_labels_stay(tmp_path: Path, copies: float, options: dict[str, Any]) -> None:
     result, _ = more(blobs(alike=0)[0], tmp_path, copies, **options)
     assert len(result.positions) == 5
 
@@ -107,7 +105,7 @@ def test_the_filter_is_fishers_drawn_to_a_ball_while_labels_are_few(blob: bool) 
     np.testing.assert_allclose(found.weights[:4], filter_of(own), rtol=1e-4)
     assert found.weights[4:].tolist() == [0.0] * blob
     answers = [filter_of(np.delete(own, i, 0)) @ own[i, :4] for i in range(5)]  # each label by a filter of the others
-    assert found.level == pytest.approx(float(np.median(answers)), rel=1e-4)
+    assert found.level == pytest.approx(float(np.mean(answers)), rel=1e-4)
     alone = replace(scene, positions=scene.positions[:1], species=scene.species[:1])
     one = _discriminant([alone], 0, bands)
     assert one.level == pytest.approx(float(one.weights[:4].double().numpy() @ own[0, :4]), rel=1e-4)
@@ -140,15 +138,29 @@ def test_twice_what_is_above_the_labels_level_is_about_what_there_is(tmp_path: P
     priors = Priors([Species("ball", DIAMETER)], [scene], torch.full((1, 3), 0.6), PUPickerConfig(diameter="80"))
     assert priors.counted
     assert priors.copies[0] > 60  # of balls that fill a tenth of the volume
-    seeming = 15 + 2 * found.above[0]
-    priors.limit(found.above, [seeming - 15], run)  # nothing but them stands out: others may look alike
-    assert (priors.counted, priors.copies[0], said) == (True, seeming, [])
-    priors.limit(found.above, [2 * seeming], run)
-    assert (priors.counted, priors.copies[0]) == (False, seeming)
-    assert f"finds about {seeming} in all" in said[0]
+    priors.expect(found.above, found.standing, run)
+    assert priors.counted
+    assert 21 <= priors.copies[0] == priors.most[0] <= 36
+    assert f"finds up to {priors.copies[0]:.0f} in all" in said[0]
+    priors.expect([8], [3], run)
+    assert priors.copies == [18]  # no more than what stands out
     given = Priors([Species("ball", DIAMETER)], [scene], torch.full((1, 3), 0.6), PUPickerConfig(copies="500"))
-    given.limit(found.above, [2 * seeming], run)
+    given.expect(found.above, found.standing, run)
     assert given.copies == [500]
+
+
+def test_labels_are_added_where_copies_are_counted(tmp_path: Path) -> None:
+    scene, truth = blobs(alike=0)
+    bands = Bands(widths_of([DIAMETER], VOXEL), 4.0, balls=[DIAMETER / VOXEL])
+    bands.measure(scene.middle())
+    said: list[str] = []
+    run, species = run_of(tmp_path, said), [Species("ball", DIAMETER)]
+    priors = Priors(species, [scene], torch.full((1, 3), 0.6), PUPickerConfig(diameter="80"))
+    found = likely([scene], species, bands, 0.6, run)
+    priors.expect(found.above, found.standing, run)
+    (result,) = promoted([scene], species, priors, found, 0.5, run)
+    assert len(result.positions) >= 5 + 5  # of 25 more
+    assert (cdist(result.positions[5:], truth).min(1) < 2).mean() > 0.9
 
 
 def test_what_stands_out_from_the_noise_is_counted(tmp_path: Path) -> None:
