@@ -17,6 +17,11 @@ SPLIT = "split"
 """In ``Labels.extra``: (n,) codes into ``SPLITS`` of the rows of the run's own data, as the method used them."""
 
 
+def comparable(true: np.ndarray) -> bool:
+    """Whether labels (-1: unknown) are of two classes at least: any clusters agree with a single one."""
+    return len(set(true[true >= 0].tolist())) > 1
+
+
 def held_out(labels: Labels) -> np.ndarray:
     """(n,) bool: rows that count. Where a method learnt from some rows, those that it kept for the test; else all."""
     codes = labels.extra.get(SPLIT)

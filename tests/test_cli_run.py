@@ -203,9 +203,13 @@ def test_one_known_class_is_nothing_to_compare_with(here: Command, tmp_path: Pat
     """Extracted picks are all of one class; any clusters would agree with it."""
     volumes = np.random.default_rng(0).normal(size=(6, 8, 8, 8)).astype(np.float32)
     store = write_store(tmp_path / "picks.h5", volumes, 10.0, labels=np.zeros(6, int), class_names=("particle",))
-    done = here("run", "toy", "--data", store, "--out", tmp_path / "alone", "--no-report")
+    done = here("run", "toy", "--data", store, "--out", tmp_path / "alone")
     assert done.returncode == 0
     assert "accuracy" not in done.stdout
+    report = (tmp_path / "alone" / "report.html").read_text()
+    assert "Class averages" in report
+    assert "matched accuracy" not in report
+    assert "Agreement with the known classes" not in report
     refused = here("evaluate", tmp_path / "alone")
     assert refused.returncode == 2
     assert "all labels are of one class" in refused.stderr

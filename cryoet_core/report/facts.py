@@ -14,7 +14,7 @@ from cryoet_core import files, journal, provenance, runfolder
 from cryoet_core.averages import file_name, read_averages
 from cryoet_core.errors import RunError, UserError
 from cryoet_core.report.surveys import SurveyFacts, gather_surveys
-from cryoet_core.scoring import held_out, in_classes, score
+from cryoet_core.scoring import comparable, held_out, in_classes, score
 
 if TYPE_CHECKING:
     from cryoet_core.config import OptionInfo
@@ -71,8 +71,8 @@ class Facts:
 
     @cached_property
     def true(self) -> np.ndarray | None:
-        """True labels (n,) of the predicted volumes, -1 where unknown; None when none is known."""
-        if self.data is None or not (self.data.labels >= 0).any():
+        """True labels (n,) of the predicted volumes, -1 where unknown; None where they are not of several classes."""
+        if self.data is None or not comparable(self.data.labels):
             return None
         return np.asarray(self.data.labels)
 

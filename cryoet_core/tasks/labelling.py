@@ -73,13 +73,14 @@ def predict(
 def evaluate(run: Run, trainer: Trainer, paths: Sequence[Path], reading: Mapping[str, Any]) -> dict[str, Any]:
     """Compare labels with the known ones: of the run's own data as labelled then, or of other data, labelled now."""
     from cryoet_core.predictions import read_predictions
+    from cryoet_core.scoring import comparable
 
     _refuse(reading)
     files = list(paths) or run.inputs[opening.subject_name(type(trainer), run.inputs)]
     data = opening.open_input("data", opening.subject_spec(trainer), files, labels_required=False)
     if not opening.has_labels(data):
         raise UserError(f"{opening.named(files)}: has no class labels, so there is nothing to compare with")
-    if not _several_classes(data):
+    if not comparable(data.labels):
         raise UserError(f"{opening.named(files)}: all labels are of one class, so there is nothing to compare with")
     if paths:
         labeller = _learnt(trainer, data, run)
@@ -182,9 +183,10 @@ def _write_yardstick(run: Run, data: Subtomograms) -> None:
     """The score of ``invariants`` on the same data, beside which every clustering method's own must be read."""
     import numpy as np
 
+    from cryoet_core.scoring import comparable
     from cryoet_core.yardstick import Yardstick
 
-    if run.method == "invariants" or not _several_classes(data):
+    if run.method == "invariants" or not comparable(data.labels):
         return
     if len(data) > YARDSTICK_SAMPLE:
         rows = np.sort(np.random.default_rng(run.seed).choice(len(data), YARDSTICK_SAMPLE, replace=False))
@@ -204,14 +206,10 @@ def _describe(labels: Labels) -> dict[str, Any]:
     return found | ({"unassigned": unassigned} if unassigned else {})
 
 
-def _several_classes(data: Subtomograms) -> bool:
-    return len(set(data.labels[data.labels >= 0].tolist())) > 1
-
-
 def _evaluate(task: str, labels: Labels, data: Subtomograms) -> dict[str, Any]:
     """Metrics against the known labels; empty without them, and where all are of one class."""
-    if not _several_classes(data):
-        return {}
-    from cryoet_core.scoring import score
+    from cryoet_core.scoring import comparable, score
 
+    if not comparable(data.labels):
+        return {}
     return score(task, labels, data.labels, data.class_names)
