@@ -77,19 +77,18 @@ class Priors:
             self.counted = True
             self.copies = [FILLED * self.volume / kind.volume for kind in species]
 
-    def expect(self, above: Sequence[int], standing: Sequence[int], run: Run) -> None:
-        """Where particles are counted: begin with what a filter of the labels finds, see ``promotion.Likely``.
+    def expect(self, copies: Sequence[float], run: Run) -> None:
+        """Where particles are counted, begin with ``copies`` (c,), what a filter of the labels finds.
 
-        There are at most the labels and twice ``above`` (c,), and at most the labels and what stands out, ``standing``
-        (c,). The smaller is expected and is the most that may be counted later: what a network counts that has
-        learnt from few labels alone is far less.
+        It is the most that may be counted later, too: what a network counts that has learnt from few labels alone is
+        far less.
         """
         if not self.counted:
             return
-        for c, labels in enumerate(self.labels):
-            self.copies[c] = self.most[c] = max(labels + float(min(2 * above[c], standing[c])), 1.0)
-            name = self.species[c].name
-            run.say(f"{name}: a linear filter of the labels finds up to {self.copies[c]:.0f} in all; --copies is surer")
+        self.copies = [max(count, 1.0) for count in copies]
+        self.most = list(self.copies)
+        for kind, count in zip(self.species, self.copies, strict=True):
+            run.say(f"{kind.name}: a linear filter of the labels finds up to {count:.0f} in all; --copies is surer")
 
     @property
     def prior(self) -> Prior:

@@ -57,7 +57,7 @@ class PUPickerTrainer(Trainer):
         bands.measure(scenes[0].middle())
         with run.timer("promote"):
             found = likely(scenes, species, bands, config.spacing, run)
-        priors.expect(found.above, found.standing, run)
+        priors.expect(found.copies, run)
         run.reseed("network")
         network = build(config, bands, priors.prior.share)
         # the ablation takes everything without a label for background, so it may not take some of it for particles

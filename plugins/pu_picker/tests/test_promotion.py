@@ -19,6 +19,7 @@ from cryoet_pu_picker.scenes import Scene
 from cryoet_pu_picker.species import Species
 from scipy.spatial.distance import cdist
 
+from cryoet_core.peaks import parting_value
 from cryoet_core.progress import Terminal
 from cryoet_core.tomograms import ArrayVolume, Tomogram
 
@@ -134,18 +135,16 @@ def test_twice_what_is_above_the_labels_level_is_about_what_there_is(tmp_path: P
     said: list[str] = []
     run = run_of(tmp_path, said)
     found = likely([scene], [Species("ball", DIAMETER)], bands, 0.6, run)
-    assert 3 <= found.above[0] <= 12  # of the 15 that have no label
+    assert 21 <= found.copies[0] <= 36  # 30
     priors = Priors([Species("ball", DIAMETER)], [scene], torch.full((1, 3), 0.6), PUPickerConfig(diameter="80"))
     assert priors.counted
     assert priors.copies[0] > 60  # of balls that fill a tenth of the volume
-    priors.expect(found.above, found.standing, run)
+    priors.expect(found.copies, run)
     assert priors.counted
-    assert 21 <= priors.copies[0] == priors.most[0] <= 36
-    assert f"finds up to {priors.copies[0]:.0f} in all" in said[0]
-    priors.expect([8], [3], run)
-    assert priors.copies == [18]  # no more than what stands out
+    assert priors.copies == priors.most == found.copies
+    assert f"finds up to {found.copies[0]:.0f} in all" in said[0]
     given = Priors([Species("ball", DIAMETER)], [scene], torch.full((1, 3), 0.6), PUPickerConfig(copies="500"))
-    given.expect(found.above, found.standing, run)
+    given.expect(found.copies, run)
     assert given.copies == [500]
 
 
@@ -157,15 +156,18 @@ def test_labels_are_added_where_copies_are_counted(tmp_path: Path) -> None:
     run, species = run_of(tmp_path, said), [Species("ball", DIAMETER)]
     priors = Priors(species, [scene], torch.full((1, 3), 0.6), PUPickerConfig(diameter="80"))
     found = likely([scene], species, bands, 0.6, run)
-    priors.expect(found.above, found.standing, run)
+    priors.expect(found.copies, run)
     (result,) = promoted([scene], species, priors, found, 0.5, run)
     assert len(result.positions) >= 5 + 5  # of 25 more
     assert (cdist(result.positions[5:], truth).min(1) < 2).mean() > 0.9
 
 
-def test_what_stands_out_from_the_noise_is_counted(tmp_path: Path) -> None:
+def test_copies_are_no_more_than_what_stands_out(tmp_path: Path) -> None:
     scene, _ = blobs(alike=30)
     bands = Bands(widths_of([DIAMETER], VOXEL), 4.0, balls=[DIAMETER / VOXEL])
     bands.measure(scene.middle())
     found = likely([scene], [Species("ball", DIAMETER)], bands, 0.6, run_of(tmp_path, []))
-    assert 45 <= found.standing[0] <= 60  # 55 balls without a label
+    scores = found.peaks[0][2]
+    above, standing = ((scores >= level).sum() for level in (found.filters[0].level, parting_value(scores[:500])))
+    assert 45 <= standing <= 60  # 55 balls without a label
+    assert found.copies == [5 + min(2 * above, standing)]
