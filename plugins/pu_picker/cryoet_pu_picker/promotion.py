@@ -29,8 +29,11 @@ from cryoet_pu_picker.scenes import Scene
 from cryoet_pu_picker.species import Species
 
 TOO_MANY = 2.5
-"""Times the expected copies that the filter may find, at most. Of five labels it found 0.6 to 1.8 times the ribosomes of
-tomograms of seeds 10 and 11, at SNR 0.1 and 0.03; where fewer than half of its best peaks were right, 2.1 to 12 times, mostly over 3."""
+"""Times the expected copies that the filter may find, at most.
+
+Of five labels it found 0.6 to 1.8 times the ribosomes in tomograms of seeds 10 and 11, at SNR 0.1 and 0.03; where fewer
+than half of its best peaks were right, 2.1 to 12 times, mostly over 3.
+"""
 BALL_LABELS = 5
 """Labels that weigh as much as what is known before: that a particle is a ball of its diameter."""
 RIDGE = 1e-3
