@@ -7,7 +7,8 @@ species (fatty acid synthase and 26S proteasome are nearly as large), membranes 
 in the first is labelled; every method then picks in both and is scored against all ribosomes, within one particle
 radius: "same" is the first tomogram, "new" the second, of which nothing was labelled. F1 is that of the method's own
 threshold, best F1 that of the best threshold for each. pu_picker is told the number of ribosomes, but where it says
-unknown; template_matching has the true structure. Finished cells are skipped; ``--markdown`` prints the table.
+unknown; template_matching has the true structure. ``--target`` looks for another of the species. Finished cells are
+skipped; ``--markdown`` prints the table.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import json
 import tempfile
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from disca_table import command, commit
@@ -26,15 +28,17 @@ from cryoet_core.significance import holm, paired_t
 from cryoet_core.tomograms import open_tomograms
 
 SPECIES = ("4v7r", "2uv8", "4cr2", "3j9i", "4v94", "6cvm")
-TARGET, DIAMETER = "4v7r", 280
+DIAMETERS = {"4v7r": 280, "2uv8": 270, "4v94": 180, "3j9i": 180}
+"""Å, of those that may be the target."""
+LARGEST = "4v7r"
 SHARES = (0.05, 0.1, 0.3, 0.5, 0.7)
-COPIES = 100
-PU = ("pu_picker", "--copies", str(COPIES))
+COPIES = {name: 100 if name == LARGEST else 50 for name in SPECIES}
+UNKNOWN = "pu_picker, copies unknown"
 LEARNERS = {
-    "pu_picker": PU,
-    "pu_picker, copies unknown": ("pu_picker",),
-    "pu_picker contrast": (*PU, "--lambda1", "0.1"),
-    "pu_picker no-pu": (*PU, "--variant", "no-pu"),
+    "pu_picker": ("pu_picker",),
+    UNKNOWN: ("pu_picker",),
+    "pu_picker contrast": ("pu_picker", "--lambda1", "0.1"),
+    "pu_picker no-pu": ("pu_picker", "--variant", "no-pu"),
     "slice_tracing": ("slice_tracing",),
 }
 OTHERS = ("dog", "template_matching")
@@ -48,27 +52,17 @@ def simulate(args: argparse.Namespace, snr: str, seed: int, folder: Path) -> lis
     for number, path in enumerate(paths):
         command(
             *("simulate", "tomogram", "--structures", *maps, "--shape", "128", "256", "256", "--voxel-size", "10"),
-            *(
-                "--copies",
-                str(COPIES),
-                *[str(COPIES // 2)] * (len(SPECIES) - 1),
-                "--snr",
-                snr,
-                "--membranes",
-                "3",
-                "--beads",
-                "5",
-            ),
+            *("--copies", *map(str, COPIES.values()), "--snr", snr, "--membranes", "3", "--beads", "5"),
             *("--seed", str(1000 * number + seed), "--out", str(path), "--json"),
         )
     return paths
 
 
-def label(tomogram: Path, share: float, seed: int, out: Path) -> int:
+def label(tomogram: Path, name: str, share: float, seed: int, out: Path) -> int:
     """Write a share of the target's centres; their number."""
     truth = open_tomograms([tomogram]).picks
     assert truth is not None
-    target = truth.of_class(TARGET)
+    target = truth.of_class(name)
     count = max(1, round(share * len(target)))
     chosen = np.random.default_rng(seed).permutation(len(target))[:count]
     write_picks(out, target.select(np.sort(chosen)), "csv")
@@ -84,7 +78,8 @@ def measure(
     line = cell | {"commit": commit(), "threads": args.threads, "wall_seconds": facts["wall_seconds"]}
     for path in paths:
         scored = command(
-            *("evaluate", str(out), "--data", str(path), "--radius", str(DIAMETER / 2), "--particle", TARGET),
+            *("evaluate", str(out), "--data", str(path), "--particle", args.target),
+            *("--radius", str(DIAMETERS[args.target] / 2)),
             *("--threads", str(args.threads), "--json"),
         )
         line |= {f"{path.stem}_{name}": scored[name] for name in SCORES}
@@ -102,9 +97,12 @@ def run(args: argparse.Namespace, snr: str, seed: int) -> None:
         if method in LEARNERS
     ]
     cells += [{"snr": snr, "seed": seed, "method": name, "share": None} for name in args.methods if name in OTHERS]
+    if args.target != LARGEST:
+        cells = [cell | {"target": args.target} for cell in cells]
     cells = [cell for cell in cells if key(cell) not in done]
     if not cells:
         return
+    diameter = ("--diameter", str(DIAMETERS[args.target]))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         paths = simulate(args, snr, seed, folder)
@@ -112,23 +110,29 @@ def run(args: argparse.Namespace, snr: str, seed: int) -> None:
             words: tuple[str, ...]
             if cell["share"] is not None:
                 labels = folder / f"labels{number}.csv"
-                cell["labels"] = label(paths[0], float(str(cell["share"])), seed, labels)
-                words = (*LEARNERS[str(cell["method"])], "--picks", str(labels), "--diameter", str(DIAMETER))
+                cell["labels"] = label(paths[0], args.target, float(str(cell["share"])), seed, labels)
+                words = (*LEARNERS[str(cell["method"])], "--picks", str(labels), *diameter)
+                if words[0] == "pu_picker" and cell["method"] != UNKNOWN:
+                    words += ("--copies", str(COPIES[args.target]))
             elif cell["method"] == "dog":
-                words = ("dog", "--diameter", str(DIAMETER))
+                words = ("dog", *diameter)
             else:
-                words = ("template_matching", "--template", str(args.structures / f"{TARGET}.mrc"))
+                words = ("template_matching", "--template", str(args.structures / f"{args.target}.mrc"))
                 words += ("--angular-step", args.angular_step)
             measure(args, cell, words, paths, folder / f"run{number}")
 
 
 def key(cell: dict[str, object]) -> tuple[object, ...]:
-    return tuple(cell[name] for name in ("snr", "seed", "method", "share"))
+    return (*(cell[name] for name in ("snr", "seed", "method", "share")), target_of(cell))
 
 
-def markdown(results: Path) -> str:
+def target_of(cell: dict[str, object]) -> str:
+    return str(cell.get("target", LARGEST))
+
+
+def markdown(lines: list[dict[str, Any]]) -> str:
     cells: dict[tuple[object, ...], list[dict[str, float]]] = defaultdict(list)
-    for cell in map(json.loads, results.open()):
+    for cell in lines:
         cells[cell["snr"], cell["method"], cell["share"]].append(cell)
     heads = [f"{share:.0%} labelled" for share in SHARES]
     out = [f"| SNR | method | {' | '.join(heads)} | seconds |", "|" + "---|" * (len(SHARES) + 3)]
@@ -153,12 +157,12 @@ def _cell(found: list[dict[str, float]]) -> str:
     return " / ".join(f"{mean:.3f}" for mean in means) + f" ({len(found)})"
 
 
-def compared(results: Path) -> list[str]:
+def compared(lines: list[dict[str, Any]]) -> list[str]:
     """pu_picker beside each other method: paired t tests over tomograms, Holm's correction.
 
     A tomogram's difference is the mean over the shares for which both methods were run.
     """
-    found = {key(cell): cell for cell in map(json.loads, results.open())}
+    found = {key(cell)[:4]: cell for cell in lines}
     out = []
     for snr in sorted({str(k[0]) for k in found}, reverse=True):
         tests = {}
@@ -185,6 +189,7 @@ def main() -> None:
     parser.add_argument("--structures", type=Path, help="folder with one MRC map per structure, 10 Å voxels")
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results/picking.jsonl"))
     parser.add_argument("--snrs", nargs="+", default=["0.1", "0.03"])
+    parser.add_argument("--target", choices=DIAMETERS, default=LARGEST)
     parser.add_argument("--shares", nargs="+", type=float, choices=SHARES, default=list(SHARES))
     parser.add_argument("--methods", nargs="+", choices=(*LEARNERS, *OTHERS), default=[*LEARNERS, *OTHERS])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
@@ -196,9 +201,11 @@ def main() -> None:
         for snr in args.snrs:
             for seed in args.seeds:
                 run(args, snr, seed)
-    print("F1 in the labelled tomogram / in a new one / average precision in the new one (seeds)\n")
-    print(markdown(args.results))
-    print("", *compared(args.results), sep="\n")
+    print("F1 in the labelled tomogram / in a new one / average precision in the new one (seeds)")
+    for target in DIAMETERS:
+        lines = [cell for cell in map(json.loads, args.results.open()) if target_of(cell) == target]
+        if lines:
+            print("", target, "", markdown(lines), "", *compared(lines), sep="\n")
 
 
 if __name__ == "__main__":
