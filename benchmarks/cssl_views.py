@@ -31,7 +31,7 @@ PAPER |= {"wedge": 0.0, "noise": 0.0, "growth": 0.0}
 VARIANTS: dict[str, dict[str, Any] | None] = {
     "random weights": None,
     "default": {},
-    "paper": PAPER | {"growth": 0.0},
+    "paper": PAPER,
     "crop, zoom, shift of a tenth": GEOMETRY,
     "shift of a tenth": {"shift": 0.1},
     "no shift": {"shift": 0.0},

@@ -25,8 +25,6 @@ from cryoet_pu_picker.scenes import Scene
 from cryoet_pu_picker.species import Species, by_name
 from cryoet_pu_picker.targets import REACH
 
-FILLED = 0.1
-"""Share of the volume that particles are taken to fill before anything has been counted."""
 DENSEST = 0.5
 """Share of the volume that particles of a species fill at most: no more peaks are looked at to count them."""
 FAINTEST = 0.02
@@ -63,7 +61,9 @@ class Priors:
         self.labels = [sum(int((scene.species == c).sum()) for scene in scenes) for c in range(len(species))]
         self.volume = float(sum(np.prod(size) for size in sizes)) * voxel_size**3
         self.counted = False
-        self.most = [DENSEST * self.volume / kind.volume for kind in species]
+        self.copies: list[float] = []
+        """In all scenes together; where they are counted, none and no ``most`` until ``expect``."""
+        self.most: list[float] = []
         if config.prior != "auto":
             given = by_name("prior", config.prior, names)
             too_large = next((name for name in names if given[name] >= 1), None)
@@ -75,7 +75,6 @@ class Priors:
             self.copies = [expected[name] * len(scenes) for name in names]
         else:
             self.counted = True
-            self.copies = [FILLED * self.volume / kind.volume for kind in species]
 
     def expect(self, copies: Sequence[float], run: Run) -> None:
         """Where particles are counted, begin with ``copies`` (c,), what a filter of the labels finds.

@@ -137,8 +137,7 @@ def test_twice_what_is_above_the_labels_level_is_about_what_there_is(tmp_path: P
     found = likely([scene], [Species("ball", DIAMETER)], bands, 0.6, run)
     assert 21 <= found.copies[0] <= 36  # 30
     priors = Priors([Species("ball", DIAMETER)], [scene], torch.full((1, 3), 0.6), PUPickerConfig(diameter="80"))
-    assert priors.counted
-    assert priors.copies[0] > 60  # of balls that fill a tenth of the volume
+    assert (priors.counted, priors.copies) == (True, [])
     priors.expect(found.copies, run)
     assert priors.counted
     assert priors.copies == priors.most == found.copies
