@@ -40,7 +40,9 @@ def test_the_density_at_the_picks_tells_the_contrast(sign: int) -> None:
     assert ("bright" if sign > 0 else "dark") in str(verdict)
     random = np.random.default_rng(5).uniform(0, [390, 790, 790], (60, 3))
     assert sign_at_picks(ArrayVolume(values), 10.0, random).sign == 0
-    assert sign_at_picks(ArrayVolume(values), 10.0, centres[:4]).sign == 0
+    few, coarse = (sign_at_picks(ArrayVolume(values), size, centres[:n]) for size, n in ((10.0, 4), (400.0, 20)))
+    assert (few.sign, str(few)) == (0, "not clear (4 picks, it takes 10)")
+    assert (coarse.sign, str(coarse)) == (0, "not clear (20 picks in voxels of this size)")
     assert sign_at_picks(ArrayVolume(noise((40, 80, 80))), 10.0, centres).sign == 0
     values[:20] = np.nan
     assert sign_at_picks(ArrayVolume(values), 10.0, centres).sign == sign

@@ -21,7 +21,10 @@ one may: many particles are hollow."""
 
 @dataclass(frozen=True)
 class Verdict:
-    """sign: +1 bright, -1 dark, 0 not clear. z: the difference of particle and surroundings in standard errors."""
+    """sign: +1 bright, -1 dark, 0 not clear. z: the difference of particle and surroundings in standard errors.
+
+    radius: Å, at which the difference is largest; 0 where nothing could be compared.
+    """
 
     sign: int
     z: float
@@ -29,6 +32,9 @@ class Verdict:
     count: int
 
     def __str__(self) -> str:
+        if not self.radius:  # nothing was compared
+            few = f", it takes {FEWEST_PICKS}" if self.count < FEWEST_PICKS else " in voxels of this size"
+            return f"not clear ({self.count} picks{few})"
         word = {1: "bright", -1: "dark", 0: "not clear"}[self.sign]
         return f"{word} ({self.z:+.1f} standard errors within {self.radius:g} Å of {self.count} picks)"
 
