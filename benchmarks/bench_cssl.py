@@ -24,8 +24,8 @@ from cryoet_cssl.views import Views
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample, interpolate
 
-from cryoet_core.devices import keep_freed_memory
-from cryoet_core.transforms import standardise
+from cryoet_core.algorithms.transforms import standardise
+from cryoet_core.runs.devices import keep_freed_memory
 
 PER_SAMPLE_BATCH = 16
 

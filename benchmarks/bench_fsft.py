@@ -30,9 +30,9 @@ from disca_table import command, commit
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from cryoet_core.inputs import open_inputs
-from cryoet_core.plugins import load_trainer
-from cryoet_core.run import Run
+from cryoet_core.methods.plugins import load_trainer
+from cryoet_core.runs.inputs import open_inputs
+from cryoet_core.runs.run import Run
 from cryoet_core.store import Subtomograms, SubtomogramWriter
 
 PUBLISHED = {"source_epochs": 20, "align_epochs": 20, "discriminator_epochs": 100, "adapt_epochs": 30}

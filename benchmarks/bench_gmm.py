@@ -17,7 +17,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits
 
-from cryoet_core.gmm import fit_mixtures
+from cryoet_core.algorithms.mixtures.gmm import fit_mixtures
 
 FLOOR = 1e-6
 """scikit-learn's default for what is added to the diagonals of the covariances."""

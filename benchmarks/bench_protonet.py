@@ -33,10 +33,10 @@ from cryoet_protonet.pools import Step, own, training_steps
 from cryoet_protonet.stages import embedded
 from torch import Tensor
 
-from cryoet_core.devices import keep_freed_memory, resolve
+from cryoet_core.algorithms.transforms import standardise
+from cryoet_core.runs.devices import keep_freed_memory, resolve
+from cryoet_core.runs.volumes import DeviceVolumes
 from cryoet_core.store import SubtomogramWriter, open_subtomograms
-from cryoet_core.transforms import standardise
-from cryoet_core.volumes import DeviceVolumes
 
 BOX, CLASSES, TRAINING, VALIDATION = 32, 3, {"ours": 100, "one by one": 25}, 100
 WAY, SHOT, QUERY = 2, 5, 15

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from cryoet_core.transforms import random_rotations, rotate
+from cryoet_core.algorithms.transforms import random_rotations, rotate
 
 
 def best_time(work: Callable[[], object], repeats: int) -> float:

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import torch
 
-from cryoet_core.simulate.phantoms import PHANTOMS, load_phantom
 from cryoet_core.simulate.settings import Settings
+from cryoet_core.simulate.shapes.phantoms import PHANTOMS, load_phantom
 from cryoet_core.simulate.subtomograms import write_subtomograms
 
 CASES: dict[str, dict[str, object]] = {

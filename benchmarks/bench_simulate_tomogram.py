@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from cryoet_core.simulate.phantoms import PHANTOMS, load_phantom
+from cryoet_core.simulate.shapes.phantoms import PHANTOMS, load_phantom
 from cryoet_core.simulate.tomogram_files import write_tomograms
 from cryoet_core.simulate.tomogram_settings import ROUTES, TomogramSettings
 

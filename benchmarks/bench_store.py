@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
+from cryoet_core.runs.volumes import DeviceVolumes
 from cryoet_core.store import SubtomogramWriter, open_subtomograms
-from cryoet_core.volumes import DeviceVolumes
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ import torch
 from cryoet_template_matching.matcher import Matcher, box_of
 from cryoet_template_matching.rotations import rotation_set
 
-from cryoet_core.fourier import wedge_mask
+from cryoet_core.algorithms.fourier import wedge_mask
 
 
 def best_time(work: Callable[[], object], repeats: int, device: torch.device) -> float:

@@ -26,13 +26,13 @@ import numpy as np
 import torch
 from disca_table import commit
 
-from cryoet_core.session import run_method
-from cryoet_core.significance import holm, paired_t
+from cryoet_core.evaluation.significance import holm, paired_t
 from cryoet_core.simulate.settings import Settings
-from cryoet_core.simulate.structures import load_structure
+from cryoet_core.simulate.shapes.structures import load_structure
 from cryoet_core.simulate.subtomograms import write_subtomograms
 from cryoet_core.store import SubtomogramWriter, open_subtomograms
 from cryoet_core.store.split import save_split, stratified
+from cryoet_core.tasks.session import run_method
 
 STRUCTURES = ("1bxn", "6cvm", "3j9i", "1wcm", "1aon", "4v1w", "3cf3", "3iyd", "5wek", "1w6t")
 SNRS = ("inf", "0.05", "0.03")

@@ -20,7 +20,7 @@ import numpy as np
 from cssl_table import BOX, VOXEL, pretrain, simulate
 from disca_table import commit
 
-from cryoet_core.session import run_method
+from cryoet_core.tasks.session import run_method
 
 SEEN = ("1bxn", "6cvm", "3j9i", "1wcm", "1aon")
 UNSEEN = ("4v1w", "3cf3", "3iyd", "5wek", "1w6t")

@@ -22,7 +22,7 @@ from cryoet_cssl.readouts import accuracy_on, linear_probe, nearest_neighbours, 
 from cssl_table import SNRS, STRUCTURES, simulate
 from disca_table import commit
 
-from cryoet_core.run import Run
+from cryoet_core.runs.run import Run
 from cryoet_core.store import open_subtomograms
 
 GEOMETRY = {"crop_probability": 0.5, "shift": 0.1, "zoom": 0.1}

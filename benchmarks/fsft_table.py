@@ -25,11 +25,11 @@ from typing import Any
 
 from disca_table import command, commit
 
-from cryoet_core.benchmark.intervals import mean_of
-from cryoet_core.inputs import open_inputs
-from cryoet_core.plugins import load_trainer
-from cryoet_core.run import Run
-from cryoet_core.significance import holm, paired_t
+from cryoet_core.benchmark.board.intervals import mean_of
+from cryoet_core.evaluation.significance import holm, paired_t
+from cryoet_core.methods.plugins import load_trainer
+from cryoet_core.runs.inputs import open_inputs
+from cryoet_core.runs.run import Run
 
 STRUCTURES = (
     *("4v4r", "4v4r-50S", "4v4r-30S", "4v6x", "5mrc", "4cr2", "3j9i", "6utj", "2uv8", "4v94", "1oel", "1aon"),

@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 from disca_table import command, commit
 
-from cryoet_core.io.picks import write_picks
-from cryoet_core.significance import holm, paired_t
+from cryoet_core.evaluation.significance import holm, paired_t
+from cryoet_core.formats.picks import write_picks
 from cryoet_core.tomograms import open_tomograms
 
 SPECIES = ("4v7r", "2uv8", "4cr2", "3j9i", "4v94", "6cvm")

@@ -25,10 +25,10 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from cryoet_core.interfaces import Labels
-from cryoet_core.plugins import load_trainer
-from cryoet_core.run import Run
-from cryoet_core.significance import paired_t
+from cryoet_core.evaluation.significance import paired_t
+from cryoet_core.methods.interfaces import Labels
+from cryoet_core.methods.plugins import load_trainer
+from cryoet_core.runs.run import Run
 from cryoet_core.store import Subtomograms, open_subtomograms
 
 FIVE = ("2uv8", "3iyd", "1wcm", "4v6x", "4cr2")

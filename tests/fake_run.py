@@ -13,16 +13,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from cryoet_core import files, provenance, runfolder
-from cryoet_core.averages import class_averages, write_averages
-from cryoet_core.fourier import apply_filter, wedge_mask
-from cryoet_core.interfaces import Labels
-from cryoet_core.metrics import clustering_report
-from cryoet_core.predictions import write_predictions
-from cryoet_core.runfolder import RunFolder
+from cryoet_core.algorithms.averages import class_averages, write_averages
+from cryoet_core.algorithms.fourier import apply_filter, wedge_mask
+from cryoet_core.algorithms.transforms import random_rotations, rotate
+from cryoet_core.evaluation.metrics import clustering_report
+from cryoet_core.methods.interfaces import Labels
+from cryoet_core.runs import runfolder
+from cryoet_core.runs.predictions import write_predictions
+from cryoet_core.runs.runfolder import RunFolder
+from cryoet_core.runs.volumes import DeviceVolumes
 from cryoet_core.store import open_subtomograms, write_store
-from cryoet_core.transforms import random_rotations, rotate
-from cryoet_core.volumes import DeviceVolumes
+from cryoet_core.support import files, provenance
 
 NAMES = ("ribosome", "proteasome 26S", "GroEL", "thermosome <T>", "ferritin", "apoferritin & shell", "actin piece")
 TILTS = (-60.0, 60.0)

@@ -9,9 +9,9 @@ import pydantic
 import torch
 
 from cryoet_core import hookimpl
-from cryoet_core.config import Config, option
-from cryoet_core.errors import UserError
-from cryoet_core.interfaces import InputSpec, Labels, Trainer
+from cryoet_core.methods.config import Config, option
+from cryoet_core.methods.interfaces import InputSpec, Labels, Trainer
+from cryoet_core.support.errors import UserError
 
 
 class Settings(Config):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cryoet_core.alignment import (
+from cryoet_core.algorithms.alignment import (
     aligned_averages,
     aligned_to_each_other,
     make_band,
@@ -19,11 +19,11 @@ from cryoet_core.alignment import (
     spectra,
     turned_references,
 )
-from cryoet_core.averages import class_averages, read_averages, write_averages
-from cryoet_core.errors import RunError
-from cryoet_core.fourier import apply_filter, lowpass, wedge_mask
-from cryoet_core.orientation import euler_to_matrix
-from cryoet_core.transforms import random_rotations, rotate, rotation_grid, standardise
+from cryoet_core.algorithms.averages import class_averages, read_averages, write_averages
+from cryoet_core.algorithms.fourier import apply_filter, lowpass, wedge_mask
+from cryoet_core.algorithms.orientation import euler_to_matrix
+from cryoet_core.algorithms.transforms import random_rotations, rotate, rotation_grid, standardise
+from cryoet_core.support.errors import RunError
 
 TILTS = (-60.0, 60.0)
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from cryoet_core.benchmark import markdown, page, summary
-from cryoet_core.benchmark.compare import compare
-from cryoet_core.benchmark.intervals import mean_of
+from cryoet_core.benchmark.board import markdown, page, summary
+from cryoet_core.benchmark.board.compare import compare
+from cryoet_core.benchmark.board.intervals import mean_of
 from cryoet_core.benchmark.plan import Cell, Place
 from cryoet_core.benchmark.results import Results, metrics_of, metrics_of_tables, read_results
 from cryoet_core.benchmark.suite import Suite
-from cryoet_core.errors import UserError
+from cryoet_core.support.errors import UserError
 
 SUITE = Suite.model_validate(
     {

@@ -15,7 +15,7 @@ import pytest
 from cryoet_core.benchmark import cell
 from cryoet_core.benchmark.engine import Job, Local, work_through
 from cryoet_core.benchmark.slurm import Slurm, in_queue
-from cryoet_core.errors import RunError, UserError
+from cryoet_core.support.errors import RunError, UserError
 
 
 def make_cell(folder: Path, *steps: list[str], limit: float = 60) -> Path:
@@ -202,7 +202,7 @@ def test_what_the_queue_says(answer: str, expected: bool, tmp_path: Path, monkey
 
 
 def test_labels_are_a_share_of_the_known_centres(tmp_path: Path):
-    from cryoet_core.io.picks import read_picks
+    from cryoet_core.formats.picks import read_picks
     from cryoet_core.testing.data import write_tomograms
 
     tomograms = write_tomograms(tmp_path / "tomograms.h5")

@@ -10,10 +10,10 @@ import pytest
 from cryoet_core.benchmark.plan import Plan, fits
 from cryoet_core.benchmark.recipes import Stock, words_of_options
 from cryoet_core.benchmark.suite import Suite, Table, builtin_names, filled, load_suite, load_suites
-from cryoet_core.config import Config, option
-from cryoet_core.errors import UserError
-from cryoet_core.interfaces import InputSpec, Trainer
-from cryoet_core.plugins import PluginInfo
+from cryoet_core.methods.config import Config, option
+from cryoet_core.methods.interfaces import InputSpec, Trainer
+from cryoet_core.methods.plugins import PluginInfo
+from cryoet_core.support.errors import UserError
 
 PRINTED = {
     ("paper001", "T1"): 125,

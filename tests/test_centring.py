@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from cryoet_core.centring import LEAST_SPREAD, Centring, peak, soft_sphere, translate
-from cryoet_core.fourier import apply_filter, wedge_mask
-from cryoet_core.transforms import random_rotations, rotate, standardise
+from cryoet_core.algorithms.centring import LEAST_SPREAD, Centring, peak, soft_sphere, translate
+from cryoet_core.algorithms.fourier import apply_filter, wedge_mask
+from cryoet_core.algorithms.transforms import random_rotations, rotate, standardise
 
 BOX = 24
 

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 import torch
 
-from cryoet_core import checkpoint
-from cryoet_core.errors import RunError
+from cryoet_core.runs import checkpoint
+from cryoet_core.support.errors import RunError
 
 
 def test_round_trip_of_every_kind_of_tensor(tmp_path: Path) -> None:

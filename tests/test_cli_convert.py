@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from cryoet_core.cli.main import main
-from cryoet_core.io.picks import Geometry, PickReading, read_picks, write_picks
-from cryoet_core.picks import Picks
+from cryoet_core.formats.picks import Geometry, PickReading, read_picks, write_picks
+from cryoet_core.picks.table import Picks
 
 Convert = Callable[..., str]
 

@@ -15,8 +15,8 @@ import mrcfile
 import numpy as np
 import pytest
 
+from cryoet_core.algorithms.orientation import euler_to_matrix
 from cryoet_core.cli.main import main
-from cryoet_core.orientation import euler_to_matrix
 from cryoet_core.store import check_store, open_subtomograms, write_store
 
 Data = Callable[..., "subprocess.CompletedProcess[str]"]

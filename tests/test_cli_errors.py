@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from cryoet_core.cli.guard import explain, guarded
-from cryoet_core.errors import RunError, UserError
 from cryoet_core.store import write_store
+from cryoet_core.support.errors import RunError, UserError
 
 Command = Callable[..., Any]
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cryoet_core.predictions import read_predictions
+from cryoet_core.runs.predictions import read_predictions
 from cryoet_core.store import write_store
 
 Command = Callable[..., Any]
@@ -78,7 +78,7 @@ def test_config_file_then_command_line(here: Command, tiny_store: Path, tmp_path
 def test_the_python_way_is_the_same(
     run: Path, site: Path, tiny_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cryoet_core.session import evaluate_run, run_method
+    from cryoet_core.tasks.session import evaluate_run, run_method
 
     monkeypatch.syspath_prepend(str(site))
     facts = run_method("toy", {"data": [tiny_store]}, out=tmp_path / "again", report=False, quiet=True)

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from cryoet_core.cli.main import main
-from cryoet_core.cli.simulate_options import spread
-from cryoet_core.errors import UserError
-from cryoet_core.simulate.phantoms import draw_phantom
+from cryoet_core.cli.simulate_commands.simulate_options import spread
+from cryoet_core.simulate.shapes.phantoms import draw_phantom
 from cryoet_core.store import check_store, open_subtomograms
+from cryoet_core.support.errors import UserError
 
 FAST = ["--per-class", "4", "--box", "16", "--voxel-size", "20", "--quiet"]
 

@@ -9,8 +9,8 @@ import torch
 from sklearn.decomposition import PCA
 from torch import Tensor
 
-from cryoet_core.clustering import Projection, Scaling, candidates, choose, search, selection
-from cryoet_core.errors import UserError
+from cryoet_core.algorithms.mixtures.selection import Projection, Scaling, candidates, choose, search, selection
+from cryoet_core.support.errors import UserError
 
 Reduce = Callable[[Tensor], Tensor]
 Lockstep = Callable[[int, Callable[[int, Reduce], None]], None]

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 import pytest
 
-from cryoet_core.config import Config, option, read_config_file, resolve_preset
-from cryoet_core.errors import UserError
+from cryoet_core.methods.config import Config, option, read_config_file, resolve_preset
+from cryoet_core.support.errors import UserError
 
 
 class Example(Config):

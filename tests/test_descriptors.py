@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from cryoet_core.descriptors import Invariants
-from cryoet_core.fourier import apply_filter, wedge_mask
-from cryoet_core.simulate.pointgroups import point_group
-from cryoet_core.transforms import random_rotations, rotate, standardise
+from cryoet_core.algorithms.descriptors import Invariants
+from cryoet_core.algorithms.fourier import apply_filter, wedge_mask
+from cryoet_core.algorithms.transforms import random_rotations, rotate, standardise
+from cryoet_core.simulate.shapes.pointgroups import point_group
 
 
 def body(box: int, blobs: int, seed: int) -> Tensor:

@@ -9,9 +9,17 @@ import time
 import numpy as np
 import pytest
 
-from cryoet_core.detection import RULES, average_precision, compared, curve, detection_report, match, scores_of_counts
-from cryoet_core.errors import UserError
-from cryoet_core.picks import Picks, join
+from cryoet_core.evaluation.detection import (
+    RULES,
+    average_precision,
+    compared,
+    curve,
+    detection_report,
+    match,
+    scores_of_counts,
+)
+from cryoet_core.picks.table import Picks, join
+from cryoet_core.support.errors import UserError
 
 RANDOM = np.random.default_rng(0)
 

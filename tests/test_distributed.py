@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from cryoet_core import devices
-from cryoet_core.devices import Layout
-from cryoet_core.distributed import Processes
-from cryoet_core.errors import UserError
+from cryoet_core.runs import devices
+from cryoet_core.runs.devices import Layout
+from cryoet_core.runs.distributed import Processes
+from cryoet_core.support.errors import UserError
 
 SCRIPT = """
 import json, os, sys, time

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from cryoet_core import encoders
-from cryoet_core.checkpoint import save
-from cryoet_core.errors import UserError
+from cryoet_core.runs import encoders
+from cryoet_core.runs.checkpoint import save
+from cryoet_core.support.errors import UserError
 
 
 class Small(torch.nn.Module):
@@ -40,8 +40,8 @@ def two_encoders(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def a_run(folder: Path, module: torch.nn.Module, state: dict) -> Path:
-    from cryoet_core.files import write_json
-    from cryoet_core.runfolder import _FORMAT, _VERSION, CONFIG
+    from cryoet_core.runs.runfolder import _FORMAT, _VERSION, CONFIG
+    from cryoet_core.support.files import write_json
 
     folder.mkdir()
     write_json(folder / CONFIG, {"format": _FORMAT, "version": _VERSION, "method": "small"})

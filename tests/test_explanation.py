@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cryoet_core.errors import UserError
-from cryoet_core.explaining import overlay
-from cryoet_core.explanation import CAMS, activation_map, explain, shown_map
-from cryoet_core.interfaces import Labels
-from cryoet_core.run import Run
+from cryoet_core.algorithms.gradcam import CAMS, activation_map, explain, shown_map
+from cryoet_core.methods.interfaces import Labels
+from cryoet_core.runs.run import Run
 from cryoet_core.store import open_subtomograms
+from cryoet_core.support.errors import UserError
+from cryoet_core.tasks.explain import overlay
 from cryoet_core.testing import data as kit_data
 
 
@@ -123,7 +123,7 @@ class Silent:
 
 @pytest.fixture
 def opened(tmp_path: Path) -> tuple[Any, Run]:
-    from cryoet_core.config import Config
+    from cryoet_core.methods.config import Config
 
     path = kit_data.write_subtomograms(tmp_path / "set.h5", 12, per_class=2)
     return open_subtomograms(path), Run.create("x", Config(), {"data": [path]}, tmp_path / "run", quiet=True)

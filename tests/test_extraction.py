@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cryoet_core.cutting import boxes
-from cryoet_core.errors import UserError
-from cryoet_core.extraction import Cut, extract
-from cryoet_core.picks import Picks, join
+from cryoet_core.particles.cutting import boxes
+from cryoet_core.particles.extraction import Cut, extract
+from cryoet_core.picks.table import Picks, join
 from cryoet_core.store import check_store, open_subtomograms
+from cryoet_core.support.errors import UserError
 from cryoet_core.tomograms import ArrayVolume, Tomogram, Tomograms
 
 VOXEL = 10.0
@@ -87,7 +87,7 @@ def test_a_box_does_not_depend_on_what_else_is_cut(monkeypatch):
     tomo = noise(40, 40, 40)
     positions = RANDOM.uniform(80, 300, (23, 3))
     together = np.concatenate([cubes for _, cubes in boxes(tomo, positions, 8)])
-    monkeypatch.setattr("cryoet_core.cutting._BATCH_BYTES", 4 * 8**3 * 5)
+    monkeypatch.setattr("cryoet_core.particles.cutting._BATCH_BYTES", 4 * 8**3 * 5)
     parts = list(boxes(tomo, positions, 8))
     assert len(parts) == 5
     np.testing.assert_allclose(np.concatenate([cubes for _, cubes in parts]), together, atol=1e-5)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from cryoet_core.fourier import (
+from cryoet_core.algorithms.fourier import (
     apply_filter,
     ctf,
     electron_wavelength,
@@ -90,7 +90,7 @@ def test_asymmetric_wedge_keeps_the_side_of_its_larger_angle() -> None:
 
 def test_projection_of_a_tilted_specimen_lies_on_the_kept_plane() -> None:
     """The mask's sign of the tilt is that of an active right-handed turn about +y followed by projection along z."""
-    from cryoet_core.transforms import rotate
+    from cryoet_core.algorithms.transforms import rotate
 
     box, tilt = 32, 40.0
     volume = torch.zeros(1, 1, box, box, box)

@@ -13,10 +13,11 @@ from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
-from cryoet_core import gmm, gmm_em
-from cryoet_core.gmm import Mixture, bic, fit_mixtures, plus_plus
-from cryoet_core.gmm_em import Em, Models
-from cryoet_core.gmm_starts import lloyd, merged, nearest, split
+from cryoet_core.algorithms.mixtures import em as gmm_em
+from cryoet_core.algorithms.mixtures import gmm
+from cryoet_core.algorithms.mixtures.em import Em, Models
+from cryoet_core.algorithms.mixtures.gmm import Mixture, bic, fit_mixtures, plus_plus
+from cryoet_core.algorithms.mixtures.starts import lloyd, merged, nearest, split
 
 Reduce = Callable[[Tensor], Tensor]
 Lockstep = Callable[[int, Callable[[int, Reduce], None]], None]

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from cryoet_core.errors import UserError
 from cryoet_core.inspection.density import judge
-from cryoet_core.inspection.hypotheses import GIVEN, Hypothesis, every_combination, likeliest_cause, single_changes
 from cryoet_core.inspection.offset import offset
 from cryoet_core.inspection.page import inspect
 from cryoet_core.inspection.sheet import groups, montage
-from cryoet_core.picks import Picks, join
+from cryoet_core.picks.hypotheses import GIVEN, Hypothesis, every_combination, likeliest_cause, single_changes
+from cryoet_core.picks.table import Picks, join
 from cryoet_core.store import open_subtomograms
+from cryoet_core.support.errors import UserError
 from cryoet_core.tomograms import ArrayVolume, Tomogram, Tomograms
 
 VOXEL, SHAPE = 12.0, (36, 84, 100)

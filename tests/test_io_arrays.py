@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cryoet_core.errors import UserError
-from cryoet_core.io.arrays import open_arrays
-from cryoet_core.io.identify import describe, identify
-from cryoet_core.orientation import euler_to_matrix
+from cryoet_core.algorithms.orientation import euler_to_matrix
+from cryoet_core.formats.arrays import open_arrays
+from cryoet_core.formats.sniff import describe, identify
+from cryoet_core.support.errors import UserError
 
 
 def cubes(count: int = 4) -> np.ndarray:

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cryoet_core.errors import UserError
-from cryoet_core.io.relion import read_particles
-from cryoet_core.io.star import Table, read_star, write_star
-from cryoet_core.orientation import euler_to_matrix
+from cryoet_core.algorithms.orientation import euler_to_matrix
+from cryoet_core.formats.relion import read_particles
+from cryoet_core.formats.star import Table, read_star, write_star
+from cryoet_core.support.errors import UserError
 
 ANGLES = "_rlnAngleRot\n_rlnAngleTilt\n_rlnAnglePsi\n"
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from cryoet_core.errors import UserError
-from cryoet_core.insertion import Insertion, TiltSeries
-from cryoet_core.io.tiltgeometry import read_tilt_series
+from cryoet_core.algorithms.insertion import Insertion, TiltSeries
+from cryoet_core.formats.tiltgeometry import read_tilt_series
 from cryoet_core.store import open_subtomograms
+from cryoet_core.support.errors import UserError
 
 Command = Callable[..., Any]
 BOX, VOXEL = 24, 10.0
@@ -75,7 +75,7 @@ def test_all_tilts_give_the_particle_back() -> None:
 
 
 def test_a_limited_range_leaves_its_wedge_empty() -> None:
-    from cryoet_core.fourier import radial_frequency, wedge_mask
+    from cryoet_core.algorithms.fourier import radial_frequency, wedge_mask
 
     tilts = series(list(np.linspace(-60, 60, 121)))
     assert tilts.axis() == "y"
@@ -93,7 +93,7 @@ def test_a_limited_range_leaves_its_wedge_empty() -> None:
 
 
 def test_ctf_weighting_undoes_the_contrast_reversals() -> None:
-    from cryoet_core.fourier import ctf
+    from cryoet_core.algorithms.fourier import ctf
 
     volume, projected = blobs([(0, 0, 0), (3, -2, 5), (-4, 4, 1)])
     tilts = series(list(np.linspace(-90, 89, 180)), defocus=6.0)

@@ -16,10 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mrcfile.dtypes import HEADER_DTYPE
 
-from cryoet_core.errors import UserError
-from cryoet_core.io.identify import describe, identify, kind_of
-from cryoet_core.io.source import Source, cube_problem
-from cryoet_core.io.stack import open_volumes
+from cryoet_core.formats.sniff import describe, identify, kind_of
+from cryoet_core.formats.source import Source, cube_problem
+from cryoet_core.formats.stack import open_volumes
+from cryoet_core.support.errors import UserError
 
 QUIET = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 

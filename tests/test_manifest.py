@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cryoet_core.errors import UserError
+from cryoet_core.support.errors import UserError
 from cryoet_core.tomograms import Reading, open_tomograms
 from cryoet_core.tomograms.manifest import rows_of
 

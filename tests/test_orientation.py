@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from cryoet_core.orientation import euler_to_matrix, matrix_to_euler
+from cryoet_core.algorithms.orientation import euler_to_matrix, matrix_to_euler
 
 
 def test_equals_the_inverse_of_scipys_intrinsic_zyz() -> None:

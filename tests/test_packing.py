@@ -7,13 +7,13 @@ import itertools
 import numpy as np
 import pytest
 
-from cryoet_core.errors import UserError
-from cryoet_core.simulate import distractors
-from cryoet_core.simulate.distractors import FILAMENTS, GOLD, add_distractors
-from cryoet_core.simulate.packing import OCCUPIED, Room, Shape, copies_for, pack
-from cryoet_core.simulate.phantoms import load_phantom
-from cryoet_core.simulate.poses import from_quaternion
-from cryoet_core.simulate.structures import Structure
+from cryoet_core.simulate.scene import distractors
+from cryoet_core.simulate.scene.distractors import FILAMENTS, GOLD, add_distractors
+from cryoet_core.simulate.scene.packing import OCCUPIED, Room, Shape, copies_for, pack
+from cryoet_core.simulate.scene.poses import from_quaternion
+from cryoet_core.simulate.shapes.phantoms import load_phantom
+from cryoet_core.simulate.shapes.structures import Structure
+from cryoet_core.support.errors import UserError
 
 VOXEL = 14.0
 SHAPE = (40, 64, 64)

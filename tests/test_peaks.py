@@ -9,8 +9,8 @@ import pytest
 import torch
 from scipy import ndimage
 
-from cryoet_core import peaks
-from cryoet_core.peaks import far_apart, find_peaks, parting_value
+from cryoet_core.algorithms import peaks
+from cryoet_core.algorithms.peaks import far_apart, find_peaks, parting_value
 
 
 def blob(shape: tuple[int, int, int], centre: tuple[float, float, float], width: float = 2.0) -> np.ndarray:

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from cryoet_core.errors import UserError
-from cryoet_core.simulate.phantoms import PHANTOMS, choose_phantoms, draw_phantom, load_phantom
-from cryoet_core.simulate.pointgroups import axis_rotation, point_group
-from cryoet_core.transforms import rotate
+from cryoet_core.algorithms.transforms import rotate
+from cryoet_core.simulate.shapes.phantoms import PHANTOMS, choose_phantoms, draw_phantom, load_phantom
+from cryoet_core.simulate.shapes.pointgroups import axis_rotation, point_group
+from cryoet_core.support.errors import UserError
 
 GROUPS = {
     "double-ring-c7": "C7",

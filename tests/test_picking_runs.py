@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from cryoet_core.cli.main import spread
-from cryoet_core.picks_file import load_picks
+from cryoet_core.formats.picks.store_file import load_picks
 from cryoet_core.testing.data import VOXEL_SIZE, write_tomograms
 from cryoet_core.tomograms import open_tomograms
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cryoet_core import files
-from cryoet_core.errors import UserError
-from cryoet_core.picks import Picks, join
-from cryoet_core.picks_file import is_picks, load_picks, save_picks
+from cryoet_core.formats.picks.store_file import is_picks, load_picks, save_picks
+from cryoet_core.picks.table import Picks, join
+from cryoet_core.support import files
+from cryoet_core.support.errors import UserError
 
 RANDOM = np.random.default_rng(0)
 

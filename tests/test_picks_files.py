@@ -11,11 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cryoet_core.errors import UserError
-from cryoet_core.io.picks import Geometry, PickFile, PickReading, read_picks, write_picks
-from cryoet_core.io.picks.formats import BY_DIALECT, FORMATS, WRITTEN
-from cryoet_core.orientation import euler_to_matrix
-from cryoet_core.picks import Picks
+from cryoet_core.algorithms.orientation import euler_to_matrix
+from cryoet_core.formats.picks import Geometry, PickFile, PickReading, read_picks, write_picks
+from cryoet_core.formats.picks.formats import BY_DIALECT, FORMATS, WRITTEN
+from cryoet_core.picks.table import Picks
+from cryoet_core.support.errors import UserError
 
 LIKE_TS_01 = {"TS_01": Geometry((2000, 4000, 4000), 1.35)}
 VOXELS = PickReading(voxel_size=10.0)
@@ -149,7 +149,7 @@ SCRAPS = st.sampled_from(
 
 @pytest.fixture(autouse=True)
 def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cryoet_core.files.sync", lambda path: None)
+    monkeypatch.setattr("cryoet_core.support.files.sync", lambda path: None)
 
 
 def must_be_picks_or_refused(path: Path) -> None:

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from cryoet_core.errors import UserError
-from cryoet_core.io.picks import Geometry, PickReading, picks_files, read_picks, write_picks
-from cryoet_core.io.picks.formats import BY_DIALECT, FORMATS, WRITTEN
-from cryoet_core.orientation import euler_to_matrix
-from cryoet_core.picks import Picks, join
+from cryoet_core.algorithms.orientation import euler_to_matrix
+from cryoet_core.formats.picks import Geometry, PickReading, picks_files, read_picks, write_picks
+from cryoet_core.formats.picks.formats import BY_DIALECT, FORMATS, WRITTEN
+from cryoet_core.picks.table import Picks, join
+from cryoet_core.support.errors import UserError
 
 GEOMETRY = {"TS_01": Geometry((201, 928, 960), 13.48), "007": Geometry((64, 100, 131), 10.0)}
 ENDING = {form.dialect: form.endings[0] for form in FORMATS}
@@ -88,7 +88,7 @@ def agree(found: Picks, picks: Picks, holds: frozenset[str]) -> None:
 
 @pytest.fixture(autouse=True)
 def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cryoet_core.files.sync", lambda path: None)
+    monkeypatch.setattr("cryoet_core.support.files.sync", lambda path: None)
 
 
 @pytest.mark.parametrize("first", [dialect for dialect in WRITTEN if "depth" in BY_DIALECT[dialect].holds])

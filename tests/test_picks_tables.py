@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cryoet_core.errors import UserError
-from cryoet_core.io.picks import Geometry, PickReading, detect_dialect, read_picks, write_picks
-from cryoet_core.orientation import euler_to_matrix
-from cryoet_core.picks import Picks
+from cryoet_core.algorithms.orientation import euler_to_matrix
+from cryoet_core.formats.picks import Geometry, PickReading, detect_dialect, read_picks, write_picks
+from cryoet_core.picks.table import Picks
+from cryoet_core.support.errors import UserError
 
 XYZ = "_rlnCoordinateX\n_rlnCoordinateY\n_rlnCoordinateZ\n"
 ANGLES = "_rlnAngleRot\n_rlnAngleTilt\n_rlnAnglePsi\n"

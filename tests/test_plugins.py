@@ -136,8 +136,8 @@ def test_encoders_are_looked_up_by_plugin_and_name(cryoet: Command, site: Path, 
 
 
 def test_load_encoder(site: Path, install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cryoet_core.errors import UserError
-    from cryoet_core.plugins import load_encoder
+    from cryoet_core.methods.plugins import load_encoder
+    from cryoet_core.support.errors import UserError
 
     install(
         "cryoet-lenses",
@@ -156,7 +156,7 @@ def test_load_encoder(site: Path, install: Install, monkeypatch: pytest.MonkeyPa
 
 
 def test_the_hooks_are_those_of_the_documentation() -> None:
-    from cryoet_core import hookspecs
+    from cryoet_core.methods import hookspecs
 
     assert [name for name in vars(hookspecs) if name.startswith("cryoet_")] == ["cryoet_trainers", "cryoet_encoders"]
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from planted_bodies import TILTS, body, directly, generator
 
-from cryoet_core.fourier import wedge_mask
-from cryoet_core.pose_mixture.band import Band, measured, resize
-from cryoet_core.transforms import random_rotations
+from cryoet_core.algorithms.fourier import wedge_mask
+from cryoet_core.algorithms.pose_mixture.band import Band, measured, resize
+from cryoet_core.algorithms.transforms import random_rotations
 
 
 @pytest.mark.parametrize(("box", "radius"), [(16, 4), (16, 7), (15, 5), (24, 6), (17, 40), (6, 2)])

@@ -13,13 +13,13 @@ from planted_bodies import BOX, TILTS, body, directly, generator
 from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
 
-from cryoet_core.centring import translate
-from cryoet_core.fourier import apply_filter, wedge_mask
-from cryoet_core.pose_mixture import Parameters, PoseMixture, Shard, Stage, State
-from cryoet_core.pose_mixture.band import Band
-from cryoet_core.pose_mixture.em import Poses, balanced, expectation, maximisation, sums
-from cryoet_core.pose_mixture.model import survivors
-from cryoet_core.transforms import random_rotations, rotate, rotation_grid, standardise
+from cryoet_core.algorithms.centring import translate
+from cryoet_core.algorithms.fourier import apply_filter, wedge_mask
+from cryoet_core.algorithms.pose_mixture import Parameters, PoseMixture, Shard, Stage, State
+from cryoet_core.algorithms.pose_mixture.band import Band
+from cryoet_core.algorithms.pose_mixture.em import Poses, balanced, expectation, maximisation, sums
+from cryoet_core.algorithms.pose_mixture.model import survivors
+from cryoet_core.algorithms.transforms import random_rotations, rotate, rotation_grid, standardise
 
 Reduce = Callable[[Tensor], Tensor]
 
@@ -87,7 +87,7 @@ def test_expectation_is_its_definition(empty: bool, monkeypatch: pytest.MonkeyPa
     torch.testing.assert_close(found.weight.double(), posterior.gather(1, pairs), rtol=1e-2, atol=1e-4)
     torch.testing.assert_close(found.weight.double(), posterior.topk(5).values, rtol=1e-2, atol=1e-4)
     # and in pieces of a few rotations
-    monkeypatch.setattr("cryoet_core.pose_mixture.em._CHUNK_BYTES", 3 * 4 * 2 * 16 * int(band.seen.sum()))
+    monkeypatch.setattr("cryoet_core.algorithms.pose_mixture.em._CHUNK_BYTES", 3 * 4 * 2 * 16 * int(band.seen.sum()))
     pieces = expectation(band, small, templates, weights, noise, rotations, best=5)
     torch.testing.assert_close(pieces.log_evidence, found.log_evidence, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(pieces.weight, found.weight, rtol=1e-3, atol=1e-5)
@@ -260,7 +260,7 @@ def test_many_empty_cubes_cost_no_structure() -> None:
 
 def test_what_comes_apart_is_taken_apart_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two seeds cannot show three structures at once."""
-    monkeypatch.setattr("cryoet_core.pose_mixture.model._SPLIT_SEEDS", 2)
+    monkeypatch.setattr("cryoet_core.algorithms.pose_mixture.model._SPLIT_SEEDS", 2)
     volumes, labels, *_ = particles([0, 1, 2], 20, snr=2.0)
     model = PoseMixture(BOX, TILTS, schedule=(replace(SHORT[0], iterations=2), replace(SHORT[2], iterations=1)))
     state = fitted(model, volumes, [0])

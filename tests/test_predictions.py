@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from gemmi import cif
 
-from cryoet_core.errors import RunError, UserError
-from cryoet_core.interfaces import Labels
-from cryoet_core.predictions import read_predictions, write_predictions
+from cryoet_core.methods.interfaces import Labels
+from cryoet_core.runs.predictions import read_predictions, write_predictions
+from cryoet_core.support.errors import RunError, UserError
 
 N = 5
 
@@ -108,8 +108,8 @@ def test_star(run: Any) -> None:
 
 def test_star_with_poses(run: Any) -> None:
     """RELION reads the angles back as the same rotations, and coordinate minus origin as the particle's centre."""
-    from cryoet_core.orientation import euler_to_matrix
-    from cryoet_core.transforms import random_rotations
+    from cryoet_core.algorithms.orientation import euler_to_matrix
+    from cryoet_core.algorithms.transforms import random_rotations
 
     rotations = random_rotations(N).numpy()
     shifts = np.arange(3 * N, dtype=np.float32).reshape(N, 3) / 10
@@ -176,8 +176,8 @@ def test_what_is_no_predictions_file_is_one_line(tmp_path: Path) -> None:
 
 
 def test_with_a_real_run_and_store(tmp_path: Path) -> None:
-    from cryoet_core.config import Config
-    from cryoet_core.run import Run
+    from cryoet_core.methods.config import Config
+    from cryoet_core.runs.run import Run
     from cryoet_core.store import open_subtomograms
     from cryoet_core.testing.data import write_subtomograms
 

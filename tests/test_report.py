@@ -17,15 +17,18 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from cryoet_core import files, plugins, provenance, runfolder
-from cryoet_core.config import Config, option
-from cryoet_core.errors import UserError
-from cryoet_core.metrics import clustering_report
-from cryoet_core.predictions import read_predictions
-from cryoet_core.report import images, palette, words, write_report
+from cryoet_core.evaluation.metrics import clustering_report
+from cryoet_core.methods import plugins
+from cryoet_core.methods.config import Config, option
+from cryoet_core.report import write_report
+from cryoet_core.report.drawing import images, palette, words
 from cryoet_core.report.embedding import MOST, class_marks, embedding_map, sample
 from cryoet_core.report.facts import gather
+from cryoet_core.runs import runfolder
+from cryoet_core.runs.predictions import read_predictions
 from cryoet_core.store import open_subtomograms
+from cryoet_core.support import files, provenance
+from cryoet_core.support.errors import UserError
 
 TITLES = {
     "notes": "Notes",

@@ -8,15 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cryoet_core import files, runfolder
-from cryoet_core.detection import detection_report
-from cryoet_core.picks import Picks, join
-from cryoet_core.picks_file import save_picks
-from cryoet_core.report import plots, write_report
+from cryoet_core.evaluation.detection import detection_report
+from cryoet_core.formats.picks.store_file import save_picks
+from cryoet_core.picks.table import Picks, join
+from cryoet_core.report import write_report
+from cryoet_core.report.drawing import plots
+from cryoet_core.report.drawing.tomogram_slices import Rings, drawn, planes, side_by_side
 from cryoet_core.report.facts import gather
 from cryoet_core.report.picking import sections
 from cryoet_core.report.surveys import hits_of
-from cryoet_core.report.tomogram_slices import Rings, drawn, planes, side_by_side
+from cryoet_core.runs import runfolder
+from cryoet_core.support import files
 from cryoet_core.tomograms import ArrayVolume, Tomogram, open_tomograms
 from cryoet_core.tomograms.store import TomogramWriter
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cryoet_core.predictions import read_predictions
-from cryoet_core.run import Run
+from cryoet_core.runs.predictions import read_predictions
+from cryoet_core.runs.run import Run
 from cryoet_core.testing.data import write_subtomograms
 
 HERE = Path(__file__).parent

@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 import torch
 
-from cryoet_core import devices, files, journal, runfolder
-from cryoet_core.config import Config, option
-from cryoet_core.errors import RunError, UserError
-from cryoet_core.progress import Terminal
-from cryoet_core.run import Run
+from cryoet_core.methods.config import Config, option
+from cryoet_core.runs import devices, runfolder
+from cryoet_core.runs.run import Run
+from cryoet_core.support import files, journal
+from cryoet_core.support.errors import RunError, UserError
+from cryoet_core.support.progress import Terminal
 
 
 class Settings(Config):
@@ -355,7 +356,7 @@ def test_say_prints_brackets_long_lines_and_nothing_when_quiet(tmp_path: Path, c
 
 
 def test_importing_run_does_not_import_torch() -> None:
-    code = "import sys, cryoet_core.run; sys.exit('torch' in sys.modules or 'lightning_fabric' in sys.modules)"
+    code = "import sys, cryoet_core.runs.run; sys.exit('torch' in sys.modules or 'lightning_fabric' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

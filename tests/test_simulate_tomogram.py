@@ -11,21 +11,21 @@ import pytest
 import torch
 from scipy.ndimage import affine_transform, binary_dilation
 
+from cryoet_core.algorithms.fourier import wedge_mask
 from cryoet_core.cli.main import main
-from cryoet_core.errors import UserError
-from cryoet_core.fourier import wedge_mask
 from cryoet_core.simulate import volume_filter
-from cryoet_core.simulate.crowding import Placed
 from cryoet_core.simulate.imaging import Microscope
-from cryoet_core.simulate.phantoms import load_phantom
-from cryoet_core.simulate.poses import from_quaternion
 from cryoet_core.simulate.render import render, render_into, template
+from cryoet_core.simulate.scene.crowding import Placed
+from cryoet_core.simulate.scene.poses import from_quaternion
 from cryoet_core.simulate.settings import Settings
-from cryoet_core.simulate.structures import Structure
+from cryoet_core.simulate.shapes.phantoms import load_phantom
+from cryoet_core.simulate.shapes.structures import Structure
 from cryoet_core.simulate.tomogram import SimulatedTomogram, noise_profile, simulate_tomogram
 from cryoet_core.simulate.tomogram_files import write_tomograms
 from cryoet_core.simulate.tomogram_settings import TomogramSettings
 from cryoet_core.simulate.volume_filter import FilterRoute, wedge_plane
+from cryoet_core.support.errors import UserError
 from cryoet_core.tomograms.store import open_store
 
 VOXEL = 14.0
@@ -272,7 +272,7 @@ def test_the_command_writes_a_store(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def test_the_command_writes_mrc_with_the_truth_beside_it(tmp_path: Path) -> None:
-    from cryoet_core.io.picks import read_picks
+    from cryoet_core.formats.picks import read_picks
 
     store, out = tmp_path / "tomo.h5", tmp_path / "tomo.mrc"
     for path in (store, out):

@@ -14,7 +14,6 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from noise_cubes import cubes
 
-from cryoet_core.errors import UserError
 from cryoet_core.store import (
     SPLITS,
     SubtomogramWriter,
@@ -25,6 +24,7 @@ from cryoet_core.store import (
     split,
     write_store,
 )
+from cryoet_core.support.errors import UserError
 
 
 @pytest.fixture

@@ -15,14 +15,8 @@ import numpy as np
 import pytest
 from noise_cubes import cubes
 
-from cryoet_core.errors import UserError
-from cryoet_core.store import (
-    NotRepresentable,
-    SubtomogramWriter,
-    check_store,
-    open_subtomograms,
-    write_store,
-)
+from cryoet_core.store import NotRepresentable, SubtomogramWriter, check_store, open_subtomograms, write_store
+from cryoet_core.support.errors import UserError
 
 
 @pytest.fixture

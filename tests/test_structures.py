@@ -12,9 +12,9 @@ import pytest
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from cryoet_core.errors import UserError
-from cryoet_core.simulate.density import atoms_to_density, gaussian_width, resample, trim
-from cryoet_core.simulate.structures import find_structures, load_density, load_structure, read_atoms
+from cryoet_core.simulate.shapes.density import atoms_to_density, gaussian_width, resample, trim
+from cryoet_core.simulate.shapes.structures import find_structures, load_density, load_structure, read_atoms
+from cryoet_core.support.errors import UserError
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 shared_only = pytest.mark.skipif(not SHARED.is_dir(), reason=f"no shared data at {SHARED}")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from cryoet_core.errors import UserError
-from cryoet_core.interfaces import InputSpec
+from cryoet_core.methods.interfaces import InputSpec
+from cryoet_core.support.errors import UserError
 from cryoet_core.testing import CHECKS, Skip, conformance, run_checks
 from cryoet_core.testing.data import write_subtomograms
 
@@ -65,7 +65,7 @@ def test_every_check_can_fail() -> None:
 
 @pytest.mark.usefixtures("faulty")
 def test_a_method_that_may_see_labels_skips_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    from cryoet_core.plugins import load_trainer
+    from cryoet_core.methods.plugins import load_trainer
 
     monkeypatch.setattr(load_trainer("sound"), "inputs", {"data": InputSpec("cubes", labels="required")})
     skipped = {result.check: result.reason for result in run_checks("sound") if result.status == "skipped"}
@@ -141,8 +141,8 @@ print(json.dumps({r.check: [r.status, r.reason] for r in run_checks("minimal")})
 
 
 def test_the_example_sorts_the_kits_shapes(installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cryoet_core.metrics import clustering_report
-    from cryoet_core.plugins import load_trainer
+    from cryoet_core.evaluation.metrics import clustering_report
+    from cryoet_core.methods.plugins import load_trainer
     from cryoet_core.testing import harness
 
     monkeypatch.syspath_prepend(installed)

@@ -18,8 +18,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cryoet_core.errors import RunError, UserError
-from cryoet_core.progress import Terminal
+from cryoet_core.support.errors import RunError, UserError
+from cryoet_core.support.progress import Terminal
 from cryoet_core.tomograms import ArrayVolume, Tomogram, tilefile
 from cryoet_core.tomograms.tiles import score_map
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cryoet_core.fourier import ctf, tilt_angles
+from cryoet_core.algorithms.fourier import ctf, tilt_angles
 from cryoet_core.simulate import projection
 from cryoet_core.simulate.projection import back_project, detector_width, project
 from cryoet_core.simulate.tilts import TiltRoute, angular_weights, exposures, ramp

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from tomogram_files import BRIGHT, SHAPE, a_store, noise, one_line, refusal, write_mrc, write_zarr
 
-from cryoet_core.errors import UserError
-from cryoet_core.picks import Picks
-from cryoet_core.tomograms import Reading, open_tomograms, placing
+from cryoet_core.picks.table import Picks
+from cryoet_core.support.errors import UserError
+from cryoet_core.tomograms import Reading, open_tomograms
+from cryoet_core.tomograms import attaching as placing
 from cryoet_core.tomograms.contrast import sign_at_picks
 from cryoet_core.tomograms.reading import Draft
 from cryoet_core.tomograms.tomogram import ArrayVolume

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from tomogram_files import BRIGHT, SHAPE, a_store, noise, refusal, write_mrc, write_zarr
 
-from cryoet_core.errors import UserError
-from cryoet_core.picks import Picks
+from cryoet_core.picks.table import Picks
+from cryoet_core.support.errors import UserError
 from cryoet_core.tomograms import Reading, open_tomograms
 from cryoet_core.tomograms.sources import stem
 from cryoet_core.tomograms.tomogram import ArrayVolume

@@ -15,9 +15,9 @@ import h5py
 import numpy as np
 import pytest
 
-from cryoet_core.errors import UserError
-from cryoet_core.picks import Picks
+from cryoet_core.picks.table import Picks
 from cryoet_core.store import NotRepresentable
+from cryoet_core.support.errors import UserError
 from cryoet_core.tomograms import ArrayVolume
 from cryoet_core.tomograms.store import TomogramWriter, check_tomograms, describe_tomograms, open_store
 
@@ -251,7 +251,7 @@ def test_a_full_disk_is_said_in_one_line(path: Path) -> None:
         "import resource, signal, numpy as np\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))\n"
-        "from cryoet_core.errors import UserError\n"
+        "from cryoet_core.support.errors import UserError\n"
         "from cryoet_core.tomograms.store import TomogramWriter\n"
         "try:\n"
         f"    with TomogramWriter({str(path)!r}) as writer:\n"

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cryoet_core.errors import UserError
-from cryoet_core.picks import Picks
+from cryoet_core.picks.table import Picks
+from cryoet_core.support.errors import UserError
 from cryoet_core.tomograms import ArrayVolume, Tomogram, Tomograms
 from cryoet_core.tomograms import statistics as numbers
 from cryoet_core.tomograms.resample import ResampledVolume, keys_cubic

@@ -8,7 +8,7 @@ import torch
 from scipy import ndimage, stats
 from scipy.spatial.transform import Rotation
 
-from cryoet_core.transforms import (
+from cryoet_core.algorithms.transforms import (
     oversample,
     quaternion_to_matrix,
     random_rotations,

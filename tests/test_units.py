@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from cryoet_core.errors import UserError
-from cryoet_core.units import format_size, parse_size
+from cryoet_core.support.errors import UserError
+from cryoet_core.support.units import format_size, parse_size
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from cryoet_core.runs.volumes import DeviceVolumes
 from cryoet_core.store import Subtomograms, open_subtomograms, write_store
-from cryoet_core.volumes import DeviceVolumes
 
 
 @pytest.fixture(params=["float16", "float32"])

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
-from cryoet_core.config import Config
-from cryoet_core.errors import RunError, UserError
-from cryoet_core.run import Run
+from cryoet_core.methods.config import Config
+from cryoet_core.runs.run import Run
 from cryoet_core.store import Subtomograms, open_subtomograms, write_store
+from cryoet_core.support.errors import RunError, UserError
+from cryoet_core.tasks.baseline import Yardstick
 from cryoet_core.testing.data import write_subtomograms
-from cryoet_core.yardstick import Yardstick
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import mrcfile
 import numpy as np
 import pytest
 
-from cryoet_core.errors import UserError
+from cryoet_core.support.errors import UserError
 from cryoet_core.tomograms import Reading, open_tomograms
 from cryoet_core.tomograms.store import TomogramWriter
 

@@ -21,9 +21,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from cryoet_core import files
 from cryoet_core.benchmark.recipes import PREPARE
-from cryoet_core.runfolder import FACTS
+from cryoet_core.runs.runfolder import FACTS
+from cryoet_core.support import files
 
 SPEC, OUTCOME, RUN, TABLES = "cell.json", "outcome.json", "run", "tables.json"
 KILOBYTES = 1024 if sys.platform == "linux" else 1
@@ -81,7 +81,7 @@ def _words(where: Path, step: dict[str, Any]) -> tuple[list[str], bool]:
 
 def _measured(words: list[str], log: Path, limit: float | None) -> dict[str, Any]:
     """Run a command; its exit code, facts (the JSON it printed), seconds, CPU seconds and peak memory."""
-    module = "cryoet_core.benchmark.prepare" if words[0] == PREPARE else "cryoet_core.cli.main"
+    module = "cryoet_core.cli.prepare" if words[0] == PREPARE else "cryoet_core.cli.main"
     command = [sys.executable, "-m", module, *words[1:]]
     out, err = log.with_suffix(".out"), log.with_suffix(".err")
     started = time.monotonic()

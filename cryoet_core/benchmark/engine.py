@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from cryoet_core import files
 from cryoet_core.benchmark import cell
-from cryoet_core.errors import RunError
+from cryoet_core.support import files
+from cryoet_core.support.errors import RunError
 
 _PAUSE = 0.1
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from cryoet_core.benchmark.recipes import PROGRAM, Source, Stock, filled_options, words_of_options
 from cryoet_core.benchmark.suite import Condition, Entry, Options, Scale, Suite, Table, filled
-from cryoet_core.inputs import PICKS, takes_tomograms
-from cryoet_core.plugins import PluginInfo
+from cryoet_core.methods.plugins import PluginInfo
+from cryoet_core.runs.inputs import PICKS, takes_tomograms
 
 PRESETS: dict[Scale, str] = {"smoke": "fast", "small": "fast", "paper": "paper"}
 SEEDS: dict[Scale, int] = {"smoke": 1, "small": 3, "paper": 5}

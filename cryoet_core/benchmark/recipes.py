@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cryoet_core import provenance
 from cryoet_core.benchmark.suite import Options, Recipe, Scale, Suite, filled
-from cryoet_core.errors import UserError
+from cryoet_core.support import provenance
+from cryoet_core.support.errors import UserError
 
 PROGRAM, PREPARE = "cryoet", "prepare"
-"""The first word of a step: a command of the program, or of ``benchmark.prepare``."""
+"""The first word of a step: a command of the program, or of ``cli.prepare``."""
 
 
 @dataclass(frozen=True)
@@ -124,15 +124,15 @@ class Stock:
 
 def maps_in(folder: Path) -> dict[str, Path]:
     """The structures of a folder by name. UserError where there is none."""
-    from cryoet_core.simulate.structures import find_structures, structure_name
+    from cryoet_core.simulate.shapes.structures import find_structures, structure_name
 
     return {structure_name(path): path.absolute() for path in find_structures([folder])}
 
 
 def check_file(path: Path, recipe: Recipe) -> None:
     """UserError when the user's file is not what the recipe says: another kind, no labels, too few classes."""
-    from cryoet_core.inputs import open_input
-    from cryoet_core.interfaces import InputSpec
+    from cryoet_core.methods.interfaces import InputSpec
+    from cryoet_core.runs.inputs import open_input
 
     if not path.exists():
         raise UserError(f"--files {recipe.files}={path}: no such file")

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cryoet_core import files, journal
 from cryoet_core.benchmark import cell
 from cryoet_core.benchmark.plan import Cell, Place
-from cryoet_core.errors import UserError
+from cryoet_core.support import files, journal
+from cryoet_core.support.errors import UserError
 
 RESULTS = "results.jsonl"
 MEASURED = ("wall_seconds", "fit_seconds", "cpu_seconds", "peak_memory", "peak_device_memory")

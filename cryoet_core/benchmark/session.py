@@ -10,19 +10,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cryoet_core import files, runfolder
 from cryoet_core.benchmark import cell
+from cryoet_core.benchmark.board.leaderboard import write_leaderboard
 from cryoet_core.benchmark.engine import Executor, Job, Local, cores, work_through
-from cryoet_core.benchmark.leaderboard import write_leaderboard
 from cryoet_core.benchmark.plan import SEEDS, Cell, Place, Plan, every_source
 from cryoet_core.benchmark.recipes import PROGRAM, Source, Stock
 from cryoet_core.benchmark.results import Results, line_of
 from cryoet_core.benchmark.show import Show
 from cryoet_core.benchmark.slurm import Slurm
 from cryoet_core.benchmark.suite import SCALES, Scale, Suite, builtin_names, load_suites
-from cryoet_core.errors import UserError
-from cryoet_core.files import shown
-from cryoet_core.names import close_names
+from cryoet_core.runs import runfolder
+from cryoet_core.support import files
+from cryoet_core.support.errors import UserError
+from cryoet_core.support.files import shown
+from cryoet_core.support.names import close_names
 
 MARKER = "benchmark.json"
 LIMITS: dict[Scale, float] = {"smoke": 5, "small": 60, "paper": 2880}
@@ -93,7 +94,7 @@ def run_benchmark(wish: Wish, show: Show | None = None) -> dict[str, Any]:
 
 def make_plan(wish: Wish, scale: Scale, out: Path) -> Plan:
     """The places and cells of what is asked for. UserError: no such suite or method, or one that fits no table."""
-    from cryoet_core.plugins import inspect_all
+    from cryoet_core.methods.plugins import inspect_all
 
     suites = load_suites(wish.suites)
     installed = {info.name: info for info in inspect_all()}

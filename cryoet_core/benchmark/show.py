@@ -17,7 +17,7 @@ from cryoet_core.benchmark import cell
 from cryoet_core.benchmark.engine import Job
 from cryoet_core.benchmark.plan import Cell
 from cryoet_core.benchmark.results import Results
-from cryoet_core.report.words import duration
+from cryoet_core.report.drawing.words import duration
 
 HEADLINES = ("accuracy", "matched_accuracy", "f1", "r5.f1")
 """Of the numbers of a cell, the one that its line shows."""

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cryoet_core import files
 from cryoet_core.benchmark import cell
 from cryoet_core.benchmark.engine import Job, Running
-from cryoet_core.errors import UserError
+from cryoet_core.support import files
+from cryoet_core.support.errors import UserError
 
 KEPT = "slurm.json"
 """In a cell's folder: the number of its job."""

@@ -17,8 +17,8 @@ from typing import Any, Literal, TypeAlias
 
 import pydantic
 
-from cryoet_core.errors import UserError
-from cryoet_core.names import close_names
+from cryoet_core.support.errors import UserError
+from cryoet_core.support.names import close_names
 
 if sys.version_info >= (3, 11):
     from importlib.resources.abc import Traversable

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cryoet_core.cli.options import JSON, QUIET, option
-from cryoet_core.errors import UserError
+from cryoet_core.support.errors import UserError
 
 if TYPE_CHECKING:
-    from cryoet_core.benchmark.compare import Change, Comparison
+    from cryoet_core.benchmark.board.compare import Change, Comparison
 
 WHAT, DATA, WHERE, COMPARE = "What is measured", "Its data", "Where it runs", "Two results"
 
@@ -126,7 +126,7 @@ def _lines(facts: dict[str, Any]) -> list[str]:
 
 
 def _compare(paths: tuple[Path, Path], as_json: bool) -> int:
-    from cryoet_core.benchmark.compare import compare
+    from cryoet_core.benchmark.board.compare import compare
 
     found = compare(*paths)
     print(json.dumps(found.as_dict()) if as_json else "\n".join(_compared(found)), flush=True)

@@ -24,7 +24,7 @@ SCORES = (
 def close(facts: Mapping[str, Any], as_json: bool) -> None:
     """Print the facts of ``session.run_method``, ``predict_run`` or ``evaluate_run``."""
     from cryoet_core.cli.guard import speaks
-    from cryoet_core.files import plain
+    from cryoet_core.support.files import plain
 
     if not speaks():
         return

@@ -103,7 +103,7 @@ def _gpus() -> Iterator[Finding]:
 
 
 def _machine() -> Iterator[Finding]:
-    from cryoet_core.devices import free_host_memory
+    from cryoet_core.runs.devices import free_host_memory
 
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     yield Finding("CPU", "ok", f"{usable} of {os.cpu_count()} cores usable by this process")
@@ -123,7 +123,7 @@ def _disk() -> Iterator[Finding]:
 
 
 def _plugins() -> Iterator[Finding]:
-    from cryoet_core.plugins import inspect_all
+    from cryoet_core.methods.plugins import inspect_all
 
     found = inspect_all()
     if not found:

@@ -60,7 +60,7 @@ def command(
     Labels: accuracy after matching, ARI, NMI, a row per class. Picks: precision, recall, F1, average precision.
     """
     from cryoet_core.cli.closing import close
-    from cryoet_core.session import evaluate_run
+    from cryoet_core.tasks.session import evaluate_run
 
     options = {"device": device, "max_memory": bytes_of(max_memory), "threads": threads}
     reading = {"contrast": contrast, "voxel_size": voxel_size, "tilt_range": tilt_range, "picks": tuple(picks or ())}

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from cryoet_core.cli.options import DEVICE, JSON, THREADS
-from cryoet_core.errors import UserError
+from cryoet_core.support.errors import UserError
 
 BOTH = "both"
 
@@ -38,9 +38,9 @@ def command(
     """Show where in a subtomogram a classifier sees a class: class activation maps as MRC files and as a picture."""
     import json
 
+    from cryoet_core.algorithms.gradcam import CAMS
     from cryoet_core.cli.guard import speaks
-    from cryoet_core.explaining import explain_run
-    from cryoet_core.explanation import CAMS
+    from cryoet_core.tasks.explain import explain_run
 
     if cam != BOTH and cam not in CAMS:
         raise UserError(f"--map {cam}: unknown; expected {', '.join(CAMS)} or {BOTH}")

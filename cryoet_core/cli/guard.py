@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable
 
-from cryoet_core.errors import RunError, UserError
+from cryoet_core.support.errors import RunError, UserError
 
 RED, PLAIN = "\x1b[31m", "\x1b[0m"
 
@@ -53,7 +53,7 @@ def guarded(command: Callable[[], int], *, debug: bool = False, hint: Callable[[
 
 def speaks() -> bool:
     """Whether this process is the one of its run that prints: what is wrong with the input, every process finds."""
-    from cryoet_core.devices import is_main_process
+    from cryoet_core.runs.devices import is_main_process
 
     try:
         return is_main_process()

@@ -16,11 +16,11 @@ import typer
 
 from cryoet_core import __version__
 from cryoet_core.cli.guard import explain, guarded, interrupted
-from cryoet_core.errors import UserError
+from cryoet_core.support.errors import UserError
 
 # Huge pages make large tensor operations on the CPU several times faster; torch reads this at its first allocation.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-from cryoet_core.names import close_names
+from cryoet_core.support.names import close_names
 
 DEBUG = "CRYOET_DEBUG"
 SEVERAL = ("--data", "--source", "--target", "--picks")
@@ -48,8 +48,8 @@ COMMANDS = (
     Command("explain", "explain", "Show where in a subtomogram a classifier sees a class.", RUNS),
     Command("report", "report", "Write a run's report.html again.", RUNS),
     Command("benchmark", "benchmark", "Measure every method on the same data, beside the published tables.", RUNS),
-    Command("simulate", "simulate", "Make data sets with known truth.", DATA),
-    Command("data", "data", "Import, export, describe and check data sets.", DATA),
+    Command("simulate", "simulate_commands.simulate", "Make data sets with known truth.", DATA),
+    Command("data", "data_commands.data", "Import, export, describe and check data sets.", DATA),
     Command("methods", "methods", "List the installed methods, or every option of one.", METHODS),
     Command("check", "check", "Run the conformance checks on an installed method.", METHODS),
     Command("new-plugin", "new_plugin", "Write a folder with a working plugin to start from.", METHODS),
@@ -134,7 +134,7 @@ def _call(app: typer.Typer, words: list[str]) -> int:
 
 
 def _resume_hint() -> str:
-    session = sys.modules.get("cryoet_core.session")
+    session = sys.modules.get("cryoet_core.tasks.session")
     folder = getattr(session, "current_run", None)
     return f"go on with: cryoet resume {folder}" if folder else ""
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cryoet_core.errors import UserError
+from cryoet_core.support.errors import UserError
 
 RUN, MACHINE, OUTPUT, TOMOGRAMS = "The run", "This machine", "Output", "What the tomograms do not say"
 
@@ -73,7 +73,7 @@ def bytes_of(size: str | None) -> int | None:
     """``4GB`` in bytes. UserError that names the option."""
     if size is None:
         return None
-    from cryoet_core.units import parse_size
+    from cryoet_core.support.units import parse_size
 
     try:
         return parse_size(size)

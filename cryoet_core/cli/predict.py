@@ -51,7 +51,7 @@ def command(
     Picks go to one star per tomogram; a call that was interrupted goes on where it was when it is made again.
     """
     from cryoet_core.cli.closing import close
-    from cryoet_core.session import predict_run
+    from cryoet_core.tasks.session import predict_run
 
     options = {"device": device, "precision": precision, "max_memory": bytes_of(max_memory), "threads": threads}
     reading = {"contrast": contrast, "voxel_size": voxel_size, "tilt_range": tilt_range}

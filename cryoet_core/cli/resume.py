@@ -22,7 +22,7 @@ def command(
 ) -> None:
     """Go on with an interrupted run from its last checkpoint. It ends with the labels that it would have had."""
     from cryoet_core.cli.closing import close
-    from cryoet_core.session import resume_run
+    from cryoet_core.tasks.session import resume_run
 
     changed = {"device": device, "devices": devices, "max_memory": bytes_of(max_memory), "threads": threads}
     close(resume_run(run, report=not no_report, quiet=quiet, json=as_json, **changed), as_json)

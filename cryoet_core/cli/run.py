@@ -24,13 +24,13 @@ from cryoet_core.cli.options import (
     parameters_of,
     reading,
 )
-from cryoet_core.config import flag_of, words_of
-from cryoet_core.inputs import PICKS, takes_tomograms
-from cryoet_core.plugins import discover, load_trainer
+from cryoet_core.methods.config import flag_of, words_of
+from cryoet_core.methods.plugins import discover, load_trainer
+from cryoet_core.runs.inputs import PICKS, takes_tomograms
 
 if TYPE_CHECKING:
-    from cryoet_core.config import OptionInfo
-    from cryoet_core.interfaces import InputSpec, Trainer
+    from cryoet_core.methods.config import OptionInfo
+    from cryoet_core.methods.interfaces import InputSpec, Trainer
 
 
 def build(arguments: Sequence[str]) -> typer.Typer:
@@ -82,7 +82,7 @@ def _start(
     **run_options: Any,
 ) -> None:
     from cryoet_core.cli.closing import close
-    from cryoet_core.session import run_method
+    from cryoet_core.tasks.session import run_method
 
     run_options |= {"max_memory": bytes_of(max_memory), "json": as_json}
     run_options |= {"reading": reading, "config_file": config, "report": not no_report}

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cryoet_core.inspection.hypotheses import GIVEN, SCALES, Hypothesis, every_combination, single_changes
-from cryoet_core.picks import Picks
+from cryoet_core.picks.hypotheses import GIVEN, SCALES, Hypothesis, every_combination, single_changes
+from cryoet_core.picks.table import Picks
 from cryoet_core.tomograms import Tomogram
 
 DIAMETERS = (120.0, 250.0)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cryoet_core.cutting import boxes, inside
-from cryoet_core.picks import Picks
+from cryoet_core.particles.cutting import boxes, inside
+from cryoet_core.picks.table import Picks
 from cryoet_core.tomograms import Tomograms
 
 MOST, FEWEST = 400, 20

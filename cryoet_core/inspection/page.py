@@ -10,19 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from cryoet_core import files
-from cryoet_core.errors import UserError
 from cryoet_core.inspection import sheet
 from cryoet_core.inspection.density import CLEAR, Scored, Verdict, judge
-from cryoet_core.inspection.hypotheses import Hypothesis
 from cryoet_core.inspection.offset import Offset, offset
-from cryoet_core.picks import Picks
-from cryoet_core.placement import outside, rows_in
-from cryoet_core.report import images, palette, plots
+from cryoet_core.particles.placement import outside, rows_in
+from cryoet_core.picks.hypotheses import Hypothesis
+from cryoet_core.picks.table import Picks
+from cryoet_core.report.drawing import images, palette, plots
+from cryoet_core.report.drawing.section import Section, figures, paragraph
+from cryoet_core.report.drawing.tomogram_slices import Rings, key, planes, side_by_side
+from cryoet_core.report.drawing.words import Markup, number, percent, plural, table, text
 from cryoet_core.report.page import document
-from cryoet_core.report.section import Section, figures, paragraph
-from cryoet_core.report.tomogram_slices import Rings, key, planes, side_by_side
-from cryoet_core.report.words import Markup, number, percent, plural, table, text
+from cryoet_core.support import files
+from cryoet_core.support.errors import UserError
 from cryoet_core.tomograms import Tomogram, Tomograms
 
 MOST_TOMOGRAMS = 3

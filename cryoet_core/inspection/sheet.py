@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cryoet_core.cutting import boxes
-from cryoet_core.picks import Picks
-from cryoet_core.report import images
+from cryoet_core.particles.cutting import boxes
+from cryoet_core.picks.table import Picks
+from cryoet_core.report.drawing import images
 from cryoet_core.tomograms import Tomograms
 
 SHOWN, AVERAGED = 24, 200

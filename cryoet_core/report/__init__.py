@@ -17,9 +17,9 @@ def write_report(run_dir: Path) -> Path:
     What a method did not leave (model selection, averages, embedding, ...) is left out, and so are the particles'
     slices when the data is gone or has changed. UserError when ``run_dir`` is no run folder or cannot be written.
     """
-    from cryoet_core import files
     from cryoet_core.report.facts import gather
     from cryoet_core.report.page import render
+    from cryoet_core.support import files
 
     run_dir = Path(run_dir)
     path = run_dir / REPORT

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from cryoet_core.report import palette, plots
+from cryoet_core.report.drawing import palette, plots
+from cryoet_core.report.drawing.section import Section, paragraph
+from cryoet_core.report.drawing.words import Markup, percent, table, text
 from cryoet_core.report.facts import Facts
-from cryoet_core.report.section import Section, paragraph
-from cryoet_core.report.words import Markup, percent, table, text
 
 _WIDE_MATRIX = 14
 """With more rows or columns cells are small and show counts alone."""

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from cryoet_core.report import images, plots
+from cryoet_core.report.drawing import images, plots
+from cryoet_core.report.drawing.palette import Mark, mark
 from cryoet_core.report.facts import Facts
-from cryoet_core.report.palette import Mark, mark
 
 MOST = 1500
 """Particles on the map; of more, a sample."""

@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cryoet_core.report import palette, plots
+from cryoet_core.report.drawing import palette, plots
+from cryoet_core.report.drawing.section import Section, paragraph, slot
+from cryoet_core.report.drawing.words import Markup, table, text
 from cryoet_core.report.facts import Facts
-from cryoet_core.report.section import Section, paragraph, slot
-from cryoet_core.report.words import Markup, table, text
 
 _PANEL = 430
 """Width of a scatter plot in pixels."""

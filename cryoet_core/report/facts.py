@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cryoet_core import files, journal, provenance, runfolder
-from cryoet_core.averages import file_name, read_averages
-from cryoet_core.errors import RunError, UserError
+from cryoet_core.algorithms.averages import file_name, read_averages
+from cryoet_core.evaluation.scoring import comparable, held_out, in_classes, score
 from cryoet_core.report.surveys import SurveyFacts, gather_surveys
-from cryoet_core.scoring import comparable, held_out, in_classes, score
+from cryoet_core.runs import runfolder
+from cryoet_core.support import files, journal, provenance
+from cryoet_core.support.errors import RunError, UserError
 
 if TYPE_CHECKING:
-    from cryoet_core.config import OptionInfo
-    from cryoet_core.predictions import Predictions
+    from cryoet_core.methods.config import OptionInfo
+    from cryoet_core.runs.predictions import Predictions
     from cryoet_core.store import Subtomograms
 
 
@@ -173,7 +174,7 @@ def _json(folder: Path, name: str, remarks: list[str], default: Any) -> Any:
 
 
 def _predictions(folder: Path, remarks: list[str]) -> Predictions | None:
-    from cryoet_core.predictions import HDF5_NAME, read_predictions
+    from cryoet_core.runs.predictions import HDF5_NAME, read_predictions
 
     if not (folder / HDF5_NAME).exists():
         return None
@@ -220,7 +221,7 @@ def _whole(name: str, known: Mapping[str, Any]) -> Path:
 
 def _trainer(method: str) -> tuple[str | None, list[OptionInfo]]:
     """The task and the options of the installed method; nothing when it is not installed or broken."""
-    from cryoet_core.plugins import load_trainer
+    from cryoet_core.methods.plugins import load_trainer
 
     try:
         trainer = load_trainer(method)

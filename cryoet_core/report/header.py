@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from cryoet_core.report import picking
+from cryoet_core.report.drawing.words import duration, number, plural, size, text
 from cryoet_core.report.facts import Facts
 from cryoet_core.report.provenance import card
-from cryoet_core.report.words import duration, number, plural, size, text
 
 
 def header(facts: Facts) -> str:

@@ -7,11 +7,11 @@ from importlib import resources
 from typing import Any
 
 from cryoet_core.report import confusion, extras, picking, provenance, sections
+from cryoet_core.report.drawing.section import Section, slot
+from cryoet_core.report.drawing.words import text
 from cryoet_core.report.embedding import embedding_map
 from cryoet_core.report.facts import Facts
 from cryoet_core.report.header import header
-from cryoet_core.report.section import Section, slot
-from cryoet_core.report.words import text
 
 _POLICY = (
     "default-src 'none'; img-src data: blob:; font-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from cryoet_core.errors import UserError
-from cryoet_core.picks import Picks
-from cryoet_core.report import palette, plots
-from cryoet_core.report.section import Section, figures, paragraph
+from cryoet_core.picks.table import Picks
+from cryoet_core.report.drawing import palette, plots
+from cryoet_core.report.drawing.section import Section, figures, paragraph
+from cryoet_core.report.drawing.tomogram_slices import Rings, key, planes, side_by_side
+from cryoet_core.report.drawing.words import Markup, duration, number, percent, plural, table, text
 from cryoet_core.report.surveys import SurveyFacts, hits_of
-from cryoet_core.report.tomogram_slices import Rings, key, planes, side_by_side
-from cryoet_core.report.words import Markup, duration, number, percent, plural, table, text
+from cryoet_core.support.errors import UserError
 from cryoet_core.tomograms import Tomogram, Tomograms
 
 MOST_PICTURES = 3
@@ -122,7 +122,7 @@ def _curves(survey: SurveyFacts, on: str) -> Section | None:
 
 def _opened(survey: SurveyFacts) -> tuple[Tomograms | None, str]:
     """The tomograms, or why they cannot be shown."""
-    from cryoet_core.inputs import reading_of
+    from cryoet_core.runs.inputs import reading_of
     from cryoet_core.tomograms import open_tomograms
 
     gone = [path for path in survey.paths if not path.exists()]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from cryoet_core.report.drawing.section import Section
+from cryoet_core.report.drawing.words import Markup, duration, number, percent, size, table, text
 from cryoet_core.report.facts import Facts
-from cryoet_core.report.section import Section
-from cryoet_core.report.words import Markup, duration, number, percent, size, table, text
 
 
 def configuration(facts: Facts) -> Section | None:

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from cryoet_core.report import images, palette, plots
+from cryoet_core.report.drawing import images, palette, plots
+from cryoet_core.report.drawing.section import Section, figures, paragraph, slot
+from cryoet_core.report.drawing.words import Markup, number, percent, plural, table, text
 from cryoet_core.report.embedding import Map
 from cryoet_core.report.facts import Facts
-from cryoet_core.report.section import Section, figures, paragraph, slot
-from cryoet_core.report.words import Markup, number, percent, plural, table, text
 
 _COLUMNS = (
     ("matched_accuracy", "matched accuracy"),

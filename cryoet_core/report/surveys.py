@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from cryoet_core import files
-from cryoet_core.errors import RunError, UserError
-from cryoet_core.picks import Picks
+from cryoet_core.picks.table import Picks
+from cryoet_core.support import files
+from cryoet_core.support.errors import RunError, UserError
 
 STATUS, PICKS, TRUTH, EVALUATION, REQUEST = "status.json", "picks.h5", "truth.h5", "evaluation.json", "request.json"
 PREDICTIONS = "predictions"
@@ -87,7 +87,7 @@ def _diameter(record: Mapping[str, Any], scores: Mapping[str, Any] | None) -> fl
 
 
 def _picks(path: Path, remarks: list[str]) -> Picks | None:
-    from cryoet_core.picks_file import load_picks
+    from cryoet_core.formats.picks.store_file import load_picks
 
     if not path.exists():
         return None
@@ -116,7 +116,7 @@ def hits_of(survey: SurveyFacts, truth: Picks | None) -> tuple[np.ndarray, np.nd
 
     None where the truth is not at hand, or is not the one that was compared with.
     """
-    from cryoet_core.detection import compared
+    from cryoet_core.evaluation.detection import compared
 
     scores, picks = survey.scores, survey.picks
     if not scores or picks is None or truth is None or scores.get("rule") == "shrec":

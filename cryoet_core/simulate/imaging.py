@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from cryoet_core.fourier import ctf, electron_wavelength, radial_frequency, wedge_mask
+from cryoet_core.algorithms.fourier import ctf, electron_wavelength, radial_frequency, wedge_mask
 
 if TYPE_CHECKING:
     from cryoet_core.simulate.settings import Settings

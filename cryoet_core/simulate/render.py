@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample, pad
 
-from cryoet_core.fourier import frequency_grid
-from cryoet_core.simulate.crowding import Placed
+from cryoet_core.algorithms.fourier import frequency_grid
+from cryoet_core.algorithms.transforms import sampling_grid
+from cryoet_core.simulate.scene.crowding import Placed
 from cryoet_core.simulate.settings import Settings
-from cryoet_core.simulate.structures import Structure
-from cryoet_core.transforms import sampling_grid
+from cryoet_core.simulate.shapes.structures import Structure
 
 
 def template(structure: Structure, voxel_size: float) -> Tensor:

@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cryoet_core.errors import UserError
+from cryoet_core.support.errors import UserError
 
 
 @dataclass(frozen=True)

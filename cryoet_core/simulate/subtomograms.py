@@ -18,13 +18,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cryoet_core.errors import UserError
-from cryoet_core.simulate.crowding import Placed, place_neighbours
 from cryoet_core.simulate.imaging import Microscope
-from cryoet_core.simulate.poses import CROWD, NOISE, class_order, draw_pose, stream
 from cryoet_core.simulate.render import render, template
+from cryoet_core.simulate.scene.crowding import Placed, place_neighbours
+from cryoet_core.simulate.scene.poses import CROWD, NOISE, class_order, draw_pose, stream
 from cryoet_core.simulate.settings import Settings
-from cryoet_core.simulate.structures import Structure
+from cryoet_core.simulate.shapes.structures import Structure
+from cryoet_core.support.errors import UserError
 
 EMPTY = "empty"
 

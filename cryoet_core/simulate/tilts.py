@@ -17,7 +17,7 @@ from scipy.fft import next_fast_len
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from cryoet_core.fourier import ctf, electron_wavelength, tilt_angles
+from cryoet_core.algorithms.fourier import ctf, electron_wavelength, tilt_angles
 from cryoet_core.simulate.projection import back_project, detector_width, project
 from cryoet_core.simulate.tomogram_settings import TomogramSettings
 

@@ -20,13 +20,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cryoet_core.picks import Picks
-from cryoet_core.simulate.crowding import Placed
-from cryoet_core.simulate.distractors import NAMES, add_distractors
-from cryoet_core.simulate.packing import Room, copies_for, pack
-from cryoet_core.simulate.poses import from_quaternion, stream
+from cryoet_core.picks.table import Picks
 from cryoet_core.simulate.render import render_into, template
-from cryoet_core.simulate.structures import Structure
+from cryoet_core.simulate.scene.crowding import Placed
+from cryoet_core.simulate.scene.distractors import NAMES, add_distractors
+from cryoet_core.simulate.scene.packing import Room, copies_for, pack
+from cryoet_core.simulate.scene.poses import from_quaternion, stream
+from cryoet_core.simulate.shapes.structures import Structure
 from cryoet_core.simulate.tilts import TiltRoute
 from cryoet_core.simulate.tomogram_settings import TomogramSettings
 from cryoet_core.simulate.volume_filter import FilterRoute

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from cryoet_core import files
-from cryoet_core.errors import UserError
-from cryoet_core.picks import Picks, join
-from cryoet_core.simulate.structures import Structure
+from cryoet_core.picks.table import Picks, join
+from cryoet_core.simulate.shapes.structures import Structure
 from cryoet_core.simulate.tomogram import SimulatedTomogram, simulate_tomogram
 from cryoet_core.simulate.tomogram_settings import TomogramSettings
+from cryoet_core.support import files
+from cryoet_core.support.errors import UserError
 
 STORES, MRC = (".h5", ".hdf5"), (".mrc", ".rec", ".map")
 Progress = Callable[[Sequence[int]], Iterable[int]]
@@ -110,7 +110,7 @@ def _write_mrc(
     overwrite: bool,
     origin: dict[str, Any],
 ) -> Written:
-    from cryoet_core.io.picks import Geometry, write_picks
+    from cryoet_core.formats.picks import Geometry, write_picks
 
     truth, facts = out.with_suffix(".star"), out.with_suffix(".json")
     kinds = ("", "_ids", "_classes") if masks else ("",)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cryoet_core.errors import UserError
-from cryoet_core.simulate.structures import Structure
+from cryoet_core.simulate.shapes.structures import Structure
+from cryoet_core.support.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.fft import next_fast_len
 from torch import Tensor
 
-from cryoet_core.fourier import ctf
+from cryoet_core.algorithms.fourier import ctf
 from cryoet_core.simulate.tomogram_settings import TomogramSettings
 
 Array = NDArray[np.float64]

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from cryoet_core.errors import UserError
 from cryoet_core.store import layout
 from cryoet_core.store.statistics import scan
 from cryoet_core.store.subtomograms import describe_rows
+from cryoet_core.support.errors import UserError
 
 SHAPES = {"labels": (), "mean": (), "std": (), "positions": (3,), "rotations": (3, 3), "tomogram": (), "split": ()}
 

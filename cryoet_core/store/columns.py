@@ -9,8 +9,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from cryoet_core import files
-from cryoet_core.errors import UserError
+from cryoet_core.support import files
+from cryoet_core.support.errors import UserError
 
 
 class Column:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from cryoet_core.errors import UserError
+from cryoet_core.support.errors import UserError
 
 FORMAT, VERSION, KIND = "cryoet", 1, "subtomograms"
 SPLITS = ("train", "val", "test")
@@ -112,7 +112,7 @@ def _no_store(path: Path, error: OSError) -> str:
         is_hdf5 = file.read(8) == b"\x89HDF\r\n\x1a\n"
     if is_hdf5:
         return "a damaged or truncated HDF5 file; expected a whole store; make or copy it again"
-    from cryoet_core.io.identify import describe
+    from cryoet_core.formats.sniff import describe
 
     return f"{describe(path)}; expected a store of subtomograms (.h5); `cryoet data import` makes one of most formats"
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from cryoet_core.errors import UserError
 from cryoet_core.store import layout
 from cryoet_core.store.statistics import volume_statistics
+from cryoet_core.support.errors import UserError
 
 COARSE = 0.01
 """float16 is refused where rounding costs a volume more than this part of its standard deviation (rms)."""

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cryoet_core import files
-from cryoet_core.errors import UserError
 from cryoet_core.store.columns import reserve, room
 from cryoet_core.store.layout import SPLITS, open_shard
+from cryoet_core.support import files
+from cryoet_core.support.errors import UserError
 
 if TYPE_CHECKING:
     from cryoet_core.store.subtomograms import Subtomograms

@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from cryoet_core.errors import UserError
-from cryoet_core.interfaces import Kind
+from cryoet_core.methods.interfaces import Kind
 from cryoet_core.store.layout import SPLITS, Map, Shard, open_shard
 from cryoet_core.store.statistics import scan
+from cryoet_core.support.errors import UserError
 
 SAME_VOXEL_SIZE = 1e-3
 """Voxel sizes of files that are read together may differ by this part."""
@@ -117,7 +117,7 @@ class Subtomograms:
     @property
     def sha256(self) -> str:
         """A fingerprint of the files (size and sampled blocks), of the chosen rows and of the labels shown."""
-        from cryoet_core.provenance import fingerprint
+        from cryoet_core.support.provenance import fingerprint
 
         digest = hashlib.sha256()
         for path in self.paths:

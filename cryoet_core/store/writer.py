@@ -12,10 +12,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from cryoet_core import files
-from cryoet_core.errors import UserError
 from cryoet_core.store import layout, rows
 from cryoet_core.store.columns import Column, allocate, claim, reserve, room
+from cryoet_core.support import files
+from cryoet_core.support.errors import UserError
 
 
 class SubtomogramWriter:

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from cryoet_core.interfaces import Task
+from cryoet_core.methods.interfaces import Task
 
 if TYPE_CHECKING:
-    from cryoet_core.interfaces import Trainer
-    from cryoet_core.run import Run
+    from cryoet_core.methods.interfaces import Trainer
+    from cryoet_core.runs.run import Run
 
 Facts = dict[str, Any]
 

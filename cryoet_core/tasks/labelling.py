@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cryoet_core import inputs as opening
-from cryoet_core.errors import RunError, UserError
-from cryoet_core.files import shown
-from cryoet_core.interfaces import FewShotLabeller, Labeller
-from cryoet_core.plugins import load_trainer
+from cryoet_core.methods.interfaces import FewShotLabeller, Labeller
+from cryoet_core.methods.plugins import load_trainer
+from cryoet_core.runs import inputs as opening
+from cryoet_core.support.errors import RunError, UserError
+from cryoet_core.support.files import shown
 
 if TYPE_CHECKING:
-    from cryoet_core.interfaces import Labels, Trainer
-    from cryoet_core.run import Run
+    from cryoet_core.methods.interfaces import Labels, Trainer
+    from cryoet_core.runs.run import Run
     from cryoet_core.store import Subtomograms
 
 EVALUATION, AVERAGES = "evaluation.json", "averages"
@@ -25,7 +25,7 @@ YARDSTICK_SAMPLE = 5000
 
 def finish(run: Run, fitted: Any, seen: Subtomograms, data: Subtomograms) -> dict[str, Any]:
     """Label the run's data, write everything but the report; the facts of the closing line (rank 0 writes)."""
-    from cryoet_core.predictions import write_predictions
+    from cryoet_core.runs.predictions import write_predictions
 
     with run.timer("label"):
         labels = _labeller(fitted).label(seen, run)
@@ -55,7 +55,7 @@ def predict(
 
     support: a few labelled examples that say what there is, for methods that name classes from examples.
     """
-    from cryoet_core.predictions import HDF5_NAME, write_predictions
+    from cryoet_core.runs.predictions import HDF5_NAME, write_predictions
 
     _refuse(reading)
     out = out or run.dir / "predictions" / Path(paths[0]).stem
@@ -72,8 +72,8 @@ def predict(
 
 def evaluate(run: Run, trainer: Trainer, paths: Sequence[Path], reading: Mapping[str, Any]) -> dict[str, Any]:
     """Compare labels with the known ones: of the run's own data as labelled then, or of other data, labelled now."""
-    from cryoet_core.predictions import read_predictions
-    from cryoet_core.scoring import comparable
+    from cryoet_core.evaluation.scoring import comparable
+    from cryoet_core.runs.predictions import read_predictions
 
     _refuse(reading)
     files = list(paths) or run.inputs[opening.subject_name(type(trainer), run.inputs)]
@@ -159,8 +159,8 @@ def _write_averages(run: Run, labels: Labels, data: Subtomograms) -> None:
     """
     import torch
 
-    from cryoet_core.alignment import aligned_averages
-    from cryoet_core.averages import class_averages, write_averages
+    from cryoet_core.algorithms.alignment import aligned_averages
+    from cryoet_core.algorithms.averages import class_averages, write_averages
 
     folder = run.dir / AVERAGES
     if folder.exists():
@@ -183,8 +183,8 @@ def _write_yardstick(run: Run, data: Subtomograms) -> None:
     """The score of ``invariants`` on the same data, beside which every clustering method's own must be read."""
     import numpy as np
 
-    from cryoet_core.scoring import comparable
-    from cryoet_core.yardstick import Yardstick
+    from cryoet_core.evaluation.scoring import comparable
+    from cryoet_core.tasks.baseline import Yardstick
 
     if run.method == "invariants" or not comparable(data.labels):
         return
@@ -208,7 +208,7 @@ def _describe(labels: Labels) -> dict[str, Any]:
 
 def _evaluate(task: str, labels: Labels, data: Subtomograms) -> dict[str, Any]:
     """Metrics against the known labels; empty without them, and where all are of one class."""
-    from cryoet_core.scoring import comparable, score
+    from cryoet_core.evaluation.scoring import comparable, score
 
     if not comparable(data.labels):
         return {}

@@ -7,19 +7,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cryoet_core import files, provenance
-from cryoet_core import inputs as opening
-from cryoet_core.errors import RunError, UserError
-from cryoet_core.files import shown
-from cryoet_core.interfaces import MeasuredPicker, Picker
-from cryoet_core.picks import Picks
+from cryoet_core.methods.interfaces import MeasuredPicker, Picker
+from cryoet_core.picks.table import Picks
+from cryoet_core.runs import inputs as opening
+from cryoet_core.support import files, provenance
+from cryoet_core.support.errors import RunError, UserError
+from cryoet_core.support.files import shown
 from cryoet_core.tasks.survey import PICKS, STATUS, Row, Survey, opened_one_by_one
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from cryoet_core.interfaces import Trainer
-    from cryoet_core.run import Run
+    from cryoet_core.methods.interfaces import Trainer
+    from cryoet_core.runs.run import Run
     from cryoet_core.tomograms import Tomogram, Tomograms
 
 EVALUATION, TRUTH = "evaluation.json", "truth.h5"
@@ -142,7 +142,7 @@ def _measured(picker: Any, truth: Tomograms, folder: Path) -> dict[str, Any]:
 
 def _keep(scores: Mapping[str, Any], truth: Tomograms, folder: Path) -> None:
     """Leave the scores beside the picks, and what they were compared with, for the report."""
-    from cryoet_core.picks_file import save_picks
+    from cryoet_core.formats.picks.store_file import save_picks
 
     assert truth.picks is not None
     files.write_json(folder / EVALUATION, scores)
@@ -202,7 +202,7 @@ def _differences(trained_on: Mapping[str, Any] | None, tomograms: Sequence[Tomog
 
 def _picked(run: Run, trainer: Trainer, paths: Sequence[Path], reading: Mapping[str, Any]) -> Picks:
     """The picks in some files: those of an earlier predict of the same files, or picked now."""
-    from cryoet_core.picks_file import load_picks
+    from cryoet_core.formats.picks.store_file import load_picks
 
     folder = run.dir / "predictions" / _stem(paths)
     if Survey.is_done(folder):
@@ -218,7 +218,7 @@ def _picked(run: Run, trainer: Trainer, paths: Sequence[Path], reading: Mapping[
 
 
 def _own_picks(run: Run) -> Picks:
-    from cryoet_core.picks_file import load_picks
+    from cryoet_core.formats.picks.store_file import load_picks
 
     return load_picks(run.dir / PICKS)
 
@@ -249,7 +249,7 @@ def _radius_of(run: Run, picker: Any) -> float | None:
 
 
 def _scores(picks: Picks, data: Tomograms, asked: Mapping[str, Any]) -> dict[str, Any]:
-    from cryoet_core.detection import detection_report
+    from cryoet_core.evaluation.detection import detection_report
 
     assert data.picks is not None
     known = [tomogram.name for tomogram in data if tomogram.picks is not None]

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cryoet_core import files
-from cryoet_core.errors import RunError, UserError
-from cryoet_core.picks import Picks, join
+from cryoet_core.picks.table import Picks, join
+from cryoet_core.support import files
+from cryoet_core.support.errors import RunError, UserError
 
 if TYPE_CHECKING:
-    from cryoet_core.interfaces import Picker
-    from cryoet_core.run import Run
+    from cryoet_core.methods.interfaces import Picker
+    from cryoet_core.runs.run import Run
     from cryoet_core.tomograms import Tomogram
 
 STATUS, PICKS, _REQUEST, _WORK = "status.json", "picks.h5", "request.json", ".work"
@@ -95,7 +95,7 @@ class Survey:
     # ---- one tomogram ------------------------------------------------------------------------------------------------
 
     def _one(self, picker: Picker, tomogram: Tomogram, run: Run, only: bool) -> tuple[Row, Picks | None]:
-        from cryoet_core.picks_file import load_picks, save_picks
+        from cryoet_core.formats.picks.store_file import load_picks, save_picks
 
         kept = self.work / f"{file_name(tomogram.name)}.h5"
         said = self.work / f"{file_name(tomogram.name)}.json"
@@ -118,13 +118,13 @@ class Survey:
         return row, picks
 
     def _write_star(self, picks: Picks, tomogram: Tomogram) -> None:
-        from cryoet_core.io.picks import Geometry, write_picks
+        from cryoet_core.formats.picks import Geometry, write_picks
 
         geometry = {tomogram.name: Geometry(tomogram.shape, tomogram.voxel_size)}
         write_picks(self.stars / f"{file_name(tomogram.name)}.star", picks, DIALECT, geometry)
 
     def _end(self, picks: Picks) -> None:
-        from cryoet_core.picks_file import save_picks
+        from cryoet_core.formats.picks.store_file import save_picks
 
         save_picks(self.folder / PICKS, picks)
         files.write_json(self.folder / _REQUEST, {**self._request, "done": True})

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from cryoet_core.interfaces import Labeller, Labels, Picker
-from cryoet_core.picks import Picks, join
+from cryoet_core.methods.interfaces import Labeller, Labels, Picker
+from cryoet_core.picks.table import Picks, join
 
 if TYPE_CHECKING:
-    from cryoet_core.run import Run
+    from cryoet_core.runs.run import Run
     from cryoet_core.tomograms import Tomogram
 
 Answer: TypeAlias = Labels | Picks

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from cryoet_core.errors import RunError, UserError
-from cryoet_core.interfaces import InputSpec, Kind, Labels
-from cryoet_core.picks import Picks
+from cryoet_core.methods.interfaces import InputSpec, Kind, Labels
+from cryoet_core.picks.table import Picks
+from cryoet_core.support.errors import RunError, UserError
 from cryoet_core.testing import data as kit_data
 from cryoet_core.testing import harness
 from cryoet_core.testing.answers import answer_of, difference, picks_of
@@ -43,7 +43,7 @@ def registered(check: Check) -> Check:
 @registered
 def check_name(trainer: TrainerClass, workdir: Path) -> None:
     """The entry point has the method's name and leads to this class."""
-    from cryoet_core.plugins import load_trainer
+    from cryoet_core.methods.plugins import load_trainer
 
     try:
         found = load_trainer(trainer.name)
@@ -55,9 +55,9 @@ def check_name(trainer: TrainerClass, workdir: Path) -> None:
 @registered
 def check_config(trainer: TrainerClass, workdir: Path) -> None:
     """Config builds bare and with each preset, survives JSON and describes every field."""
-    from cryoet_core.config import Config
+    from cryoet_core.methods.config import Config
 
-    require(issubclass(trainer.Config, Config), "Config is not a subclass of cryoet_core.config.Config")
+    require(issubclass(trainer.Config, Config), "Config is not a subclass of cryoet_core.methods.config.Config")
     try:
         configs = [trainer.Config()] + [trainer.Config.from_layers(preset, {}, {}) for preset in trainer.Config.presets]
     except (UserError, ValueError) as error:
@@ -72,7 +72,7 @@ def check_config(trainer: TrainerClass, workdir: Path) -> None:
 @registered
 def check_inputs(trainer: TrainerClass, workdir: Path) -> None:
     """The declared inputs are sound, and a file of another kind gets one clear line."""
-    from cryoet_core.inputs import open_inputs
+    from cryoet_core.runs.inputs import open_inputs
 
     require(len(trainer.inputs) > 0, "no input is declared")
     for name, spec in trainer.inputs.items():
@@ -243,7 +243,7 @@ def check_labels_unseen(trainer: TrainerClass, workdir: Path) -> None:
 @registered
 def check_resume(trainer: TrainerClass, workdir: Path) -> None:
     """A fit that is interrupted anywhere and resumed ends as an uninterrupted one, with the same rows of metrics."""
-    from cryoet_core.run import Run
+    from cryoet_core.runs.run import Run
 
     fitted, paths = harness.base_fit(trainer, workdir)
     expected = _steps(fitted.folder)
@@ -269,7 +269,7 @@ def check_resume(trainer: TrainerClass, workdir: Path) -> None:
 
 
 def _steps(folder: Path) -> list[tuple[object, object]]:
-    from cryoet_core.run import Run
+    from cryoet_core.runs.run import Run
 
     return [(row.get("phase"), row["step"]) for row in Run.open(folder).metrics() if "step" in row]
 

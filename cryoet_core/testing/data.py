@@ -45,7 +45,7 @@ def write_noise(path: Path, box: int, n: int) -> Path:
 
 def write_tomograms(path: Path, *, seed: int = 0) -> Path:
     """Write two tomograms with the centres of the balls in them."""
-    from cryoet_core.picks import Picks
+    from cryoet_core.picks.table import Picks
     from cryoet_core.tomograms.store import TomogramWriter
 
     generator = np.random.default_rng(seed)
@@ -61,7 +61,7 @@ def write_tomograms(path: Path, *, seed: int = 0) -> Path:
 
 def write_noise_tomogram(path: Path, shape: tuple[int, int, int]) -> Path:
     """Write one tomogram of noise alone, with three centres that mean nothing."""
-    from cryoet_core.picks import Picks
+    from cryoet_core.picks.table import Picks
     from cryoet_core.tomograms.store import TomogramWriter
 
     generator = np.random.default_rng(0)

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import SkipTest
 
-from cryoet_core.interfaces import Trainer
+from cryoet_core.methods.interfaces import Trainer
 from cryoet_core.testing import data as kit_data
 from cryoet_core.testing.answers import Answer, answer_of
 
 if TYPE_CHECKING:
-    from cryoet_core.config import Config
-    from cryoet_core.run import Run
+    from cryoet_core.methods.config import Config
+    from cryoet_core.runs.run import Run
 
 TrainerClass = type[Trainer]
 Paths = Mapping[str, Path]
@@ -59,7 +59,7 @@ def write_inputs(trainer: TrainerClass, folder: Path) -> Paths:
 
 def opened(trainer: TrainerClass, paths: Paths, *, hide: bool = True) -> dict[str, Any]:
     """The inputs as ``fit`` gets them; ``hide=False`` leaves labels that the core would take away."""
-    from cryoet_core.inputs import open_inputs, what_it_may_see
+    from cryoet_core.runs.inputs import open_inputs, what_it_may_see
 
     data = open_inputs(trainer, {name: [path] for name, path in paths.items()})
     return what_it_may_see(trainer, data) if hide else data
@@ -67,14 +67,14 @@ def opened(trainer: TrainerClass, paths: Paths, *, hide: bool = True) -> dict[st
 
 def subject(trainer: TrainerClass, inputs: Mapping[str, Any]) -> Any:
     """The data that the run labels or picks in."""
-    from cryoet_core.inputs import subject_name
+    from cryoet_core.runs.inputs import subject_name
 
     return inputs[subject_name(trainer, inputs)]
 
 
 def start(trainer: TrainerClass, paths: Paths, folder: Path) -> Run:
     """A new run on the CPU."""
-    from cryoet_core.run import Run
+    from cryoet_core.runs.run import Run
 
     given = {name: [path] for name, path in paths.items()}
     return Run.create(trainer.name, config_of(trainer), given, folder, seed=1, device="cpu", quiet=True)
@@ -126,7 +126,7 @@ def base_fit(trainer: TrainerClass, workdir: Path) -> tuple[Fit, Paths]:
 
 def reopened(trainer: TrainerClass, folder: Path) -> tuple[Any, Run]:
     """What a new trainer loads from a run's folder alone."""
-    from cryoet_core.run import Run
+    from cryoet_core.runs.run import Run
 
     run = Run.open(folder, config=config_of(trainer), device="cpu", quiet=True)
     return trainer(config_of(trainer)).load(run), run

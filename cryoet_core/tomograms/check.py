@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from cryoet_core.errors import UserError
 from cryoet_core.store.layout import read_json
 from cryoet_core.store.subtomograms import describe_rows
+from cryoet_core.support.errors import UserError
 from cryoet_core.tomograms import layout
 from cryoet_core.tomograms.statistics import bad_slices, describe_bad, ranges, slabs
 

@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cryoet_core.errors import UserError
-from cryoet_core.io.stack import plain_file
+from cryoet_core.formats.stack import plain_file
+from cryoet_core.support.errors import UserError
 from cryoet_core.tomograms.reading import Draft, Reading
 from cryoet_core.tomograms.tomogram import SAME_VOXELS
 

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from cryoet_core.errors import UserError
 from cryoet_core.store.layout import FORMAT
+from cryoet_core.support.errors import UserError
 
 VERSION, KIND, ROOT = 1, "tomograms", "tomograms"
 CHUNK = 64
@@ -64,7 +64,7 @@ def _no_store(path: Path, error: OSError) -> str:
     with path.open("rb") as file:
         if file.read(8) == b"\x89HDF\r\n\x1a\n":
             return "a damaged or truncated HDF5 file; expected a whole store; make or copy it again"
-    from cryoet_core.io.identify import describe
+    from cryoet_core.formats.sniff import describe
 
     return f"{describe(path)}; expected a store of tomograms (.h5); `cryoet data import` makes one of most formats"
 

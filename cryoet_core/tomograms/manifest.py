@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cryoet_core.errors import UserError
-from cryoet_core.io.stack import plain_file
-from cryoet_core.io.star import Table, read_star
+from cryoet_core.formats.stack import plain_file
+from cryoet_core.formats.star import Table, read_star
+from cryoet_core.support.errors import UserError
 from cryoet_core.tomograms.reading import SIGNS, Draft, Reading
 
 COLUMNS = ("path", "name", "voxel_size", "contrast", "tilt_low", "tilt_high", "picks", "axes")

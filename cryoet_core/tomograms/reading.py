@@ -9,8 +9,8 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from cryoet_core.errors import UserError
-from cryoet_core.picks import Picks
+from cryoet_core.picks.table import Picks
+from cryoet_core.support.errors import UserError
 from cryoet_core.tomograms.contrast import sign_at_picks
 from cryoet_core.tomograms.tomogram import SAME_VOXELS, Mask, Region, Tomogram, Volume
 

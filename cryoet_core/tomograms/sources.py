@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from cryoet_core.errors import UserError
-from cryoet_core.io.omezarr import Level, is_zarr, open_omezarr
-from cryoet_core.io.source import SAME_VOXEL_SIZE, Source
-from cryoet_core.io.stack import PACKED_SUFFIXES, VOLUME_SUFFIXES, Stack, first_bytes, open_volumes
+from cryoet_core.formats.omezarr import Level, is_zarr, open_omezarr
+from cryoet_core.formats.source import SAME_VOXEL_SIZE, Source
+from cryoet_core.formats.stack import PACKED_SUFFIXES, VOLUME_SUFFIXES, Stack, first_bytes, open_volumes
+from cryoet_core.support.errors import UserError
 from cryoet_core.tomograms.reading import Draft, Reading, finished, with_geometry
 from cryoet_core.tomograms.tomogram import ArrayVolume, Tomograms
 
@@ -33,7 +33,7 @@ def open_tomograms(paths: Sequence[Path | str] | Path | str, reading: Reading | 
     drafts = [with_geometry(draft) for path in given for draft in drafts_of(Path(path), reading)]
     notes: list[str] = []
     if reading.picks or any(draft.pick_files for draft in drafts):
-        from cryoet_core.tomograms.placing import with_picks
+        from cryoet_core.tomograms.attaching import with_picks
 
         drafts, notes = with_picks(drafts, reading.picks)
     tomograms = tuple(finished(draft) for draft in drafts)
@@ -46,7 +46,7 @@ def drafts_of(path: Path, reading: Reading) -> list[Draft]:
         raise UserError(f"{path}: no such file or folder; expected {EXPECTED}")
     if is_zarr(path):
         return [_from_zarr(path, reading)]
-    from cryoet_core.io.identify import identify
+    from cryoet_core.formats.sniff import identify
     from cryoet_core.tomograms import copick, manifest
 
     found = identify(path, facts=False)
@@ -88,7 +88,7 @@ def _from_volume(path: Path, reading: Reading) -> Draft:
 
 def _joined(path: Path, stack: Stack) -> Stack:
     """One volume of a file whose depth is a multiple of its width; UserError where its header says it is a stack."""
-    from cryoet_core.io.mrc import HEADER_BYTES, declared_depth
+    from cryoet_core.formats.mrc import HEADER_BYTES, declared_depth
 
     depth = declared_depth(first_bytes(path, HEADER_BYTES))
     n, d, h, w = stack.array.shape

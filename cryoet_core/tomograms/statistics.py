@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cryoet_core.errors import UserError
+from cryoet_core.support.errors import UserError
 
 if TYPE_CHECKING:
     from cryoet_core.tomograms.tomogram import Region, Tomogram, Volume

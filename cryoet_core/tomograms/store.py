@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from cryoet_core.errors import UserError
-from cryoet_core.picks import Picks
+from cryoet_core.picks.table import Picks
 from cryoet_core.store.layout import read_json, read_rows
+from cryoet_core.support.errors import UserError
 from cryoet_core.tomograms import layout
 from cryoet_core.tomograms.check import check_tomograms
 from cryoet_core.tomograms.tomogram import Region, Tomogram

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from cryoet_core import files, journal
 from cryoet_core.store.columns import reserve
+from cryoet_core.support import files, journal
 
 Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 

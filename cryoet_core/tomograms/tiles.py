@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 
-from cryoet_core.errors import RunError
+from cryoet_core.support.errors import RunError
 from cryoet_core.tomograms.tilefile import Box, TileFile
 
 if TYPE_CHECKING:
-    from cryoet_core.run import Run
+    from cryoet_core.runs.run import Run
     from cryoet_core.tomograms.tomogram import Region, Tomogram
 
 Edge = Literal["reflect", "zero"]

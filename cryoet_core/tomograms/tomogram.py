@@ -8,8 +8,8 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 
-from cryoet_core.errors import UserError
-from cryoet_core.picks import Picks, join
+from cryoet_core.picks.table import Picks, join
+from cryoet_core.support.errors import UserError
 
 Region: TypeAlias = tuple[slice, slice, slice]
 SAME_VOXELS = 0.02

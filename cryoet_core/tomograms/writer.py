@@ -11,12 +11,12 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from cryoet_core import files
-from cryoet_core.errors import UserError
-from cryoet_core.picks import Picks
+from cryoet_core.picks.table import Picks
 from cryoet_core.store.columns import claim, reserve, room
 from cryoet_core.store.layout import FORMAT, text_type
 from cryoet_core.store.rows import COARSE, NotRepresentable
+from cryoet_core.support import files
+from cryoet_core.support.errors import UserError
 from cryoet_core.tomograms import layout
 from cryoet_core.tomograms.statistics import describe_bad, slabs
 from cryoet_core.tomograms.tomogram import ArrayVolume, Volume

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from cryoet_autoencoder.labelfiles import FOLDER, NAMES, read_labels
-from cryoet_core import files
-from cryoet_core.errors import RunError, UserError
+from cryoet_core.support import files
+from cryoet_core.support.errors import RunError, UserError
 from cryoet_core.tasks.survey import file_name
 from cryoet_core.tomograms import Tomogram, Tomograms, open_tomograms
 

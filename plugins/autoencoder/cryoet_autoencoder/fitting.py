@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cryoet_core.errors import RunError
-from cryoet_core.run import Run
+from cryoet_core.runs.run import Run
+from cryoet_core.support.errors import RunError
 
 HELD_OUT = 0.1
 """Share of the volumes that is not trained on, but decides when to stop."""

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cryoet_core.errors import UserError
+from cryoet_core.support.errors import UserError
 
 AUTO, UNNAMED, BACKGROUND = "auto", "particle", "background"
 EXAMPLE = 'such as --keep "3,7:ribosome;12:proteasome", or auto'

@@ -8,7 +8,7 @@ from pathlib import Path
 import mrcfile
 import numpy as np
 
-from cryoet_core import files
+from cryoet_core.support import files
 
 FOLDER, NAMES = "segmentation", "classes.json"
 

@@ -11,10 +11,10 @@ from torch import Tensor
 from cryoet_autoencoder.kmeans import Clusters
 from cryoet_autoencoder.network import Autoencoder3D
 from cryoet_autoencoder.pose import Preparation
-from cryoet_core.encoders import encoder_record
-from cryoet_core.errors import UserError
-from cryoet_core.interfaces import Labels
-from cryoet_core.run import Run
+from cryoet_core.methods.interfaces import Labels
+from cryoet_core.runs.encoders import encoder_record
+from cryoet_core.runs.run import Run
+from cryoet_core.support.errors import UserError
 
 ENCODER = "autoencoder.encoder3d"
 NETWORK = ("width", "code", "bin")
@@ -78,7 +78,7 @@ def encode(encoder: torch.nn.Module, preparation: Preparation, volumes: Any, run
 
 
 def save(run: Run, name: str, labeller: ClusterLabeller) -> None:
-    """Network and clusters in one checkpoint, from which others may take the encoder (``cryoet_core.encoders``)."""
+    """Network and clusters in one checkpoint, from which others may take the encoder (``cryoet_core.runs.encoders``)."""
     encoder, clusters = labeller.model.encoder, labeller.clusters
     options = {key: labeller.options[key] for key in NETWORK}
     tensors = dict(labeller.model.state_dict()) | {"clusters.centres": clusters.centres}

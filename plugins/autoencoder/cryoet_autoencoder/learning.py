@@ -17,9 +17,9 @@ from cryoet_autoencoder.network import Autoencoder3D
 from cryoet_autoencoder.pictures import PICTURES, write_centres
 from cryoet_autoencoder.pose import Preparation
 from cryoet_autoencoder.prepared import PreparedVolumes
-from cryoet_core.errors import UserError
-from cryoet_core.files import shown
-from cryoet_core.run import Run
+from cryoet_core.runs.run import Run
+from cryoet_core.support.errors import UserError
+from cryoet_core.support.files import shown
 
 EXPLAINED, ACTIVE = 0.02, 0.25
 """A share of variance below which the reconstruction shows next to nothing; a share of code units that is few."""

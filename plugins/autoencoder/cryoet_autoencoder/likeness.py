@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cryoet_core.centring import soft_sphere
+from cryoet_core.algorithms.centring import soft_sphere
 
 RADII = (0.12, 0.16, 0.2, 0.25, 0.3, 0.35, 0.4)
 """Of the balls that a centre is compared with, as shares of the box."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from cryoet_autoencoder.layers import STEP, binned, channels_last, convolution, cropped, dense, doubled, padded
-from cryoet_core.errors import UserError
+from cryoet_core.support.errors import UserError
 
 
 class Encoder3D(nn.Module):

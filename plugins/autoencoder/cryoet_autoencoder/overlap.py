@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cryoet_core.run import Run
+from cryoet_core.runs.run import Run
 
 LEAST_DICE = 0.4
 """Foreground Dice on the cubes learnt from below which a network has not learnt them. Networks that had, on 34 and 41

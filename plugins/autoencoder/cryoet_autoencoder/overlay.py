@@ -9,9 +9,9 @@ from PIL import Image, ImageColor
 from scipy.ndimage import gaussian_filter
 
 from cryoet_autoencoder.pictures import FOLDER, add_pictures
-from cryoet_core import files
-from cryoet_core.report import palette
-from cryoet_core.run import Run
+from cryoet_core.report.drawing import palette
+from cryoet_core.runs.run import Run
+from cryoet_core.support import files
 from cryoet_core.tomograms import Tomogram
 
 TITLE = "Segmentation"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cryoet_core import files
+from cryoet_core.support import files
 
 FOLDER, PICTURES = "pictures", "pictures.json"
 WIDTH = 96

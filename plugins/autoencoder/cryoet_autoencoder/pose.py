@@ -12,9 +12,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cryoet_core.centring import soft_sphere
-from cryoet_core.fourier import radial_frequency
-from cryoet_core.transforms import rotate, standardise
+from cryoet_core.algorithms.centring import soft_sphere
+from cryoet_core.algorithms.fourier import radial_frequency
+from cryoet_core.algorithms.transforms import rotate, standardise
 
 THRESHOLD = 1.0
 """Standard deviations above the mean in the sphere from which on density counts as the particle's."""

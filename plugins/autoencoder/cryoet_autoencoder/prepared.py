@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from cryoet_autoencoder.pose import Preparation
-from cryoet_core.volumes import DeviceVolumes
+from cryoet_core.runs.volumes import DeviceVolumes
 
 BATCH = 64
 

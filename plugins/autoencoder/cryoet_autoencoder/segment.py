@@ -9,10 +9,10 @@ from pathlib import Path
 from cryoet_autoencoder.edss3d import Edss3dTrainer
 from cryoet_autoencoder.labelfiles import write_stack
 from cryoet_autoencoder.segmenting import cube_labels
-from cryoet_core.errors import RunError, UserError
-from cryoet_core.inputs import SAME_VOXELS
-from cryoet_core.run import Run
+from cryoet_core.runs.inputs import SAME_VOXELS
+from cryoet_core.runs.run import Run
 from cryoet_core.store import open_subtomograms
+from cryoet_core.support.errors import RunError, UserError
 
 
 def segment(folder: Path, paths: list[Path], out: Path, device: str = "auto") -> int:

@@ -14,8 +14,8 @@ from cryoet_autoencoder.labelfiles import FOLDER, write_labels, write_names
 from cryoet_autoencoder.overlay import add_overlay
 from cryoet_autoencoder.segmentation_network import EncoderDecoder3D
 from cryoet_autoencoder.segmenting import on_grid, segmented
-from cryoet_core.picks import Picks
-from cryoet_core.run import Run
+from cryoet_core.picks.table import Picks
+from cryoet_core.runs.run import Run
 from cryoet_core.tasks.survey import file_name
 from cryoet_core.tomograms import Tomogram, Tomograms
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cryoet_autoencoder.layers import STEP
 from cryoet_autoencoder.segmentation_network import MARGIN, EncoderDecoder3D
-from cryoet_core.run import Run
+from cryoet_core.runs.run import Run
 from cryoet_core.tomograms import Tomogram
 from cryoet_core.tomograms.tiles import score_map
 
@@ -79,7 +79,7 @@ def on_one_scale(data: Any) -> tuple[float, float]:
 @torch.no_grad()
 def cube_labels(network: EncoderDecoder3D, data: Any, run: Run) -> Iterator[np.ndarray]:
     """Labels (b, box, box, box) int8 of subtomograms, batch by batch."""
-    from cryoet_core.volumes import DeviceVolumes
+    from cryoet_core.runs.volumes import DeviceVolumes
 
     level, spread = on_one_scale(data)
     volumes = DeviceVolumes(data, run.device, 0, standardise=False)

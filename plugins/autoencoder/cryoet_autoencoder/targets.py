@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool3d, interpolate, pad
 
-from cryoet_core.transforms import rotate
+from cryoet_core.algorithms.transforms import rotate
 
 
 def foreground(decoded: Tensor, box: int, bin: int, iso: float, rotations: Tensor, shifts: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from cryoet_autoencoder.keep import kept_clusters
 
-from cryoet_core.errors import UserError
+from cryoet_core.support.errors import UserError
 
 CLUSTERS = [f"cluster{i + 1}" for i in range(9)]
 NONE = np.zeros(9, bool)

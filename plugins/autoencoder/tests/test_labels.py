@@ -11,7 +11,7 @@ from cryoet_autoencoder.components import take_parts
 from cryoet_autoencoder.dice import agreement, dice
 from cryoet_autoencoder.labelfiles import read_labels, write_labels, write_stack
 
-from cryoet_core.errors import UserError
+from cryoet_core.support.errors import UserError
 from cryoet_core.tomograms import Tomogram
 from cryoet_core.tomograms.tomogram import ArrayVolume
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from cryoet_autoencoder.likeness import particle_scores
 
-from cryoet_core.centring import soft_sphere
+from cryoet_core.algorithms.centring import soft_sphere
 
 SIZE = 16
 LINE = (torch.arange(SIZE) - SIZE // 2).float()

@@ -6,8 +6,8 @@ import pytest
 import torch
 from cryoet_autoencoder.network import Autoencoder3D, Encoder3D
 
-from cryoet_core.encoders import build_encoder
-from cryoet_core.errors import UserError
+from cryoet_core.runs.encoders import build_encoder
+from cryoet_core.support.errors import UserError
 
 
 def parameters(module: torch.nn.Module) -> int:

@@ -7,10 +7,10 @@ import torch
 from cryoet_autoencoder.pose import Preparation, principal_frame
 from cryoet_autoencoder.prepared import PreparedVolumes
 
-from cryoet_core.centring import soft_sphere
+from cryoet_core.algorithms.centring import soft_sphere
+from cryoet_core.algorithms.transforms import random_rotations, rotate, standardise
+from cryoet_core.runs.volumes import DeviceVolumes
 from cryoet_core.store import SubtomogramWriter, open_subtomograms
-from cryoet_core.transforms import random_rotations, rotate, standardise
-from cryoet_core.volumes import DeviceVolumes
 
 BOX = 32
 

@@ -16,14 +16,14 @@ from cryoet_autoencoder.segment import segment
 from cryoet_autoencoder.segmentation_network import EncoderDecoder3D
 from cryoet_autoencoder.segmenter import Segmenter
 
-from cryoet_core.encoders import pretrained_encoder
-from cryoet_core.errors import UserError
-from cryoet_core.predictions import read_predictions
-from cryoet_core.run import Run
-from cryoet_core.session import evaluate_run, predict_run, run_method
-from cryoet_core.simulate.phantoms import load_phantom
+from cryoet_core.runs.encoders import pretrained_encoder
+from cryoet_core.runs.predictions import read_predictions
+from cryoet_core.runs.run import Run
+from cryoet_core.simulate.shapes.phantoms import load_phantom
 from cryoet_core.simulate.tomogram_files import write_tomograms
 from cryoet_core.simulate.tomogram_settings import TomogramSettings
+from cryoet_core.support.errors import UserError
+from cryoet_core.tasks.session import evaluate_run, predict_run, run_method
 from cryoet_core.testing import data as kit_data
 
 BOX = 16

@@ -13,7 +13,7 @@ from cryoet_autoencoder.segmentation_network import MARGIN, EncoderDecoder3D
 from cryoet_autoencoder.segmentation_training import augmented, class_weights, unweigh, voxel_loss
 from cryoet_autoencoder.segmenting import on_grid, segmented
 
-from cryoet_core.progress import Terminal
+from cryoet_core.support.progress import Terminal
 from cryoet_core.tomograms import Tomogram
 from cryoet_core.tomograms.tomogram import ArrayVolume
 

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from cryoet_autoencoder.targets import foreground, training_rows, voxel_labels
 
-from cryoet_core.centring import soft_sphere
-from cryoet_core.transforms import random_rotations, rotate
+from cryoet_core.algorithms.centring import soft_sphere
+from cryoet_core.algorithms.transforms import random_rotations, rotate
 
 
 def test_labels_cover_each_voxel_once_and_follow_the_class() -> None:

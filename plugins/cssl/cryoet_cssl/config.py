@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import field_validator
 
-from cryoet_core.config import Config, option
+from cryoet_core.methods.config import Config, option
 
 Colour = Literal["white", "ctf"]
 

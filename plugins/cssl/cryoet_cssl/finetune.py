@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cryoet_core.run import Run
-from cryoet_core.volumes import DeviceVolumes
+from cryoet_core.runs.run import Run
+from cryoet_core.runs.volumes import DeviceVolumes
 from cryoet_cssl.optimisers import cosine, named, optimiser_of, optimiser_tensors, restore, set_rate, under
 from cryoet_cssl.parts import Parts
 from cryoet_cssl.views import Views

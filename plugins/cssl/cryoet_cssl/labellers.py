@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cryoet_core.clustering import Projection, candidates, choose, search, selection
-from cryoet_core.encoders import CHECKPOINT, PREFIX, RECORD, build_encoder, encoder_record, encoder_tensors
-from cryoet_core.errors import RunError, UserError
-from cryoet_core.gmm import Mixture
-from cryoet_core.interfaces import Labels
-from cryoet_core.run import Run
+from cryoet_core.algorithms.mixtures.gmm import Mixture
+from cryoet_core.algorithms.mixtures.selection import Projection, candidates, choose, search, selection
+from cryoet_core.methods.interfaces import Labels
+from cryoet_core.runs.encoders import CHECKPOINT, PREFIX, RECORD, build_encoder, encoder_record, encoder_tensors
+from cryoet_core.runs.run import Run
 from cryoet_core.store import Subtomograms
+from cryoet_core.support.errors import RunError, UserError
 from cryoet_cssl.finetune import Classifier, scores_of
 from cryoet_cssl.losses import unit
 from cryoet_cssl.optimisers import under

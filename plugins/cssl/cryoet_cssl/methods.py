@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from cryoet_core.clustering import candidates
-from cryoet_core.encoders import RECORD, build_encoder, encoder_record, pretrained_encoder
-from cryoet_core.errors import UserError
-from cryoet_core.interfaces import InputSpec, Labeller, Trainer
-from cryoet_core.run import Run
+from cryoet_core.algorithms.mixtures.selection import candidates
+from cryoet_core.methods.interfaces import InputSpec, Labeller, Trainer
+from cryoet_core.runs.encoders import RECORD, build_encoder, encoder_record, pretrained_encoder
+from cryoet_core.runs.run import Run
 from cryoet_core.store import Subtomograms
+from cryoet_core.support.errors import UserError
 from cryoet_cssl import labellers
 from cryoet_cssl.config import MocoConfig, SimclrConfig, SupervisedConfig, SwavConfig
 from cryoet_cssl.finetune import Classifier, fine_tune, scores_of

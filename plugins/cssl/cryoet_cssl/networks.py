@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool3d, max_pool3d, relu_
 
-from cryoet_core.errors import UserError
+from cryoet_core.support.errors import UserError
 
 Head = Literal["pool", "dense"]
 LAST = torch.channels_last_3d

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cryoet_core.errors import UserError
 from cryoet_core.store import Subtomograms
 from cryoet_core.store.layout import SPLITS
 from cryoet_core.store.split import stratified
+from cryoet_core.support.errors import UserError
 
 SHARES = (0.6, 0.2, 0.2)
 TRAIN, VAL, TEST = range(len(SPLITS))

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from cryoet_core.run import Run
-from cryoet_core.volumes import DeviceVolumes
+from cryoet_core.runs.run import Run
+from cryoet_core.runs.volumes import DeviceVolumes
 from cryoet_cssl.finetune import scores_of
 from cryoet_cssl.losses import unit
 from cryoet_cssl.parts import Parts

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cryoet_core.fourier import ctf, frequency_grid, radial_frequency
-from cryoet_core.transforms import random_rotations, rotate, standardise
+from cryoet_core.algorithms.fourier import ctf, frequency_grid, radial_frequency
+from cryoet_core.algorithms.transforms import random_rotations, rotate, standardise
 
 DEFOCUS = (2.0, 6.0)
 """um, of the noise that is coloured by a contrast transfer function."""

@@ -19,11 +19,11 @@ from cryoet_cssl.pretrain import feature_spread, strength
 from cryoet_cssl.readouts import accuracy_on, linear_probe, nearest_neighbours, probe_weights
 
 from cryoet_core.cli.main import main
-from cryoet_core.errors import UserError
-from cryoet_core.interfaces import Trainer
-from cryoet_core.run import Run
+from cryoet_core.methods.interfaces import Trainer
+from cryoet_core.runs.run import Run
 from cryoet_core.store import Subtomograms, open_subtomograms
 from cryoet_core.store.split import save_split
+from cryoet_core.support.errors import UserError
 from cryoet_core.testing import data as kit_data
 from cryoet_core.testing.answers import difference
 
@@ -189,7 +189,7 @@ def test_weights_go_from_run_to_run(cubes: Path, tmp_path: Path, capsys: pytest.
     assert main(["run", "supervised", *quick, "--out", s + "3", "--weights", str(tmp_path)]) == 2
     assert "not a run folder" in capsys.readouterr().err
     # the first weights of fine-tuning are those of the other run
-    from cryoet_core.encoders import pretrained_encoder
+    from cryoet_core.runs.encoders import pretrained_encoder
 
     encoder, record = pretrained_encoder(m, box=12)
     assert record == {"name": "cssl.rb3d", "box": 12, "options": {"head": "pool"}}

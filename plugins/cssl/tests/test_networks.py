@@ -14,8 +14,8 @@ from cryoet_cssl.optimisers import Lars, optimiser_of, optimiser_tensors, restor
 from cryoet_cssl.plan import planned
 from torch import Tensor, nn
 
-from cryoet_core.encoders import build_encoder
-from cryoet_core.errors import UserError
+from cryoet_core.runs.encoders import build_encoder
+from cryoet_core.support.errors import UserError
 
 OPTIONS = {"projection": 8}
 

@@ -11,9 +11,9 @@ from cryoet_cssl.config import ViewConfig
 from cryoet_cssl.views import Views, beam_rotations, partial_rotations
 from torch import Tensor
 
-from cryoet_core.errors import UserError
-from cryoet_core.fourier import wedge_mask
-from cryoet_core.transforms import random_rotations, rotate, standardise
+from cryoet_core.algorithms.fourier import wedge_mask
+from cryoet_core.algorithms.transforms import random_rotations, rotate, standardise
+from cryoet_core.support.errors import UserError
 
 NOTHING = {
     "crop_probability": 0.0,

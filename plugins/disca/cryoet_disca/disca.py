@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cryoet_core.centring import Centring, sample_rows
-from cryoet_core.clustering import candidates
-from cryoet_core.descriptors import Invariants
-from cryoet_core.interfaces import InputSpec, Trainer
-from cryoet_core.run import Run
-from cryoet_core.volumes import DeviceVolumes
+from cryoet_core.algorithms.centring import Centring, sample_rows
+from cryoet_core.algorithms.descriptors import Invariants
+from cryoet_core.algorithms.mixtures.selection import candidates
+from cryoet_core.methods.interfaces import InputSpec, Trainer
+from cryoet_core.runs.run import Run
+from cryoet_core.runs.volumes import DeviceVolumes
 from cryoet_disca import labeller as models
 from cryoet_disca.config import DiscaConfig
 from cryoet_disca.features import BATCH, described

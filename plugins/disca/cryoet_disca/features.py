@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from cryoet_core.centring import Centring
-from cryoet_core.clustering import Projection, Scaling
-from cryoet_core.descriptors import Invariants
-from cryoet_core.run import Run
-from cryoet_core.volumes import DeviceVolumes
+from cryoet_core.algorithms.centring import Centring
+from cryoet_core.algorithms.descriptors import Invariants
+from cryoet_core.algorithms.mixtures.selection import Projection, Scaling
+from cryoet_core.runs.run import Run
+from cryoet_core.runs.volumes import DeviceVolumes
 
 BATCH = 256
 

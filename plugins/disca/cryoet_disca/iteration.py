@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cryoet_core.centring import Centring
-from cryoet_core.clustering import candidates, choose, search, selection
-from cryoet_core.descriptors import Invariants
-from cryoet_core.gmm import Mixture
-from cryoet_core.matching import match_permutation
-from cryoet_core.run import Run
-from cryoet_core.volumes import DeviceVolumes
+from cryoet_core.algorithms.centring import Centring
+from cryoet_core.algorithms.descriptors import Invariants
+from cryoet_core.algorithms.label_matching import match_permutation
+from cryoet_core.algorithms.mixtures.gmm import Mixture
+from cryoet_core.algorithms.mixtures.selection import candidates, choose, search, selection
+from cryoet_core.runs.run import Run
+from cryoet_core.runs.volumes import DeviceVolumes
 from cryoet_disca.config import DiscaConfig
 from cryoet_disca.ddbi import ddbi
 from cryoet_disca.features import FeatureSpace, fit_space, network_features, refresh_norms

@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cryoet_core.centring import Centring
-from cryoet_core.clustering import Projection, Scaling
-from cryoet_core.descriptors import Invariants
-from cryoet_core.errors import UserError
-from cryoet_core.gmm import Mixture
-from cryoet_core.interfaces import Labels
-from cryoet_core.pose_mixture import Parameters
-from cryoet_core.run import Run
+from cryoet_core.algorithms.centring import Centring
+from cryoet_core.algorithms.descriptors import Invariants
+from cryoet_core.algorithms.mixtures.gmm import Mixture
+from cryoet_core.algorithms.mixtures.selection import Projection, Scaling
+from cryoet_core.algorithms.pose_mixture import Parameters
+from cryoet_core.methods.interfaces import Labels
+from cryoet_core.runs.run import Run
+from cryoet_core.support.errors import UserError
 from cryoet_disca.config import DiscaConfig
 from cryoet_disca.features import BATCH, FeatureSpace
 from cryoet_disca.network import same_network

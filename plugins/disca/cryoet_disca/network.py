@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from cryoet_core.encoders import RECORD, build_encoder, encoder_record, pretrained_encoder
+from cryoet_core.runs.encoders import RECORD, build_encoder, encoder_record, pretrained_encoder
 from cryoet_disca.config import DiscaConfig
 from cryoet_disca.yopo import Yopo, check_box
 

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cryoet_core.centring import Centring
-from cryoet_core.gmm import plus_plus
-from cryoet_core.pose_mixture import Parameters, PoseMixture, Shard, State
-from cryoet_core.run import Run
-from cryoet_core.volumes import DeviceVolumes
+from cryoet_core.algorithms.centring import Centring
+from cryoet_core.algorithms.mixtures.gmm import plus_plus
+from cryoet_core.algorithms.pose_mixture import Parameters, PoseMixture, Shard, State
+from cryoet_core.runs.run import Run
+from cryoet_core.runs.volumes import DeviceVolumes
 from cryoet_disca.config import DiscaConfig
 
 CHECKPOINT = "refine"

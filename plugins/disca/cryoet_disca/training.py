@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from cryoet_core.run import Run
-from cryoet_core.transforms import random_rotations, rotate
-from cryoet_core.volumes import DeviceVolumes
+from cryoet_core.algorithms.transforms import random_rotations, rotate
+from cryoet_core.runs.run import Run
+from cryoet_core.runs.volumes import DeviceVolumes
 from cryoet_disca.config import DiscaConfig
 from cryoet_disca.losses import LOSSES, smooth
 

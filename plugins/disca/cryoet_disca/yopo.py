@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from cryoet_core.errors import UserError
+from cryoet_core.support.errors import UserError
 
 
 class GaussianDropout(nn.Module):

@@ -16,12 +16,12 @@ from cryoet_disca.disca import Disca
 from cryoet_disca.iteration import Clustering, Rounds, cluster, collapse
 
 from cryoet_core.cli.main import main
-from cryoet_core.inputs import open_inputs, what_it_may_see
-from cryoet_core.metrics import clustering_report
-from cryoet_core.predictions import read_predictions
-from cryoet_core.run import Run
-from cryoet_core.simulate.phantoms import PHANTOMS, load_phantom
+from cryoet_core.evaluation.metrics import clustering_report
+from cryoet_core.runs.inputs import open_inputs, what_it_may_see
+from cryoet_core.runs.predictions import read_predictions
+from cryoet_core.runs.run import Run
 from cryoet_core.simulate.settings import Settings
+from cryoet_core.simulate.shapes.phantoms import PHANTOMS, load_phantom
 from cryoet_core.simulate.subtomograms import write_subtomograms
 from cryoet_core.store import Subtomograms, open_subtomograms
 
@@ -84,8 +84,8 @@ def fitted_round(
     from cryoet_disca.features import described
     from cryoet_disca.yopo import Yopo
 
-    from cryoet_core.centring import Centring
-    from cryoet_core.descriptors import Invariants
+    from cryoet_core.algorithms.centring import Centring
+    from cryoet_core.algorithms.descriptors import Invariants
 
     trainer, run, data = start(easy, out)
     volumes = run.volumes(data)
@@ -181,12 +181,12 @@ class Pooled(torch.nn.Module):
 
 @pytest.fixture
 def encoder_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cryoet_core.encoders.load_encoder", lambda name: {"other.pooled": Pooled}[name])
+    monkeypatch.setattr("cryoet_core.runs.encoders.load_encoder", lambda name: {"other.pooled": Pooled}[name])
 
 
 def pretrained(folder: Path, data: Path, box: int) -> tuple[Path, Pooled]:
     """A run that has left an encoder."""
-    from cryoet_core.encoders import encoder_record, encoder_tensors
+    from cryoet_core.runs.encoders import encoder_record, encoder_tensors
 
     torch.manual_seed(5)
     encoder = Pooled(box)

@@ -7,9 +7,9 @@ import json
 import numpy as np
 import torch
 
-from cryoet_core.pose_mixture import Parameters
-from cryoet_core.session import run_method
+from cryoet_core.algorithms.pose_mixture import Parameters
 from cryoet_core.store import SubtomogramWriter
+from cryoet_core.tasks.session import run_method
 
 
 def test_noise_is_no_density(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from cryoet_disca.yopo import GaussianDropout, Yopo, check_box, forward_flops
 
-from cryoet_core.errors import UserError
+from cryoet_core.support.errors import UserError
 
 
 def test_the_paper_network_has_the_papers_parameters() -> None:

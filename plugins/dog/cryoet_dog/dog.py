@@ -8,12 +8,12 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from torch import Tensor
 
-from cryoet_core.config import Config, option
-from cryoet_core.errors import UserError
-from cryoet_core.interfaces import InputSpec, Trainer
-from cryoet_core.peaks import find_peaks
-from cryoet_core.picks import Picks
-from cryoet_core.run import Run
+from cryoet_core.algorithms.peaks import find_peaks
+from cryoet_core.methods.config import Config, option
+from cryoet_core.methods.interfaces import InputSpec, Trainer
+from cryoet_core.picks.table import Picks
+from cryoet_core.runs.run import Run
+from cryoet_core.support.errors import UserError
 from cryoet_core.tomograms import Tomogram
 from cryoet_core.tomograms.tiles import score_map
 from cryoet_dog.filter import BALL, difference_of_gaussians, noise_gains, reach

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from scipy.optimize import brentq
 
-from cryoet_core.peaks import parting_value
+from cryoet_core.algorithms.peaks import parting_value
 from cryoet_dog.filter import RATIO
 
 SAMPLED = 1 << 20

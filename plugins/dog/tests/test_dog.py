@@ -15,9 +15,9 @@ from cryoet_dog.filter import BALL, RATIO, difference_of_gaussians, noise_gains,
 from cryoet_dog.threshold import FALSE, automatic_threshold, noise_bound, noise_level
 from scipy.ndimage import gaussian_filter
 
-from cryoet_core.errors import UserError
-from cryoet_core.peaks import find_peaks
-from cryoet_core.picks import Picks
+from cryoet_core.algorithms.peaks import find_peaks
+from cryoet_core.picks.table import Picks
+from cryoet_core.support.errors import UserError
 from cryoet_core.tomograms import ArrayVolume, Tomogram
 
 VOXEL = 10.0

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from cryoet_core.run import Run
-from cryoet_core.transforms import standardise
+from cryoet_core.algorithms.transforms import standardise
+from cryoet_core.runs.run import Run
 
 if TYPE_CHECKING:
     from cryoet_core.store import Subtomograms

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cryoet_core.errors import UserError
-from cryoet_core.inputs import SAME_VOXELS
+from cryoet_core.runs.inputs import SAME_VOXELS
+from cryoet_core.support.errors import UserError
 
 if TYPE_CHECKING:
     from cryoet_core.store import Subtomograms

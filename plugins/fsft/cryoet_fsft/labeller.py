@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from cryoet_core.errors import UserError
-from cryoet_core.interfaces import Labels
-from cryoet_core.run import Run
+from cryoet_core.methods.interfaces import Labels
+from cryoet_core.runs.run import Run
+from cryoet_core.support.errors import UserError
 from cryoet_fsft.cubes import BATCH, Cubes
 from cryoet_fsft.networks import TARGET, Networks
 from cryoet_fsft.scoring import batch_statistics, batched_logits

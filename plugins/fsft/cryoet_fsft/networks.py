@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from cryoet_core.errors import UserError
+from cryoet_core.support.errors import UserError
 from cryoet_fsft.pooled_norm import pooled_norm
 
 SOURCE, TARGET = 0, 1

@@ -11,7 +11,7 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from cryoet_core.run import Run
+from cryoet_core.runs.run import Run
 from cryoet_fsft.cubes import BATCH
 from cryoet_fsft.networks import TARGET
 from cryoet_fsft.stages import Job

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from cryoet_core.run import Run
+from cryoet_core.runs.run import Run
 from cryoet_fsft.augment import augmented
 from cryoet_fsft.cubes import BATCH, Cubes
 from cryoet_fsft.domains import Domains

@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 
 import torch
 
-from cryoet_core.errors import UserError
-from cryoet_core.interfaces import InputSpec, Trainer
-from cryoet_core.run import Run
+from cryoet_core.methods.interfaces import InputSpec, Trainer
+from cryoet_core.runs.run import Run
+from cryoet_core.support.errors import UserError
 from cryoet_fsft import labeller as models
 from cryoet_fsft.cubes import Cubes
 from cryoet_fsft.domains import match

@@ -11,9 +11,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from cryoet_core import checkpoint, runfolder
-from cryoet_core.errors import RunError, UserError
-from cryoet_core.run import Run
+from cryoet_core.runs import checkpoint, runfolder
+from cryoet_core.runs.run import Run
+from cryoet_core.support.errors import RunError, UserError
 
 SAVE_SECONDS = 20.0
 """An interrupted stage loses at most about this much work."""

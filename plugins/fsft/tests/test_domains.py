@@ -10,8 +10,8 @@ import pytest
 import torch
 from cryoet_fsft.domains import Domains, match
 
-from cryoet_core.errors import UserError
 from cryoet_core.store import open_subtomograms
+from cryoet_core.support.errors import UserError
 
 Write = Callable[..., Path]
 

@@ -15,11 +15,11 @@ from cryoet_fsft.labeller import DomainLabeller
 from cryoet_fsft.scoring import fitted_temperature
 from cryoet_fsft.trainer import DomainTrainer
 
-from cryoet_core.errors import RunError, UserError
-from cryoet_core.inputs import open_inputs
-from cryoet_core.plugins import load_trainer
-from cryoet_core.run import Run
+from cryoet_core.methods.plugins import load_trainer
+from cryoet_core.runs.inputs import open_inputs
+from cryoet_core.runs.run import Run
 from cryoet_core.store import open_subtomograms
+from cryoet_core.support.errors import RunError, UserError
 
 Write = Callable[..., Path]
 SMALL: dict[str, Any] = {"width": 4, "channels": 16, "batch_size": 12, "source_epochs": 8, "shots": 2}
@@ -194,7 +194,7 @@ def test_a_stage_goes_on_in_its_middle(
     expected, rows = whole.label(target, run), run.metrics()
     for name in ("source", "adapt" if method == "fsft" else "align"):
         with monkeypatch.context() as patch:
-            patch.setattr("cryoet_core.run.Run.save", _interrupted(name, Run.save))
+            patch.setattr("cryoet_core.runs.run.Run.save", _interrupted(name, Run.save))
             with pytest.raises(KeyboardInterrupt):
                 fitted(method, *pair, tmp_path / name, **short)
         run = Run.resume(tmp_path / name, quiet=True)

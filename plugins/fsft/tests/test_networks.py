@@ -12,7 +12,7 @@ from cryoet_fsft.networks import SOURCE, TARGET, Block, Discriminator, Networks
 from cryoet_fsft.pooled_norm import pooled_norm
 from cryoet_fsft.scoring import batch_statistics
 
-from cryoet_core.errors import UserError
+from cryoet_core.support.errors import UserError
 
 
 def count(module: torch.nn.Module) -> int:

@@ -1,14 +1,14 @@
-"""The yardstick that every clustering method has to beat; the method itself is ``cryoet_core.yardstick``."""
+"""The yardstick that every clustering method has to beat; the method itself is ``cryoet_core.tasks.baseline``."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from cryoet_core.config import Config, option
-from cryoet_core.interfaces import InputSpec, Trainer
-from cryoet_core.run import Run
-from cryoet_core.yardstick import Yardstick
+from cryoet_core.methods.config import Config, option
+from cryoet_core.methods.interfaces import InputSpec, Trainer
+from cryoet_core.runs.run import Run
+from cryoet_core.tasks.baseline import Yardstick
 
 
 class InvariantsConfig(Config):

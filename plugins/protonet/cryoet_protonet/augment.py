@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cryoet_core.transforms import random_rotations, rotate
+from cryoet_core.algorithms.transforms import random_rotations, rotate
 
 
 def augmented(volumes: Tensor, how: str, generator: torch.Generator) -> Tensor:

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cryoet_core.errors import UserError
-from cryoet_core.names import close_names
-from cryoet_core.run import Run
+from cryoet_core.runs.run import Run
+from cryoet_core.support.errors import UserError
+from cryoet_core.support.names import close_names
 from cryoet_protonet.episodes import check_episode, queries_of
 
 TRAIN, HELD, TEST = 0, 1, 2

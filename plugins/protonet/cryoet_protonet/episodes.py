@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cryoet_core.errors import UserError
+from cryoet_core.support.errors import UserError
 
 _CHUNK = 1 << 23
 """Random keys that are drawn at once."""

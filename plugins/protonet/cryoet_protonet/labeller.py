@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cryoet_core.errors import UserError
-from cryoet_core.interfaces import Labels
-from cryoet_core.provenance import fingerprint
-from cryoet_core.run import Run
+from cryoet_core.methods.interfaces import Labels
+from cryoet_core.runs.run import Run
+from cryoet_core.support.errors import UserError
+from cryoet_core.support.provenance import fingerprint
 from cryoet_protonet.attention import Attention
 from cryoet_protonet.losses import adapted_logits
 from cryoet_protonet.scales import Scales, gaussian_logits, member_distances, temperature

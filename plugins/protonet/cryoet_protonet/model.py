@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cryoet_core.centring import Centring
-from cryoet_core.descriptors import Invariants
-from cryoet_core.encoders import build_encoder, encoder_tensors
-from cryoet_core.errors import RunError
-from cryoet_core.run import Run
+from cryoet_core.algorithms.centring import Centring
+from cryoet_core.algorithms.descriptors import Invariants
+from cryoet_core.runs.encoders import build_encoder, encoder_tensors
+from cryoet_core.runs.run import Run
+from cryoet_core.support.errors import RunError
 from cryoet_protonet.attention import Attention
 from cryoet_protonet.labeller import ProtoLabeller, Support
 from cryoet_protonet.metric import Linear
@@ -23,7 +23,7 @@ _CENTRING = ("template", "whitening")
 
 
 def save(run: Run, labeller: ProtoLabeller) -> None:
-    """Everything that labelling needs; the encoder as ``cryoet_core.encoders`` wants it."""
+    """Everything that labelling needs; the encoder as ``cryoet_core.runs.encoders`` wants it."""
     space, support, scales = labeller.space, labeller.support, labeller.scales
     tensors = dict(encoder_tensors(space.encoder)) | {f"network.{k}": getattr(space.network, k) for k in _LINEAR}
     facts = labeller.facts | {"reject": labeller.reject, "attention": labeller.attention is not None}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from cryoet_core.errors import UserError
+from cryoet_core.support.errors import UserError
 
 BLOCKS = 4
 """As published."""

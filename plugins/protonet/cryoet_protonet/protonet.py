@@ -12,11 +12,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from cryoet_core.encoders import build_encoder, encoder_record, pretrained_encoder
-from cryoet_core.errors import UserError
-from cryoet_core.interfaces import InputSpec, Trainer
-from cryoet_core.run import Run
-from cryoet_core.volumes import DeviceVolumes
+from cryoet_core.methods.interfaces import InputSpec, Trainer
+from cryoet_core.runs.encoders import build_encoder, encoder_record, pretrained_encoder
+from cryoet_core.runs.run import Run
+from cryoet_core.runs.volumes import DeviceVolumes
+from cryoet_core.support.errors import UserError
 from cryoet_protonet import model as files
 from cryoet_protonet.attention import Attention
 from cryoet_protonet.classes import Parts, split_rows

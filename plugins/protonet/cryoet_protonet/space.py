@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cryoet_core.centring import Centring, sample_rows
-from cryoet_core.descriptors import Invariants
-from cryoet_core.run import Run
-from cryoet_core.volumes import DeviceVolumes
+from cryoet_core.algorithms.centring import Centring, sample_rows
+from cryoet_core.algorithms.descriptors import Invariants
+from cryoet_core.runs.run import Run
+from cryoet_core.runs.volumes import DeviceVolumes
 from cryoet_protonet.metric import Linear, isotropic, whitening
 
 BATCH = 256

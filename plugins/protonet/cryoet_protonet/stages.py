@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cryoet_core.run import Run
-from cryoet_core.volumes import DeviceVolumes
+from cryoet_core.runs.run import Run
+from cryoet_core.runs.volumes import DeviceVolumes
 from cryoet_protonet.attention import Attention
 from cryoet_protonet.augment import augmented
 from cryoet_protonet.classes import Parts

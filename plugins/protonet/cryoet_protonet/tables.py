@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from cryoet_core.run import Run
+from cryoet_core.runs.run import Run
 from cryoet_protonet.attention import Attention
 from cryoet_protonet.classes import Parts
 from cryoet_protonet.episodes import check_episode, queries_of

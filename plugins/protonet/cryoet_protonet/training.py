@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cryoet_core.run import Run
+from cryoet_core.runs.run import Run
 from cryoet_protonet.classes import Parts
 from cryoet_protonet.pools import Step, training_steps
 

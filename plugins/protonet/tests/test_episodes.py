@@ -9,7 +9,7 @@ import torch
 from cryoet_protonet.episodes import Episodes, draw_episodes, queries_of
 from cryoet_protonet.evaluation import episode_accuracies, evaluate, interval
 
-from cryoet_core.errors import UserError
+from cryoet_core.support.errors import UserError
 
 ROWS = {"a": torch.arange(0, 20), "b": torch.arange(20, 50), "c": torch.arange(50, 62), "d": torch.arange(62, 80)}
 CLASSES = torch.tensor([0] * 20 + [1] * 30 + [2] * 12 + [3] * 18)

@@ -12,9 +12,9 @@ from cryoet_protonet.network import ProtoNet3D, blocks_for
 from cryoet_protonet.scales import member_distances, temperature
 from cryoet_protonet.training import learning_rate
 
-from cryoet_core.encoders import build_encoder
-from cryoet_core.errors import UserError
-from cryoet_core.fourier import wedge_mask
+from cryoet_core.algorithms.fourier import wedge_mask
+from cryoet_core.runs.encoders import build_encoder
+from cryoet_core.support.errors import UserError
 
 
 def seeded(seed: int = 0) -> torch.Generator:

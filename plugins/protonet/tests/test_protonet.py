@@ -13,16 +13,16 @@ from cryoet_protonet.labeller import ProtoLabeller
 from cryoet_protonet.protonet import ProtoNet, ProtoNetCE
 
 from cryoet_core.cli.main import main
-from cryoet_core.encoders import pretrained_encoder
-from cryoet_core.errors import UserError
-from cryoet_core.inputs import open_inputs
-from cryoet_core.interfaces import Labels
-from cryoet_core.predictions import read_predictions
-from cryoet_core.run import Run
-from cryoet_core.simulate.phantoms import load_phantom
+from cryoet_core.methods.interfaces import Labels
+from cryoet_core.runs.encoders import pretrained_encoder
+from cryoet_core.runs.inputs import open_inputs
+from cryoet_core.runs.predictions import read_predictions
+from cryoet_core.runs.run import Run
 from cryoet_core.simulate.settings import Settings
+from cryoet_core.simulate.shapes.phantoms import load_phantom
 from cryoet_core.simulate.subtomograms import write_subtomograms
 from cryoet_core.store import Subtomograms, open_subtomograms
+from cryoet_core.support.errors import UserError
 
 TINY = {"query": 5, "epochs": 2, "episodes_per_epoch": 4, "episodes_per_step": 2, "pool": 16, "width": 8, "blocks": 3}
 TINY |= {"evaluation_episodes": 100, "max_shift": 0}
@@ -45,7 +45,7 @@ def others(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def phantoms() -> tuple[str, ...]:
-    from cryoet_core.simulate.phantoms import PHANTOMS
+    from cryoet_core.simulate.shapes.phantoms import PHANTOMS
 
     return tuple(sorted(PHANTOMS))
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cryoet_core.peaks import find_peaks
+from cryoet_core.algorithms.peaks import find_peaks
 from cryoet_pu_picker.network import STRIDE
 
 

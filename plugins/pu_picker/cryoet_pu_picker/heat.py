@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from cryoet_core.run import Run
+from cryoet_core.runs.run import Run
 from cryoet_core.tomograms import Tomogram
 from cryoet_core.tomograms.tiles import score_map
 from cryoet_pu_picker.network import STRIDE, HybridNetwork

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cryoet_core.errors import UserError
-from cryoet_core.picks import Picks
-from cryoet_core.run import Run
+from cryoet_core.picks.table import Picks
+from cryoet_core.runs.run import Run
+from cryoet_core.support.errors import UserError
 from cryoet_core.tomograms import Tomogram
 from cryoet_pu_picker.bands import BALL, Bands, widths_of
 from cryoet_pu_picker.config import PUPickerConfig

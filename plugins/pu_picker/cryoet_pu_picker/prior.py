@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cryoet_core.errors import UserError
-from cryoet_core.peaks import parting_value
-from cryoet_core.run import Run
+from cryoet_core.algorithms.peaks import parting_value
+from cryoet_core.runs.run import Run
+from cryoet_core.support.errors import UserError
 from cryoet_pu_picker.config import PUPickerConfig
 from cryoet_pu_picker.decoding import centres
 from cryoet_pu_picker.losses.pu_focal import BETA

@@ -18,8 +18,8 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 from torch.nn.functional import pad
 
-from cryoet_core.peaks import find_peaks, parting_value
-from cryoet_core.run import Run
+from cryoet_core.algorithms.peaks import find_peaks, parting_value
+from cryoet_core.runs.run import Run
 from cryoet_core.tomograms.tiles import score_map
 from cryoet_pu_picker.bands import Bands
 from cryoet_pu_picker.decoding import apart

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from cryoet_core.interfaces import InputSpec, Trainer
-from cryoet_core.run import Run
+from cryoet_core.methods.interfaces import InputSpec, Trainer
+from cryoet_core.runs.run import Run
 from cryoet_pu_picker import picker as models
 from cryoet_pu_picker.config import PUPickerConfig
 from cryoet_pu_picker.crops import Sampler

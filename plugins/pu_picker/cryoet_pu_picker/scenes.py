@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cryoet_core.errors import UserError
-from cryoet_core.run import Run
+from cryoet_core.runs.run import Run
+from cryoet_core.support.errors import UserError
 from cryoet_core.tomograms import ArrayVolume, Tomogram, Tomograms
 from cryoet_pu_picker.bands import Bands
 from cryoet_pu_picker.config import PUPickerConfig

@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cryoet_core.errors import UserError
-from cryoet_core.names import close_names
-from cryoet_core.picks import Picks
+from cryoet_core.picks.table import Picks
+from cryoet_core.support.errors import UserError
+from cryoet_core.support.names import close_names
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cryoet_core.errors import UserError
-from cryoet_core.run import Run
+from cryoet_core.runs.run import Run
+from cryoet_core.support.errors import UserError
 from cryoet_pu_picker.config import PUPickerConfig
 from cryoet_pu_picker.crops import Crops, Sampler
 from cryoet_pu_picker.network import STRIDE, HybridNetwork

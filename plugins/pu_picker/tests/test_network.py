@@ -14,7 +14,7 @@ from cryoet_pu_picker.bands import Bands
 from cryoet_pu_picker.heat import heat_map
 from cryoet_pu_picker.network import LOWEST_START, Columns, Filter, HybridNetwork
 
-from cryoet_core.progress import Terminal
+from cryoet_core.support.progress import Terminal
 from cryoet_core.tomograms import ArrayVolume, Tomogram
 
 

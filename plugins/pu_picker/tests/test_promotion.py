@@ -19,8 +19,8 @@ from cryoet_pu_picker.scenes import Scene
 from cryoet_pu_picker.species import Species
 from scipy.spatial.distance import cdist
 
-from cryoet_core.peaks import parting_value
-from cryoet_core.progress import Terminal
+from cryoet_core.algorithms.peaks import parting_value
+from cryoet_core.support.progress import Terminal
 from cryoet_core.tomograms import ArrayVolume, Tomogram
 
 SHAPE, VOXEL, DIAMETER = (32, 96, 96), 10.0, 80.0

@@ -14,9 +14,9 @@ from scipy.ndimage import gaussian_filter
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
-from cryoet_core.errors import UserError
-from cryoet_core.picks import Picks
-from cryoet_core.run import Run
+from cryoet_core.picks.table import Picks
+from cryoet_core.runs.run import Run
+from cryoet_core.support.errors import UserError
 from cryoet_core.tomograms import ArrayVolume, Tomogram, Tomograms
 
 Start = Callable[..., Any]

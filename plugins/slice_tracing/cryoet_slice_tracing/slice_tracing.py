@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pixel_unshuffle
 
-from cryoet_core.errors import UserError
-from cryoet_core.interfaces import InputSpec, Trainer
-from cryoet_core.peaks import find_peaks
-from cryoet_core.picks import Picks
-from cryoet_core.run import Run
+from cryoet_core.algorithms.peaks import find_peaks
+from cryoet_core.methods.interfaces import InputSpec, Trainer
+from cryoet_core.picks.table import Picks
+from cryoet_core.runs.run import Run
+from cryoet_core.support.errors import UserError
 from cryoet_core.tomograms import Tomogram, Tomograms
 from cryoet_core.tomograms.tiles import score_map
 from cryoet_slice_tracing.config import SliceTracingConfig

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cryoet_core.errors import UserError
+from cryoet_core.support.errors import UserError
 from cryoet_core.tomograms import Tomogram
 from cryoet_slice_tracing.config import SliceTracingConfig
 from cryoet_slice_tracing.network import OFFSET, STRIDE

@@ -13,7 +13,7 @@ from cryoet_slice_tracing.network import REACH, Detector
 from cryoet_slice_tracing.slice_tracing import SlicePicker, SliceTracing
 from cryoet_slice_tracing.training import focal_loss, target
 
-from cryoet_core.run import Run
+from cryoet_core.runs.run import Run
 from cryoet_core.testing import conformance, harness
 from cryoet_core.testing.data import DIAMETER, VOXEL_SIZE
 from cryoet_core.tomograms import ArrayVolume, Tomogram

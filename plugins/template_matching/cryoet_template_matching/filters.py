@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cryoet_core.fourier import ctf, radial_frequency, wedge_mask
+from cryoet_core.algorithms.fourier import ctf, radial_frequency, wedge_mask
 from cryoet_core.tomograms import Tomogram
 from cryoet_template_matching.config import TemplateMatchingConfig
 

@@ -19,7 +19,7 @@ from scipy.fft import next_fast_len
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from cryoet_core.transforms import oversample, sampling_grid
+from cryoet_core.algorithms.transforms import oversample, sampling_grid
 from cryoet_template_matching.filters import RadialFilter
 
 AXES = (-3, -2, -1)

@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from cryoet_core.simulate.pointgroups import point_group
-from cryoet_core.transforms import rotation_grid
+from cryoet_core.algorithms.transforms import rotation_grid
+from cryoet_core.simulate.shapes.pointgroups import point_group
 
 
 def rotation_set(step: float, symmetry: str = "C1") -> Tensor:

@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cryoet_core.errors import UserError
-from cryoet_core.io.stack import open_volumes
-from cryoet_core.simulate.density import resample, trim
-from cryoet_core.simulate.structures import MODELS, SUPPORT, load_density, structure_name
+from cryoet_core.formats.stack import open_volumes
+from cryoet_core.simulate.shapes.density import resample, trim
+from cryoet_core.simulate.shapes.structures import MODELS, SUPPORT, load_density, structure_name
+from cryoet_core.support.errors import UserError
 from cryoet_core.tomograms.tomogram import SAME_VOXELS
 
 CLEAR = 0.5

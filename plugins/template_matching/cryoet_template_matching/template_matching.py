@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cryoet_core.errors import RunError, UserError
-from cryoet_core.interfaces import InputSpec, Trainer
-from cryoet_core.peaks import far_apart, find_peaks, parting_value
-from cryoet_core.picks import Picks
-from cryoet_core.run import Run
+from cryoet_core.algorithms.peaks import far_apart, find_peaks, parting_value
+from cryoet_core.methods.interfaces import InputSpec, Trainer
+from cryoet_core.picks.table import Picks
+from cryoet_core.runs.run import Run
+from cryoet_core.support.errors import RunError, UserError
 from cryoet_core.tomograms import Tomogram
 from cryoet_core.tomograms.tiles import score_map
 from cryoet_template_matching import template as templates

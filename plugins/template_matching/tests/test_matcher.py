@@ -13,8 +13,8 @@ from cryoet_template_matching.matcher import FLAT, Matcher, Matches, box_of
 from cryoet_template_matching.threshold import noise_threshold
 from torch import Tensor
 
-from cryoet_core.fourier import apply_filter, wedge_mask
-from cryoet_core.transforms import random_rotations, rotate
+from cryoet_core.algorithms.fourier import apply_filter, wedge_mask
+from cryoet_core.algorithms.transforms import random_rotations, rotate
 
 Make = Callable[..., Tensor]
 RADIUS = 7.0

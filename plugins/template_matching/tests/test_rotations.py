@@ -9,8 +9,8 @@ import pytest
 import torch
 from cryoet_template_matching.rotations import angle_between, neighbours, rotation_set, turn
 
-from cryoet_core.simulate.pointgroups import point_group
-from cryoet_core.transforms import random_rotations
+from cryoet_core.algorithms.transforms import random_rotations
+from cryoet_core.simulate.shapes.pointgroups import point_group
 
 
 @pytest.mark.parametrize("step", [30.0, 15.0])

@@ -11,7 +11,7 @@ import pytest
 from cryoet_template_matching.template import Template, ball, read_template
 from torch import Tensor
 
-from cryoet_core.errors import UserError
+from cryoet_core.support.errors import UserError
 
 Make = Callable[..., Tensor]
 

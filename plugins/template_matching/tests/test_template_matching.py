@@ -19,14 +19,14 @@ from cryoet_template_matching.template import of_density
 from cryoet_template_matching.template_matching import TemplateMatchingPicker, TemplateMatchingTrainer
 from torch import Tensor
 
-from cryoet_core.errors import UserError
-from cryoet_core.fourier import apply_filter, wedge_mask
-from cryoet_core.picks import Picks
-from cryoet_core.run import Run
-from cryoet_core.simulate.pointgroups import point_group
+from cryoet_core.algorithms.fourier import apply_filter, wedge_mask
+from cryoet_core.algorithms.transforms import random_rotations, rotate
+from cryoet_core.picks.table import Picks
+from cryoet_core.runs.run import Run
+from cryoet_core.simulate.shapes.pointgroups import point_group
+from cryoet_core.support.errors import UserError
 from cryoet_core.testing import data as kit_data
 from cryoet_core.tomograms import ArrayVolume, Tomogram, open_tomograms, tilefile
-from cryoet_core.transforms import random_rotations, rotate
 
 Make = Callable[..., Tensor]
 VOXEL, STEP = 10.0, 30.0

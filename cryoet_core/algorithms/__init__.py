@@ -1,0 +1,1 @@
+"""Functions of tensors that know nothing of files, runs or plugins."""

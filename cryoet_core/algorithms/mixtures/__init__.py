@@ -1,0 +1,1 @@
+"""Gaussian mixtures, fitted in batches, and the choice of the number of components."""

@@ -1,0 +1,7 @@
+"""Mixture of densities in unknown poses; see ``model.PoseMixture``."""
+
+from cryoet_core.algorithms.pose_mixture.em import Parameters
+from cryoet_core.algorithms.pose_mixture.model import PoseMixture
+from cryoet_core.algorithms.pose_mixture.state import SCHEDULE, Shard, Stage, State
+
+__all__ = ["SCHEDULE", "Parameters", "PoseMixture", "Shard", "Stage", "State"]

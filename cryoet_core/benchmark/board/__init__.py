@@ -1,0 +1,1 @@
+"""The leaderboard: summaries with intervals, comparisons, markdown and HTML."""

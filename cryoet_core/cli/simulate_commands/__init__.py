@@ -1,0 +1,1 @@
+"""``cryoet simulate``."""

@@ -1,0 +1,1 @@
+"""Into the stores and out of them: import, export, conversion and what a file holds."""

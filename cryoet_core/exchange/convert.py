@@ -1,0 +1,170 @@
+"""``cryoet data import`` and ``export`` of tomograms: into a store, and out of it as MRC files and stars of picks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mrcfile.dtypes import HEADER_DTYPE
+
+from cryoet_core.store import NotRepresentable
+from cryoet_core.support import files
+from cryoet_core.support.errors import UserError
+from cryoet_core.tomograms.reading import Reading
+from cryoet_core.tomograms.sources import open_tomograms
+from cryoet_core.tomograms.statistics import slabs
+from cryoet_core.tomograms.tomogram import Tomogram, Tomograms
+from cryoet_core.tomograms.writer import TomogramWriter
+
+Watch = Callable[[list[Tomogram]], Iterable[Tomogram]]
+"""Iterates over the tomograms, and may draw a bar meanwhile."""
+
+
+def import_tomograms(
+    paths: Sequence[Path], out: Path, reading: Reading, dtype: str = "auto", watch: Watch = iter
+) -> dict[str, Any]:
+    """Write tomograms of any kind, with their picks, into a store; facts of it. The volumes stay as they stand.
+
+    dtype: "float16", "float32", or "auto": float16 unless it loses too much of one of them. UserError, and no store,
+    for what cannot be opened, holds NaN or is constant.
+    """
+    data = open_tomograms(paths, reading)
+    notes = list(data.notes)
+    try:
+        stored = "float16" if dtype == "auto" else dtype
+        _write(data, out, stored, watch, notes)
+    except NotRepresentable as error:
+        if dtype != "auto":
+            raise
+        notes.append(f"stored as float32: {str(error).split(';')[0]}")
+        stored = "float32"
+        _write(data, out, stored, watch, notes)
+    return {
+        "out": str(out),
+        "n": len(data),
+        "dtype": stored,
+        "tomograms": {tomogram.name: _summary(tomogram) for tomogram in data},
+        "notes": notes,
+    }
+
+
+def _write(data: Tomograms, out: Path, dtype: str, watch: Watch, notes: Sequence[str]) -> None:
+    from cryoet_core import __version__
+
+    names = list(dict.fromkeys(tomogram.where for tomogram in data))
+    provenance = {"made_by": f"cryoet {__version__} data import", "files": names[:20], "notes": list(notes)}
+    with TomogramWriter(out, overwrite=True, provenance=provenance) as writer:
+        for tomogram in watch(list(data)):
+            try:
+                writer.add(
+                    tomogram.name,
+                    tomogram.volume,
+                    voxel_size=tomogram.voxel_size,
+                    density_sign=tomogram.density_sign,
+                    tilt_range=tomogram.tilt_range,
+                    picks=tomogram.picks,
+                    masks={name: mask.read((slice(None),) * 3) for name, mask in tomogram.masks.items()},
+                    attributes=tomogram.attributes,
+                    dtype=dtype,
+                )
+            except UserError as error:  # what is wrong is wrong with the file that is read, not with the one written
+                text = str(error).replace(f"{out}: tomogram {tomogram.name!r}", tomogram.where or tomogram.name)
+                raise type(error)(text) from error
+
+
+def _summary(tomogram: Tomogram) -> str:
+    size = " x ".join(str(edge) for edge in tomogram.shape)
+    word = "bright" if tomogram.density_sign > 0 else "dark"
+    picks = "" if tomogram.picks is None else f", {len(tomogram.picks)} picks"
+    return f"{size} (z, y, x) voxels of {tomogram.voxel_size:g} Å, protein {word}{picks}"
+
+
+def export_tomograms(
+    tomograms: Sequence[Tomogram], out: Path, half: bool, dialect: str, watch: Watch = iter
+) -> dict[str, Any]:
+    """Write each tomogram as an MRC file with the stored contrast, and its picks, where known, as a star beside it.
+
+    out: a name that ends in .mrc for one tomogram, or a folder, in which files are named after the tomograms.
+    UserError where several are to go to one file.
+    """
+    from cryoet_core.formats.picks import Geometry, write_picks
+
+    targets = dict(zip((tomogram.name for tomogram in tomograms), targets_of(tomograms, out), strict=True))
+    notes: list[str] = []
+    written: list[str] = []
+    for tomogram in watch(list(tomograms)):
+        target = targets[tomogram.name]
+        write_mrc(tomogram, target, half)
+        written.append(str(target))
+        if tomogram.picks is not None and len(tomogram.picks):
+            star = target.with_suffix(".star")
+            named = replace(tomogram.picks, tomograms=np.full(len(tomogram.picks), target.stem, dtype=object))
+            geometry = {target.stem: Geometry(tomogram.shape, tomogram.voxel_size)}
+            notes += [f"{star.name}: {lost}" for lost in write_picks(star, named, dialect, geometry)]
+            written.append(str(star))
+    words = {"bright" if tomogram.density_sign > 0 else "dark" for tomogram in tomograms}
+    return {
+        "out": str(out),
+        "n": len(targets),
+        "files": written,
+        "contrast": " and ".join(sorted(words)),
+        "notes": notes,
+    }
+
+
+def targets_of(tomograms: Sequence[Tomogram], out: Path) -> list[Path]:
+    """The MRC file of each tomogram. UserError where several are to go to one."""
+    if out.suffix in (".mrc", ".rec", ".map"):
+        if len(tomograms) != 1:
+            raise UserError(f"--out {out}: one file for {len(tomograms)} tomograms; expected the name of a folder")
+        return [out]
+    if out.suffix and not out.is_dir():
+        raise UserError(f"--out {out}: expected a name that ends in .mrc, or a folder")
+    files.make_folder(out)
+    from cryoet_core.formats.picks.names import file_name
+
+    return [out / f"{file_name(tomogram.name)}.mrc" for tomogram in tomograms]
+
+
+def write_mrc(tomogram: Tomogram, path: Path, half: bool = False) -> None:
+    """The volume as it is stored, as an MRC file (mode 2, or 12 with ``half``), slab by slab, whole or not at all.
+
+    Written with plain writes: a memory map, as mrcfile makes, ends the process when the disk fills up.
+    """
+    if not path.parent.is_dir():
+        raise UserError(f"{path}: no folder {path.parent}; expected an existing one; make it first")
+    total, squares, low, high, count = 0.0, 0.0, np.inf, -np.inf, int(np.prod(tomogram.shape))
+    with files.replacing(path) as beside, beside.open("wb") as file:
+        file.write(bytes(1024))
+        for part in slabs(tomogram.shape):
+            wide = tomogram.volume.read((part, slice(None), slice(None)))
+            with np.errstate(over="ignore"):
+                stored = wide.astype("<f2" if half else "<f4")
+            if not np.isfinite(stored).all():
+                raise UserError(f"{tomogram.where}: values that float16 cannot hold; leave --float16 out")
+            file.write(np.ascontiguousarray(stored).data.cast("B"))
+            low, high = min(low, float(stored.min())), max(high, float(stored.max()))
+            total += float(wide.sum(dtype=np.float64))
+            squares += float(np.square(wide, dtype=np.float64).sum())
+        mean = total / count
+        spread = float(np.sqrt(max(squares / count - mean**2, 0.0)))
+        file.seek(0)
+        file.write(_header(tomogram, 12 if half else 2, (low, high, mean, spread)))
+
+
+def _header(tomogram: Tomogram, mode: int, statistics: tuple[float, float, float, float]) -> bytes:
+    """The 1024 bytes of an MRC2014 file of one volume; statistics: minimum, maximum, mean, rms deviation."""
+    header = np.zeros((), HEADER_DTYPE.newbyteorder("<"))
+    for axis, (letter, size) in enumerate(zip("xyz", tomogram.shape[::-1], strict=True), 1):
+        header[f"n{letter}"] = header[f"m{letter}"] = size
+        header["cella"][letter] = size * tomogram.voxel_size
+        header["map" + "crs"[axis - 1]] = axis
+    header["mode"], header["ispg"], header["nversion"] = mode, 1, 20141
+    header["cellb"]["alpha"] = header["cellb"]["beta"] = header["cellb"]["gamma"] = 90
+    header["dmin"], header["dmax"], header["dmean"], header["rms"] = statistics
+    header["map"], header["machst"], header["nlabl"] = b"MAP ", (0x44, 0x44, 0, 0), 1
+    header["label"][0] = "tomogram, written by cryoet"
+    return header.tobytes()

@@ -1,0 +1,51 @@
+"""EMAN 1's ``.box``: on each line the corner x, y of a box and its width and height, in pixels of one slice.
+
+The centre is corner + width / 2, as EMAN and crYOLO count it. There is no z: ``PickReading.slice`` gives it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from cryoet_core.formats.picks.model import PickFile, PickReading, Writing
+from cryoet_core.formats.picks.rows import Rows, finish
+from cryoet_core.formats.picks.text import number_rows
+from cryoet_core.formats.picks.voxels import in_voxels
+from cryoet_core.picks.table import Picks
+from cryoet_core.support import files
+from cryoet_core.support.errors import UserError
+
+
+def read(path: Path, reading: PickReading) -> PickFile:
+    """Boxes of one slice. UserError that names a bad line, or where the slice is not given."""
+    table = number_rows(path, (4, 5), "4 (x, y, width, height)")
+    rows = Rows(path, "box", np.column_stack([table[:, :2] + table[:, 2:4] / 2, depth(path, len(table), reading)]))
+    return finish(rows, reading)
+
+
+def depth(path: Path, n: int, reading: PickReading) -> np.ndarray:
+    """z of boxes in one slice, (n,), in voxels. UserError where nobody says it."""
+    if reading.slice is None:
+        raise UserError(
+            f"{path}: {n} boxes in x and y, without z; expected positions in a tomogram; --slice N places them in one "
+            "slice"
+        )
+    return np.full(n, float(reading.slice))
+
+
+def box_of(path: Path, writing: Writing) -> int:
+    """The box's edge in voxels. UserError where it is not given."""
+    if writing.box is None:
+        raise UserError(f"{path}: holds boxes, whose size is unknown; expected their edge in voxels; give --box")
+    return writing.box
+
+
+def write(path: Path, picks: Picks, writing: Writing) -> list[str]:
+    """Replace ``path`` by the boxes of one tomogram. UserError where its voxel size or the box is unknown."""
+    box = box_of(path, writing)
+    corners = in_voxels(path, picks, writing) - box / 2
+    text = "".join(f"{x:.4f}\t{y:.4f}\t{box}\t{box}\n" for x, y, _ in corners)
+    files.write_bytes(path, (text or "# no picks\n").encode())
+    return []

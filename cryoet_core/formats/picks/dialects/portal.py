@@ -1,0 +1,73 @@
+"""Point annotations of the CryoET Data Portal: one JSON object a line, coordinates in voxels, the first voxel at 0."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+
+from cryoet_core.formats.picks.angles import orthonormal
+from cryoet_core.formats.picks.json_text import json_of, location, matrix
+from cryoet_core.formats.picks.model import PickFile, PickReading, Writing
+from cryoet_core.formats.picks.rows import Rows, finish
+from cryoet_core.formats.picks.text import lines_of
+from cryoet_core.formats.picks.voxels import in_voxels
+from cryoet_core.picks.table import Picks
+from cryoet_core.support import files
+from cryoet_core.support.errors import UserError
+
+MATRIX = "xyz_rotation_matrix"
+_SPACING = re.compile(r"VoxelSpacing(\d+(?:\.\d+)?)")
+
+
+def read(path: Path, reading: PickReading) -> PickFile:
+    """Points of one tomogram; in the portal's folders, their names say run, voxel size and object.
+
+    UserError that names the line which is no point.
+    """
+    places, matrices = [], []
+    for line, text in lines_of(path):
+        point = json_of(path, text)
+        places.append(location(path, f"line {line}", point))
+        turned = point.get(MATRIX)
+        matrices.append(np.full((3, 3), np.nan) if turned is None else matrix(path, f"line {line}", turned, 3))
+    rows = Rows(path, "portal", np.array(places, dtype=np.float64).reshape(-1, 3))
+    rotations = np.array(matrices).reshape(-1, 3, 3)
+    known = np.isfinite(rotations).all(axis=(1, 2))
+    bad = np.flatnonzero(known & ~orthonormal(rotations))
+    if len(bad):
+        raise UserError(f"{path}: the matrix of point {bad[0] + 1} is no rotation; repair it")
+    rows.rotations = rotations[:, ::-1, ::-1].copy() if known.any() else None
+    _by_folders(rows)
+    return finish(rows, reading)
+
+
+def _by_folders(rows: Rows) -> None:
+    """RUN/Reconstructions/VoxelSpacing10.000/Annotations/100/ribosome-1.0_point.ndjson."""
+    parents = rows.path.absolute().parents
+    spacing = next((parent for parent in parents if _SPACING.fullmatch(parent.name)), None)
+    if spacing is None:
+        return
+    match = _SPACING.fullmatch(spacing.name)
+    rows.voxel_size = float(match[1]) if match else None
+    rows.notes.append(f"voxel size and run by the folder {spacing.name}")
+    run = spacing.parent.parent if spacing.parent.name in ("Reconstructions", "Tomograms") else spacing.parent
+    rows.tomograms = [run.name] * len(rows.xyz) if run.name else None
+    named = re.fullmatch(r"(.+?)-\d+(?:\.\d+)*_\w+\.ndjson", rows.path.name)
+    rows.classes = [named[1]] * len(rows.xyz) if named else None
+
+
+def write(path: Path, picks: Picks, writing: Writing) -> list[str]:
+    """Replace ``path`` by the points of one tomogram. UserError where its voxel size is unknown."""
+    lines = []
+    for row, (x, y, z) in enumerate(in_voxels(path, picks, writing)):
+        place = {axis: round(float(value), 6) for axis, value in zip("xyz", (x, y, z), strict=True)}
+        point = {"type": "point", "location": place}
+        turned = None if picks.rotations is None else picks.rotations[row]
+        if turned is not None and np.isfinite(turned).all():
+            point = {"type": "orientedPoint", "location": place, MATRIX: turned[::-1, ::-1].round(9).tolist()}
+        lines.append(json.dumps(point, allow_nan=False) + "\n")
+    files.write_bytes(path, ("".join(lines) or "# no points\n").encode())
+    return []

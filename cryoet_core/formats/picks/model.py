@@ -1,0 +1,121 @@
+"""What is said of a pick file and what is in it; what a file is to be written with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cryoet_core.picks.table import Picks
+from cryoet_core.support.errors import UserError
+
+UNITS = {"angstrom": 1.0, "nm": 10.0, "voxel": None}
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """A tomogram's shape (z, y, x) in voxels and its voxel size in Å."""
+
+    shape: tuple[int, int, int]
+    voxel_size: float
+
+
+@dataclass(frozen=True)
+class PickReading:
+    """What the user says of a pick file that the file does not.
+
+    voxel_size: Å, where the file counts in voxels and does not say their size. coordinate_pixel_size: Å that its
+    coordinates count in, also where the file says another. geometry: the tomograms, by name: their voxel sizes where
+    nothing else says it, and their middles for formats that count from there. tomograms_star: a RELION tomogram set,
+    for the same. tomogram: the name for picks of a file that names none. names: a file of tomogram numbers and names.
+    slice: the slice (voxel index in z) of files that hold x and y alone. unit: "angstrom", "nm" or "voxel", for tables
+    whose columns do not say it. class_column: the column with the class; class_name: where the file has no classes.
+    dialect: the format, where the content does not tell.
+    """
+
+    voxel_size: float | None = None
+    coordinate_pixel_size: float | None = None
+    geometry: Mapping[str, Geometry] | None = None
+    tomograms_star: Path | None = None
+    tomogram: str | None = None
+    names: Path | None = None
+    slice: float | None = None
+    unit: str | None = None
+    class_column: str | None = None
+    class_name: str = "particle"
+    dialect: str | None = None
+
+    def refuse_nonsense(self) -> None:
+        """UserError that names the option."""
+        for name in ("voxel_size", "coordinate_pixel_size"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise UserError(f"--{name.replace('_', '-')} {value}: expected a number of Å above 0")
+        if self.unit is not None and self.unit not in UNITS:
+            raise UserError(f"--unit {self.unit}: expected one of {', '.join(UNITS)}")
+
+
+@dataclass(frozen=True)
+class PickFile:
+    """The content of a pick file, row by row as it stands there.
+
+    notes: what was assumed. voxel_size: Å that its coordinates count in, None where they are Å or count several.
+    named: whether the file itself says in which tomogram its picks are. optics: "voltage" (kV), "cs" (mm) and
+    "amplitude_contrast", where a star says the same of all.
+    """
+
+    picks: Picks
+    notes: list[str]
+    dialect: str
+    voxel_size: float | None = None
+    named: bool = True
+    optics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Writing:
+    """What picks are written with. voxel_size: Å, for tomograms that ``geometry`` lacks. box: voxels, for boxes.
+
+    optics: as in ``PickFile``, for stars.
+    """
+
+    dialect: str
+    geometry: Mapping[str, Geometry] = field(default_factory=dict)
+    voxel_size: float | None = None
+    box: int | None = None
+    optics: Mapping[str, float] = field(default_factory=dict)
+
+    def size_of(self, path: Path, tomogram: str) -> float:
+        """Voxel size of a tomogram, Å. UserError where nothing says it."""
+        found = find(self.geometry, tomogram)
+        size = found.voxel_size if found else self.voxel_size
+        if size is None:
+            raise UserError(
+                f"{path}: counts in voxels, and the voxel size of tomogram {tomogram!r} is unknown; expected its size "
+                "in Å; give --voxel-size or the tomogram (--data)"
+            )
+        return size
+
+    def geometry_of(self, path: Path, tomogram: str) -> Geometry:
+        """Shape and voxel size of a tomogram. UserError where nothing says them."""
+        found = find(self.geometry, tomogram)
+        if found is None:
+            raise UserError(
+                f"{path}: counts from the middle of the tomogram, and the size of {tomogram!r} is unknown; expected "
+                "its shape; give the tomogram (--data) or a RELION tomogram set (--tomograms)"
+            )
+        return found
+
+
+def find(geometry: Mapping[str, Geometry] | None, tomogram: str) -> Geometry | None:
+    """The tomogram of this name, or of this name but for folder and ending; or any, where all are alike."""
+    from cryoet_core.formats.picks.names import tomogram_name
+
+    if not geometry:
+        return None
+    if tomogram in geometry:
+        return geometry[tomogram]
+    same = [known for name, known in geometry.items() if tomogram_name(name) == tomogram_name(tomogram)]
+    known = same or list(geometry.values())
+    return known[0] if all(other == known[0] for other in known) else None

@@ -1,0 +1,156 @@
+"""What is to be imported, in the project's own terms: the rows of a store that do not exist yet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cryoet_core.formats.stack import Stack, open_volumes
+from cryoet_core.support.errors import UserError
+
+SAME_VOXEL_SIZE = 1e-3
+
+
+@dataclass
+class Source:
+    """Volumes in files, one row each, and what is known of them; None where the files do not say.
+
+    files, file, index: volume i is number ``index[i]`` (from 0) of ``files[file[i]]``. shape: (d, h, w).
+    voxel_size: Å. voxel_reason: why it is None. sign: +1 protein bright, -1 dark. labels (n,): names, "" for none.
+    positions (n, 3): Å, (z, y, x). rotations (n, 3, 3): active, reference to tomogram frame. tomogram (n,): names.
+    """
+
+    files: list[Path]
+    file: np.ndarray
+    index: np.ndarray
+    shape: tuple[int, int, int]
+    voxel_size: float | None = None
+    voxel_reason: str = "the file does not say it"
+    sign: int | None = None
+    labels: np.ndarray | None = None
+    positions: np.ndarray | None = None
+    rotations: np.ndarray | None = None
+    tomogram: np.ndarray | None = None
+    split: np.ndarray | None = None
+    tilt_range: tuple[float, float] | None = None
+    snr: float | None = None
+    optics: dict[str, Any] = field(default_factory=dict)
+    extras: dict[str, np.ndarray] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    stacks: dict[Path, Stack] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @classmethod
+    def of_stacks(cls, stacks: Sequence[Stack]) -> Source:
+        """All volumes of some files, in order. UserError when their shapes or voxel sizes differ."""
+        counts = [len(stack) for stack in stacks]
+        source = cls(
+            files=[stack.path for stack in stacks],
+            file=np.repeat(np.arange(len(stacks)), counts),
+            index=np.concatenate([np.arange(count) for count in counts]),
+            shape=stacks[0].shape,
+        )
+        for stack in stacks:
+            if stack.shape != source.shape:
+                raise UserError(
+                    f"{stack.path}: {_times(stack.shape)} voxels, but {stacks[0].path} has {_times(source.shape)}; "
+                    "expected equal boxes; crop or pad them first"
+                )
+            if stack.format == "numpy":
+                source.stacks[stack.path] = stack
+        source.voxel_size, source.voxel_reason = _common_voxel_size(stacks)
+        for note in dict.fromkeys(note for stack in stacks for note in stack.notes):
+            having = [stack.path for stack in stacks if note in stack.notes]
+            source.notes.append(f"{having[0].name}{f' and {len(having) - 1} more' if len(having) > 1 else ''}: {note}")
+        return source
+
+    def classes(self) -> tuple[list[str], np.ndarray]:
+        """Sorted class names (numbers by value) and the label (n,) of each volume, -1 where it has none."""
+        if self.labels is None:
+            return [], np.full(len(self), -1)
+        names = sorted({str(name) for name in self.labels if str(name)}, key=_by_value)
+        where = {name: index for index, name in enumerate(names)}
+        return names, np.array([where.get(str(name), -1) for name in self.labels])
+
+    def select(self, rows: np.ndarray) -> Source:
+        """The same source with these rows only, in this order."""
+        picked: dict[str, Any] = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        for name in ("file", "index", "labels", "positions", "rotations", "tomogram", "split"):
+            if picked[name] is not None:
+                picked[name] = picked[name][rows]
+        picked["extras"] = {name: values[rows] for name, values in self.extras.items()}
+        return Source(**picked)
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        """Volumes (b, d, h, w) as they stand in the files."""
+        files, out = self.file[rows], None
+        for number in np.unique(files):
+            chosen = np.flatnonzero(files == number)
+            values = self._stack(number).read(self.index[rows[chosen]])
+            if len(chosen) == len(rows):
+                return values
+            if out is None:
+                out = np.empty((len(rows), *values.shape[1:]), np.result_type(values.dtype, np.float32))
+            out[chosen] = values
+        assert out is not None
+        return out
+
+    def _stack(self, number: int) -> Stack:
+        path = self.files[number]
+        return self.stacks.get(path) or open_volumes(path)
+
+
+def cube_problem(shape: tuple[int, int, int]) -> str | None:
+    """Why volumes of this shape are no subtomograms; None when they are cubes."""
+    d, h, w = shape
+    if d == h == w > 1:
+        return None
+    found = f"{_times(shape)} (z, y, x) voxels"
+    if d == 1:
+        return f"a 2-D image of {h} x {w} pixels; expected cubes (subtomograms)"
+    if h == w:
+        return (
+            f"{found}: no whole number of cubes of {h}; expected subtomograms; if these are 2-D tilt images of "
+            "particles, reconstruct the subtomograms first"
+        )
+    return f"{found}, not a cube; expected subtomograms; from a tomogram, cut them out first"
+
+
+def _common_voxel_size(stacks: Sequence[Stack]) -> tuple[float | None, str]:
+    """Å, or None and the reason."""
+    sizes = []
+    for stack in stacks:
+        size, reason = _voxel_size(stack)
+        if size is None:
+            return None, reason
+        sizes.append(size)
+        if abs(size - sizes[0]) > SAME_VOXEL_SIZE * sizes[0]:
+            return None, f"{stack.path} says {size:g} Å, but {stacks[0].path} {sizes[0]:g} Å"
+    return sizes[0], ""
+
+
+def _voxel_size(stack: Stack) -> tuple[float | None, str]:
+    where, cell = stack.path, stack.voxel_size
+    if cell is None or min(cell[1:]) <= 0:
+        return None, f"{where} says 0 Å" if stack.format == "MRC" else f"{where} does not say it"
+    if max(cell) - min(cell) > 0.01 * max(cell):
+        return None, f"{where} says {cell[2]:.4g}, {cell[1]:.4g}, {cell[0]:.4g} Å along x, y, z; expected equal ones"
+    if abs(cell[2] - 1) < 1e-6:
+        return None, f"{where} says 1 Å, which programs write when they do not know"
+    if cell[2] < 0.3:
+        return None, f"{where} says {cell[2]:.4g} Å, too small for a subtomogram (is it nm?)"
+    return float(f"{cell[2]:.6g}"), ""
+
+
+def _by_value(name: str) -> tuple[int, int, str]:
+    return (0, int(name), "") if name.isdecimal() else (1, 0, name)
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return " x ".join(str(size) for size in shape)

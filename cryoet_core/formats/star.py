@@ -1,0 +1,137 @@
+"""STAR files as text tables. Values stay the text that they are: a tomogram named 007 remains 007."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from cryoet_core.formats.stack import plain_file
+from cryoet_core.support.errors import UserError
+
+LARGEST = 2 << 30
+
+
+@dataclass
+class Table:
+    """One block: columns of text, all of one length, by label without the leading underscore."""
+
+    name: str
+    columns: dict[str, list[str]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values()), []))
+
+    def __contains__(self, column: str) -> bool:
+        return column in self.columns
+
+    def numbers(self, column: str, path: Path) -> np.ndarray:
+        """A column as (n,) float64. UserError that names the first row which is no number."""
+        values = self.columns[column]
+        try:
+            numbers = np.array(values, dtype=np.float64)
+        except ValueError:
+            numbers = np.array([_number(value) for value in values])
+        bad = np.flatnonzero(~np.isfinite(numbers))
+        if len(bad):
+            raise UserError(f"{path}: {column} of row {bad[0]} is {values[bad[0]]!r}; expected a number")
+        return numbers
+
+
+def read_star(path: Path) -> list[Table]:
+    """All blocks of a STAR file (gzip or bzip2 too); pairs outside of loops are a table of one row.
+
+    UserError when it is missing or no STAR file.
+    """
+    from gemmi import cif
+
+    if not path.exists():
+        raise UserError(f"{path}: no such file; expected a STAR file")
+    with plain_file(path) as file:
+        raw = file.read(LARGEST)
+    try:
+        document = cif.read_string(raw.decode())
+    except (ValueError, RuntimeError, MemoryError) as error:
+        reason = " ".join(str(error).removeprefix("string").split())
+        raise UserError(f"{path}: no STAR file, or a damaged one ({reason}); expected data_ blocks") from error
+    tables = [table for block in document for table in _tables(block)]
+    if not tables:
+        raise UserError(f"{path}: a STAR file without a table; expected a block with loop_")
+    return tables
+
+
+def _tables(block: object) -> list[Table]:
+    pairs, tables, name = Table(block.name.strip()), [], block.name.strip()  # type: ignore[attr-defined]
+    for item in block:  # type: ignore[attr-defined]
+        if item.pair is not None:
+            pairs.columns[item.pair[0].removeprefix("_")] = [_text(item.pair[1])]
+        elif item.loop is not None:
+            tags, values = item.loop.tags, item.loop.values
+            width = len(tags)
+            columns = {tag.removeprefix("_"): [_text(v) for v in values[i::width]] for i, tag in enumerate(tags)}
+            tables.append(Table(name, columns))
+    return [pairs, *tables] if pairs.columns else tables
+
+
+def write_star(tables: list[Table], comment: str = "") -> str:
+    """The text of a STAR file as RELION reads it: pairs where a table has one row and no loop is wanted, else loops."""
+    from gemmi import cif
+
+    parts = [f"# {comment}\n"] if comment else []
+    for table in tables:
+        parts.append(f"\ndata_{table.name}\n\n")
+        if table.name == "general":
+            parts += [f"_{label} {cif.quote(values[0])}\n" for label, values in table.columns.items()]
+            continue
+        parts.append("loop_\n")
+        parts += [f"_{label} #{number}\n" for number, label in enumerate(table.columns, 1)]
+        quoted = [[_quoted(value) for value in values] for values in table.columns.values()]
+        parts += [" ".join(row) + "\n" for row in zip(*quoted, strict=True)]
+    return "".join(parts)
+
+
+def rounded(values: np.ndarray, digits: int = 6) -> list[str]:
+    """Numbers as text."""
+    return [f"{value:.{digits}f}" for value in values]
+
+
+def columns_of(
+    prefix: str, axes: str, values: np.ndarray, digits: int = 6, suffix: str = ""
+) -> Mapping[str, list[str]]:
+    """(n, 3) in (z, y, x) as three columns ``prefix + axis + suffix`` in x, y, z."""
+    return {
+        f"{prefix}{axis}{suffix}": rounded(column, digits) for axis, column in zip(axes, values.T[::-1], strict=True)
+    }
+
+
+def _text(value: str) -> str:
+    from gemmi import cif
+
+    return str(cif.as_string(value)) if value[:1] in "'\";" else value
+
+
+_PLAIN = re.compile(
+    r"(?![.?]$|data_|loop_|save_|stop_|global_)[^\s\x00-\x1f\"'#$\[\];_][^\s\x00-\x1f\"']*", re.IGNORECASE | re.ASCII
+)
+
+
+def _quoted(value: str) -> str:
+    """A value as a token, in quotes only where it must be: simple readers take quotes for a part of a name."""
+    from gemmi import cif
+
+    if _PLAIN.fullmatch(value) and value.isascii():
+        return value
+    quoted = str(cif.quote(value))
+    if "\n" in quoted:
+        raise UserError(f"{value!r} cannot stand in a STAR file (a line break, or both kinds of quotes); rename it")
+    return quoted
+
+
+def _number(value: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        return float("nan")

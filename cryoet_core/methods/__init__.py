@@ -1,0 +1,1 @@
+"""What a method is: its interfaces, its options, and how plugins are found."""

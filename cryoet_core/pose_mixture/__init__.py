@@ -1,7 +1,0 @@
-"""Mixture of densities in unknown poses; see ``model.PoseMixture``."""
-
-from cryoet_core.pose_mixture.em import Parameters
-from cryoet_core.pose_mixture.model import PoseMixture
-from cryoet_core.pose_mixture.state import SCHEDULE, Shard, Stage, State
-
-__all__ = ["SCHEDULE", "Parameters", "PoseMixture", "Shard", "Stage", "State"]

@@ -1,0 +1,1 @@
+"""What pages are drawn with: plots, images, colours, words and tomogram slices."""

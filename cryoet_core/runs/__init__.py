@@ -1,0 +1,1 @@
+"""A run: its folder, seed, device, processes, checkpoints, inputs and predictions."""

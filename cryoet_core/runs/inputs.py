@@ -1,0 +1,125 @@
+"""The data sets that a run is given: open them, check that the method can use them, hide what it may not see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from cryoet_core.support.errors import UserError
+from cryoet_core.tomograms import Tomograms
+
+if TYPE_CHECKING:
+    from cryoet_core.methods.interfaces import InputSpec, Trainer
+    from cryoet_core.store import Subtomograms
+    from cryoet_core.tomograms import Reading
+
+    Opened: TypeAlias = Subtomograms | Tomograms
+
+SAME_VOXELS = 0.02
+"""Voxel sizes that differ by less than this fraction count as equal."""
+
+PICKS = "picks"
+"""Beside the inputs of a method that takes tomograms: files with the particle centres that are known."""
+
+
+def takes_tomograms(trainer: type[Trainer]) -> bool:
+    """Whether any input is of tomograms; then ``--picks``, ``--contrast`` and the like say how they are read."""
+    return any(spec.kind == "tomograms" for spec in trainer.inputs.values())
+
+
+def open_inputs(
+    trainer: type[Trainer], inputs: Mapping[str, Sequence[Path]], reading: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Open every input of a trainer, labels and all. UserError for a missing, unknown or unfit one.
+
+    reading: what the user says of tomograms that their files do not (``contrast``, ``voxel_size``, ``tilt_range``).
+    """
+    names = [*trainer.inputs, *([PICKS] if takes_tomograms(trainer) else [])]
+    unknown = sorted(set(inputs) - set(names))
+    if unknown:
+        raise UserError(f"--{unknown[0]}: {trainer.name} takes {', '.join('--' + name for name in names)}")
+    how = {**(reading or {}), PICKS: tuple(inputs.get(PICKS, ()))}
+    opened = {}
+    for name, spec in trainer.inputs.items():
+        if inputs.get(name):
+            opened[name] = open_input(name, spec, inputs[name], reading=how)
+        elif spec.required:
+            raise UserError(f"--{name}: missing; {trainer.name} needs it: {spec.help}")
+    return opened
+
+
+def open_input(
+    name: str,
+    spec: InputSpec,
+    paths: Sequence[Path],
+    *,
+    labels_required: bool = True,
+    reading: Mapping[str, Any] | None = None,
+) -> Any:
+    """Open one input, several files as one data set. UserError names the option or the file."""
+    data = _open(name, spec, [Path(path) for path in paths], reading or {})
+    if labels_required and spec.labels == "required" and not has_labels(data):
+        lacks = "particle centres; give --picks" if spec.kind == "tomograms" else "class labels"
+        raise UserError(f"--{name} {named(paths)}: has no {lacks}: this method learns from labelled data")
+    return data
+
+
+def _open(name: str, spec: InputSpec, paths: list[Path], reading: Mapping[str, Any]) -> Opened:
+    if spec.kind == "tomograms":
+        from cryoet_core.tomograms import open_tomograms
+
+        return open_tomograms(paths, reading_of(reading))
+    from cryoet_core.store import open_subtomograms
+
+    return open_subtomograms(paths)
+
+
+def reading_of(said: Mapping[str, Any]) -> Reading:
+    """What the user says of tomograms, as ``open_tomograms`` takes it; what is None is left to the files."""
+    from cryoet_core.tomograms import Reading
+
+    given = {name: value for name, value in said.items() if value is not None}
+    if "tilt_range" in given:
+        given["tilt_range"] = tuple(given["tilt_range"])
+    if PICKS in given:
+        given[PICKS] = tuple(Path(path) for path in given[PICKS])
+    return Reading(**given)
+
+
+def what_it_may_see(trainer: type[Trainer], data: Mapping[str, Any]) -> dict[str, Any]:
+    """The same data, without labels, class names and picks where the method declares that it never sees them."""
+    never = {name for name, spec in trainer.inputs.items() if spec.labels == "never"}
+    return {name: without_labels(part) if name in never else part for name, part in data.items()}
+
+
+def without_labels(data: Opened) -> Opened:
+    """The data with what is known of it hidden."""
+    return data.without_picks() if isinstance(data, Tomograms) else data.without_labels()
+
+
+def subject_name(trainer: type[Trainer], given: Mapping[str, Any]) -> str:
+    """The input whose volumes the run labels: the last one of the trainer that is given (data, or target)."""
+    return [name for name in trainer.inputs if given.get(name) is not None][-1]
+
+
+def subject_spec(trainer: Trainer) -> InputSpec:
+    """What the trainer says of the input that its runs label."""
+    return list(trainer.inputs.values())[-1]
+
+
+def has_labels(data: Opened) -> bool:
+    """Whether any volume has a class label, or any tomogram a pick."""
+    if isinstance(data, Tomograms):
+        return bool(data.picks is not None and len(data.picks))
+    return bool((data.labels >= 0).any())
+
+
+def notes(parts: Iterable[Opened]) -> list[str]:
+    """What was assumed when tomograms were opened, each line once."""
+    return list(dict.fromkeys(note for part in parts if isinstance(part, Tomograms) for note in part.notes))
+
+
+def named(paths: Sequence[Path]) -> str:
+    """``a.h5``, or ``a.h5 and 3 more``."""
+    return str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"

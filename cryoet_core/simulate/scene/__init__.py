@@ -1,0 +1,1 @@
+"""Where particles lie and how they are rotated: packing, crowding, distractors."""

@@ -1,0 +1,1 @@
+"""The structures that are simulated: density maps, models and phantoms."""
