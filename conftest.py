@@ -37,13 +37,21 @@ def cryoet() -> Command:
     """
 
     def call(
-        *arguments: object, cwd: Path | None = None, site: Path | None = None, code: int | None = 0, **env: str
+        *arguments: object,
+        cwd: Path | None = None,
+        site: Path | None = None,
+        code: int | None = 0,
+        **env: str,
     ) -> Any:
         environment = {**os.environ, "NO_COLOR": "1", "COLUMNS": "160", **env}
         if site is not None:
-            environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(site), environment.get("PYTHONPATH")]))
+            environment["PYTHONPATH"] = os.pathsep.join(
+                filter(None, [str(site), environment.get("PYTHONPATH")])
+            )
         command = [sys.executable, "-m", "cryoet_core.cli.main", *map(str, arguments)]
-        done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(
+            command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
+        )
         if code is not None:
             assert done.returncode == code, (
                 f"exit code {done.returncode}, expected {code}:\n{done.stdout}\n{done.stderr}"
@@ -54,7 +62,9 @@ def cryoet() -> Command:
 
 
 @pytest.fixture
-def here(site: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Command]:
+def here(
+    site: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Command]:
     """Run ``cryoet`` in this process, with the plugins of ``site``, in the folder ``tmp_path``."""
     from cryoet_core.cli.main import main
 
@@ -79,7 +89,9 @@ def make_distribution(site: Path, name: str, entry: str, source: str) -> None:
     (site / f"{module}.py").write_text(source)
     info = site / f"{module}-1.0.dist-info"
     info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\nSummary: throw-away {entry}\n")
+    (info / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\nSummary: throw-away {entry}\n"
+    )
     (info / "entry_points.txt").write_text(f"[cryoet]\n{entry} = {module}\n")
     (info / "RECORD").write_text("")
 
@@ -91,8 +103,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from cryoet_core import hookimpl
-from cryoet_core.config import Config, option
-from cryoet_core.interfaces import InputSpec, Labels, Trainer
+from cryoet_core.methods.config import Config, option
+from cryoet_core.methods.interfaces import InputSpec, Labels, Trainer
 
 
 class ToyConfig(Config):
@@ -113,7 +125,7 @@ class Toy(Trainer):
 
         data = inputs["data"]
         if len(data) < self.config.classes:
-            from cryoet_core.errors import UserError
+            from cryoet_core.support.errors import UserError
 
             raise UserError(f"--classes {self.config.classes}: more than the {len(data)} volumes")
         assert (data.labels == -1).all() and not data.class_names
@@ -191,7 +203,15 @@ def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     labels = np.arange(24) % 2
     volumes = np.stack([ball, shell])[labels] + random.normal(0, 0.3, (24, 16, 16, 16))
     path = tmp_path_factory.mktemp("tiny") / "tiny.h5"
-    return write_store(path, volumes, 10.0, labels, class_names=("ball", "shell"), tilt_range=(-60.0, 60.0), snr=0.5)
+    return write_store(
+        path,
+        volumes,
+        10.0,
+        labels,
+        class_names=("ball", "shell"),
+        tilt_range=(-60.0, 60.0),
+        snr=0.5,
+    )
 
 
 @pytest.fixture
@@ -212,7 +232,9 @@ def lockstep() -> Callable[[int, Callable[[int, Any], None]], None]:
             def reduce(tensor: torch.Tensor) -> torch.Tensor:
                 slots[rank] = tensor.clone()
                 barrier.wait()
-                assert len({(part.shape, part.dtype) for part in slots}) == 1, "the processes sum different things"
+                assert len({(part.shape, part.dtype) for part in slots}) == 1, (
+                    "the processes sum different things"
+                )
                 total = torch.stack(slots).sum(0)
                 barrier.wait()
                 return tensor.copy_(total)
@@ -229,6 +251,9 @@ def lockstep() -> Callable[[int, Callable[[int, Any], None]], None]:
         for thread in threads:
             thread.join()
         if errors:
-            raise next((error for error in errors if not isinstance(error, threading.BrokenBarrierError)), errors[0])
+            raise next(
+                (error for error in errors if not isinstance(error, threading.BrokenBarrierError)),
+                errors[0],
+            )
 
     return call

@@ -35,20 +35,52 @@ def maps(args: argparse.Namespace) -> list[str]:
     return [str(args.structures / f"{name}.mrc") for name in STRUCTURES]
 
 
-def table_cell(args: argparse.Namespace, cell: dict[str, object], folder: Path) -> dict[str, object]:
+def table_cell(
+    args: argparse.Namespace, cell: dict[str, object], folder: Path
+) -> dict[str, object]:
     """Simulate a set and cluster it."""
     store, out, snr, seed = folder / "set.h5", folder / "run", str(cell["snr"]), str(cell["seed"])
     command(
-        *("simulate", "subtomograms", "--structures", *maps(args), "--per-class", str(args.per_class)),
-        *("--voxel-size", str(VOXEL), "--snr", snr, "--cs", "2.0", "--seed", seed, "--out", str(store), "--json"),
+        *(
+            "simulate",
+            "subtomograms",
+            "--structures",
+            *maps(args),
+            "--per-class",
+            str(args.per_class),
+        ),
+        *(
+            "--voxel-size",
+            str(VOXEL),
+            "--snr",
+            snr,
+            "--cs",
+            "2.0",
+            "--seed",
+            seed,
+            "--out",
+            str(store),
+            "--json",
+        ),
     )
     facts = command(
-        *("run", "autoencoder", "--data", str(store), "--k", str(len(STRUCTURES)), "--epochs", str(args.epochs)),
+        *(
+            "run",
+            "autoencoder",
+            "--data",
+            str(store),
+            "--k",
+            str(len(STRUCTURES)),
+            "--epochs",
+            str(args.epochs),
+        ),
         *(*ROWS[str(cell["row"])], "--preset", args.preset, "--out", str(out), "--seed", seed),
         *("--threads", str(args.threads), "--json"),
     )
     rows = [json.loads(line) for line in (out / "metrics.jsonl").open()]
-    best = min((row for row in rows if "explained_variance" in row), key=lambda row: row["validation_loss"])
+    best = min(
+        (row for row in rows if "explained_variance" in row), key=lambda row: row["validation_loss"]
+    )
     yardstick = json.loads((out / "yardsticks.json").read_text())["invariants"]["matched_accuracy"]
     wanted = ("n", "matched_accuracy", "ari", "nmi", "majority", "wall_seconds", "peak_memory")
     return {
@@ -67,7 +99,16 @@ def edss_cell(args: argparse.Namespace, cell: dict[str, object], folder: Path) -
     run = ("--seed", seed, "--threads", str(args.threads), "--json")
     command(
         *("simulate", "tomogram", "--structures", *maps(args), "--shape", *map(str, args.shape)),
-        *("--voxel-size", str(VOXEL), "--copies", str(args.copies), "--snr", str(cell["snr"]), "--membranes", "2"),
+        *(
+            "--voxel-size",
+            str(VOXEL),
+            "--copies",
+            str(args.copies),
+            "--snr",
+            str(cell["snr"]),
+            "--membranes",
+            "2",
+        ),
         *("--beads", "3", "--seed", seed, "--out", str(tomogram), "--json"),
     )
     picked = command(
@@ -75,16 +116,57 @@ def edss_cell(args: argparse.Namespace, cell: dict[str, object], folder: Path) -
         *("--out", str(folder / "dog"), "--no-report", *run),
     )
     cut = command(
-        *("data", "extract", "--data", str(tomogram), "--picks", str(folder / "dog" / "picks" / "tomogram.star")),
+        *(
+            "data",
+            "extract",
+            "--data",
+            str(tomogram),
+            "--picks",
+            str(folder / "dog" / "picks" / "tomogram.star"),
+        ),
         *("--box", "24", "--out", str(cubes), "--json"),
     )
     clustered = command(
-        *("run", "autoencoder", "--data", str(cubes), "--k", str(args.clusters), "--epochs", str(args.epochs)),
-        *("--batch-size", "16", "--preset", args.preset, "--out", str(folder / "autoencoder"), *run),
+        *(
+            "run",
+            "autoencoder",
+            "--data",
+            str(cubes),
+            "--k",
+            str(args.clusters),
+            "--epochs",
+            str(args.epochs),
+        ),
+        *(
+            "--batch-size",
+            "16",
+            "--preset",
+            args.preset,
+            "--out",
+            str(folder / "autoencoder"),
+            *run,
+        ),
     )
     segmented = command(
-        *("run", "edss3d", "--clusters", str(folder / "autoencoder"), "--keep", "auto", "--data", str(tomogram)),
-        *("--epochs", str(args.epochs), "--preset", args.preset, "--out", str(folder / "edss3d"), *run),
+        *(
+            "run",
+            "edss3d",
+            "--clusters",
+            str(folder / "autoencoder"),
+            "--keep",
+            "auto",
+            "--data",
+            str(tomogram),
+        ),
+        *(
+            "--epochs",
+            str(args.epochs),
+            "--preset",
+            args.preset,
+            "--out",
+            str(folder / "edss3d"),
+            *run,
+        ),
     )
     [agreement] = compare(folder / "edss3d", [tomogram])
     table = json.loads((folder / "autoencoder" / "tables.json").read_text())[0]
@@ -95,7 +177,10 @@ def edss_cell(args: argparse.Namespace, cell: dict[str, object], folder: Path) -
         "cubes": cut["n"],
         "suggested": sum(row[-1] == "yes" for row in table["rows"]),
         "clusters": len(table["rows"]),
-        **{key: agreement[key] for key in ("foreground_dice", "precision", "recall", "found_share", "known_share")},
+        **{
+            key: agreement[key]
+            for key in ("foreground_dice", "precision", "recall", "found_share", "known_share")
+        },
         "parts": segmented["n"],
         "seconds_autoencoder": clustered["wall_seconds"],
         "seconds_edss3d": segmented["wall_seconds"],
@@ -124,17 +209,30 @@ def _table(lines: Sequence[dict[str, float]]) -> str:
     cells: dict[tuple[object, ...], list[dict[str, float]]] = defaultdict(list)
     for line in lines:
         cells[line["row"], line["per_class"], line["epochs"], line["snr"]].append(line)
-    out = [f"| | per class | epochs | {' | '.join(f'SNR {snr}' for snr in SNRS)} | seconds |", "|" + "---|" * 9]
+    out = [
+        f"| | per class | epochs | {' | '.join(f'SNR {snr}' for snr in SNRS)} | seconds |",
+        "|" + "---|" * 9,
+    ]
     for row, per_class, epochs in sorted({key[:3] for key in cells}, key=str):
         found = [cells.get((row, per_class, epochs, snr), []) for snr in SNRS]
         seconds = [line["wall_seconds"] for some in found for line in some]
         shown = [_means(some, "matched_accuracy") for some in found]
         took = f"{min(seconds):.0f}-{max(seconds):.0f}"
-        out.append(f"| autoencoder, {row} | {per_class} | {epochs} | {' | '.join(shown)} | {took} |")
-    beside = [[line for line in lines if line["snr"] == snr and line["row"] == "default"] for snr in SNRS]
-    out.append(f"| invariants (K by BIC) | | | {' | '.join(_means(some, 'invariants') for some in beside)} | |")
-    out.append(f"| chance, majority | | | {' | '.join([f'{1 / len(STRUCTURES):.3f}'] * len(SNRS))} | |")
-    out.append(f"| paper 002, autoencoder | 1000 | | {' | '.join(f'{PUBLISHED[snr]:.3f}' for snr in SNRS)} | |")
+        out.append(
+            f"| autoencoder, {row} | {per_class} | {epochs} | {' | '.join(shown)} | {took} |"
+        )
+    beside = [
+        [line for line in lines if line["snr"] == snr and line["row"] == "default"] for snr in SNRS
+    ]
+    out.append(
+        f"| invariants (K by BIC) | | | {' | '.join(_means(some, 'invariants') for some in beside)} | |"
+    )
+    out.append(
+        f"| chance, majority | | | {' | '.join([f'{1 / len(STRUCTURES):.3f}'] * len(SNRS))} | |"
+    )
+    out.append(
+        f"| paper 002, autoencoder | 1000 | | {' | '.join(f'{PUBLISHED[snr]:.3f}' for snr in SNRS)} | |"
+    )
     return "\n".join(out)
 
 
@@ -163,9 +261,15 @@ def _dice(lines: Sequence[dict[str, float]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--structures", type=Path, help="folder with one MRC map per structure, 10 Å voxels")
-    parser.add_argument("--results", type=Path, default=Path("benchmarks/results/autoencoder.jsonl"))
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--structures", type=Path, help="folder with one MRC map per structure, 10 Å voxels"
+    )
+    parser.add_argument(
+        "--results", type=Path, default=Path("benchmarks/results/autoencoder.jsonl")
+    )
     parser.add_argument("--edss", action="store_true", help="the segmentation instead of the table")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=["default"])
     parser.add_argument("--snrs", nargs="+", choices=SNRS, help="default: all; with --edss 0.1")
@@ -173,12 +277,16 @@ def main() -> None:
     parser.add_argument("--per-class", type=int, default=200)
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--preset", choices=("fast", "paper"), default="fast")
-    parser.add_argument("--shape", nargs=3, type=int, default=[96, 384, 384], help="of the tomogram, voxels z y x")
+    parser.add_argument(
+        "--shape", nargs=3, type=int, default=[96, 384, 384], help="of the tomogram, voxels z y x"
+    )
     parser.add_argument("--copies", type=int, default=70, help="of each structure in the tomogram")
     parser.add_argument("--clusters", type=int, default=20, help="of the picks")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--folder", type=Path, help="keep what is simulated and run in here")
-    parser.add_argument("--markdown", action="store_true", help="only print the tables of what is measured")
+    parser.add_argument(
+        "--markdown", action="store_true", help="only print the tables of what is measured"
+    )
     args = parser.parse_args()
     args.folder = args.folder and args.folder.absolute()
     if not args.markdown:
@@ -194,10 +302,17 @@ def run(args: argparse.Namespace) -> None:
         for row in ("default",) if args.edss else args.rows:
             for snr in args.snrs or (("0.1",) if args.edss else SNRS):
                 cell: dict[str, object] = {"part": part, "row": row, "snr": snr, "seed": seed}
-                cell |= {"per_class": args.copies if args.edss else args.per_class, "epochs": args.epochs}
+                cell |= {
+                    "per_class": args.copies if args.edss else args.per_class,
+                    "epochs": args.epochs,
+                }
                 if tuple(cell[key] for key in KEY) in done:
                     continue
-                line = cell | {"preset": args.preset, "threads": args.threads, "commit": commit()} | measure(args, cell)
+                line = (
+                    cell
+                    | {"preset": args.preset, "threads": args.threads, "commit": commit()}
+                    | measure(args, cell)
+                )
                 with args.results.open("a") as sink:
                     sink.write(json.dumps(line) + "\n")
                 print(line, flush=True)

@@ -35,7 +35,12 @@ from cryoet_core.runs.inputs import open_inputs
 from cryoet_core.runs.run import Run
 from cryoet_core.store import Subtomograms, SubtomogramWriter
 
-PUBLISHED = {"source_epochs": 20, "align_epochs": 20, "discriminator_epochs": 100, "adapt_epochs": 30}
+PUBLISHED = {
+    "source_epochs": 20,
+    "align_epochs": 20,
+    "discriminator_epochs": 100,
+    "adapt_epochs": 30,
+}
 METHODS = ("source_only", "deep_coral", "fada", "fsft", "finetune", "swd")
 SPENT: dict[str, list[float]] = defaultdict(list)
 """Processor seconds of each epoch of a stage."""
@@ -46,7 +51,10 @@ def write_noise(path: Path, classes: int, per_class: int, box: int, seed: int) -
     generator = np.random.default_rng(seed)
     with SubtomogramWriter(path, box, 10.0, class_names=names, n=classes * per_class) as writer:
         for _ in range(per_class):
-            writer.append(generator.normal(size=(classes, box, box, box)).astype(np.float32), np.arange(classes))
+            writer.append(
+                generator.normal(size=(classes, box, box, box)).astype(np.float32),
+                np.arange(classes),
+            )
     return path
 
 
@@ -65,7 +73,9 @@ def watch() -> None:
         kind.epoch = epoch  # type: ignore[method-assign]
 
 
-def trained(method: str, given: dict[str, list[Path]], preset: str, out: Path, **options: Any) -> dict[str, float]:
+def trained(
+    method: str, given: dict[str, list[Path]], preset: str, out: Path, **options: Any
+) -> dict[str, float]:
     """Processor seconds of each stage of a method."""
     trainer = load_trainer(method)
     known = {name: value for name, value in options.items() if name in trainer.Config.model_fields}
@@ -83,7 +93,9 @@ def methods(args: argparse.Namespace, folder: Path, given: dict[str, list[Path]]
     for preset in args.presets:
         taken: dict[str, list[float]] = defaultdict(list)
         epochs: dict[str, dict[str, list[list[float]]]] = defaultdict(lambda: defaultdict(list))
-        for turn, method in ((turn, method) for turn in range(args.rounds) for method in args.methods):
+        for turn, method in (
+            (turn, method) for turn in range(args.rounds) for method in args.methods
+        ):
             alone = method in ("deep_coral", "swd", "finetune")
             options = {
                 "source_epochs": first + (align + adapt if method == "source_only" else 0),
@@ -91,17 +103,35 @@ def methods(args: argparse.Namespace, folder: Path, given: dict[str, list[Path]]
                 "discriminator_epochs": tell,
                 "adapt_epochs": align + adapt if alone or method == "fada" else adapt,
             }
-            parts = trained(method, given, preset, folder / f"{preset}-{method}-{turn}", shots=args.shots, **options)
+            parts = trained(
+                method,
+                given,
+                preset,
+                folder / f"{preset}-{method}-{turn}",
+                shots=args.shots,
+                **options,
+            )
             taken[method].append(sum(parts.values()))
             for name, seconds in SPENT.items():
                 epochs[method][name].append(list(seconds))
-            print(json.dumps({"preset": preset, "method": method, "seconds": round(taken[method][-1], 2)} | parts))
+            print(
+                json.dumps(
+                    {"preset": preset, "method": method, "seconds": round(taken[method][-1], 2)}
+                    | parts
+                )
+            )
         whole = {m: round(sum(map(by_median, stages.values())), 2) for m, stages in epochs.items()}
         print(f"seconds by the median epoch of each stage, {preset}:", whole)
         if "fsft" in taken:
             ours = statistics.median(taken["fsft"])
-            print(f"fsft / other, {preset}:", {m: round(ours / statistics.median(s), 2) for m, s in taken.items()})
-            print("by the median epoch:", {m: round(whole["fsft"] / seconds, 3) for m, seconds in whole.items()})
+            print(
+                f"fsft / other, {preset}:",
+                {m: round(ours / statistics.median(s), 2) for m, s in taken.items()},
+            )
+            print(
+                "by the median epoch:",
+                {m: round(whole["fsft"] / seconds, 3) for m, seconds in whole.items()},
+            )
 
 
 def by_median(rounds: list[list[float]]) -> float:
@@ -109,8 +139,13 @@ def by_median(rounds: list[list[float]]) -> float:
 
     The load of others, which comes and goes, is so left out; what a stage does once, in its first epoch, is not.
     """
-    first, later = [epochs[0] for epochs in rounds], [seconds for epochs in rounds for seconds in epochs[1:]]
-    return statistics.median(first) + ((len(rounds[0]) - 1) * statistics.median(later) if later else 0.0)
+    first, later = (
+        [epochs[0] for epochs in rounds],
+        [seconds for epochs in rounds for seconds in epochs[1:]],
+    )
+    return statistics.median(first) + (
+        (len(rounds[0]) - 1) * statistics.median(later) if later else 0.0
+    )
 
 
 def order(args: argparse.Namespace, folder: Path, given: dict[str, list[Path]]) -> None:
@@ -120,7 +155,11 @@ def order(args: argparse.Namespace, folder: Path, given: dict[str, list[Path]]) 
     ours = trained("fsft", given, "paper", folder / "ours", shots=args.shots, **epochs, **network)
     theirs = Reference(args, open_inputs(load_trainer("fsft"), given)).run(list(epochs.values()))
     fast = trained("fsft", given, "fast", folder / "fast", shots=args.shots, **epochs)
-    for name, parts in (("ours, preset paper", ours), ("reference", theirs), ("ours, preset fast", fast)):
+    for name, parts in (
+        ("ours, preset paper", ours),
+        ("reference", theirs),
+        ("ours, preset fast", fast),
+    ):
         print(json.dumps({"what": name, "seconds": round(sum(parts.values()), 2)} | parts))
     total = sum(theirs.values())
     ratios = {name: round(theirs[name] / ours[name], 2) for name in ours}
@@ -131,11 +170,23 @@ def order(args: argparse.Namespace, folder: Path, given: dict[str, list[Path]]) 
 def memory(args: argparse.Namespace, folder: Path) -> None:
     """One epoch of each stage on 43 classes of cubes of 35^3 in both domains."""
     count, names = args.memory_per_class, ("source", "target")
-    paths = [write_noise(folder / f"large-{name}.h5", 43, count, 35, i) for i, name in enumerate(names)]
+    paths = [
+        write_noise(folder / f"large-{name}.h5", 43, count, 35, i) for i, name in enumerate(names)
+    ]
     for preset in args.presets:
         words = [word for name in PUBLISHED for word in (f"--{name.replace('_', '-')}", "1")]
         facts: Any = command(
-            *("run", "fsft", "--source", str(paths[0]), "--target", str(paths[1]), "--preset", preset, *words),
+            *(
+                "run",
+                "fsft",
+                "--source",
+                str(paths[0]),
+                "--target",
+                str(paths[1]),
+                "--preset",
+                preset,
+                *words,
+            ),
             *(
                 "--shots",
                 str(min(7, count - 1)),
@@ -148,7 +199,10 @@ def memory(args: argparse.Namespace, folder: Path) -> None:
             ),
             *("--out", str(folder / f"memory-{preset}"), "--json"),
         )
-        print(json.dumps({"preset": preset, "peak_gb": round(facts["peak_memory"]["host"] / 1e9, 2)}), flush=True)
+        print(
+            json.dumps({"preset": preset, "peak_gb": round(facts["peak_memory"]["host"] / 1e9, 2)}),
+            flush=True,
+        )
 
 
 class Reference:
@@ -160,7 +214,9 @@ class Reference:
         self.fronts = [nn.Sequential(*plain(1, h), *plain(h, h)) for _ in range(2)]
         self.shared = nn.Sequential(*plain(h, h), *plain(h, z), nn.Flatten())
         self.classifier = nn.Linear(dim, len(data["source"].class_names))
-        self.conv = nn.Sequential(*plain(2 * h, 2 * h), *plain(2 * h, z), nn.Flatten(), nn.Linear(dim, 64))
+        self.conv = nn.Sequential(
+            *plain(2 * h, 2 * h), *plain(2 * h, z), nn.Flatten(), nn.Linear(dim, 64)
+        )
         self.vector = nn.Sequential(nn.Linear(2 * dim, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU())
         self.head = nn.Sequential(nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 4))
         self.random = random.Random(0)
@@ -186,16 +242,23 @@ class Reference:
             found.append(((cube - cube.mean()) / cube.std())[None])
         return found
 
-    def batches(self, cubes: list[Tensor], labels: np.ndarray, size: int) -> list[tuple[Tensor, Tensor]]:
+    def batches(
+        self, cubes: list[Tensor], labels: np.ndarray, size: int
+    ) -> list[tuple[Tensor, Tensor]]:
         order = self.random.sample(range(len(cubes)), len(cubes))
         parts = [order[i : i + size] for i in range(0, len(order) - size + 1, size)] or [order]
-        return [(torch.stack([cubes[i] for i in part]), torch.from_numpy(labels[part])) for part in parts]
+        return [
+            (torch.stack([cubes[i] for i in part]), torch.from_numpy(labels[part]))
+            for part in parts
+        ]
 
     def source(self, epochs: int) -> None:
         optimiser = adam(1e-3, self.fronts[0], self.shared, self.classifier)
         for _ in range(epochs):
             for x, y in self.batches(self.cubes("source"), self.data["source"].labels, 32):
-                descend(optimiser, cross_entropy(self.classifier(self.shared(self.fronts[0](x))), y))
+                descend(
+                    optimiser, cross_entropy(self.classifier(self.shared(self.fronts[0](x))), y)
+                )
 
     def align(self, epochs: int) -> None:
         self.fronts[1].load_state_dict(self.fronts[0].state_dict())
@@ -267,23 +330,34 @@ class Reference:
                     self.confuse(optimiser, batch)
                     batch = []
 
-    def confuse(self, optimiser: torch.optim.Optimizer, batch: list[tuple[Tensor, Tensor, int, int, int]]) -> None:
+    def confuse(
+        self, optimiser: torch.optim.Optimizer, batch: list[tuple[Tensor, Tensor, int, int, int]]
+    ) -> None:
         x, u = torch.stack([pair[0] for pair in batch]), torch.stack([pair[1] for pair in batch])
         same = torch.tensor([pair[2] == 1 for pair in batch])
         maps, features, others = self.discriminator(x, u)
         logits = self.told(maps, features, others)
         loss = 0.2 * domain_class_confusion(logits[same], logits[~same])
         for part, place in ((features, 3), (others, 4)):
-            loss = loss + cross_entropy(self.classifier(part), torch.tensor([pair[place] for pair in batch]))
+            loss = loss + cross_entropy(
+                self.classifier(part), torch.tensor([pair[place] for pair in batch])
+            )
         descend(optimiser, loss)
 
 
 def plain(before: int, after: int) -> list[nn.Module]:
-    return [nn.Conv3d(before, after, 3, padding=1), nn.BatchNorm3d(after), nn.ReLU(), nn.MaxPool3d(2)]
+    return [
+        nn.Conv3d(before, after, 3, padding=1),
+        nn.BatchNorm3d(after),
+        nn.ReLU(),
+        nn.MaxPool3d(2),
+    ]
 
 
 def adam(rate: float, *modules: nn.Module) -> torch.optim.Optimizer:
-    return torch.optim.Adam([parameter for module in modules for parameter in module.parameters()], lr=rate)
+    return torch.optim.Adam(
+        [parameter for module in modules for parameter in module.parameters()], lr=rate
+    )
 
 
 def descend(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
@@ -293,29 +367,43 @@ def descend(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", nargs="+", choices=("methods", "order", "memory"))
     parser.add_argument("--classes", type=int, default=10)
     parser.add_argument("--per-class", type=int, default=40)
     parser.add_argument("--box", type=int, default=28)
     parser.add_argument("--shots", type=int, default=7)
     parser.add_argument("--share", type=float, default=0.1, help="of the published epochs")
-    parser.add_argument("--width", type=int, default=16, help="of order: that of the published setting for 28 voxels")
+    parser.add_argument(
+        "--width",
+        type=int,
+        default=16,
+        help="of order: that of the published setting for 28 voxels",
+    )
     parser.add_argument("--channels", type=int, default=128)
-    parser.add_argument("--memory-per-class", type=int, default=100, help="cubes of each of memory's 43 classes")
+    parser.add_argument(
+        "--memory-per-class", type=int, default=100, help="cubes of each of memory's 43 classes"
+    )
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--rounds", type=int, default=1, help="of methods, by turns")
-    parser.add_argument("--presets", nargs="+", choices=("fast", "paper"), default=["fast", "paper"])
+    parser.add_argument(
+        "--presets", nargs="+", choices=("fast", "paper"), default=["fast", "paper"]
+    )
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(1)
     watch()
-    print(f"commit {commit()}: {args.classes} classes x {args.per_class} x {args.box}^3, {args.shots} shots a class")
+    print(
+        f"commit {commit()}: {args.classes} classes x {args.per_class} x {args.box}^3, {args.shots} shots a class"
+    )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         sizes = (args.classes, args.per_class, args.box)
         given = {
-            domain: [write_noise(folder / f"{domain}.h5", *sizes, i)] for i, domain in enumerate(("source", "target"))
+            domain: [write_noise(folder / f"{domain}.h5", *sizes, i)]
+            for i, domain in enumerate(("source", "target"))
         }
         for what in args.what:
             if what == "memory":

@@ -28,11 +28,15 @@ def points(n: int, k: int, d: int, generator: torch.Generator, spread: float = 1
     centres = spread * torch.randn(k, d, generator=generator)
     shapes = 0.5 * torch.eye(d) + 0.6 * torch.randn(k, d, d, generator=generator) / d**0.5
     labels = torch.arange(n) % k
-    return centres[labels] + torch.einsum("nij,nj->ni", shapes[labels], torch.randn(n, d, generator=generator))
+    return centres[labels] + torch.einsum(
+        "nij,nj->ni", shapes[labels], torch.randn(n, d, generator=generator)
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--n", type=int, default=50_000)
     parser.add_argument("--d", type=int, default=16)
     parser.add_argument("--ks", type=int, nargs="+", default=list(range(5, 16)))
@@ -52,23 +56,34 @@ def main() -> None:
     ratios, gaps = [], []
     for seed in range(args.rounds):
         start = time.perf_counter()
-        ours = fit_mixtures(x, args.ks, torch.Generator().manual_seed(seed), restarts=args.restarts, reg=reg)
+        ours = fit_mixtures(
+            x, args.ks, torch.Generator().manual_seed(seed), restarts=args.restarts, reg=reg
+        )
         seconds = time.perf_counter() - start
         with threadpool_limits(args.threads):
             start = time.perf_counter()
             theirs = [
-                GaussianMixture(k, n_init=args.restarts, random_state=seed, reg_covar=FLOOR).fit(array) for k in args.ks
+                GaussianMixture(k, n_init=args.restarts, random_state=seed, reg_covar=FLOOR).fit(
+                    array
+                )
+                for k in args.ks
             ]
             other = time.perf_counter() - start
         ratios.append(other / seconds)
         gaps.append([a.bic - b.bic(array) for a, b in zip(ours, theirs, strict=True)])
-        print(f"ours {seconds:.2f} s, scikit-learn {other:.1f} s, ratio {ratios[-1]:.1f}x; BIC, ours minus theirs:")
-        print("  ".join(f"{k}: {gap:+.0f}" for k, gap in zip(args.ks, gaps[-1], strict=True)), flush=True)
+        print(
+            f"ours {seconds:.2f} s, scikit-learn {other:.1f} s, ratio {ratios[-1]:.1f}x; BIC, ours minus theirs:"
+        )
+        print(
+            "  ".join(f"{k}: {gap:+.0f}" for k, gap in zip(args.ks, gaps[-1], strict=True)),
+            flush=True,
+        )
     print(f"ratio, median of {args.rounds}: {statistics.median(ratios):.1f}x")
     print("BIC, ours minus theirs (negative: ours is the better fit), median:")
     print(
         "  ".join(
-            f"{k}: {statistics.median(gap):+.0f}" for k, gap in zip(args.ks, zip(*gaps, strict=True), strict=True)
+            f"{k}: {statistics.median(gap):+.0f}"
+            for k, gap in zip(args.ks, zip(*gaps, strict=True), strict=True)
         )
     )
 

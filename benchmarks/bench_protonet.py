@@ -62,9 +62,13 @@ def write(folder: Path, per_class: int) -> tuple[Path, list[Path]]:
 class Training:
     """A network and its optimiser, stepped by either way."""
 
-    def __init__(self, args: argparse.Namespace, device: torch.device, memory_format: torch.memory_format) -> None:
+    def __init__(
+        self, args: argparse.Namespace, device: torch.device, memory_format: torch.memory_format
+    ) -> None:
         torch.manual_seed(0)
-        self.network = ProtoNet3D(BOX, args.width, 4, args.bin).to(device).to(memory_format=memory_format)
+        self.network = (
+            ProtoNet3D(BOX, args.width, 4, args.bin).to(device).to(memory_format=memory_format)
+        )
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=1e-3)
 
     def step(self, batch: Tensor, step: Step) -> None:
@@ -86,7 +90,9 @@ class Training:
 class Ours:
     """Volumes held, several episodes to a step, of the same volumes, embeddings computed once."""
 
-    def __init__(self, args: argparse.Namespace, volumes: DeviceVolumes, device: torch.device) -> None:
+    def __init__(
+        self, args: argparse.Namespace, volumes: DeviceVolumes, device: torch.device
+    ) -> None:
         self.training = Training(args, device, torch.channels_last_3d)
         self.volumes, self.pool = volumes, args.pool
         self.config = SimpleNamespace(way=WAY, shot=SHOT, query=QUERY, episodes_per_step=args.batch)
@@ -111,7 +117,10 @@ class OneByOne:
         self.paths, self.device = paths, device
 
     def load(self, part: Episodes) -> Tensor:
-        cubes = [torch.from_numpy(np.array(mrcfile.read(self.paths[row]))) for row in part.rows[0].tolist()]
+        cubes = [
+            torch.from_numpy(np.array(mrcfile.read(self.paths[row])))
+            for row in part.rows[0].tolist()
+        ]
         return standardise(torch.stack(cubes)[:, None].to(self.device))
 
     def train(self, rows: dict[str, Tensor], count: int) -> None:
@@ -136,15 +145,21 @@ def seconds(work: Callable[[], None], device: torch.device) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--per-class", type=int, default=200)
     parser.add_argument("--width", type=int, default=16)
     parser.add_argument("--bin", type=int, default=2)
-    parser.add_argument("--pool", type=int, default=60, help="volumes that a step of our way encodes; 0: no pool")
+    parser.add_argument(
+        "--pool", type=int, default=60, help="volumes that a step of our way encodes; 0: no pool"
+    )
     parser.add_argument("--batch", type=int, default=10, help="episodes to a step in our way")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--validation", type=int, default=VALIDATION, help="validation episodes in an epoch")
+    parser.add_argument(
+        "--validation", type=int, default=VALIDATION, help="validation episodes in an epoch"
+    )
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -156,26 +171,40 @@ def main() -> None:
         known = {str(i): torch.from_numpy(np.flatnonzero(data.labels == i)) for i in range(CLASSES)}
         cut = max(20, args.per_class // 5)
         rows = {name: some[cut:] for name, some in known.items()}
-        held = draw_episodes({k: r[:cut] for k, r in known.items()}, args.validation, WAY, SHOT, QUERY, seeded(1))
+        held = draw_episodes(
+            {k: r[:cut] for k, r in known.items()}, args.validation, WAY, SHOT, QUERY, seeded(1)
+        )
         if device.type == "cpu":
             keep_freed_memory()  # both ways profit
         ways = {"ours": Ours(args, volumes, device), "one by one": OneByOne(args, paths, device)}
         taken = measured(ways, rows, held, args.rounds, device)
     pool = (
-        f"a pool of {args.pool}, {args.batch} episodes to a step" if args.pool else f"{args.batch} to a step, no pool"
+        f"a pool of {args.pool}, {args.batch} episodes to a step"
+        if args.pool
+        else f"{args.batch} to a step, no pool"
     )
     print(
         f"{device}, width {args.width}, bin {args.bin}, {args.threads} threads; ours: {pool}; medians of {args.rounds}"
     )
-    report("training, milliseconds per episode", [1e3 * taken["training", way] / TRAINING[way] for way in ways])
-    report(f"validation, {args.validation} episodes, seconds", [taken["validation", way] for way in ways])
+    report(
+        "training, milliseconds per episode",
+        [1e3 * taken["training", way] / TRAINING[way] for way in ways],
+    )
+    report(
+        f"validation, {args.validation} episodes, seconds",
+        [taken["validation", way] for way in ways],
+    )
     epoch = [25 * taken["training", way] / TRAINING[way] + taken["validation", way] for way in ways]
     report("25 episodes and a validation, seconds", epoch)
     evaluation(device)
 
 
 def measured(
-    ways: dict[str, Ours | OneByOne], rows: dict[str, Tensor], held: Episodes, rounds: int, device: torch.device
+    ways: dict[str, Ours | OneByOne],
+    rows: dict[str, Tensor],
+    held: Episodes,
+    rounds: int,
+    device: torch.device,
 ) -> dict[tuple[str, str], float]:
     """Median seconds of training and of validation, the two ways by turns; an untimed round first."""
     taken: dict[tuple[str, str], list[float]] = defaultdict(list)
@@ -202,7 +231,9 @@ def evaluation(device: torch.device) -> None:
             lambda block=block: _evaluated(points, rows, block),  # type: ignore[misc]
             device,
         )
-        print(f"10,000 evaluation episodes {name}, 73 numbers each, drawing included: {taken:.2f} s")
+        print(
+            f"10,000 evaluation episodes {name}, 73 numbers each, drawing included: {taken:.2f} s"
+        )
 
 
 def _evaluated(points: Tensor, rows: dict[str, Tensor], attention: Attention | None) -> None:

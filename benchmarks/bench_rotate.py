@@ -35,7 +35,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     options = parser.parse_args()
     generator = torch.Generator().manual_seed(0)
-    volumes = torch.randn(options.batch, 1, options.box, options.box, options.box, generator=generator)
+    volumes = torch.randn(
+        options.batch, 1, options.box, options.box, options.box, generator=generator
+    )
     matrices = random_rotations(options.batch, generator)
     arrays, inverses = volumes[:, 0].numpy(), matrices.transpose(1, 2).double().numpy()
     centre = np.full(3, float(options.box // 2))
@@ -45,9 +47,15 @@ def main() -> None:
             ndimage.affine_transform(volume, inverse, offset=centre - inverse @ centre, order=3)
 
     times = {
-        "scipy_cubic_ms": best_time(with_scipy, max(2, options.repeats // 2)) / min(16, options.batch) * 1e3,
-        "trilinear_ms": best_time(lambda: rotate(volumes, matrices), options.repeats) / options.batch * 1e3,
-        "fourier_ms": best_time(lambda: rotate(volumes, matrices, mode="fourier"), 2) / options.batch * 1e3,
+        "scipy_cubic_ms": best_time(with_scipy, max(2, options.repeats // 2))
+        / min(16, options.batch)
+        * 1e3,
+        "trilinear_ms": best_time(lambda: rotate(volumes, matrices), options.repeats)
+        / options.batch
+        * 1e3,
+        "fourier_ms": best_time(lambda: rotate(volumes, matrices, mode="fourier"), 2)
+        / options.batch
+        * 1e3,
     }
     facts = {
         "box": options.box,

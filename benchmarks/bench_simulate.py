@@ -42,7 +42,10 @@ def main() -> None:
         "box": options.box,
         "threads": torch.get_num_threads(),
         "device": options.device,
-        "load": {"structures_s": round(time.perf_counter() - start, 2), "machine_load": round(os.getloadavg()[0], 1)},
+        "load": {
+            "structures_s": round(time.perf_counter() - start, 2),
+            "machine_load": round(os.getloadavg()[0], 1),
+        },
     }
     with tempfile.TemporaryDirectory() as folder:
         warm_up = Settings(per_class=8, box=options.box, voxel_size=options.voxel_size)
@@ -58,7 +61,10 @@ def main() -> None:
             path = Path(folder) / f"{name}.h5"
             count = write_subtomograms(path, structures, settings, device=options.device)
             wall, busy = time.perf_counter() - wall, time.process_time() - busy
-            facts[name] = {"per_second": round(count / wall, 1), "cpu_ms_per_cube": round(busy / count * 1e3, 2)}
+            facts[name] = {
+                "per_second": round(count / wall, 1),
+                "cpu_ms_per_cube": round(busy / count * 1e3, 2),
+            }
     print(json.dumps(facts))
 
 

@@ -38,7 +38,9 @@ def main() -> None:
         print(f"{name:32s} {rate:10.0f} volumes/s   {rate / plain:5.2f} x the plain memory map")
     if options.json:
         options.json.write_text(
-            json.dumps({"options": vars(options) | {"json": None}, "volumes_per_s": rates}, indent=1)
+            json.dumps(
+                {"options": vars(options) | {"json": None}, "volumes_per_s": rates}, indent=1
+            )
         )
 
 
@@ -49,7 +51,9 @@ def measure(folder: Path, count: int, box: int, batch: int, rounds: int) -> dict
     started = time.perf_counter()
     with SubtomogramWriter(store, box, 10.0, n=count) as writer, raw.open("wb") as plain_file:
         for first in range(0, count, 1024):
-            volumes = generator.standard_normal((min(1024, count - first), box, box, box), dtype=np.float32)
+            volumes = generator.standard_normal(
+                (min(1024, count - first), box, box, box), dtype=np.float32
+            )
             writer.append(volumes)
             plain_file.write(volumes.astype(np.float16).tobytes())
     print(f"wrote {count} volumes of {box}^3 twice in {time.perf_counter() - started:.1f} s")
@@ -63,7 +67,9 @@ def measure(folder: Path, count: int, box: int, batch: int, rounds: int) -> dict
         "store, as stored": lambda: _each(parts, data.read_stored),
         "store, float32": lambda: _each(parts, data.read),
         "device volumes, held": lambda: _each(held.batches(batch, order), lambda part: part),
-        "device volumes, streamed": lambda: _each(streamed.batches(batch, order), lambda part: part),
+        "device volumes, streamed": lambda: _each(
+            streamed.batches(batch, order), lambda part: part
+        ),
     }
     best = dict.fromkeys(ways, 0.0)
     for _ in range(rounds):

@@ -36,7 +36,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--edge", type=int, default=120, help="of the tile, voxels")
     parser.add_argument("--diameter", type=float, default=25.0, help="of the particle, voxels")
-    parser.add_argument("--batch", type=int, default=2, help="rotations that are transformed together")
+    parser.add_argument(
+        "--batch", type=int, default=2, help="rotations that are transformed together"
+    )
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
@@ -44,13 +46,17 @@ def main() -> None:
     generator = torch.Generator().manual_seed(0)
     side = 2 * math.ceil(radius) + 4
     weights = wedge_mask(box_of(radius), (-60, 60), full=True)
-    matcher = Matcher(torch.rand(side, side, side, generator=generator), radius, weights, device=device)
+    matcher = Matcher(
+        torch.rand(side, side, side, generator=generator), radius, weights, device=device
+    )
     volume = torch.randn((options.edge,) * 3, generator=generator).to(device)
     rotations = rotation_set(30.0)
     batch, few, many = options.batch, options.batch, 5 * options.batch
 
     def search(count: int) -> float:
-        return best_time(lambda: matcher.search(volume, rotations[:count], batch), options.repeats, device)
+        return best_time(
+            lambda: matcher.search(volume, rotations[:count], batch), options.repeats, device
+        )
 
     # what a tile costs once cancels out in the difference
     rotation = (search(many) - search(few)) / (many - few)
@@ -58,7 +64,9 @@ def main() -> None:
     pairs = torch.randn((batch + 1) // 2, *volume.shape, dtype=torch.complex64, device=device)
     real = volume.expand(batch, -1, -1, -1).contiguous()
     half = torch.fft.rfftn(real, dim=axes)
-    packed = best_time(lambda: torch.fft.ifftn(torch.fft.fftn(pairs, dim=axes), dim=axes), options.repeats, device)
+    packed = best_time(
+        lambda: torch.fft.ifftn(torch.fft.fftn(pairs, dim=axes), dim=axes), options.repeats, device
+    )
     plain = best_time(lambda: torch.fft.rfftn(real, dim=axes), options.repeats, device) + best_time(
         lambda: torch.fft.irfftn(half, s=volume.shape, dim=axes), options.repeats, device
     )

@@ -26,7 +26,9 @@ def seconds(step: Callable[[], object], repeats: int, device: torch.device) -> f
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--box", type=int, default=24)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=3)
@@ -58,7 +60,9 @@ def main() -> None:
     work = 3 * args.batch * forward_flops(64, 10, 1024, 1, args.box)
     took = seconds(step, args.repeats, device)
     print(f"box {args.box}, batch {args.batch}, {args.threads} threads, {device}, {kind}")
-    print(f"matrix product {product:.0f} GFLOP/s, training step {took:.2f} s = {work / took / 1e9:.0f} GFLOP/s")
+    print(
+        f"matrix product {product:.0f} GFLOP/s, training step {took:.2f} s = {work / took / 1e9:.0f} GFLOP/s"
+    )
     print(f"share {work / took / 1e9 / product:.2f}")
 
 

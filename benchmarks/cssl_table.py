@@ -40,15 +40,30 @@ FRACTIONS = (0.25, 0.5, 0.75, 1.0)
 PRETRAINED = ("simclr", "moco", "swav")
 METHODS = ("supervised", *PRETRAINED)
 BOX, VOXEL = 32, 10.0
-KEYS = ("snr", "seed", "method", "fraction", "structures", "per_class", "bin", "preset", "epochs", "fine_tune_epochs")
+KEYS = (
+    "snr",
+    "seed",
+    "method",
+    "fraction",
+    "structures",
+    "per_class",
+    "bin",
+    "preset",
+    "epochs",
+    "fine_tune_epochs",
+)
 Cell = dict[str, Any]
 
 
-def simulate(args: argparse.Namespace, names: tuple[str, ...], snr: str, seed: int, folder: Path) -> tuple[Path, Path]:
+def simulate(
+    args: argparse.Namespace, names: tuple[str, ...], snr: str, seed: int, folder: Path
+) -> tuple[Path, Path]:
     """A labelled store with a split, and its training part without labels."""
     raw, labelled, plain = (folder / f"{name}.h5" for name in ("raw", "labelled", "unlabelled"))
     loaded = [load_structure(args.structures / f"{name}.mrc", VOXEL) for name in names]
-    settings = Settings(per_class=args.per_class, box=BOX, voxel_size=VOXEL, snr=float(snr), seed=seed)
+    settings = Settings(
+        per_class=args.per_class, box=BOX, voxel_size=VOXEL, snr=float(snr), seed=seed
+    )
     write_subtomograms(raw, loaded, settings)
     data = open_subtomograms(raw)
     volumes = torch.from_numpy(data.read(slice(None)))[:, None]
@@ -57,7 +72,9 @@ def simulate(args: argparse.Namespace, names: tuple[str, ...], snr: str, seed: i
     facts: dict[str, Any] = {"tilt_range": data.tilt_range}
     for path, rows, labels in ((labelled, slice(None), data.labels), (plain, codes == 0, None)):
         names_of = data.class_names if labels is not None else ()
-        with SubtomogramWriter(path, BOX // args.bin, VOXEL * args.bin, class_names=names_of, **facts) as writer:
+        with SubtomogramWriter(
+            path, BOX // args.bin, VOXEL * args.bin, class_names=names_of, **facts
+        ) as writer:
             writer.append(binned[rows], **({} if labels is None else {"labels": labels}))
     save_split(labelled, codes)
     return labelled, plain
@@ -88,9 +105,19 @@ def measure(args: argparse.Namespace, snr: str, seed: int, done: set[tuple[Any, 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         labelled, plain = simulate(args, names, snr, seed, folder)
-        common: dict[str, Any] = {"preset": args.preset, "seed": seed, "report": False, "quiet": True}
+        common: dict[str, Any] = {
+            "preset": args.preset,
+            "seed": seed,
+            "report": False,
+            "quiet": True,
+        }
         common |= {"threads": args.threads, "precision": args.precision, "device": args.device}
-        facts = {"commit": commit(), "threads": args.threads, "precision": args.precision, "device": args.device}
+        facts = {
+            "commit": commit(),
+            "threads": args.threads,
+            "precision": args.precision,
+            "device": args.device,
+        }
         pretrained: dict[str, float] = {}
         for cell in cells:
             method, options = cell["method"], {"label_fraction": cell["fraction"]}
@@ -110,7 +137,9 @@ def measure(args: argparse.Namespace, snr: str, seed: int, done: set[tuple[Any, 
             print(cell, flush=True)
 
 
-def pretrain(args: argparse.Namespace, method: str, data: Path, out: Path, common: Mapping[str, Any]) -> float:
+def pretrain(
+    args: argparse.Namespace, method: str, data: Path, out: Path, common: Mapping[str, Any]
+) -> float:
     """Seconds that it took; the clusters at its end are of no interest here."""
     options: dict[str, Any] = {"k_min": 1, "k_max": 1, "restarts": 1}
     if args.epochs:
@@ -140,7 +169,9 @@ def markdown(results: Path) -> str:
     settings: dict[tuple[Any, ...], list[Cell]] = defaultdict(list)
     for line in lines:
         settings[key(line)[4:]].append(line)
-    return "\n\n".join(_setting(dict(zip(KEYS[4:], k, strict=True)), cells) for k, cells in settings.items())
+    return "\n\n".join(
+        _setting(dict(zip(KEYS[4:], k, strict=True)), cells) for k, cells in settings.items()
+    )
 
 
 def _setting(setting: Cell, cells: list[Cell]) -> str:
@@ -186,14 +217,22 @@ def _tests(cells: list[Cell]) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--structures", type=Path, help="folder with one MRC map per structure, 10 Å voxels")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--structures", type=Path, help="folder with one MRC map per structure, 10 Å voxels"
+    )
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results/cssl.jsonl"))
-    parser.add_argument("--count", type=int, default=10, help="structures, the first so many of the list")
+    parser.add_argument(
+        "--count", type=int, default=10, help="structures, the first so many of the list"
+    )
     parser.add_argument("--per-class", type=int, default=500)
     parser.add_argument("--bin", type=int, default=1)
     parser.add_argument("--snrs", nargs="+", choices=SNRS, default=list(SNRS))
-    parser.add_argument("--fractions", nargs="+", type=float, choices=FRACTIONS, default=list(FRACTIONS))
+    parser.add_argument(
+        "--fractions", nargs="+", type=float, choices=FRACTIONS, default=list(FRACTIONS)
+    )
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--preset", choices=("fast", "paper"), default="fast")
@@ -202,10 +241,16 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--precision", choices=("auto", "32", "bf16"), default="auto")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--markdown", action="store_true", help="only print the table of what is measured")
+    parser.add_argument(
+        "--markdown", action="store_true", help="only print the table of what is measured"
+    )
     args = parser.parse_args()
     if not args.markdown:
-        done = {key(json.loads(line)) for line in args.results.open()} if args.results.exists() else set()
+        done = (
+            {key(json.loads(line)) for line in args.results.open()}
+            if args.results.exists()
+            else set()
+        )
         for seed in args.seeds:
             for snr in args.snrs:
                 measure(args, snr, seed, done)

@@ -26,7 +26,12 @@ from cryoet_core.runs.run import Run
 from cryoet_core.store import open_subtomograms
 
 GEOMETRY = {"crop_probability": 0.5, "shift": 0.1, "zoom": 0.1}
-PAPER = GEOMETRY | {"full_so3": False, "angle": 45.0, "crop": (0.707, 1.0), "affine_probability": 0.5}
+PAPER = GEOMETRY | {
+    "full_so3": False,
+    "angle": 45.0,
+    "crop": (0.707, 1.0),
+    "affine_probability": 0.5,
+}
 PAPER |= {"wedge": 0.0, "noise": 0.0, "growth": 0.0}
 VARIANTS: dict[str, dict[str, Any] | None] = {
     "random weights": None,
@@ -50,12 +55,19 @@ VARIANTS: dict[str, dict[str, Any] | None] = {
 KEYS = ("variant", "snr", "seed", "structures", "per_class", "bin", "epochs")
 
 
-def measure(args: argparse.Namespace, variant: str, labelled: Path, folder: Path, seed: int) -> dict[str, Any]:
+def measure(
+    args: argparse.Namespace, variant: str, labelled: Path, folder: Path, seed: int
+) -> dict[str, Any]:
     """Read-outs after the pretraining of one variant."""
     data = open_subtomograms(labelled)
     changed = VARIANTS[variant]
     config = Simclr.Config.from_layers("fast", {}, {"epochs": args.epochs, **(changed or {})})
-    options: dict[str, Any] = {"seed": seed, "quiet": True, "threads": args.threads, "precision": args.precision}
+    options: dict[str, Any] = {
+        "seed": seed,
+        "quiet": True,
+        "threads": args.threads,
+        "precision": args.precision,
+    }
     run = Run.create("simclr", config, {"data": [labelled]}, folder, **options)
     parts = parts_of(data, 1.0, seed)
     if changed is None:
@@ -69,7 +81,11 @@ def measure(args: argparse.Namespace, variant: str, labelled: Path, folder: Path
         for name, make in (("probe", linear_probe), ("neighbours", nearest_neighbours))
     }
     rows = run.metrics()
-    last = {name: round(rows[-1][name], 4) for name in ("loss", "partner_found", "feature_std")} if rows else {}
+    last = (
+        {name: round(rows[-1][name], 4) for name in ("loss", "partner_found", "feature_std")}
+        if rows
+        else {}
+    )
     return found | last | {"seconds": run.facts["timings"].get("pretrain")}
 
 
@@ -89,15 +105,23 @@ def markdown(results: Path) -> str:
             for snr in snrs
             for name in ("probe", "neighbours")
         ]
-        out.append(f"| {variant} | {' | '.join(shown)} | {max(len(some) for some in found.values())} |")
+        out.append(
+            f"| {variant} | {' | '.join(shown)} | {max(len(some) for some in found.values())} |"
+        )
     return "\n".join(out)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--structures", type=Path, help="folder with one MRC map per structure, 10 Å voxels")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--structures", type=Path, help="folder with one MRC map per structure, 10 Å voxels"
+    )
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results/cssl_views.jsonl"))
-    parser.add_argument("--count", type=int, default=10, help="structures, the first so many of the list")
+    parser.add_argument(
+        "--count", type=int, default=10, help="structures, the first so many of the list"
+    )
     parser.add_argument("--per-class", type=int, default=100)
     parser.add_argument("--bin", type=int, default=1)
     parser.add_argument("--epochs", type=int, default=40)
@@ -106,7 +130,9 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--precision", choices=("auto", "32", "bf16"), default="auto")
-    parser.add_argument("--markdown", action="store_true", help="only print the table of what is measured")
+    parser.add_argument(
+        "--markdown", action="store_true", help="only print the table of what is measured"
+    )
     args = parser.parse_args()
     done = set()
     if args.results.exists():
@@ -116,14 +142,25 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as name:
                 labelled = None
                 for number, variant in enumerate(args.variants):
-                    cell: dict[str, Any] = {"variant": variant, "snr": snr, "seed": seed, "structures": args.count}
+                    cell: dict[str, Any] = {
+                        "variant": variant,
+                        "snr": snr,
+                        "seed": seed,
+                        "structures": args.count,
+                    }
                     cell |= {"per_class": args.per_class, "bin": args.bin, "epochs": args.epochs}
                     if tuple(cell[name] for name in KEYS) in done:
                         continue
                     if labelled is None:
-                        labelled, _ = simulate(args, STRUCTURES[: args.count], snr, seed, Path(name))
+                        labelled, _ = simulate(
+                            args, STRUCTURES[: args.count], snr, seed, Path(name)
+                        )
                     cell |= measure(args, variant, labelled, Path(name) / f"run{number}", seed)
-                    cell |= {"commit": commit(), "threads": args.threads, "precision": args.precision}
+                    cell |= {
+                        "commit": commit(),
+                        "threads": args.threads,
+                        "precision": args.precision,
+                    }
                     with args.results.open("a") as sink:
                         sink.write(json.dumps(cell) + "\n")
                     print(cell, flush=True)

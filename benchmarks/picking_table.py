@@ -51,8 +51,28 @@ def simulate(args: argparse.Namespace, snr: str, seed: int, folder: Path) -> lis
     maps = [str(args.structures / f"{name}.mrc") for name in SPECIES]
     for number, path in enumerate(paths):
         command(
-            *("simulate", "tomogram", "--structures", *maps, "--shape", "128", "256", "256", "--voxel-size", "10"),
-            *("--copies", *map(str, COPIES.values()), "--snr", snr, "--membranes", "3", "--beads", "5"),
+            *(
+                "simulate",
+                "tomogram",
+                "--structures",
+                *maps,
+                "--shape",
+                "128",
+                "256",
+                "256",
+                "--voxel-size",
+                "10",
+            ),
+            *(
+                "--copies",
+                *map(str, COPIES.values()),
+                "--snr",
+                snr,
+                "--membranes",
+                "3",
+                "--beads",
+                "5",
+            ),
             *("--seed", str(1000 * number + seed), "--out", str(path), "--json"),
         )
     return paths
@@ -70,12 +90,20 @@ def label(tomogram: Path, name: str, share: float, seed: int, out: Path) -> int:
 
 
 def measure(
-    args: argparse.Namespace, cell: dict[str, object], words: tuple[str, ...], paths: list[Path], out: Path
+    args: argparse.Namespace,
+    cell: dict[str, object],
+    words: tuple[str, ...],
+    paths: list[Path],
+    out: Path,
 ) -> None:
     """Run a method, score it in both tomograms, append a line."""
     options = ("--threads", str(args.threads), "--json", "--no-report", "--seed", str(cell["seed"]))
     facts = command("run", *words, "--data", str(paths[0]), "--out", str(out), *options)
-    line = cell | {"commit": commit(), "threads": args.threads, "wall_seconds": facts["wall_seconds"]}
+    line = cell | {
+        "commit": commit(),
+        "threads": args.threads,
+        "wall_seconds": facts["wall_seconds"],
+    }
     for path in paths:
         scored = command(
             *("evaluate", str(out), "--data", str(path), "--particle", args.target),
@@ -89,14 +117,20 @@ def measure(
 
 
 def run(args: argparse.Namespace, snr: str, seed: int) -> None:
-    done = {key(json.loads(line)) for line in args.results.open()} if args.results.exists() else set()
+    done = (
+        {key(json.loads(line)) for line in args.results.open()} if args.results.exists() else set()
+    )
     cells: list[dict[str, object]] = [
         {"snr": snr, "seed": seed, "method": method, "share": share}
         for share in args.shares
         for method in args.methods
         if method in LEARNERS
     ]
-    cells += [{"snr": snr, "seed": seed, "method": name, "share": None} for name in args.methods if name in OTHERS]
+    cells += [
+        {"snr": snr, "seed": seed, "method": name, "share": None}
+        for name in args.methods
+        if name in OTHERS
+    ]
     if args.target != LARGEST:
         cells = [cell | {"target": args.target} for cell in cells]
     cells = [cell for cell in cells if key(cell) not in done]
@@ -110,14 +144,20 @@ def run(args: argparse.Namespace, snr: str, seed: int) -> None:
             words: tuple[str, ...]
             if cell["share"] is not None:
                 labels = folder / f"labels{number}.csv"
-                cell["labels"] = label(paths[0], args.target, float(str(cell["share"])), seed, labels)
+                cell["labels"] = label(
+                    paths[0], args.target, float(str(cell["share"])), seed, labels
+                )
                 words = (*LEARNERS[str(cell["method"])], "--picks", str(labels), *diameter)
                 if words[0] == "pu_picker" and cell["method"] != UNKNOWN:
                     words += ("--copies", str(COPIES[args.target]))
             elif cell["method"] == "dog":
                 words = ("dog", *diameter)
             else:
-                words = ("template_matching", "--template", str(args.structures / f"{args.target}.mrc"))
+                words = (
+                    "template_matching",
+                    "--template",
+                    str(args.structures / f"{args.target}.mrc"),
+                )
                 words += ("--angular-step", args.angular_step)
             measure(args, cell, words, paths, folder / f"run{number}")
 
@@ -138,13 +178,18 @@ def markdown(lines: list[dict[str, Any]]) -> str:
     out = [f"| SNR | method | {' | '.join(heads)} | seconds |", "|" + "---|" * (len(SHARES) + 3)]
     for snr in sorted({str(k[0]) for k in cells}, reverse=True):
         for method in (*LEARNERS, *OTHERS):
-            found = [cells.get((snr, method, None if method in OTHERS else share), []) for share in SHARES]
+            found = [
+                cells.get((snr, method, None if method in OTHERS else share), [])
+                for share in SHARES
+            ]
             if not any(found):
                 continue
             seconds = [cell["wall_seconds"] for some in found for cell in some]
             shown = [_cell(some) for some in found]
             shown = [shown[0]] + [""] * (len(SHARES) - 1) if method in OTHERS else shown
-            out.append(f"| {snr} | {method} | {' | '.join(shown)} | {min(seconds):.0f}-{max(seconds):.0f} |")
+            out.append(
+                f"| {snr} | {method} | {' | '.join(shown)} | {min(seconds):.0f}-{max(seconds):.0f} |"
+            )
     return "\n".join(out)
 
 
@@ -168,7 +213,9 @@ def compared(lines: list[dict[str, Any]]) -> list[str]:
         tests = {}
         for other in (*list(LEARNERS)[1:], *OTHERS):
             gaps: dict[tuple[object, str], list[float]] = defaultdict(list)
-            for (_, seed, _, share), cell in ((k, c) for k, c in found.items() if k[0] == snr and k[2] == "pu_picker"):
+            for (_, seed, _, share), cell in (
+                (k, c) for k, c in found.items() if k[0] == snr and k[2] == "pu_picker"
+            ):
                 beside = found.get((snr, seed, other, None if other in OTHERS else share))
                 for name in ("same_f1", "new_f1") if beside else ():
                     gaps[seed, name].append((cell[name] or 0.0) - (beside[name] or 0.0))
@@ -180,22 +227,32 @@ def compared(lines: list[dict[str, Any]]) -> list[str]:
             f"{o} {t.difference:+.3f} ({n} tomograms, p {p:.1g})"
             for (o, (t, n)), p in zip(tests.items(), corrected, strict=True)
         ]
-        out.append(f"SNR {snr}, F1 of pu_picker minus that of others, paired, p by Holm: {', '.join(words)}")
+        out.append(
+            f"SNR {snr}, F1 of pu_picker minus that of others, paired, p by Holm: {', '.join(words)}"
+        )
     return out
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--structures", type=Path, help="folder with one MRC map per structure, 10 Å voxels")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--structures", type=Path, help="folder with one MRC map per structure, 10 Å voxels"
+    )
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results/picking.jsonl"))
     parser.add_argument("--snrs", nargs="+", default=["0.1", "0.03"])
     parser.add_argument("--target", choices=DIAMETERS, default=LARGEST)
     parser.add_argument("--shares", nargs="+", type=float, choices=SHARES, default=list(SHARES))
-    parser.add_argument("--methods", nargs="+", choices=(*LEARNERS, *OTHERS), default=[*LEARNERS, *OTHERS])
+    parser.add_argument(
+        "--methods", nargs="+", choices=(*LEARNERS, *OTHERS), default=[*LEARNERS, *OTHERS]
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--angular-step", default="15", help="of template_matching, degrees")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--markdown", action="store_true", help="only print the table of what is measured")
+    parser.add_argument(
+        "--markdown", action="store_true", help="only print the table of what is measured"
+    )
     args = parser.parse_args()
     if not args.markdown:
         for snr in args.snrs:

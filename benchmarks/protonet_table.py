@@ -52,7 +52,9 @@ KEY = ("part", "snr", "unseen", "seed")
 
 def command(*words: object) -> dict[str, Any]:
     done = subprocess.run(
-        [sys.executable, "-m", "cryoet_core.cli.main", *map(str, words)], capture_output=True, text=True
+        [sys.executable, "-m", "cryoet_core.cli.main", *map(str, words)],
+        capture_output=True,
+        text=True,
     )
     if done.returncode:
         raise SystemExit(f"cryoet {' '.join(map(str, words))}\n{done.stderr}")
@@ -60,20 +62,47 @@ def command(*words: object) -> dict[str, Any]:
 
 
 def commit() -> str:
-    return subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    return subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True
+    ).stdout.strip()
 
 
-def simulate(args: argparse.Namespace, names: tuple[str, ...], per_class: int, snr: str, seed: int, out: Path) -> Path:
+def simulate(
+    args: argparse.Namespace, names: tuple[str, ...], per_class: int, snr: str, seed: int, out: Path
+) -> Path:
     paths = [str(args.structures / f"{name}.mrc") for name in names]
     command(
-        *("simulate", "subtomograms", "--structures", *paths, "--per-class", per_class, "--voxel-size", 12),
+        *(
+            "simulate",
+            "subtomograms",
+            "--structures",
+            *paths,
+            "--per-class",
+            per_class,
+            "--voxel-size",
+            12,
+        ),
         *("--snr", snr, "--cs", 2.0, "--seed", seed, "--out", out, "--json"),
     )
     return out
 
 
-def run(args: argparse.Namespace, method: str, store: Path, out: Path, seed: int, *options: object) -> dict[str, Any]:
-    words = ("run", method, "--data", store, "--out", out, "--seed", seed, *options, "--no-report", "--json")
+def run(
+    args: argparse.Namespace, method: str, store: Path, out: Path, seed: int, *options: object
+) -> dict[str, Any]:
+    words = (
+        "run",
+        method,
+        "--data",
+        store,
+        "--out",
+        out,
+        "--seed",
+        seed,
+        *options,
+        "--no-report",
+        "--json",
+    )
     return command(*words, "--threads", args.threads)
 
 
@@ -86,7 +115,9 @@ def episode_cells(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
             yield {"part": "episodes", "snr": snr, "unseen": ",".join(unseen), "seed": seed}
 
 
-def measure_episodes(args: argparse.Namespace, cell: dict[str, Any], folder: Path) -> dict[str, Any]:
+def measure_episodes(
+    args: argparse.Namespace, cell: dict[str, Any], folder: Path
+) -> dict[str, Any]:
     store = folder / f"{cell['snr']}.h5"
     if not store.exists():
         simulate(args, FIVE, args.per_class, cell["snr"], 0, store)
@@ -115,12 +146,21 @@ def measure_unseen(args: argparse.Namespace, cell: dict[str, Any], folder: Path)
     found = defaultdict(list)
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch)
-        facts = run(args, "protonet", store, out / "run", 0, "--unseen", 0, "--evaluation-episodes", 0)
-        unknown = simulate(args, (*NEW, *STRANGERS), args.unknown, cell["snr"], 1, out / "unknown.h5")
+        facts = run(
+            args, "protonet", store, out / "run", 0, "--unseen", 0, "--evaluation-episodes", 0
+        )
+        unknown = simulate(
+            args, (*NEW, *STRANGERS), args.unknown, cell["snr"], 1, out / "unknown.h5"
+        )
         # what `cryoet predict RUN --support FIVE_EACH.h5 --data UNKNOWN.h5` does, for many draws in one process
         opened = Run.open(out / "run", quiet=True)
-        labeller, data = load_trainer("protonet")(opened.config).load(opened), open_subtomograms([unknown])
-        pool = open_subtomograms([simulate(args, NEW, 5 * args.draws, cell["snr"], 2, out / "support.h5")])
+        labeller, data = (
+            load_trainer("protonet")(opened.config).load(opened),
+            open_subtomograms([unknown]),
+        )
+        pool = open_subtomograms(
+            [simulate(args, NEW, 5 * args.draws, cell["snr"], 2, out / "support.h5")]
+        )
         rank = np.array([(pool.labels[:i] == label).sum() for i, label in enumerate(pool.labels)])
         for draw in range(args.draws):
             for shot in SHOTS:
@@ -128,11 +168,15 @@ def measure_unseen(args: argparse.Namespace, cell: dict[str, Any], folder: Path)
                 named = labeller.with_support(support, opened)  # type: ignore[attr-defined]
                 found[shot].append(score(named.label(data.without_labels(), opened), data))
     rows = [
-        {"shot": shot} | {k: float(np.mean([d[k] for d in draws])) for k in draws[0]} for shot, draws in found.items()
+        {"shot": shot} | {k: float(np.mean([d[k] for d in draws])) for k in draws[0]}
+        for shot, draws in found.items()
     ]
-    return {"per_class": args.per_class, "unknown": args.unknown, "draws": args.draws, "rows": rows} | {
-        "wall_seconds": facts["wall_seconds"]
-    }
+    return {
+        "per_class": args.per_class,
+        "unknown": args.unknown,
+        "draws": args.draws,
+        "rows": rows,
+    } | {"wall_seconds": facts["wall_seconds"]}
 
 
 def score(labels: Labels, data: Subtomograms) -> dict[str, float]:
@@ -167,12 +211,20 @@ def episodes_markdown(lines: list[dict[str, Any]]) -> list[str]:
             cells[row["embedding"], row["shot"], line["snr"]][line["unseen"]] = row["accuracy"]
     if not cells:
         return []
-    out = ["| shots | method | " + " | ".join(f"SNR {snr}" for snr in SNRS) + " |", "|" + "---|" * (len(SNRS) + 2)]
+    out = [
+        "| shots | method | " + " | ".join(f"SNR {snr}" for snr in SNRS) + " |",
+        "|" + "---|" * (len(SNRS) + 2),
+    ]
     for shot in SHOTS:
-        out.append(f"| {shot} | published | " + " | ".join(f"{x:.3f}" for x in PUBLISHED[shot]) + " |")
+        out.append(
+            f"| {shot} | published | " + " | ".join(f"{x:.3f}" for x in PUBLISHED[shot]) + " |"
+        )
         for name, kind in KINDS.items():
             found = [list(cells[kind, shot, snr].values()) for snr in SNRS]
-            shown = [f"{np.mean(f):.3f} ({min(f):.3f} to {max(f):.3f}, {len(f)})" if f else "not run" for f in found]
+            shown = [
+                f"{np.mean(f):.3f} ({min(f):.3f} to {max(f):.3f}, {len(f)})" if f else "not run"
+                for f in found
+            ]
             out.append(f"| {shot} | {name} | {' | '.join(shown)} |")
     for shot in SHOTS:
         pairs = [(cells["without attention", shot, snr], cells["", shot, snr]) for snr in SNRS]
@@ -205,17 +257,25 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--structures", type=Path, help="folder with one MRC map per structure, 10 Å voxels")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--structures", type=Path, help="folder with one MRC map per structure, 10 Å voxels"
+    )
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results/protonet.jsonl"))
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--snrs", nargs="+", choices=SNRS, default=list(SNRS))
     parser.add_argument("--per-class", type=int, default=200)
     parser.add_argument("--episodes", type=int, default=1000)
-    parser.add_argument("--unknown", type=int, default=40, help="particles of each structure that are to be named")
+    parser.add_argument(
+        "--unknown", type=int, default=40, help="particles of each structure that are to be named"
+    )
     parser.add_argument("--draws", type=int, default=5, help="draws of the examples")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--markdown", action="store_true", help="only print the tables of what is measured")
+    parser.add_argument(
+        "--markdown", action="store_true", help="only print the tables of what is measured"
+    )
     args = parser.parse_args()
     if not args.markdown:
         done = {tuple(line[key] for key in KEY) for line in read(args.results)}
@@ -225,7 +285,11 @@ def main() -> None:
                 for cell in cells(args):
                     if tuple(cell[key] for key in KEY) in done:
                         continue
-                    line = cell | measure(args, cell, Path(folder)) | {"commit": commit(), "threads": args.threads}
+                    line = (
+                        cell
+                        | measure(args, cell, Path(folder))
+                        | {"commit": commit(), "threads": args.threads}
+                    )
                     with args.results.open("a") as sink:
                         sink.write(json.dumps(line) + "\n")
                     print({k: v for k, v in line.items() if k != "rows"}, flush=True)

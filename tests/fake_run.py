@@ -25,7 +25,15 @@ from cryoet_core.runs.volumes import DeviceVolumes
 from cryoet_core.store import open_subtomograms, write_store
 from cryoet_core.support import files, provenance
 
-NAMES = ("ribosome", "proteasome 26S", "GroEL", "thermosome <T>", "ferritin", "apoferritin & shell", "actin piece")
+NAMES = (
+    "ribosome",
+    "proteasome 26S",
+    "GroEL",
+    "thermosome <T>",
+    "ferritin",
+    "apoferritin & shell",
+    "actin piece",
+)
 TILTS = (-60.0, 60.0)
 
 
@@ -35,10 +43,16 @@ class Record(RunFolder):
     rank = 0
 
 
-def make_data(path: Path, n: int, classes: int, box: int, seed: int = 0, labelled: bool = True) -> Path:
+def make_data(
+    path: Path, n: int, classes: int, box: int, seed: int = 0, labelled: bool = True
+) -> Path:
     """A store of n bodies of blobs, rotated at random, with noise behind a missing wedge."""
     generator = torch.Generator().manual_seed(seed)
-    labels = torch.randint(0, classes, (n,), generator=generator) if n > classes else torch.arange(n) % classes
+    labels = (
+        torch.randint(0, classes, (n,), generator=generator)
+        if n > classes
+        else torch.arange(n) % classes
+    )
     bodies = torch.cat([_body(box, torch.Generator().manual_seed(100 + i)) for i in range(classes)])
     volumes = np.empty((n, box, box, box), np.float16)
     for start in range(0, n, 500):
@@ -47,7 +61,10 @@ def make_data(path: Path, n: int, classes: int, box: int, seed: int = 0, labelle
         noise = torch.randn(turned.shape, generator=generator) * turned.std() * 2.0
         volumes[part] = apply_filter(turned + noise, wedge_mask(box, TILTS))[:, 0].numpy()
     known = labels.numpy() if labelled else None
-    names = [NAMES[i % len(NAMES)] + (f" {i // len(NAMES) + 1}" if i >= len(NAMES) else "") for i in range(classes)]
+    names = [
+        NAMES[i % len(NAMES)] + (f" {i // len(NAMES) + 1}" if i >= len(NAMES) else "")
+        for i in range(classes)
+    ]
     facts: dict[str, Any] = {"class_names": names} if labelled else {}
     return write_store(path, volumes, 12.0, known, tilt_range=TILTS, snr=0.1, **facts)
 
@@ -57,7 +74,10 @@ def _body(box: int, generator: torch.Generator) -> torch.Tensor:
     grid = torch.stack(torch.meshgrid(line, line, line, indexing="ij"))
     count = int(torch.randint(3, 12, (1,), generator=generator))
     centres = torch.randn(count, 3, generator=generator) * box / 8
-    blobs = [torch.exp(-(grid - c[:, None, None, None]).square().sum(0) / (2 * (box / 14) ** 2)) for c in centres]
+    blobs = [
+        torch.exp(-(grid - c[:, None, None, None]).square().sum(0) / (2 * (box / 14) ** 2))
+        for c in centres
+    ]
     return torch.stack(blobs).sum(0)[None, None]
 
 
@@ -68,7 +88,14 @@ def make_run(
     clusters: int | None = None,
     wrong: float = 0.1,
     classifies: bool = False,
-    artefacts: tuple[str, ...] = ("metrics", "selection", "averages", "notes", "yardsticks", "embedding"),
+    artefacts: tuple[str, ...] = (
+        "metrics",
+        "selection",
+        "averages",
+        "notes",
+        "yardsticks",
+        "embedding",
+    ),
     config: dict[str, Any] | None = None,
     facts: dict[str, Any] | None = None,
 ) -> Path:
@@ -100,9 +127,17 @@ def make_run(
 
 
 def _labels(
-    data: Any, truth: np.ndarray, k: int, wrong: float, classifies: bool, embedded: bool, rng: np.random.Generator
+    data: Any,
+    truth: np.ndarray,
+    k: int,
+    wrong: float,
+    classifies: bool,
+    embedded: bool,
+    rng: np.random.Generator,
 ) -> Labels:
-    split = np.where((truth == 0) & (rng.random(len(truth)) < 0.4) & (k > truth.max() + 1), k - 1, truth)
+    split = np.where(
+        (truth == 0) & (rng.random(len(truth)) < 0.4) & (k > truth.max() + 1), k - 1, truth
+    )
     named = np.where(rng.random(len(truth)) < wrong, rng.integers(0, k, len(truth)), split) % k
     order = np.arange(k) if classifies else np.random.default_rng(7).permutation(k)
     given = order[named]
@@ -113,11 +148,22 @@ def _labels(
     weights[np.arange(len(given)), given] += 0.2 * weights.max(1)
     posterior = (weights / weights.sum(1, keepdims=True)).astype(np.float32)
     classes = tuple(data.class_names) if classifies else tuple(f"cluster_{i:02d}" for i in range(k))
-    return Labels(given.astype(np.int64), posterior, classes, embedding.astype(np.float32) if embedded else None)
+    return Labels(
+        given.astype(np.int64),
+        posterior,
+        classes,
+        embedding.astype(np.float32) if embedded else None,
+    )
 
 
 def _leave(
-    folder: Path, artefacts: tuple[str, ...], data: Any, labels: Labels, truth: np.ndarray, k: int, rng: Any
+    folder: Path,
+    artefacts: tuple[str, ...],
+    data: Any,
+    labels: Labels,
+    truth: np.ndarray,
+    k: int,
+    rng: Any,
 ) -> None:
     if "metrics" in artefacts:
         steps = np.arange(12)
@@ -134,13 +180,20 @@ def _leave(
         bic = [1.0e5 + 900 * (i - k) ** 2 * (2 if i < k else 0.6) for i in ks]
         files.write_json(folder / "model_selection.json", {"k": ks, "bic": bic, "chosen": k})
     if "averages" in artefacts:
-        found = class_averages(DeviceVolumes(data), labels.labels, len(labels.classes), tilt_range=TILTS)
+        found = class_averages(
+            DeviceVolumes(data), labels.labels, len(labels.classes), tilt_range=TILTS
+        )
         write_averages(folder / "averages", found, labels.classes, data.voxel_size)
     if "notes" in artefacts:
-        files.write_json(folder / "notes.json", ["Two clusters share a class; see the confusion matrix."])
+        files.write_json(
+            folder / "notes.json", ["Two clusters share a class; see the confusion matrix."]
+        )
     if "yardsticks" in artefacts:
         other = np.where(rng.random(len(truth)) < 0.2, rng.integers(0, k, len(truth)), truth)
-        files.write_json(folder / "yardsticks.json", {"invariants": clustering_report(truth, other, data.class_names)})
+        files.write_json(
+            folder / "yardsticks.json",
+            {"invariants": clustering_report(truth, other, data.class_names)},
+        )
 
 
 if __name__ == "__main__":

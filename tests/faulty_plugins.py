@@ -28,7 +28,10 @@ def features(data: Any) -> torch.Tensor:
     axis = torch.arange(data.box) - data.box // 2
     radius = (axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2).sqrt().flatten() / data.box
     shells = [(radius >= low) & (radius < low + 0.125) for low in (0, 0.125, 0.25, 0.375)]
-    return torch.cat([torch.stack([flat[:, s].mean(1), flat[:, s].std(1, correction=0)], dim=1) for s in shells], dim=1)
+    return torch.cat(
+        [torch.stack([flat[:, s].mean(1), flat[:, s].std(1, correction=0)], dim=1) for s in shells],
+        dim=1,
+    )
 
 
 class Labeller:
@@ -57,12 +60,16 @@ class Sound(Trainer):
     def fit(self, inputs: Any, run: Any) -> Any:
         found = features(inputs["data"])
         if len(found) < self.config.clusters:
-            raise UserError(f"--clusters {self.config.clusters}: the data has only {len(found)} volumes")
+            raise UserError(
+                f"--clusters {self.config.clusters}: the data has only {len(found)} volumes"
+            )
         centres, done = self.begin(found, inputs["data"], run)
         for step in range(done, self.config.steps):
             half = torch.rand(len(found), generator=self.generator(run, step)) < 0.5
             share = torch.softmax(-0.3 * torch.cdist(found, centres) ** 2, dim=1) * half[:, None]
-            centres = centres + 0.3 * (share.T @ found - share.sum(0)[:, None] * centres) / len(found)
+            centres = centres + 0.3 * (share.T @ found - share.sum(0)[:, None] * centres) / len(
+                found
+            )
             self.note(run, step, centres)
         return self.load(run)
 
@@ -70,7 +77,9 @@ class Sound(Trainer):
         last = run.load("last")
         if last is not None:
             return last[0]["centres"], last[1]["step"]
-        return found[torch.randperm(len(found), generator=run.generator("begin"))[: self.config.clusters]], 0
+        return found[
+            torch.randperm(len(found), generator=run.generator("begin"))[: self.config.clusters]
+        ], 0
 
     def note(self, run: Any, step: int, centres: torch.Tensor) -> None:
         run.log(step=step, spread=centres.std())
@@ -193,7 +202,9 @@ class Peeping(Sound):
 
     def begin(self, found: torch.Tensor, data: Any, run: Any) -> tuple[torch.Tensor, int]:
         if run.load("last") is None and (data.labels >= 0).any():
-            return torch.stack([found[torch.from_numpy(data.labels) == k].mean(0) for k in range(3)]), 0
+            return torch.stack(
+                [found[torch.from_numpy(data.labels) == k].mean(0) for k in range(3)]
+            ), 0
         return super().begin(found, data, run)
 
 

@@ -24,8 +24,12 @@ def body(kind: int, box: int = BOX) -> Tensor:
     )[kind]
     line = torch.arange(box) - box // 2
     grid = torch.stack(torch.meshgrid(line, line, line, indexing="ij"))
-    centres = torch.tensor(places, dtype=torch.float32) - torch.tensor(places, dtype=torch.float32).mean(0)
-    return torch.stack([torch.exp(-(grid - c[:, None, None, None]).square().sum(0) / 4.0) for c in centres]).sum(0)
+    centres = torch.tensor(places, dtype=torch.float32) - torch.tensor(
+        places, dtype=torch.float32
+    ).mean(0)
+    return torch.stack(
+        [torch.exp(-(grid - c[:, None, None, None]).square().sum(0) / 4.0) for c in centres]
+    ).sum(0)
 
 
 def directly(volume: Tensor, points: Tensor) -> Tensor:

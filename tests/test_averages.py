@@ -73,7 +73,11 @@ def posed(
     shifts = (torch.rand(n, 3, generator=generator) * 2 - 1) * shift
     volumes = rotate(body, rotations, shifts)
     noise = torch.randn(volumes.shape, generator=generator) * (volumes.std() / snr**0.5)
-    return standardise(apply_filter(volumes + noise, wedge_mask(body.shape[-1], TILTS))), rotations, shifts
+    return (
+        standardise(apply_filter(volumes + noise, wedge_mask(body.shape[-1], TILTS))),
+        rotations,
+        shifts,
+    )
 
 
 def test_without_wedge_and_poses_it_is_the_mean():
@@ -81,7 +85,9 @@ def test_without_wedge_and_poses_it_is_the_mean():
     labels = np.array([0, 1, 1, 2, -1] * 6)
     averages = class_averages(Held(volumes), labels, 4, batch_size=7)
     for name in range(3):
-        torch.testing.assert_close(averages[name], volumes[labels == name, 0].mean(0), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(
+            averages[name], volumes[labels == name, 0].mean(0), atol=1e-5, rtol=1e-4
+        )
     assert averages.shape == (4, 12, 12, 12)
     assert not averages[3].any()
 
@@ -90,7 +96,10 @@ def test_posteriors_weigh_the_particles():
     volumes = torch.randn(9, 1, 8, 8, 8, generator=torch.Generator().manual_seed(1))
     posteriors = torch.rand(9, 3, generator=torch.Generator().manual_seed(2))
     averages = class_averages(Held(volumes), posteriors)
-    expected = torch.einsum("nk,nxyz->kxyz", posteriors, volumes[:, 0]) / posteriors.sum(0)[:, None, None, None]
+    expected = (
+        torch.einsum("nk,nxyz->kxyz", posteriors, volumes[:, 0])
+        / posteriors.sum(0)[:, None, None, None]
+    )
     torch.testing.assert_close(averages, expected, atol=1e-5, rtol=1e-4)
 
 
@@ -99,7 +108,9 @@ def test_batches_bound_what_is_held_and_change_nothing():
     labels = np.arange(50) % 3
     few = class_averages(volumes, labels, batch_size=8, tilt_range=TILTS)
     assert volumes.largest == 8
-    torch.testing.assert_close(few, class_averages(volumes, labels, tilt_range=TILTS), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        few, class_averages(volumes, labels, tilt_range=TILTS), atol=1e-5, rtol=1e-4
+    )
 
 
 def test_what_no_particle_has_seen_stays_empty():
@@ -116,7 +127,11 @@ def test_poses_are_undone_and_the_wedge_is_filled(shift):
     body = blobs(24, BODY)
     volumes, rotations, shifts = posed(body, 60, 5, shift=shift)
     aligned = class_averages(
-        Held(volumes), np.zeros(60), tilt_range=TILTS, rotations=rotations, shifts=shifts if shift else None
+        Held(volumes),
+        np.zeros(60),
+        tilt_range=TILTS,
+        rotations=rotations,
+        shifts=shifts if shift else None,
     )[0]
     plain = class_averages(Held(volumes), np.zeros(60), tilt_range=TILTS)[0]
     assert correlation(aligned, body[0, 0]) > 0.98
@@ -126,7 +141,9 @@ def test_poses_are_undone_and_the_wedge_is_filled(shift):
 def test_wedge_weighting_beats_the_plain_mean_when_poses_are_unevenly_spread():
     """Nine particles of ten in one pose leave a streak along their beam in the plain mean, which the weights remove."""
     body = blobs(24, BODY)
-    rotations = torch.cat([torch.eye(3).repeat(45, 1, 1), random_rotations(5, torch.Generator().manual_seed(6))])
+    rotations = torch.cat(
+        [torch.eye(3).repeat(45, 1, 1), random_rotations(5, torch.Generator().manual_seed(6))]
+    )
     volumes = apply_filter(rotate(body, rotations), wedge_mask(24, TILTS))
     held, labels = Held(volumes), np.zeros(50)
     weighted = class_averages(held, labels, tilt_range=TILTS, rotations=rotations)[0]
@@ -138,7 +155,9 @@ def test_shifts_alone_are_undone():
     body = blobs(20, BODY)
     shifts = torch.tensor([[1.0, -2.0, 0.0], [0.0, 3.0, -1.0]])
     volumes = rotate(body, torch.eye(3)[None].repeat(2, 1, 1), shifts)
-    assert correlation(class_averages(Held(volumes), np.zeros(2), shifts=shifts)[0], body[0, 0]) > 0.99
+    assert (
+        correlation(class_averages(Held(volumes), np.zeros(2), shifts=shifts)[0], body[0, 0]) > 0.99
+    )
 
 
 def test_weights_of_the_wrong_length_are_refused():
@@ -202,13 +221,17 @@ def resemblance(body: Tensor, other: Tensor) -> float:
     band = make_band(body.shape[-1], 5, None)
     table = turned_references(body, rotation_grid(14.0), band)
     spectrum = spectra(other[None, None], band)
-    score, _, _ = search(spectrum, table, band, body.shape[-1], shift_grid(3.0, 1.0).expand(1, -1, 3))
+    score, _, _ = search(
+        spectrum, table, band, body.shape[-1], shift_grid(3.0, 1.0).expand(1, -1, 3)
+    )
     return float(score / spectrum.abs().square().sum().sqrt())
 
 
 def test_alignment_averages_no_more_than_max_particles():
     volumes = Held(posed(blobs(12, BODY[:3], 1.2), 12, 8)[0])
-    _, poses = aligned_averages(volumes, np.zeros(12), iterations=1, step_degrees=60, max_particles=5, tilt_range=TILTS)
+    _, poses = aligned_averages(
+        volumes, np.zeros(12), iterations=1, step_degrees=60, max_particles=5, tilt_range=TILTS
+    )
     assert int((poses.scores != 0).sum()) == 5
 
 
@@ -256,6 +279,8 @@ def test_real_ribosomes_average_to_the_known_map_with_the_given_angles():
     held, labels = Held(volumes), np.zeros(20)
     aligned = class_averages(held, labels, rotations=rotations)[0]
     plain = class_averages(held, labels)[0]
-    reached, start = (correlation(apply_filter(x, smooth), apply_filter(known, smooth)) for x in (aligned, plain))
+    reached, start = (
+        correlation(apply_filter(x, smooth), apply_filter(known, smooth)) for x in (aligned, plain)
+    )
     assert reached > 0.55
     assert reached > start + 0.1

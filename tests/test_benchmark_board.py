@@ -74,7 +74,15 @@ def board(monkeypatch: pytest.MonkeyPatch) -> summary.Board:
             cells = tuple(Cell(key, entry.method, int(key[1]), "small", (), (), ()) for key in keys)
             reason = "" if cells else "not part of the scale small"
             places.append(
-                Place(SUITE, TABLE, entry, condition, cells, reason, f"cryoet benchmark --method {entry.method}")
+                Place(
+                    SUITE,
+                    TABLE,
+                    entry,
+                    condition,
+                    cells,
+                    reason,
+                    f"cryoet benchmark --method {entry.method}",
+                )
             )
 
     class Plan:
@@ -105,12 +113,16 @@ def test_figures_of_a_board(board: summary.Board):
     assert (third.figures[0].status, third.figures[0].reason) == ("failed", "run: it <broke>")
     assert board.counts() == {"measured": 2, "failed": 4, "not run": 6}
     assert board.best[0] == "first"
-    assert board.missing["not part of the scale small"] == [f"cryoet benchmark --method {name}" for name in "abc"]
+    assert board.missing["not part of the scale small"] == [
+        f"cryoet benchmark --method {name}" for name in "abc"
+    ]
 
 
 def test_several_may_lead():
     condition = (("snr", "1"),)
-    scores = {name: {(condition, 0): value} for name, value in {"a": 0.5, "b": 0.75, "c": 0.75}.items()}
+    scores = {
+        name: {(condition, 0): value} for name, value in {"a": 0.5, "b": 0.75, "c": 0.75}.items()
+    }
     assert summary.leader(scores) == ("b and 1 more", 0.75, 1)
     assert summary.leader(scores, lowest=True) == ("a", 0.5, 1)
     assert summary.leader({**scores, "d": {(condition, 1): 1.0}})[2] == 0
@@ -145,7 +157,9 @@ def test_the_page_is_complete_in_itself(board: summary.Board, tmp_path: Path):
     report.parent.mkdir(parents=True)
     report.write_text("x")
     html = page.leaderboard([board], FACTS, tmp_path)
-    links = re.findall(r'(?:href|src)="([^"]*)"', html[html.rindex("<body") : html.rindex("</main>")])
+    links = re.findall(
+        r'(?:href|src)="([^"]*)"', html[html.rindex("<body") : html.rindex("</main>")]
+    )
     assert set(links) == {"#paper-T1", "cells/a01/run/report.html"}
     assert "<b>80.0 ± 24.8</b>" in html
     assert "paper 80.5 ± 1.5" in html
@@ -157,7 +171,10 @@ def test_the_page_is_complete_in_itself(board: summary.Board, tmp_path: Path):
 
 
 def test_metrics_of_what_a_run_reports():
-    facts = {"run": {"f1": 0.5, "name": "x", "macro": {"f1": 0.25}, "ok": True, "counts": {"a": 3}}, "r5": {"ap": 0.75}}
+    facts = {
+        "run": {"f1": 0.5, "name": "x", "macro": {"f1": 0.25}, "ok": True, "counts": {"a": 3}},
+        "r5": {"ap": 0.75},
+    }
     assert metrics_of(facts) == {"f1": 0.5, "macro.f1": 0.25, "r5.ap": 0.75}
     tables = [
         {
@@ -181,7 +198,11 @@ def test_results_survive_a_torn_line_and_the_last_of_a_cell_counts(tmp_path: Pat
     again = Results(tmp_path)
     assert again.is_done("a01")
     again.add(line("b", 0, "1"))
-    assert [json.loads(row)["key"] for row in results.path.read_text().splitlines()] == ["a01", "a01", "b01"]
+    assert [json.loads(row)["key"] for row in results.path.read_text().splitlines()] == [
+        "a01",
+        "a01",
+        "b01",
+    ]
     assert set(read_results(tmp_path)) == {"a01", "b01"}
 
 
@@ -204,11 +225,24 @@ def write(path: Path, scores: dict[str, tuple[float, ...]], failed: tuple[str, .
 
 def test_two_results_compared(tmp_path: Path):
     before = write(
-        tmp_path / "a", {"up": (0.5, 0.6, 0.7), "noise": (0.5, 0.6, 0.7), "one": (0.5,), "gone": (1.0,), "x": (1.0,)}
+        tmp_path / "a",
+        {
+            "up": (0.5, 0.6, 0.7),
+            "noise": (0.5, 0.6, 0.7),
+            "one": (0.5,),
+            "gone": (1.0,),
+            "x": (1.0,),
+        },
     )
     after = write(
         tmp_path / "b",
-        {"up": (0.6, 0.71, 0.79), "noise": (0.7, 0.5, 0.7), "one": (0.6,), "new": (1.0,), "x": (1.0,)},
+        {
+            "up": (0.6, 0.71, 0.79),
+            "noise": (0.7, 0.5, 0.7),
+            "one": (0.6,),
+            "new": (1.0,),
+            "x": (1.0,),
+        },
         failed=("x",),
     )
     found = compare(before, after / "results.jsonl")

@@ -20,7 +20,10 @@ from cryoet_core.support.errors import RunError, UserError
 
 def make_cell(folder: Path, *steps: list[str], limit: float = 60) -> Path:
     folder.mkdir(parents=True)
-    spec = {"steps": [{"name": f"s{i}", "words": words} for i, words in enumerate(steps)], "limit": limit}
+    spec = {
+        "steps": [{"name": f"s{i}", "words": words} for i, words in enumerate(steps)],
+        "limit": limit,
+    }
     (folder / cell.SPEC).write_text(json.dumps(spec))
     return folder
 
@@ -30,7 +33,9 @@ def template(folder: Path, name: str = "y-shaped") -> list[str]:
 
 
 def test_a_cell_measures_its_steps_and_skips_those_that_are_done(tmp_path: Path):
-    folder = make_cell(tmp_path / "a", template(tmp_path), ["cryoet", "run", "nosuch", "--data", "x.h5"])
+    folder = make_cell(
+        tmp_path / "a", template(tmp_path), ["cryoet", "run", "nosuch", "--data", "x.h5"]
+    )
     outcome = cell.run_cell(str(folder))
     assert outcome["status"] == "failed"
     assert outcome["reason"].startswith("s1: no method 'nosuch'")
@@ -100,7 +105,12 @@ class FakeRunning:
         status = "failed" if self.job.label in self.fake.bad else "ok"
         if self.job.makes is not None and status == "ok":
             self.job.makes.write_text("made")
-        outcome = {"status": status, "reason": f"{self.job.label} is bad" * (status != "ok"), "steps": [], "facts": {}}
+        outcome = {
+            "status": status,
+            "reason": f"{self.job.label} is bad" * (status != "ok"),
+            "steps": [],
+            "facts": {},
+        }
         (self.job.folder / cell.OUTCOME).write_text(json.dumps(outcome))
         return True
 
@@ -126,7 +136,12 @@ def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Job]:
 
 def done(jobs: list[Job], fake: Fake) -> dict[str, str]:
     ended: dict[str, str] = {}
-    work_through(jobs, fake, lambda job: None, lambda job, outcome: ended.update({job.label: outcome["reason"]}))
+    work_through(
+        jobs,
+        fake,
+        lambda job: None,
+        lambda job, outcome: ended.update({job.label: outcome["reason"]}),
+    )
     return ended
 
 
@@ -152,7 +167,9 @@ def test_a_file_that_nobody_makes_ends_the_work_and_kills_what_runs(jobs: list[J
         done(jobs[1:], Fake(3))
 
 
-@pytest.mark.parametrize(("gpus", "seen", "expected"), [(2, "", ["0", "1", "0"]), (2, "4,7", ["4", "7", "4"])])
+@pytest.mark.parametrize(
+    ("gpus", "seen", "expected"), [(2, "", ["0", "1", "0"]), (2, "4,7", ["4", "7", "4"])]
+)
 def test_processes_share_cores_and_gpus(
     gpus: int, seen: str, expected: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -172,7 +189,9 @@ def test_the_same_cells_run_as_jobs_of_submitit(tmp_path: Path):
     folder = make_cell(tmp_path / "a", template(tmp_path))
     queue = Slurm(tmp_path / "queue", 1, 0, {}, minutes=2, cluster="local")
     outcomes: list[dict[str, object]] = []
-    work_through([Job(folder, "a")], queue, lambda job: None, lambda job, outcome: outcomes.append(outcome))
+    work_through(
+        [Job(folder, "a")], queue, lambda job: None, lambda job, outcome: outcomes.append(outcome)
+    )
     assert outcomes[0]["status"] == "ok"
     assert (tmp_path / "map.mrc").exists()
 
@@ -194,7 +213,9 @@ def test_slurm_where_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ("echo slurm_load_jobs error: Unable to contact slurm controller >&2; exit 1", True),
     ],
 )
-def test_what_the_queue_says(answer: str, expected: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_what_the_queue_says(
+    answer: str, expected: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     (tmp_path / "squeue").write_text(f"#!/bin/sh\n{answer}\n")
     (tmp_path / "squeue").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
@@ -228,7 +249,9 @@ def test_labels_are_a_share_of_the_known_centres(tmp_path: Path):
 # ---- what is told ----------------------------------------------------------------------------------------------------
 
 
-def test_the_expected_end_is_what_the_methods_took_so_far(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_the_expected_end_is_what_the_methods_took_so_far(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     from cryoet_core.benchmark.plan import Cell
     from cryoet_core.benchmark.results import Results
     from cryoet_core.benchmark.show import Show
@@ -237,17 +260,29 @@ def test_the_expected_end_is_what_the_methods_took_so_far(tmp_path: Path, capsys
         return Cell(method, method, 0, "small", (), (), ())
 
     queue = [Job(tmp_path / str(i), f"job {i}") for i in range(4)]
-    cells = {job.folder: made(name) for job, name in zip(queue, ("slow", "slow", "fast", "new"), strict=True)}
+    cells = {
+        job.folder: made(name)
+        for job, name in zip(queue, ("slow", "slow", "fast", "new"), strict=True)
+    }
     results = Results(tmp_path)
     results.add({"key": "x", "method": "fast", "status": "ok", "metrics": {"wall_seconds": 10.0}})
     show = Show()
     with show.running(queue, cells, results, 2):
         show.started(queue[0])
-        outcome = {"status": "ok", "reason": "", "steps": [{"wall_seconds": 100.0}], "facts": {"run": {"f1": 0.25}}}
+        outcome = {
+            "status": "ok",
+            "reason": "",
+            "steps": [{"wall_seconds": 100.0}],
+            "facts": {"run": {"f1": 0.25}},
+        }
         show.ended(queue[0], outcome)
-        assert show.expected_seconds() == (100 + 10 + 55) / 2  # slow, fast, and the mean of all for the new one
+        assert (
+            show.expected_seconds() == (100 + 10 + 55) / 2
+        )  # slow, fast, and the mean of all for the new one
         failed = {"status": "failed", "reason": "run: it broke", "steps": [], "facts": {}}
         show.ended(queue[1], failed)
     said = capsys.readouterr().out.splitlines()
-    assert said[0].startswith("[1/4] job 0: f1 0.250, 1 min 40 s; 3 left, about 1 min 22 s, ends at ")
+    assert said[0].startswith(
+        "[1/4] job 0: f1 0.250, 1 min 40 s; 3 left, about 1 min 22 s, ends at "
+    )
     assert said[1].startswith("[2/4] job 1: failed: run: it broke")

@@ -39,7 +39,9 @@ def table(suite: str, name: str) -> Table:
     return next(table for table in load_suite(suite).table if table.id == name)
 
 
-def printed(suite: str, name: str, entry: str, *values: str, metric: int = 0) -> tuple[float, float | None] | None:
+def printed(
+    suite: str, name: str, entry: str, *values: str, metric: int = 0
+) -> tuple[float, float | None] | None:
     found = table(suite, name)
     chosen = next(row for row in found.entry if row.label == entry)
     return found.printed(chosen, tuple(zip(found.axes, values, strict=True)), metric)
@@ -87,8 +89,24 @@ def test_variables():
 
 
 def test_options_become_words():
-    options = {"per-class": 8, "ctf": False, "beads": True, "tilt-range": [-60, 60], "weights": None}
-    words = ["--per-class", "8", "--no-ctf", "--beads", "--tilt-range", "-60", "60", "--weights", "none"]
+    options = {
+        "per-class": 8,
+        "ctf": False,
+        "beads": True,
+        "tilt-range": [-60, 60],
+        "weights": None,
+    }
+    words = [
+        "--per-class",
+        "8",
+        "--no-ctf",
+        "--beads",
+        "--tilt-range",
+        "-60",
+        "60",
+        "--weights",
+        "none",
+    ]
     assert words_of_options(options, several=True) == words
     assert words_of_options({"shots": [1, 5]}) == ["--shots", "1,5"]
 
@@ -206,7 +224,14 @@ def plan(tmp_path: Path, scale: str = "smoke", seeds: int = 2, **stock: object) 
     path = tmp_path / "mine.toml"
     path.write_text(SUITE)
     suites = [load_suite(str(path))]
-    return Plan(suites, scale, seeds, Stock(tmp_path / "data", scale, **stock), INSTALLED, custom=[str(path)])
+    return Plan(
+        suites,
+        scale,
+        seeds,
+        Stock(tmp_path / "data", scale, **stock),
+        INSTALLED,
+        custom=[str(path)],
+    )
 
 
 def test_places_of_a_plan(tmp_path: Path):
@@ -221,7 +246,9 @@ def test_places_of_a_plan(tmp_path: Path):
     assert found["mine A thing, snr 0.1"].command.endswith("--method thing --scale paper")
     assert found["mine C thing"].reason == "needs --files noble=PATH (seven classes)"
     assert found["mine C thing"].command.endswith("--scale smoke --files noble=PATH")
-    assert found["mine C thing"].command.startswith(f"cryoet benchmark --suite {tmp_path / 'mine.toml'} ")
+    assert found["mine C thing"].command.startswith(
+        f"cryoet benchmark --suite {tmp_path / 'mine.toml'} "
+    )
 
 
 def test_tables_that_ask_for_the_same_run_share_it(tmp_path: Path):
@@ -249,24 +276,39 @@ def test_maps_that_are_missing_are_named(tmp_path: Path):
     maps = tmp_path / "maps"
     maps.mkdir()
     (maps / "a.mrc").write_bytes(b"x")
-    reasons = {place.reason for place in plan(tmp_path, structures=maps).places if place.table.id == "B"}
+    reasons = {
+        place.reason for place in plan(tmp_path, structures=maps).places if place.table.id == "B"
+    }
     assert reasons == {f"--structures {maps}: has no b"}
 
 
 def test_a_file_that_is_not_what_the_recipe_says(tmp_path: Path):
     wrong = tmp_path / "noble.h5"
     wrong.write_bytes(b"nothing")
-    reasons = [place.reason for place in plan(tmp_path, files={"noble": wrong}).places if place.table.id == "C"]
+    reasons = [
+        place.reason
+        for place in plan(tmp_path, files={"noble": wrong}).places
+        if place.table.id == "C"
+    ]
     assert str(wrong) in reasons[0]
 
 
 def test_which_methods_fit():
     suite = Suite.model_validate(
-        {"name": "x", "title": "x", "table": [{"id": "T", "title": "t", "inputs": {"data": "d"}, "metrics": ["f1"]}]}
+        {
+            "name": "x",
+            "title": "x",
+            "table": [{"id": "T", "title": "t", "inputs": {"data": "d"}, "metrics": ["f1"]}],
+        }
     )
-    for task, needs, expected in (("clustering", [], True), ("picking", [], False), ("clustering", ["depth"], False)):
+    for task, needs, expected in (
+        ("clustering", [], True),
+        ("picking", [], False),
+        ("clustering", ["depth"], False),
+    ):
         found = suite.table[0].model_copy(update={"task": task, "needs": needs})
         assert fits(INSTALLED["thing"], found) is expected
     assert not fits(
-        INSTALLED["thing"], suite.table[0].model_copy(update={"task": "clustering", "inputs": {"other": "d"}})
+        INSTALLED["thing"],
+        suite.table[0].model_copy(update={"task": "clustering", "inputs": {"other": "d"}}),
     )

@@ -24,7 +24,9 @@ def particles(n: int, reach: float, noise: float) -> tuple[Tensor, Tensor]:
     line = torch.arange(BOX) - BOX // 2
     grid = torch.stack(torch.meshgrid(line, line, line, indexing="ij"))
     places = 2.0 * torch.tensor([[1.0, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1.4]])
-    body = torch.stack([torch.exp(-(grid - p[:, None, None, None]).square().sum(0) / 6) for p in places]).sum(0)
+    body = torch.stack(
+        [torch.exp(-(grid - p[:, None, None, None]).square().sum(0) / 6) for p in places]
+    ).sum(0)
     shifts = reach * (2 * torch.rand(n, 3, generator=generator(1)) - 1)
     clean = standardise(rotate(body[None, None], random_rotations(n, generator(2)), shifts))
     noisy = clean + noise * torch.randn(clean.shape, generator=generator(3))
@@ -74,12 +76,16 @@ def test_centred_volumes_lie_at_the_centre_whatever_their_company() -> None:
     centring = Centring.fit(in_batches(volumes), BOX, 6.0, "cpu")
     again = centring.shifts(centring.centred(volumes))
     assert float(again.square().mean().sqrt()) < 0.5
-    torch.testing.assert_close(centring.shifts(volumes[3:4]), centring.shifts(volumes)[3:4], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        centring.shifts(volumes[3:4]), centring.shifts(volumes)[3:4], rtol=1e-4, atol=1e-4
+    )
 
 
 def test_constant_volumes_do_no_harm() -> None:
     volumes = torch.zeros(4, 1, BOX, BOX, BOX)
-    assert bool(torch.isfinite(Centring.fit(in_batches(volumes), BOX, 6.0, "cpu").shifts(volumes)).all())
+    assert bool(
+        torch.isfinite(Centring.fit(in_batches(volumes), BOX, 6.0, "cpu").shifts(volumes)).all()
+    )
 
 
 def test_shards_give_the_centring_of_the_whole(lockstep: Callable[..., None]) -> None:
@@ -102,16 +108,22 @@ def test_shards_give_the_centring_of_the_whole(lockstep: Callable[..., None]) ->
 def test_moving_by_whole_voxels_rolls(box: int) -> None:
     volumes = torch.randn(2, box, box, box, generator=generator(5))
     moved = translate(volumes, torch.tensor([[1.0, -2.0, 3.0], [0.0, 0.0, 0.0]]))
-    torch.testing.assert_close(moved[0], volumes[0].roll((1, -2, 3), (0, 1, 2)), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        moved[0], volumes[0].roll((1, -2, 3), (0, 1, 2)), rtol=1e-4, atol=1e-5
+    )
     torch.testing.assert_close(moved[1], volumes[1], rtol=1e-4, atol=1e-5)
 
 
 def test_moving_to_and_fro_changes_nothing() -> None:
     line = torch.arange(12) - 6
-    blob = torch.exp(-(line[:, None, None] ** 2 + line[None, :, None] ** 2 + line[None, None, :] ** 2) / 5.0)[None]
+    blob = torch.exp(
+        -(line[:, None, None] ** 2 + line[None, :, None] ** 2 + line[None, None, :] ** 2) / 5.0
+    )[None]
     shift = torch.tensor([[0.3, -1.4, 0.7]])
     moved = translate(blob, shift)
-    centre = torch.stack([(moved[0].sum([a for a in range(3) if a != b]) * line).sum() for b in range(3)])
+    centre = torch.stack(
+        [(moved[0].sum([a for a in range(3) if a != b]) * line).sum() for b in range(3)]
+    )
     torch.testing.assert_close(centre / moved.sum(), shift[0], rtol=0, atol=0.02)
     torch.testing.assert_close(translate(moved, -shift), blob, rtol=0, atol=1e-3)
 
@@ -120,7 +132,9 @@ def bump(size: int, centre: tuple[float, float, float], width: float = 2.0) -> T
     """A log-likelihood map with its top at ``centre``, zero shift at voxel 0, periodic."""
     line = torch.fft.fftfreq(size) * size
     away = [(((line - c + size / 2) % size) - size / 2) ** 2 for c in centre]
-    return -(away[0][:, None, None] + away[1][None, :, None] + away[2][None, None, :])[None] / (2 * width**2)
+    return -(away[0][:, None, None] + away[1][None, :, None] + away[2][None, None, :])[None] / (
+        2 * width**2
+    )
 
 
 @pytest.mark.parametrize("centre", [(0.0, 0.0, 0.0), (1.3, -2.4, 0.2), (-3.0, 3.4, -0.4)])
@@ -139,7 +153,9 @@ def test_peak_obeys_reach_and_prior() -> None:
     found = peak(bump(16, (4.0, 0.0, 0.0), width=2.0), 8.0, spread=2.0)
     torch.testing.assert_close(found[0], torch.tensor([2.0, 0.0, 0.0]), rtol=0, atol=1e-3)
     # a shift of 1 has been applied already: the whole shift is 1 + delta, pulled towards 0
-    found = peak(bump(16, (3.0, 0.0, 0.0), width=2.0), 8.0, 2.0, origin=torch.tensor([[1.0, 0.0, 0.0]]))
+    found = peak(
+        bump(16, (3.0, 0.0, 0.0), width=2.0), 8.0, 2.0, origin=torch.tensor([[1.0, 0.0, 0.0]])
+    )
     torch.testing.assert_close(found[0], torch.tensor([1.0, 0.0, 0.0]), rtol=0, atol=1e-3)
     assert torch.equal(peak(torch.zeros(1, 8, 8, 8), 0.0, 1.0), torch.zeros(1, 3))
 

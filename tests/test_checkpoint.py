@@ -34,7 +34,14 @@ def test_round_trip_of_every_kind_of_tensor(tmp_path: Path) -> None:
         "parameter": torch.nn.Parameter(base),
         "volume": torch.zeros(1, 1, 2, 2, 2).contiguous(memory_format=torch.channels_last_3d),
     }
-    state = {"step": np.int64(4), "k": [1, 2], "best": math.inf, "bad": math.nan, "none": None, "text": "Å [x]"}
+    state = {
+        "step": np.int64(4),
+        "k": [1, 2],
+        "best": math.inf,
+        "bad": math.nan,
+        "none": None,
+        "text": "Å [x]",
+    }
     checkpoint.save(path, tensors, state)
     found = checkpoint.load(path)
     assert found is not None
@@ -64,8 +71,12 @@ class Bomb:
         return (Path.touch, (Path("exploded"),))
 
 
-@pytest.mark.parametrize("damage", ["empty", "cut header", "cut data", "noise", "foreign", "pickle", "folder"])
-def test_damage_is_one_line_and_runs_nothing(tmp_path: Path, damage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "damage", ["empty", "cut header", "cut data", "noise", "foreign", "pickle", "folder"]
+)
+def test_damage_is_one_line_and_runs_nothing(
+    tmp_path: Path, damage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from safetensors.torch import save
 
     monkeypatch.chdir(tmp_path)
@@ -103,7 +114,7 @@ def test_kill_9_at_any_moment_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
     code = f"""
         import sys, torch
         from pathlib import Path
-        from cryoet_core import checkpoint
+        from cryoet_core.runs import checkpoint
         print("ready", flush=True)
         step = 0
         while True:
@@ -113,7 +124,9 @@ def test_kill_9_at_any_moment_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
     """
     moments = random.Random(1)
     for _ in range(8):
-        process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True
+        )
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         assert process.stdout.readline() == "1\n"

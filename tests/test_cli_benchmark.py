@@ -46,7 +46,9 @@ published = { matched_accuracy = [0.75, 0.5] }
 @pytest.fixture(scope="module")
 def guided(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The folder in which every command of sections 1 to 3 of docs/write-a-plugin.md was run, as it stands there."""
-    page = re.sub(r"^```.*?^```", "", (ROOT / "docs" / "write-a-plugin.md").read_text(), flags=re.M | re.S)
+    page = re.sub(
+        r"^```.*?^```", "", (ROOT / "docs" / "write-a-plugin.md").read_text(), flags=re.M | re.S
+    )
     commands = re.findall(r"^ {4}(\S.*)$", page[page.index("## 1.") : page.index("## 4.")], re.M)
     assert len(commands) == 7
     folder = tmp_path_factory.mktemp("guide")
@@ -57,7 +59,16 @@ def guided(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             words = shlex.split(command)
             if words[:2] == ["pip", "install"]:
                 # not editable, offline and beside the environment, so that it stays as it is
-                pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--no-index"]
+                pip = [
+                    sys.executable,
+                    "-m",
+                    "pip",
+                    "install",
+                    "-q",
+                    "--no-deps",
+                    "--no-build-isolation",
+                    "--no-index",
+                ]
                 subprocess.run([*pip, "--target", site, words[-1]], check=True)
                 patch.syspath_prepend(str(site))
                 patch.setenv("PYTHONPATH", f"{site}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
@@ -89,7 +100,9 @@ def test_a_result_has_what_is_needed_to_believe_it(guided: Path):
     assert f"{line['run']}/report.html" in (guided / "first" / "leaderboard.html").read_text()
 
 
-def test_a_run_that_was_cut_off_is_gone_on_with_to_the_same_table(guided: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_run_that_was_cut_off_is_gone_on_with_to_the_same_table(
+    guided: Path, capsys: pytest.CaptureFixture[str]
+):
     """As a kill leaves it: data made, the run begun, nothing noted."""
     folder = guided / "first"
     text = (folder / "leaderboard.md").read_text()
@@ -100,10 +113,22 @@ def test_a_run_that_was_cut_off_is_gone_on_with_to_the_same_table(guided: Path, 
         path.unlink()
     facts = json.loads((cell / "run" / "run.json").read_text()) | {"status": "running"}
     (cell / "run" / "run.json").write_text(json.dumps(facts))
-    words = ["benchmark", "--suite", "paper002", "--method", "minimal", "--scale", "smoke", "--out", "first"]
+    words = [
+        "benchmark",
+        "--suite",
+        "paper002",
+        "--method",
+        "minimal",
+        "--scale",
+        "smoke",
+        "--out",
+        "first",
+    ]
     capsys.readouterr()
     assert main(words) == 0
-    assert capsys.readouterr().out.startswith("1 runs; results in first\n[1/1] paper002 T1 clustering minimal, snr 100")
+    assert capsys.readouterr().out.startswith(
+        "1 runs; results in first\n[1/1] paper002 T1 clustering minimal, snr 100"
+    )
     (again,) = map(json.loads, (folder / "results.jsonl").open())
     assert again["resumed"]
     assert again["metrics"]["matched_accuracy"] == line["metrics"]["matched_accuracy"]
@@ -139,11 +164,17 @@ WRONG = {
         ["--suite", "paper004", "--method", "toy"],
         "--method toy: fits no table of the suites asked for, which take picking",
     ),
-    "files": (["--all", "--files", "nobel=x.h5"], "--files nobel: no suite asks for it; did you mean noble"),
+    "files": (
+        ["--all", "--files", "nobel=x.h5"],
+        "--files nobel: no suite asks for it; did you mean noble",
+    ),
     "pair": (["--all", "--files", "x.h5"], "--files x.h5: expected NAME=VALUE"),
     "seeds": (["--all", "--seeds", "0"], "--seeds 0: expected 1 or more"),
     "executor": (["--all", "--executor", "pbs"], "--executor pbs: expected local or slurm"),
-    "folder": (["--suite", "paper002", "--method", "toy", "--out", "full"], "is no benchmark's folder"),
+    "folder": (
+        ["--suite", "paper002", "--method", "toy", "--out", "full"],
+        "is no benchmark's folder",
+    ),
     "compare": (["--compare", "x", "y"], "x: no such file; expected results.jsonl"),
 }
 
@@ -160,7 +191,18 @@ def test_bad_input_gets_one_line(case: str, here: Command, tmp_path: Path):
 
 
 def test_a_dry_run_lists_the_runs_and_writes_nothing(here: Command, tmp_path: Path):
-    done = here("benchmark", "--suite", "paper002", "--method", "toy", "--scale", "smoke", "--out", "b", "--dry-run")
+    done = here(
+        "benchmark",
+        "--suite",
+        "paper002",
+        "--method",
+        "toy",
+        "--scale",
+        "smoke",
+        "--out",
+        "b",
+        "--dry-run",
+    )
     assert done.returncode == 0, done.stderr
     command, last = done.stdout.strip().splitlines()
     assert command.startswith("cryoet run toy --data ")
@@ -178,8 +220,14 @@ def test_the_new_plugin_is_the_example(guided: Path):
         example = ROOT / "examples" / "cryoet-minimal" / name
         assert (guided / "cryoet-minimal" / name).read_text() == example.read_text()
     folder = ROOT / "examples" / "cryoet-minimal"
-    own = {path.relative_to(folder) for path in folder.rglob("*.*") if path.suffix in (".py", ".toml", ".md")}
-    assert {str(path) for path in own if path.parts[0] != "build"} == set(FILES)  # build: what pip leaves
+    own = {
+        path.relative_to(folder)
+        for path in folder.rglob("*.*")
+        if path.suffix in (".py", ".toml", ".md")
+    }
+    assert {str(path) for path in own if path.parts[0] != "build"} == set(
+        FILES
+    )  # build: what pip leaves
 
 
 def test_a_new_plugin_has_the_name_that_is_given(here: Command, tmp_path: Path):

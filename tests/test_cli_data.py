@@ -25,7 +25,9 @@ SHARED = ROOT.parent / "shared" / "data"
 
 
 @pytest.fixture
-def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Data:
+def data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Data:
     """``data("import", ...)`` in the folder ``tmp_path``; ``code`` is the expected exit code."""
     monkeypatch.chdir(tmp_path)
 
@@ -62,7 +64,10 @@ ROW = "{image} {group} 00{tomo} 10 20 30 1 2 3 5 0 -5 1\n"
 
 
 def write_star(path: Path, images: list[str], groups: list[str]) -> Path:
-    rows = [ROW.format(image=i, group=g, tomo=n % 2) for n, (i, g) in enumerate(zip(images, groups, strict=True))]
+    rows = [
+        ROW.format(image=i, group=g, tomo=n % 2)
+        for n, (i, g) in enumerate(zip(images, groups, strict=True))
+    ]
     path.write_text(STAR + "".join(rows))
     return path
 
@@ -72,14 +77,18 @@ def test_a_stack_with_a_star(data: Data, tmp_path: Path) -> None:
     volumes = cubes(4)
     write_mrc(tmp_path / "particles.mrcs", volumes)
     write_star(
-        tmp_path / "particles.star", [f"{i}@particles.mrcs" for i in (3, 1, 4, 2)], ["ribo", "atp", "ribo", "ribo"]
+        tmp_path / "particles.star",
+        [f"{i}@particles.mrcs" for i in (3, 1, 4, 2)],
+        ["ribo", "atp", "ribo", "ribo"],
     )
     done = data(
         *("import", "particles.mrcs", "--star", "particles.star", "--label-column", "rlnGroupName"),
         *("--voxel-size", 12, "--contrast", "dark", "--tilt-range", -60, 60, "--out", "set.h5"),
     )
     assert "4 subtomograms imported" in done.stdout
-    assert "12 Å as given; particles.mrcs says 10 Å" in done.stdout or "voxel size 12" in done.stdout
+    assert (
+        "12 Å as given; particles.mrcs says 10 Å" in done.stdout or "voxel size 12" in done.stdout
+    )
     found = open_subtomograms("set.h5")
     np.testing.assert_allclose(found.read(slice(None)), -volumes[[2, 0, 3, 1]], atol=2e-3)
     assert (found.density_sign, found.voxel_size, found.tilt_range) == (-1, 12, (-60, 60))
@@ -102,23 +111,32 @@ def test_a_star_of_single_volumes_in_its_project(data: Data, tmp_path: Path) -> 
     os.remove(tmp_path / "Extract" / "1.mrc")
     assert (
         "row 1 are not there (Extract/1.mrc)"
-        in data(*("import", "Refine/run.star", "--contrast", "bright", "--out", "b.h5"), code=2).stderr
+        in data(
+            *("import", "Refine/run.star", "--contrast", "bright", "--out", "b.h5"), code=2
+        ).stderr
     )
 
 
 def test_a_folder_of_classes(data: Data, tmp_path: Path) -> None:
     for name, count in (("ribosome", 2), ("proteasome", 3)):
         for i in range(count):
-            write_mrc(tmp_path / "sets" / name / f"{i}.mrc", cubes(1, seed=i)[0]) if (tmp_path / "sets").exists() else (
+            write_mrc(tmp_path / "sets" / name / f"{i}.mrc", cubes(1, seed=i)[0]) if (
+                tmp_path / "sets"
+            ).exists() else (
                 (tmp_path / "sets").mkdir(),
                 write_mrc(tmp_path / "sets" / name / f"{i}.mrc", cubes(1, seed=i)[0]),
             )
     (tmp_path / "sets" / "notes.txt").write_text("hello")
-    facts = json.loads(data("import", "sets", "--contrast", "dark", "--out", "set.h5", "--json").stdout)
+    facts = json.loads(
+        data("import", "sets", "--contrast", "dark", "--out", "set.h5", "--json").stdout
+    )
     assert facts["classes"] == {"proteasome": 3, "ribosome": 2}
     assert facts["n"] == 5
     write_mrc(tmp_path / "sets" / "loose.mrc", cubes(1)[0])
-    assert "beside folders" in data("import", "sets", "--contrast", "dark", "--out", "b.h5", code=2).stderr
+    assert (
+        "beside folders"
+        in data("import", "sets", "--contrast", "dark", "--out", "b.h5", code=2).stderr
+    )
 
 
 @pytest.mark.parametrize("dialect", ["relion30", "relion31", "relion4", "relion5"])
@@ -137,9 +155,22 @@ def test_every_dialect_comes_back(data: Data, tmp_path: Path, dialect: str) -> N
         extras={"shifts": generator.normal(size=(10, 3)), "defocus": generator.uniform(2, 5, 10)},
     )
     data("export", "set.h5", "--dialect", dialect, "--out", "out.star")
-    data("import", "out.star", "--label-column", "rlnGroupName", "--contrast", "dark", "--out", "back.h5")
+    data(
+        "import",
+        "out.star",
+        "--label-column",
+        "rlnGroupName",
+        "--contrast",
+        "dark",
+        "--out",
+        "back.h5",
+    )
     first, second = open_subtomograms("set.h5"), open_subtomograms("back.h5")
-    assert (second.voxel_size, second.class_names, second.optics) == (10.0, first.class_names, first.optics)
+    assert (second.voxel_size, second.class_names, second.optics) == (
+        10.0,
+        first.class_names,
+        first.optics,
+    )
     np.testing.assert_array_equal(first.read(slice(None)), second.read(slice(None)))
     np.testing.assert_array_equal(first.labels, second.labels)
     np.testing.assert_allclose(first.positions, second.positions, atol=1e-3)
@@ -159,18 +190,24 @@ def test_relion5_coordinates_from_the_centre_come_back(data: Data, tmp_path: Pat
         "data_global\nloop_\n_rlnTomoName\n_rlnTomoSizeX\n_rlnTomoSizeY\n_rlnTomoSizeZ\n_rlnTomoTiltSeriesPixelSize\n"
         "t 4000 3000 1000 2\n"
     )
-    write_store("set.h5", cubes(3), 10.0, positions=np.arange(9).reshape(3, 3) * 100, tomogram=["t"] * 3)
+    write_store(
+        "set.h5", cubes(3), 10.0, positions=np.arange(9).reshape(3, 3) * 100, tomogram=["t"] * 3
+    )
     data("export", "set.h5", "--dialect", "relion5", "--tomograms", "t.star", "--out", "out.star")
     assert "rlnCenteredCoordinateXAngst" in (tmp_path / "out.star").read_text()
     data("import", "out.star", "--tomograms", "t.star", "--contrast", "bright", "--out", "back.h5")
-    np.testing.assert_allclose(open_subtomograms("back.h5").positions, np.arange(9).reshape(3, 3) * 100, atol=1e-4)
+    np.testing.assert_allclose(
+        open_subtomograms("back.h5").positions, np.arange(9).reshape(3, 3) * 100, atol=1e-4
+    )
 
 
 def test_stores_are_merged_split_and_cleaned(data: Data, tmp_path: Path) -> None:
     volumes = cubes(10)
     volumes[4] = 1
     volumes[7, 0, 0, 0] = np.nan
-    write_store("a.h5", volumes, 10.0, np.arange(10) % 2, class_names=("x", "y"), extras={"clean": volumes})
+    write_store(
+        "a.h5", volumes, 10.0, np.arange(10) % 2, class_names=("x", "y"), extras={"clean": volumes}
+    )
     write_store("b.h5", cubes(10, seed=1), 10.0, np.zeros(10), class_names=("y",))
     wrong = data("import", "a.h5", "--out", "c.h5", code=2).stderr
     assert "NaN or infinite values: row 7" in wrong
@@ -180,7 +217,9 @@ def test_stores_are_merged_split_and_cleaned(data: Data, tmp_path: Path) -> None
     clean = open_subtomograms("c.h5")
     assert len(clean) == 8
     np.testing.assert_allclose(clean.read_extra("clean", np.array([4])), volumes[[5]], atol=2e-3)
-    facts = json.loads(data("import", "c.h5", "b.h5", "--split", 0.5, 0.5, 0, "--out", "d.h5", "--json").stdout)
+    facts = json.loads(
+        data("import", "c.h5", "b.h5", "--split", 0.5, 0.5, 0, "--out", "d.h5", "--json").stdout
+    )
     assert facts["classes"] == {"x": 4, "y": 14}
     info = json.loads(data("info", "d.h5", "--json").stdout)
     assert (info["kind"], info["n"], info["split"]["test"]) == ("store", 18, 0)
@@ -189,13 +228,18 @@ def test_stores_are_merged_split_and_cleaned(data: Data, tmp_path: Path) -> None
 
 def test_volumes_that_float16_cannot_hold_become_float32(data: Data, tmp_path: Path) -> None:
     write_mrc(tmp_path / "a.mrcs", cubes(3) * np.float32(1e12))
-    facts = json.loads(data("import", "a.mrcs", "--contrast", "dark", "--out", "set.h5", "--json").stdout)
+    facts = json.loads(
+        data("import", "a.mrcs", "--contrast", "dark", "--out", "set.h5", "--json").stdout
+    )
     assert facts["dtype"] == "float32"
     assert any("float32" in note for note in facts["notes"])
     assert check_store("set.h5") == []
     assert (
         "float16 cannot hold"
-        in data(*("import", "a.mrcs", "--contrast", "dark", "--dtype", "float16", "--out", "b.h5"), code=2).stderr
+        in data(
+            *("import", "a.mrcs", "--contrast", "dark", "--dtype", "float16", "--out", "b.h5"),
+            code=2,
+        ).stderr
     )
 
 
@@ -217,8 +261,14 @@ def test_volumes_that_float16_cannot_hold_become_float32(data: Data, tmp_path: P
         (["tilts.mrcs", "--contrast", "dark"], "tilt images"),
         (["tomogram.mrc", "--contrast", "dark"], "constant"),
         (["tomogram.mrc", "--contrast", "dark", "--kind", "subtomograms"], "not a cube"),
-        (["tomogram.mrc", "--contrast", "dark", "--drop-bad"], "--drop-bad: an option for subtomograms"),
-        (["good.mrc", "--contrast", "dark", "--picks", "x.star"], "--picks: an option for tomograms"),
+        (
+            ["tomogram.mrc", "--contrast", "dark", "--drop-bad"],
+            "--drop-bad: an option for subtomograms",
+        ),
+        (
+            ["good.mrc", "--contrast", "dark", "--picks", "x.star"],
+            "--picks: an option for tomograms",
+        ),
         (["good.mrc", "--contrast", "dark", "--kind", "volumes"], "--kind volumes"),
         (["good.mrc", "--star", "long.star", "--contrast", "dark"], "beyond the 2 volumes"),
         (["good.mrc", "--star", "rows.star", "--contrast", "dark"], "3 rows, but good.mrc has 2"),
@@ -241,7 +291,10 @@ def test_wrong_input_is_one_line_and_leaves_nothing(
     write_mrc(tmp_path / "other.mrc", cubes(1, box=8))
     write_mrc(tmp_path / "tilts.mrcs", cubes(1)[0][:4])
     write_mrc(tmp_path / "tomogram.mrc", np.zeros((4, 5, 6), "f4"))
-    write_mrc(tmp_path / "nan.mrc", np.where(np.arange(216).reshape(6, 6, 6) == 3, np.nan, cubes(1)[0]).astype("f4"))
+    write_mrc(
+        tmp_path / "nan.mrc",
+        np.where(np.arange(216).reshape(6, 6, 6) == 3, np.nan, cubes(1)[0]).astype("f4"),
+    )
     write_mrc(tmp_path / "flat.mrc", np.ones((2, 6, 6, 6), "f4"))
     (tmp_path / "short.mrc").write_bytes(good.read_bytes()[:-50])
     for name, content in (
@@ -263,11 +316,16 @@ def test_wrong_input_is_one_line_and_leaves_nothing(
 def test_an_input_is_never_overwritten(data: Data, tmp_path: Path) -> None:
     write_store("a.h5", cubes(2), 10.0)
     before = Path("a.h5").read_bytes()
-    assert "is an input too" in data("import", "a.h5", "--out", "a.h5", "--overwrite", code=2).stderr
+    assert (
+        "is an input too" in data("import", "a.h5", "--out", "a.h5", "--overwrite", code=2).stderr
+    )
     assert Path("a.h5").read_bytes() == before
     data("import", "a.h5", "--out", "b.h5")
     data("import", "a.h5", "--out", "b.h5", "--overwrite", "--quiet")
-    assert "expected one of" in data("export", "a.h5", "--dialect", "relion9", "--out", "a.star", code=2).stderr
+    assert (
+        "expected one of"
+        in data("export", "a.h5", "--dialect", "relion9", "--out", "a.star", code=2).stderr
+    )
     assert "ends in .star" in data("export", "a.h5", "--out", "a.txt", code=2).stderr
 
 
@@ -278,7 +336,9 @@ def test_check_fails_for_what_is_wrong(data: Data, tmp_path: Path) -> None:
     assert "NaN or infinity in row 2" in data("check", "a.h5", code=2).stdout
     write_mrc(tmp_path / "tomogram.mrc", np.zeros((4, 5, 6), "f4"))
     (tmp_path / "empty.h5").touch()
-    result = json.loads(data("check", "a.h5", "empty.h5", "none.h5", "tomogram.mrc", "--json", code=2).stdout)
+    result = json.loads(
+        data("check", "a.h5", "empty.h5", "none.h5", "tomogram.mrc", "--json", code=2).stdout
+    )
     assert [entry["ok"] for entry in result] == [False] * 3 + [True]
     data("info", "none.h5", code=2)
 
@@ -291,8 +351,12 @@ def shared_files(*folders: str) -> list[str]:
     return [str(path.relative_to(SHARED)) for path in found]
 
 
-@pytest.mark.parametrize("name", shared_files("headers", "real", "coords", "structures/10A", "structures/5A", "models"))
-def test_every_shared_file_is_described_and_imported_or_refused(data: Data, shared_data: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    "name", shared_files("headers", "real", "coords", "structures/10A", "structures/5A", "models")
+)
+def test_every_shared_file_is_described_and_imported_or_refused(
+    data: Data, shared_data: Path, name: str
+) -> None:
     facts = json.loads(data("info", shared_data / name, "--json").stdout)
     assert facts["what"]
     arguments = ["import", str(shared_data / name), "--contrast", "bright", "--out", "set.h5"]
@@ -341,10 +405,21 @@ def particles(data: Data, shared_data: Path) -> Any:
 
 def test_the_real_particles_keep_what_is_known_of_them(particles: Any, shared_data: Path) -> None:
     with np.load(shared_data / "real" / "EMPIAR-10499_subtomograms_20x32_12A.npz") as given:
-        assert (len(particles), particles.box, particles.voxel_size, particles.density_sign) == (20, 32, 12.0, 1)
-        np.testing.assert_array_equal(particles.read(slice(None)), given["subtomograms"].astype(np.float32))
-        np.testing.assert_allclose(particles.positions, given["coords_xyz_12A_voxels"][:, ::-1] * 12.0)
-        np.testing.assert_allclose(particles.rotations, euler_to_matrix(given["angles_rot_tilt_psi"]), atol=1e-6)
+        assert (len(particles), particles.box, particles.voxel_size, particles.density_sign) == (
+            20,
+            32,
+            12.0,
+            1,
+        )
+        np.testing.assert_array_equal(
+            particles.read(slice(None)), given["subtomograms"].astype(np.float32)
+        )
+        np.testing.assert_allclose(
+            particles.positions, given["coords_xyz_12A_voxels"][:, ::-1] * 12.0
+        )
+        np.testing.assert_allclose(
+            particles.rotations, euler_to_matrix(given["angles_rot_tilt_psi"]), atol=1e-6
+        )
         np.testing.assert_array_equal(particles.tomogram, given["tomogram"])
         weights = particles.read_extra("fourier_weight", np.arange(20))
         np.testing.assert_array_equal(weights, given["fourier_weight"])
@@ -356,7 +431,9 @@ def test_the_real_particles_average_to_the_ribosome(particles: Any, shared_data:
     The angles must be read as they are (RELION's, reference to tomogram): any other reading gives less. The hand of
     twenty particles alone is not known; the map beside them has the other one.
     """
-    reference = mrcfile.read(shared_data / "real" / "EMPIAR-10499" / "warptools_reconstruct_32_12A.mrc")
+    reference = mrcfile.read(
+        shared_data / "real" / "EMPIAR-10499" / "warptools_reconstruct_32_12A.mrc"
+    )
     volumes, rotations = particles.read(slice(None)), particles.rotations.astype(np.float64)
     average = np.mean([_turned(v, r.T) for v, r in zip(volumes, rotations, strict=True)], axis=0)
     mirrored = _low_pass(reference[(-np.arange(32)) % 32])
@@ -364,8 +441,12 @@ def test_the_real_particles_average_to_the_ribosome(particles: Any, shared_data:
     forward = np.mean([_turned(v, r) for v, r in zip(volumes, rotations, strict=True)], axis=0)
     assert found > 0.8, f"correlation {found:.3f}"
     assert found > _correlation(_low_pass(forward), mirrored) + 0.1, "the angles turn the right way"
-    assert found > _correlation(_low_pass(volumes.mean(axis=0)), mirrored) + 0.1, "the angles matter"
-    assert _correlation(_low_pass(average), _low_pass(reference)) > 0.5, "bright like the map, whatever the hand"
+    assert found > _correlation(_low_pass(volumes.mean(axis=0)), mirrored) + 0.1, (
+        "the angles matter"
+    )
+    assert _correlation(_low_pass(average), _low_pass(reference)) > 0.5, (
+        "bright like the map, whatever the hand"
+    )
 
 
 def _turned(volume: np.ndarray, matrix: np.ndarray) -> np.ndarray:
@@ -374,13 +455,17 @@ def _turned(volume: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 
     centre = np.full(3, 16.0)
     back = matrix.T
-    turned: np.ndarray = affine_transform(volume, back, centre - back @ centre, order=3, mode="nearest")
+    turned: np.ndarray = affine_transform(
+        volume, back, centre - back @ centre, order=3, mode="nearest"
+    )
     return turned
 
 
 def _low_pass(volume: np.ndarray, resolution: float = 60.0, voxel_size: float = 12.0) -> np.ndarray:
     frequency = np.fft.fftfreq(32, voxel_size)
-    radius = np.sqrt(sum(axis**2 for axis in np.meshgrid(frequency, frequency, frequency, indexing="ij")))
+    radius = np.sqrt(
+        sum(axis**2 for axis in np.meshgrid(frequency, frequency, frequency, indexing="ij"))
+    )
     return np.fft.ifftn(np.fft.fftn(volume) * (radius < 1 / resolution)).real
 
 
@@ -399,7 +484,16 @@ def test_a_kill_during_an_import_harms_nothing(tmp_path: Path, shared_data: Path
     source = tmp_path / "particles.mrcs"
     write_mrc(source, cubes(2000, box=16))
     out = tmp_path / "set.h5"
-    command = [sys.executable, "-m", "cryoet_core.cli.main", "data", "import", str(source), "--contrast", "dark"]
+    command = [
+        sys.executable,
+        "-m",
+        "cryoet_core.cli.main",
+        "data",
+        "import",
+        str(source),
+        "--contrast",
+        "dark",
+    ]
     command += ["--out", str(out), "--overwrite", "--quiet"]
     generator = random.Random(0)
     for _ in range(5):
@@ -418,14 +512,31 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
     folder = tmp_path / "small"
     folder.mkdir()
     mount = shutil.which("mount")
-    if mount is None or subprocess.run([mount, "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], stderr=-3).returncode:
+    if (
+        mount is None
+        or subprocess.run(
+            [mount, "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], stderr=-3
+        ).returncode
+    ):
         pytest.skip("needs the right to mount a tmpfs")
     try:
         write_mrc(tmp_path / "big.mrcs", cubes(300, box=16))
-        code = main(["data", "import", str(tmp_path / "big.mrcs"), "--contrast", "dark", "--out", str(folder / "a.h5")])
+        code = main(
+            [
+                "data",
+                "import",
+                str(tmp_path / "big.mrcs"),
+                "--contrast",
+                "dark",
+                "--out",
+                str(folder / "a.h5"),
+            ]
+        )
         assert code == 2
         write_store(tmp_path / "big.h5", cubes(300, box=16), 10.0)
-        assert main(["data", "export", str(tmp_path / "big.h5"), "--out", str(folder / "a.star")]) == 2
+        assert (
+            main(["data", "export", str(tmp_path / "big.h5"), "--out", str(folder / "a.star")]) == 2
+        )
         assert list(folder.iterdir()) == []
     finally:
         subprocess.run(["umount", folder], check=True)

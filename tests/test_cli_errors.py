@@ -50,13 +50,17 @@ def text(folder: Path) -> Path:
 
 
 def truncated(folder: Path) -> Path:
-    path = write_store(folder / "cut.h5", np.random.default_rng(0).normal(size=(9, 16, 16, 16)), 10.0)
+    path = write_store(
+        folder / "cut.h5", np.random.default_rng(0).normal(size=(9, 16, 16, 16)), 10.0
+    )
     os.truncate(path, path.stat().st_size // 2)
     return path
 
 
 def other_kind(folder: Path) -> Path:
-    path = write_store(folder / "kind.h5", np.random.default_rng(0).normal(size=(9, 16, 16, 16)), 10.0)
+    path = write_store(
+        folder / "kind.h5", np.random.default_rng(0).normal(size=(9, 16, 16, 16)), 10.0
+    )
     with h5py.File(path, "r+") as file:
         file.attrs["kind"] = "tomograms"
     return path
@@ -75,7 +79,9 @@ def constant(folder: Path) -> Path:
 
 
 def too_few(folder: Path) -> Path:
-    return write_store(folder / "few.h5", np.random.default_rng(0).normal(size=(1, 16, 16, 16)), 10.0)
+    return write_store(
+        folder / "few.h5", np.random.default_rng(0).normal(size=(1, 16, 16, 16)), 10.0
+    )
 
 
 FILES: dict[Callable[[Path], Path], tuple[str, ...]] = {
@@ -99,7 +105,9 @@ def test_wrong_file(make: Callable[[Path], Path], here: Command, tmp_path: Path)
 
 
 def test_unequal_boxes(here: Command, tiny_store: Path, tmp_path: Path) -> None:
-    other = write_store(tmp_path / "b.h5", np.random.default_rng(0).normal(size=(4, 20, 20, 20)), 10.0)
+    other = write_store(
+        tmp_path / "b.h5", np.random.default_rng(0).normal(size=(4, 20, 20, 20)), 10.0
+    )
     done = here("run", "toy", "--data", tiny_store, "--data", other, "--out", tmp_path / "r")
     complains(done, "b.h5", "20", "16")
     assert not (tmp_path / "r").exists()
@@ -123,13 +131,17 @@ def test_unequal_boxes(here: Command, tiny_store: Path, tmp_path: Path) -> None:
         (["extra"], ["extra"]),
     ],
 )
-def test_wrong_option(arguments: list[str], parts: list[str], here: Command, tiny_store: Path, tmp_path: Path) -> None:
+def test_wrong_option(
+    arguments: list[str], parts: list[str], here: Command, tiny_store: Path, tmp_path: Path
+) -> None:
     done = here("run", "toy", "--data", tiny_store, "--out", tmp_path / "r", *arguments)
     complains(done, *parts)
     assert not (tmp_path / "r").exists()
 
 
-def test_a_gpu_that_is_not_there(cryoet: Command, site: Path, tiny_store: Path, tmp_path: Path) -> None:
+def test_a_gpu_that_is_not_there(
+    cryoet: Command, site: Path, tiny_store: Path, tmp_path: Path
+) -> None:
     arguments = ("run", "toy", "--data", tiny_store, "--out", tmp_path / "r", "--device", "cuda")
     done = cryoet(*arguments, site=site, code=None, CUDA_VISIBLE_DEVICES="")
     complains(done, "--device cuda", "--device cpu")
@@ -153,7 +165,9 @@ def test_unknown_command_and_option_have_close_names(here: Command) -> None:
 
 
 @pytest.mark.parametrize("command", ["evaluate", "resume", "report", "predict"])
-def test_a_folder_that_is_no_run(command: str, here: Command, tiny_store: Path, tmp_path: Path) -> None:
+def test_a_folder_that_is_no_run(
+    command: str, here: Command, tiny_store: Path, tmp_path: Path
+) -> None:
     more = ("--data", tiny_store) if command == "predict" else ()
     complains(here(command, tmp_path / "nothing", *more), "nothing", "no such run")
     complains(here(command, tmp_path, *more), str(tmp_path), "not a run folder")
@@ -169,7 +183,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if mount is None or os.geteuid() != 0:
         pytest.skip("mounting a small tmpfs needs root")
     made = subprocess.run(
-        [mount, "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)], capture_output=True, text=True
+        [mount, "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)],
+        capture_output=True,
+        text=True,
     )
     if made.returncode:
         pytest.skip(f"a small tmpfs cannot be mounted here: {made.stderr.strip()}")
@@ -178,8 +194,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk(cryoet: Command, site: Path, tmp_path: Path, small_disk: Path) -> None:
-    data = write_store(tmp_path / "many.h5", np.random.default_rng(0).normal(size=(9, 40, 40, 40)), 10.0)
-    done = cryoet("run", "toy", "--data", data, "--out", small_disk / "run", "--quiet", site=site, code=None)
+    data = write_store(
+        tmp_path / "many.h5", np.random.default_rng(0).normal(size=(9, 40, 40, 40)), 10.0
+    )
+    done = cryoet(
+        "run", "toy", "--data", data, "--out", small_disk / "run", "--quiet", site=site, code=None
+    )
     complains(done, str(small_disk), "the disk is full")
 
 

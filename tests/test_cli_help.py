@@ -26,7 +26,11 @@ def imported_by(*arguments: str) -> set[str]:
         f"print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
     )
     return set(json.loads(done.stderr.splitlines()[-1].replace("'", '"')))
 
@@ -75,7 +79,16 @@ def test_help_of_a_method_shows_its_inputs_and_options(cryoet: Command, site: Pa
     assert "number of classes (default 2; paper preset 3; 1 to 9; in the paper 3)" in text
     assert "how sure the labels are (default 10.0; > 0)" in text
     assert "--no-centre" in text
-    for option in ("--out", "--seed", "--device", "--devices", "--precision", "--max-memory", "--threads", "--preset"):
+    for option in (
+        "--out",
+        "--seed",
+        "--device",
+        "--devices",
+        "--precision",
+        "--max-memory",
+        "--threads",
+        "--preset",
+    ):
         assert option in text
 
 
@@ -87,15 +100,28 @@ def test_no_option_is_cut_short_in_a_narrow_terminal(
     another_rather_long_name: int | None = option(None, "how many of them")
 """
     source = toy_source.replace("Config):\n", field, 1).replace('"toy"', '"wordy"')
-    install("cryoet-wordy", "wordy", "from typing import Literal\n" + source.replace('"""A clus', '# """A clus', 1))
+    install(
+        "cryoet-wordy",
+        "wordy",
+        "from typing import Literal\n" + source.replace('"""A clus', '# """A clus', 1),
+    )
     text = cryoet("run", "wordy", "--help", site=site, COLUMNS="80").stdout
-    for name in ("--a-rather-long-option-name", "--another-rather-long-name", "--no-centre", "--max-memory"):
+    for name in (
+        "--a-rather-long-option-name",
+        "--another-rather-long-name",
+        "--no-centre",
+        "--max-memory",
+    ):
         assert name in text
     assert "one of one, another" in " ".join(text.replace("│", " ").split())
 
 
 def test_methods_lists_and_shows(cryoet: Command, site: Path) -> None:
-    row = next(row for row in json.loads(cryoet("methods", "--json", site=site).stdout) if row["name"] == "toy")
+    row = next(
+        row
+        for row in json.loads(cryoet("methods", "--json", site=site).stdout)
+        if row["name"] == "toy"
+    )
     assert (row["task"], row["distribution"], row["version"]) == ("clustering", "cryoet-toy", "1.0")
     listed = cryoet("methods", site=site).stdout
     assert "Tells volumes apart" in listed
@@ -113,7 +139,14 @@ def test_methods_lists_and_shows(cryoet: Command, site: Path) -> None:
     )
 
     text = cryoet("methods", "show", "toy", site=site).stdout
-    for word in ("--classes", "--sharpness", "--centre", "number of classes", "1 to 9", "in the paper"):
+    for word in (
+        "--classes",
+        "--sharpness",
+        "--centre",
+        "number of classes",
+        "1 to 9",
+        "in the paper",
+    ):
         assert word in text
     narrow = cryoet("methods", "show", "toy", site=site, COLUMNS="60").stdout
     assert "--classes  int\n    number of classes" in narrow
@@ -130,7 +163,9 @@ def test_version(cryoet: Command) -> None:
 def test_doctor_tells_what_is_there_and_what_is_wrong(
     cryoet: Command, site: Path, install: Callable[[str, str, str], None]
 ) -> None:
-    findings = {f["what"]: f for f in json.loads(cryoet("doctor", "--json", site=site, code=None).stdout)}
+    findings = {
+        f["what"]: f for f in json.loads(cryoet("doctor", "--json", site=site, code=None).stdout)
+    }
     assert {"torch", "memory", "disk", "method toy"} <= set(findings)
     assert findings["method toy"]["state"] == "ok"
     install("cryoet-bad", "bad", "raise OSError('no driver')\n")

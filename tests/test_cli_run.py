@@ -24,7 +24,12 @@ Command = Callable[..., Any]
 @pytest.fixture
 def run(here: Command, tiny_store: Path, tmp_path: Path) -> Path:
     """A finished run of the throw-away method on the tiny store."""
-    assert here("run", "toy", "--data", tiny_store, "--out", tmp_path / "run", "--no-report").returncode == 0
+    assert (
+        here(
+            "run", "toy", "--data", tiny_store, "--out", tmp_path / "run", "--no-report"
+        ).returncode
+        == 0
+    )
     return tmp_path / "run"
 
 
@@ -32,11 +37,23 @@ def test_run_closes_with_the_facts(here: Command, tiny_store: Path, tmp_path: Pa
     options = ("--no-report", "--seed", "3", "--sharpness", "20", "--no-centre", "--classes", "3")
     done = here("run", "toy", "--data", tiny_store, "--out", "here", "--json", *options)
     facts = json.loads(done.stdout)
-    assert (facts["run"], facts["method"], facts["seed"], facts["preset"]) == ("here", "toy", 3, "fast")
+    assert (facts["run"], facts["method"], facts["seed"], facts["preset"]) == (
+        "here",
+        "toy",
+        3,
+        "fast",
+    )
     assert facts["n"] == 24
     assert facts["k"] == len([count for count in facts["counts"].values() if count])
     assert facts["majority"] == 0.5
-    assert {"matched_accuracy", "balanced_accuracy", "ari", "nmi", "wall_seconds", "peak_memory"} <= set(facts)
+    assert {
+        "matched_accuracy",
+        "balanced_accuracy",
+        "ari",
+        "nmi",
+        "wall_seconds",
+        "peak_memory",
+    } <= set(facts)
     assert "preset fast (auto on cpu)" in done.stderr
     config = json.loads((tmp_path / "here" / "config.json").read_text())["config"]
     assert config == {"classes": 3, "sharpness": 20.0, "centre": False}
@@ -48,10 +65,14 @@ def test_run_prints_k_accuracy_and_where(here: Command, tiny_store: Path, tmp_pa
     done = here("run", "toy", "--data", tiny_store, "--no-report", "--quiet")
     assert "toy: 24 subtomograms, K = 2 classes (12, 12)" in done.stdout
     assert "matched accuracy 1.000" in done.stdout
-    assert f"run: {next((tmp_path / 'runs' / 'toy').iterdir()).relative_to(tmp_path)}" in done.stdout
+    assert (
+        f"run: {next((tmp_path / 'runs' / 'toy').iterdir()).relative_to(tmp_path)}" in done.stdout
+    )
 
 
-def test_the_report_is_written_and_can_be_written_again(here: Command, tiny_store: Path, tmp_path: Path) -> None:
+def test_the_report_is_written_and_can_be_written_again(
+    here: Command, tiny_store: Path, tmp_path: Path
+) -> None:
     facts = json.loads(here("run", "toy", "--data", tiny_store, "--out", "here", "--json").stdout)
     report = tmp_path / "here" / "report.html"
     assert facts["report"] == "here/report.html"
@@ -62,14 +83,25 @@ def test_the_report_is_written_and_can_be_written_again(here: Command, tiny_stor
 
 
 def test_several_files_are_one_data_set(here: Command, tiny_store: Path, tmp_path: Path) -> None:
-    arguments = ("--data", tiny_store, "--data", tiny_store, "--out", tmp_path / "two", "--json", "--no-report")
+    arguments = (
+        "--data",
+        tiny_store,
+        "--data",
+        tiny_store,
+        "--out",
+        tmp_path / "two",
+        "--json",
+        "--no-report",
+    )
     assert json.loads(here("run", "toy", *arguments).stdout)["n"] == 48
 
 
 def test_config_file_then_command_line(here: Command, tiny_store: Path, tmp_path: Path) -> None:
     (tmp_path / "toy.toml").write_text("classes = 4\nsharpness = 5\n")
     arguments = ("--config", tmp_path / "toy.toml", "--preset", "paper", "--sharpness", "7")
-    done = here("run", "toy", "--data", tiny_store, "--out", tmp_path / "run", "--no-report", *arguments)
+    done = here(
+        "run", "toy", "--data", tiny_store, "--out", tmp_path / "run", "--no-report", *arguments
+    )
     assert done.returncode == 0
     config = json.loads((tmp_path / "run" / "config.json").read_text())["config"]
     assert config == {"classes": 4, "sharpness": 7.0, "centre": True}
@@ -81,7 +113,9 @@ def test_the_python_way_is_the_same(
     from cryoet_core.tasks.session import evaluate_run, run_method
 
     monkeypatch.syspath_prepend(str(site))
-    facts = run_method("toy", {"data": [tiny_store]}, out=tmp_path / "again", report=False, quiet=True)
+    facts = run_method(
+        "toy", {"data": [tiny_store]}, out=tmp_path / "again", report=False, quiet=True
+    )
     assert facts["matched_accuracy"] == 1.0
     first, second = read_predictions(run).labels, read_predictions(tmp_path / "again").labels
     assert np.array_equal(first.labels, second.labels)
@@ -91,8 +125,15 @@ def test_the_python_way_is_the_same(
 
 def test_evaluate(here: Command, run: Path, tiny_store: Path) -> None:
     facts = json.loads(here("evaluate", run, "--json").stdout)
-    assert {"n", "k", "matched_accuracy", "balanced_accuracy", "ari", "nmi", "majority"} <= set(facts)
-    assert (facts["n"], facts["k"], facts["matched_accuracy"], facts["majority"]) == (24, 2, 1.0, 0.5)
+    assert {"n", "k", "matched_accuracy", "balanced_accuracy", "ari", "nmi", "majority"} <= set(
+        facts
+    )
+    assert (facts["n"], facts["k"], facts["matched_accuracy"], facts["majority"]) == (
+        24,
+        2,
+        1.0,
+        0.5,
+    )
     other = json.loads(here("evaluate", run, "--data", tiny_store, "--json").stdout)
     assert other == facts
     text = here("evaluate", run).stdout
@@ -100,12 +141,16 @@ def test_evaluate(here: Command, run: Path, tiny_store: Path) -> None:
         assert word in text
 
 
-def test_predict_writes_and_says(here: Command, run: Path, tiny_store: Path, tmp_path: Path) -> None:
+def test_predict_writes_and_says(
+    here: Command, run: Path, tiny_store: Path, tmp_path: Path
+) -> None:
     done = here("predict", run, "--data", tiny_store, "--out", tmp_path / "new", "--json")
     facts = json.loads(done.stdout)
     assert (facts["n"], facts["k"], facts["matched_accuracy"]) == (24, 2, 1.0)
     assert (tmp_path / "new" / "predictions.star").exists()
-    assert np.array_equal(read_predictions(tmp_path / "new").labels.labels, read_predictions(run).labels.labels)
+    assert np.array_equal(
+        read_predictions(tmp_path / "new").labels.labels, read_predictions(run).labels.labels
+    )
     failed = here("predict", run, "--data", tiny_store, "--out", tmp_path / "new")
     assert "exists already" in failed.stderr
 
@@ -121,13 +166,27 @@ def test_predict_says_how_new_data_differs(here: Command, run: Path, tmp_path: P
     assert "has no class labels" in failed.stderr
 
 
-def test_an_unsupervised_method_sees_no_labels(cryoet: Command, site: Path, tiny_store: Path, tmp_path: Path) -> None:
+def test_an_unsupervised_method_sees_no_labels(
+    cryoet: Command, site: Path, tiny_store: Path, tmp_path: Path
+) -> None:
     """The throw-away method asserts it; a method that asks for labels gets them, or a clear line."""
     source = (site / "cryoet_toy.py").read_text()
     (site / "cryoet_toy.py").write_text(source.replace('labels="never"', 'labels="required"'))
-    failed = cryoet("run", "toy", "--data", tiny_store, "--out", tmp_path / "a", "--no-report", site=site, code=1)
+    failed = cryoet(
+        "run",
+        "toy",
+        "--data",
+        tiny_store,
+        "--out",
+        tmp_path / "a",
+        "--no-report",
+        site=site,
+        code=1,
+    )
     assert "AssertionError" in failed.stderr
-    unlabelled = write_store(tmp_path / "u.h5", np.random.default_rng(0).normal(size=(4, 16, 16, 16)), 10.0)
+    unlabelled = write_store(
+        tmp_path / "u.h5", np.random.default_rng(0).normal(size=(4, 16, 16, 16)), 10.0
+    )
     failed = cryoet("run", "toy", "--data", unlabelled, "--out", tmp_path / "b", site=site, code=2)
     assert "has no class labels" in failed.stderr
 
@@ -136,7 +195,9 @@ def test_a_failure_is_one_line_and_noted_and_debug_shows_more(
     cryoet: Command, site: Path, tiny_store: Path, tmp_path: Path
 ) -> None:
     source = (site / "cryoet_toy.py").read_text()
-    (site / "cryoet_toy.py").write_text(source.replace("        data = inputs", "        1 / 0\n        data = inputs"))
+    (site / "cryoet_toy.py").write_text(
+        source.replace("        data = inputs", "        1 / 0\n        data = inputs")
+    )
     arguments = ("run", "toy", "--data", tiny_store, "--no-report", "--quiet")
     failed = cryoet(*arguments, "--out", tmp_path / "a", site=site, code=1)
     assert failed.stderr == (
@@ -151,7 +212,9 @@ def test_a_failure_is_one_line_and_noted_and_debug_shows_more(
     assert "not finished (status failed)" in failed.stderr
 
 
-def test_an_interruption_tells_how_to_go_on(cryoet: Command, site: Path, tiny_store: Path, tmp_path: Path) -> None:
+def test_an_interruption_tells_how_to_go_on(
+    cryoet: Command, site: Path, tiny_store: Path, tmp_path: Path
+) -> None:
     source = (site / "cryoet_toy.py").read_text()
     slow = source.replace(
         "        if run.load",
@@ -162,9 +225,21 @@ def test_an_interruption_tells_how_to_go_on(cryoet: Command, site: Path, tiny_st
         "        if run.load",
     )
     (site / "cryoet_toy.py").write_text(slow)
-    command = [sys.executable, "-m", "cryoet_core.cli.main", "run", "toy", "--data", str(tiny_store), "--out", "here"]
+    command = [
+        sys.executable,
+        "-m",
+        "cryoet_core.cli.main",
+        "run",
+        "toy",
+        "--data",
+        str(tiny_store),
+        "--out",
+        "here",
+    ]
     environment = {**os.environ, "PYTHONPATH": str(site), "SLOW": "1"}
-    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
+    )
     for _ in range(600):
         if (tmp_path / "ready").exists():
             break
@@ -182,10 +257,22 @@ def test_an_interruption_tells_how_to_go_on(cryoet: Command, site: Path, tiny_st
 def test_two_processes_print_once_and_label_alike(
     cryoet: Command, site: Path, run: Path, tiny_store: Path, tmp_path: Path
 ) -> None:
-    arguments = ("run", "toy", "--data", tiny_store, "--no-report", "--device", "cpu", "--devices", "2")
+    arguments = (
+        "run",
+        "toy",
+        "--data",
+        tiny_store,
+        "--no-report",
+        "--device",
+        "cpu",
+        "--devices",
+        "2",
+    )
     done = cryoet(*arguments, "--out", tmp_path / "two", site=site)
     assert done.stdout.count("K = 2 classes") == 1
-    assert np.array_equal(read_predictions(tmp_path / "two").labels.labels, read_predictions(run).labels.labels)
+    assert np.array_equal(
+        read_predictions(tmp_path / "two").labels.labels, read_predictions(run).labels.labels
+    )
     failed = cryoet(*arguments, "--out", tmp_path / "two", site=site, code=2)
     assert failed.stderr.count("exists already") == 1
 
@@ -196,13 +283,17 @@ def test_a_run_of_another_version_of_the_method(here: Command, run: Path) -> Non
     (run / "config.json").write_text(json.dumps(record))
     done = here("predict", run, "--data", "x.h5")
     assert done.returncode == 2
-    assert "config.json: does not fit the installed method: --softness: no such option" in done.stderr
+    assert (
+        "config.json: does not fit the installed method: --softness: no such option" in done.stderr
+    )
 
 
 def test_one_known_class_is_nothing_to_compare_with(here: Command, tmp_path: Path) -> None:
     """Extracted picks are all of one class; any clusters would agree with it."""
     volumes = np.random.default_rng(0).normal(size=(6, 8, 8, 8)).astype(np.float32)
-    store = write_store(tmp_path / "picks.h5", volumes, 10.0, labels=np.zeros(6, int), class_names=("particle",))
+    store = write_store(
+        tmp_path / "picks.h5", volumes, 10.0, labels=np.zeros(6, int), class_names=("particle",)
+    )
     done = here("run", "toy", "--data", store, "--out", tmp_path / "alone")
     assert done.returncode == 0
     assert "accuracy" not in done.stdout

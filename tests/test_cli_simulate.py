@@ -34,7 +34,14 @@ def maps(tmp_path: Path) -> Path:
 
 
 def test_words_of_one_option_spread() -> None:
-    assert spread(["--structures", "a", "b", "--box", "3"]) == ["--structures", "a", "--structures", "b", "--box", "3"]
+    assert spread(["--structures", "a", "b", "--box", "3"]) == [
+        "--structures",
+        "a",
+        "--structures",
+        "b",
+        "--box",
+        "3",
+    ]
     assert spread(["--phantoms", "--out", "x"]) == ["--phantoms", "8", "--out", "x"]
     assert spread(["--out", "x", "--phantoms"]) == ["--out", "x", "--phantoms", "8"]
     assert spread(["--defocus", "3", "6"]) == ["--defocus", "3", "--defocus", "6"]
@@ -43,11 +50,21 @@ def test_words_of_one_option_spread() -> None:
         spread(["--structures", "--out", "x"])
 
 
-def test_the_whole_command_of_the_documentation(maps: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_whole_command_of_the_documentation(
+    maps: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "sim.h5"
     words = "--per-class 5 --box 16 --voxel-size 20 --snr 0.1 --tilt-range -60 60 --tilt-step 3 --defocus 4 --cs 2.0"
     options = [*words.split(), "--voltage", 300, "--seed", 0]
-    code = simulate("--structures", maps / "ring-c6.mrc", maps / "two-jaws.mrc", *options, "--out", out, "--json")
+    code = simulate(
+        "--structures",
+        maps / "ring-c6.mrc",
+        maps / "two-jaws.mrc",
+        *options,
+        "--out",
+        out,
+        "--json",
+    )
     assert code == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["n"] == 10
@@ -68,7 +85,18 @@ def test_the_whole_command_of_the_documentation(maps: Path, tmp_path: Path, caps
 
 def test_a_folder_and_phantoms_together_with_everything_on(maps: Path, tmp_path: Path) -> None:
     out = tmp_path / "sim.h5"
-    more = ["--defocus", 3, 6, "--crowding", 2, "--max-shift", 3, "--empty-fraction", 0.3, "--clean"]
+    more = [
+        "--defocus",
+        3,
+        6,
+        "--crowding",
+        2,
+        "--max-shift",
+        3,
+        "--empty-fraction",
+        0.3,
+        "--clean",
+    ]
     assert simulate("--structures", maps, "--phantoms", "filament", *FAST, *more, "--out", out) == 0
     data = open_subtomograms([out])
     assert tuple(data.class_names) == ("ring-c6", "two-jaws", "filament", "empty")
@@ -78,7 +106,11 @@ def test_a_folder_and_phantoms_together_with_everything_on(maps: Path, tmp_path:
     rows = np.arange(len(data))
     volumes, clean = data.read(rows), data.read_extra("clean", rows).astype(np.float32)
     assert clean.shape == volumes.shape
-    correlations = [np.corrcoef(v.ravel(), c.ravel())[0, 1] for v, c in zip(volumes, clean, strict=True) if c.std() > 0]
+    correlations = [
+        np.corrcoef(v.ravel(), c.ravel())[0, 1]
+        for v, c in zip(volumes, clean, strict=True)
+        if c.std() > 0
+    ]
     assert np.mean(correlations) > 0.2
 
 
@@ -146,7 +178,9 @@ def test_wrong_input_is_one_line_and_code_2(
     assert not out.exists()
 
 
-def test_a_structure_larger_than_the_cube_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_structure_larger_than_the_cube_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = ["--phantoms", "icosahedral-shell", "--per-class", 2, "--box", 16, "--voxel-size", 12]
     assert simulate(*words, "--out", tmp_path / "sim.h5") == 0
     assert "larger than the cube" in capsys.readouterr().err

@@ -13,14 +13,17 @@ import pytest
 
 from cryoet_core.cli.main import main
 from cryoet_core.tomograms import Reading, open_tomograms
-from cryoet_core.tomograms.store import check_tomograms, open_store
+from cryoet_core.tomograms.check import check_tomograms
+from cryoet_core.tomograms.store import open_store
 
 SHAPE = (12, 30, 40)
 Data = Callable[..., "tuple[str, str]"]
 
 
 @pytest.fixture
-def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Data:
+def data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Data:
     """Run ``cryoet data ...`` in ``tmp_path``: what it printed on standard output and error."""
     monkeypatch.chdir(tmp_path)
 
@@ -34,7 +37,9 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     return call
 
 
-def write_mrc(path: str, voxel_size: float = 10.0, seed: int = 0, shape: tuple[int, int, int] = SHAPE) -> np.ndarray:
+def write_mrc(
+    path: str, voxel_size: float = 10.0, seed: int = 0, shape: tuple[int, int, int] = SHAPE
+) -> np.ndarray:
     values = np.random.default_rng(seed).normal(3, 2, shape).astype(np.float32)
     with mrcfile.new(path, values, overwrite=True) as file:
         file.voxel_size = voxel_size
@@ -57,7 +62,17 @@ def test_in_with_picks_and_out_again(data: Data) -> None:
     first, second = write_mrc("TS_1.mrc"), write_mrc("TS_2.rec", seed=2)
     positions = write_star("labels.star")
     out, _ = data(
-        *("import", "TS_1.mrc", "TS_2.rec", "--picks", "labels.star", "--contrast", "dark", "--out", "set.h5"),
+        *(
+            "import",
+            "TS_1.mrc",
+            "TS_2.rec",
+            "--picks",
+            "labels.star",
+            "--contrast",
+            "dark",
+            "--out",
+            "set.h5",
+        ),
         *("--tilt-range", -60, 60, "--dtype", "float32"),
     )
     assert "2 tomograms imported" in out
@@ -72,7 +87,8 @@ def test_in_with_picks_and_out_again(data: Data) -> None:
     out, _ = data("export", "set.h5", "--out", "back")
     assert sorted(os.listdir("back")) == ["TS_1.mrc", "TS_1.star", "TS_2.mrc"]
     again = open_tomograms(
-        [Path("back/TS_1.mrc"), Path("back/TS_2.mrc")], Reading(contrast="dark", picks=(Path("back/TS_1.star"),))
+        [Path("back/TS_1.mrc"), Path("back/TS_2.mrc")],
+        Reading(contrast="dark", picks=(Path("back/TS_1.star"),)),
     )
     np.testing.assert_array_equal(again[1], -second)
     assert again.tomograms[0].voxel_size == pytest.approx(10.0)
@@ -95,8 +111,14 @@ def test_one_tomogram_to_one_file(data: Data) -> None:
         np.testing.assert_array_equal(file.data, values.astype(np.float16))
     assert "exists already" in data("export", "set.h5", "--out", "a.mrc", code=2)[1]
     data("export", "set.h5", "--out", "a.mrc", "--overwrite", "--quiet")
-    assert "expected a name that ends in .mrc" in data("export", "set.h5", "--out", "a.star", code=2)[1]
-    assert "--tomograms" in data("export", "set.h5", "--out", "b.mrc", "--tomograms", "t.star", code=2)[1]
+    assert (
+        "expected a name that ends in .mrc"
+        in data("export", "set.h5", "--out", "a.star", code=2)[1]
+    )
+    assert (
+        "--tomograms"
+        in data("export", "set.h5", "--out", "b.mrc", "--tomograms", "t.star", code=2)[1]
+    )
 
 
 def test_cubes_need_to_be_told(data: Data) -> None:
@@ -109,7 +131,18 @@ def test_cubes_need_to_be_told(data: Data) -> None:
 
 def test_axes_said_at_the_import_are_right_afterwards(data: Data) -> None:
     values = write_mrc("t.mrc")
-    data("import", "t.mrc", "--contrast", "bright", "--axes", "yzx", "--dtype", "float32", "--out", "a.h5")
+    data(
+        "import",
+        "t.mrc",
+        "--contrast",
+        "bright",
+        "--axes",
+        "yzx",
+        "--dtype",
+        "float32",
+        "--out",
+        "a.h5",
+    )
     np.testing.assert_array_equal(open_store("a.h5")[0].read(), values.transpose(1, 0, 2))
 
 
@@ -143,7 +176,10 @@ def test_info_and_check_know_tomograms(data: Data) -> None:
     with mrcfile.open("TS_1.mrc", "r+") as file:
         file.data[7] = np.nan
     for name in ("TS_1.mrc", "set.csv"):
-        assert "TS_1: NaN or infinite voxels in z slice 7 (from 0, of 12)" in data("check", name, code=2)[0]
+        assert (
+            "TS_1: NaN or infinite voxels in z slice 7 (from 0, of 12)"
+            in data("check", name, code=2)[0]
+        )
     Path("set.csv").write_text("path,contrast\nTS_2.mrc,dark\n")
     assert "TS_2.mrc is not there" in data("check", "set.csv", code=2)[0]
 
@@ -153,18 +189,29 @@ def test_info_and_check_know_tomograms(data: Data) -> None:
     [
         (["TS_1.mrc"], "give --contrast dark or --contrast bright"),
         (["zero.mrc", "--contrast", "dark"], "give --voxel-size"),
-        (["nan.mrc", "--contrast", "dark"], "nan.mrc: NaN or infinite voxels in z slices 3-4 (from 0, of 12)"),
-        (["TS_1.mrc", "--contrast", "dark", "--picks", "other.star"], "picks in TS_9, which matches no tomogram"),
+        (
+            ["nan.mrc", "--contrast", "dark"],
+            "nan.mrc: NaN or infinite voxels in z slices 3-4 (from 0, of 12)",
+        ),
+        (
+            ["TS_1.mrc", "--contrast", "dark", "--picks", "other.star"],
+            "picks in TS_9, which matches no tomogram",
+        ),
         (["TS_1.mrc", "--contrast", "dark", "--picks", "TS_1.mrc"], "TS_1.mrc"),
         (["TS_1.mrc", "--contrast", "dark", "--picks", "none.star"], "none.star"),
         (["TS_1.mrc", "--contrast", "dark", "--picks", "far.star"], "20 of 20 picks lie outside"),
         (["TS_1.mrc", "--contrast", "dark", "--axes", "xyy"], "--axes xyy"),
         (["TS_1.mrc", "TS_1.mrc", "--contrast", "dark"], "two tomograms are named 'TS_1'"),
         (["TS_1.mrc", "--contrast", "grey"], "--contrast grey"),
-        (["TS_1.mrc", "--contrast", "dark", "--split", "1", "0", "0"], "--split: an option for subtomograms"),
+        (
+            ["TS_1.mrc", "--contrast", "dark", "--split", "1", "0", "0"],
+            "--split: an option for subtomograms",
+        ),
     ],
 )
-def test_wrong_input_is_one_line_and_leaves_nothing(data: Data, arguments: list[str], words: str) -> None:
+def test_wrong_input_is_one_line_and_leaves_nothing(
+    data: Data, arguments: list[str], words: str
+) -> None:
     write_mrc("TS_1.mrc")
     write_mrc("zero.mrc", 0.0)
     values = write_mrc("nan.mrc")

@@ -9,7 +9,14 @@ import torch
 from sklearn.decomposition import PCA
 from torch import Tensor
 
-from cryoet_core.algorithms.mixtures.selection import Projection, Scaling, candidates, choose, search, selection
+from cryoet_core.algorithms.mixtures.selection import (
+    Projection,
+    Scaling,
+    candidates,
+    choose,
+    search,
+    selection,
+)
 from cryoet_core.support.errors import UserError
 
 Reduce = Callable[[Tensor], Tensor]
@@ -18,7 +25,9 @@ Lockstep = Callable[[int, Callable[[int, Reduce], None]], None]
 
 def features(n: int = 80, f: int = 12) -> Tensor:
     g = torch.Generator().manual_seed(0)
-    return torch.randn(n, f, generator=g) @ torch.randn(f, f, generator=g) + 5 * torch.randn(f, generator=g)
+    return torch.randn(n, f, generator=g) @ torch.randn(f, f, generator=g) + 5 * torch.randn(
+        f, generator=g
+    )
 
 
 def test_projection_is_principal_components_at_one_scale() -> None:
@@ -72,7 +81,10 @@ def test_shards_give_the_scaling_and_projection_of_the_whole(lockstep: Lockstep)
 
     def work(rank: int, reduce: Reduce) -> None:
         mine = x[rank::3]
-        found[rank] = (Scaling.fit([mine[:, :5], mine[:, 5:]], reduce), Projection.fit(mine, 4, reduce))
+        found[rank] = (
+            Scaling.fit([mine[:, :5], mine[:, 5:]], reduce),
+            Projection.fit(mine, 4, reduce),
+        )
 
     lockstep(3, work)
     for rank in range(3):

@@ -12,7 +12,9 @@ from cryoet_core.support.errors import UserError
 
 
 class Example(Config):
-    learning_rate: float = option(1e-3, "step size", gt=0, le=1, paper="1e-5", presets={"paper": 1e-5})
+    learning_rate: float = option(
+        1e-3, "step size", gt=0, le=1, paper="1e-5", presets={"paper": 1e-5}
+    )
     width: int = option(16, "channels", ge=4, le=256, paper="64", presets={"fast": 8, "paper": 64})
     init: Literal["random", "invariants"] = option("random", "where to start")
     clusters: int | None = option(None, "number of classes, none to search", ge=1)
@@ -77,7 +79,12 @@ def test_described_tells_everything() -> None:
     options = {info.name: info for info in Example.described()}
     assert list(options) == ["learning_rate", "width", "init", "clusters", "rates", "flip"]
     width = options["width"]
-    assert (width.flag, width.type, width.default, width.range) == ("--width", "int", 16, "4 to 256")
+    assert (width.flag, width.type, width.default, width.range) == (
+        "--width",
+        "int",
+        16,
+        "4 to 256",
+    )
     assert (width.help, width.paper, width.presets) == ("channels", "64", {"fast": 8, "paper": 64})
     assert options["init"].type == "random|invariants"
     assert options["clusters"].type == "int or none"

@@ -16,10 +16,12 @@ def body(box: int, blobs: int, seed: int) -> Tensor:
     """(1, 1, box, box, box): blobs well inside the box."""
     line = torch.arange(box) - box // 2
     grid = torch.stack(torch.meshgrid(line, line, line, indexing="ij"))
-    places = box / 9 * torch.randn(blobs, 3, generator=torch.Generator().manual_seed(seed)).clamp(-2, 2)
-    return torch.stack([torch.exp(-(grid - p[:, None, None, None]).square().sum(0) / 4) for p in places]).sum(0)[
-        None, None
-    ]
+    places = (
+        box / 9 * torch.randn(blobs, 3, generator=torch.Generator().manual_seed(seed)).clamp(-2, 2)
+    )
+    return torch.stack(
+        [torch.exp(-(grid - p[:, None, None, None]).square().sum(0) / 4) for p in places]
+    ).sum(0)[None, None]
 
 
 def spread_over_rotations(described: list[Tensor]) -> list[float]:
@@ -33,7 +35,9 @@ def test_right_angles_change_nothing(box: int) -> None:
     turned = rotate(body(box, 6, 0), turns, fill=0.0)
     described = Invariants(box, None)(turned)
     assert [block.shape[1] for block in described] == [box // 2 + 1, box // 2 + 1, box // 2, 7]
-    for share, limit in zip(spread_over_rotations(described), (1e-3, 1e-3, 0.02, 0.02), strict=True):
+    for share, limit in zip(
+        spread_over_rotations(described), (1e-3, 1e-3, 0.02, 0.02), strict=True
+    ):
         assert share < limit
 
 
@@ -50,7 +54,9 @@ def test_any_rotation_changes_less_than_another_body_does() -> None:
 
 def test_power_of_measured_frequencies_alone_is_looked_at() -> None:
     box = 16
-    volumes = standardise(torch.randn(4, 1, box, box, box, generator=torch.Generator().manual_seed(2)))
+    volumes = standardise(
+        torch.randn(4, 1, box, box, box, generator=torch.Generator().manual_seed(2))
+    )
     cut = apply_filter(volumes, wedge_mask(box, (-50.0, 50.0)))
     invariants = Invariants(box, (-50.0, 50.0))
     torch.testing.assert_close(invariants(cut)[2], invariants(volumes)[2], rtol=1e-4, atol=1e-4)
@@ -70,7 +76,9 @@ def test_profile_is_the_mean_over_spheres() -> None:
     radius = (line[:, None, None] ** 2 + line[None, :, None] ** 2 + line[None, None, :] ** 2).sqrt()
     ball = torch.exp(-(radius**2) / 18)[None, None]
     profile, moment, _, quantiles = Invariants(box, None)(ball)
-    expected = (9 / 10) ** 1.5 * torch.exp(-(torch.arange(box // 2 + 1) ** 2) / 20.0)  # blurred by one voxel more
+    expected = (9 / 10) ** 1.5 * torch.exp(
+        -(torch.arange(box // 2 + 1) ** 2) / 20.0
+    )  # blurred by one voxel more
     torch.testing.assert_close(profile[0, :7], expected[:7], rtol=0.05, atol=0.01)
     assert float(moment.max()) < 0.01
     assert bool((quantiles.diff(dim=1) >= 0).all())

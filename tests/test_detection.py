@@ -25,7 +25,9 @@ RANDOM = np.random.default_rng(0)
 
 
 def picks_of(positions, scores=None, tomogram="t", names=("particle",), classes=None):
-    return Picks.of(np.asarray(positions, float), tomogram, scores=scores, class_names=names, classes=classes)
+    return Picks.of(
+        np.asarray(positions, float), tomogram, scores=scores, class_names=names, classes=classes
+    )
 
 
 def cloud(n, size=60.0, scored=True, seed=0):
@@ -111,13 +113,20 @@ def test_the_rule_of_shrec_looks_up_the_mask():
     mask[2:5, 2:5, 2:5], mask[10:13, 10:13, 10:13] = 1, 2
     truth = picks_of(np.array([[3, 3, 3], [11, 11, 11]]) * 10.0, names=("a", "b"), classes=[0, 1])
     at = np.array([[3, 3, 3], [5, 3, 3], [6, 3, 3], [10, 10, 10], [-4, -4, -4], [2, 2, 1]]) * 10.0
-    picks = picks_of(at, [0.5, 0.9, 0.9, 0.1, 0.2, 0.3], names=("a", "b"), classes=[0, 1, 0, 0, 0, 0])
+    picks = picks_of(
+        at, [0.5, 0.9, 0.9, 0.1, 0.2, 0.3], names=("a", "b"), classes=[0, 1, 0, 0, 0, 0]
+    )
     found = match(picks, truth, 1.0, "shrec", voxel_size=10.0, masks={"t": mask})
     assert dict(zip(found.picks.tolist(), found.truth.tolist(), strict=True)) == {1: 0, 3: 1}
     assert found.distance[0] == pytest.approx(20.0)
     assert np.flatnonzero(found.repeats).tolist() == [0, 5]
     report = detection_report(
-        picks_of(at, picks.scores), picks_of(truth.positions), 1.0, rule="shrec", voxel_size=10.0, masks={"t": mask}
+        picks_of(at, picks.scores),
+        picks_of(truth.positions),
+        1.0,
+        rule="shrec",
+        voxel_size=10.0,
+        masks={"t": mask},
     )
     assert (report["hits"], report["repeats"], report["recall"]) == (2, 2, 1.0)
     assert report["precision"] == pytest.approx(2 / 6)
@@ -134,7 +143,9 @@ def test_the_mask_numbers_all_particles_also_where_one_class_is_asked_for():
     mask[1, 1, 1], mask[5, 5, 5] = 1, 2
     truth = picks_of([[1, 1, 1], [5, 5, 5]], names=("a", "b"), classes=[0, 1])
     picks = picks_of([[1, 1, 1], [5, 5, 5]], [1.0, 2.0])
-    report = detection_report(picks, truth, 1.0, rule="shrec", voxel_size=1.0, masks={"t": mask}, particle="b")
+    report = detection_report(
+        picks, truth, 1.0, rule="shrec", voxel_size=1.0, masks={"t": mask}, particle="b"
+    )
     assert (report["n_truth"], report["hits"], report["n_picks"]) == (1, 1, 2)
 
 
@@ -176,7 +187,9 @@ def test_average_precision_groups_ties_and_does_not_interpolate():
     assert average_precision(np.array([4.0, 4, 2, 1]), hit, 2) == pytest.approx((1 / 2 + 2 / 3) / 2)
     assert average_precision(np.array([1.0, 1, 1, 1]), hit, 2) == pytest.approx(0.5)
     assert average_precision(np.array([4.0, 3, 2, 1]), hit, 4) == pytest.approx((1 + 2 / 3) / 4)
-    assert average_precision(np.array([9.0, 8, 2, 1]), np.array([True, True, False, False]), 2) == 1.0
+    assert (
+        average_precision(np.array([9.0, 8, 2, 1]), np.array([True, True, False, False]), 2) == 1.0
+    )
     assert average_precision(np.zeros(0), np.zeros(0, bool), 3) == 0.0
 
 
@@ -184,12 +197,18 @@ def test_average_precision_is_that_of_scikit_learn_where_all_are_found():
     from sklearn.metrics import average_precision_score
 
     scores, hit = np.round(RANDOM.normal(size=300), 1), RANDOM.random(300) < 0.4
-    assert average_precision(scores, hit, int(hit.sum())) == pytest.approx(average_precision_score(hit, scores))
+    assert average_precision(scores, hit, int(hit.sum())) == pytest.approx(
+        average_precision_score(hit, scores)
+    )
 
 
 def test_ap_counts_the_particles_of_all_tomograms_and_is_truncated_on_request():
-    truth = join([picks_of([[0, 0, 0]], tomogram="a"), picks_of([[0, 0, 0], [90, 0, 0]], tomogram="b")])
-    picks = join([picks_of([[0, 0, 0]], [0.9], "a"), picks_of([[0, 0, 0], [40, 0, 0]], [0.2, 0.5], "b")])
+    truth = join(
+        [picks_of([[0, 0, 0]], tomogram="a"), picks_of([[0, 0, 0], [90, 0, 0]], tomogram="b")]
+    )
+    picks = join(
+        [picks_of([[0, 0, 0]], [0.9], "a"), picks_of([[0, 0, 0], [40, 0, 0]], [0.2, 0.5], "b")]
+    )
     report = detection_report(picks, truth, 5.0, truncate=0.4)
     assert report["ap"] == pytest.approx((1 + 2 / 3) / 3)
     assert report["ap_truncated"] == {"threshold": pytest.approx(0.4), "ap": pytest.approx(1 / 3)}
@@ -202,7 +221,10 @@ def test_the_best_threshold_gives_the_best_f1():
     report = detection_report(picks, truth, 4.0)
     above = picks.select(picks.scores >= report["best_threshold"])
     assert detection_report(above, truth, 4.0)["f1"] == pytest.approx(report["best_f1"])
-    trials = [detection_report(picks.select(picks.scores >= t), truth, 4.0)["f1"] for t in picks.scores[::20]]
+    trials = [
+        detection_report(picks.select(picks.scores >= t), truth, 4.0)["f1"]
+        for t in picks.scores[::20]
+    ]
     assert max(trials) <= report["best_f1"] + 1e-12
 
 
@@ -236,11 +258,16 @@ def test_picks_without_scores_come_last():
 
 
 def test_classes_of_the_same_name_are_compared_with_each_other():
-    truth = picks_of([[0, 0, 0], [50, 0, 0], [99, 0, 0]], names=("ribosome", "tric", "bead"), classes=[0, 1, 2])
+    truth = picks_of(
+        [[0, 0, 0], [50, 0, 0], [99, 0, 0]], names=("ribosome", "tric", "bead"), classes=[0, 1, 2]
+    )
     picks = picks_of([[0, 0, 0], [50, 0, 0]], [1, 2], names=("tric", "ribosome"), classes=[0, 1])
     report = detection_report(picks, truth, 5.0)
     assert report["hits"] == 0
-    assert [(row["class"], row["n_truth"]) for row in report["per_class"]] == [("ribosome", 1), ("tric", 1)]
+    assert [(row["class"], row["n_truth"]) for row in report["per_class"]] == [
+        ("ribosome", 1),
+        ("tric", 1),
+    ]
     assert report["left_out"] == {"truth": {"bead": 1}}
     right = picks_of([[50, 0, 0], [0, 0, 0]], [1, 2], names=("tric", "ribosome"), classes=[0, 1])
     assert detection_report(right, truth, 5.0)["f1"] == 1.0
@@ -252,7 +279,10 @@ def test_picks_of_one_class_are_compared_with_the_class_that_is_named():
     picks = picks_of([[0, 0, 0], [50, 0, 0]], [1, 2])
     report = detection_report(picks, truth, 5.0, particle="tric")
     assert (report["n_picks"], report["n_truth"], report["hits"]) == (2, 1, 1)
-    with pytest.raises(UserError, match=r"the picks are of particle, the particles of ribosome, tric; .* --particle"):
+    with pytest.raises(
+        UserError,
+        match=r"the picks are of particle, the particles of ribosome, tric; .* --particle",
+    ):
         detection_report(picks, truth, 5.0)
     with pytest.raises(UserError, match="class 'actin'"):
         detection_report(picks, truth, 5.0, particle="actin")
@@ -315,7 +345,14 @@ def test_rows_of_hits_false_picks_and_misses_are_those_given():
     names = ("ribosome", "tric")
     truth = picks_of([[0, 0, 0], [50, 0, 0], [99, 0, 0]], names=names, classes=[0, 1, 1])
     elsewhere = picks_of([[0, 0, 0]], [1], "other", names, [0])
-    picks = join([elsewhere, picks_of([[50, 0, 0], [0, 0, 0], [20, 0, 0]], [1, 2, 3], names=names, classes=[1, 0, 0])])
+    picks = join(
+        [
+            elsewhere,
+            picks_of(
+                [[50, 0, 0], [0, 0, 0], [20, 0, 0]], [1, 2, 3], names=names, classes=[1, 0, 0]
+            ),
+        ]
+    )
     found = compared(picks, truth, 5.0)
     assert (found.hits.tolist(), found.false.tolist(), found.missed.tolist()) == ([2, 1], [3], [2])
     assert found.left_out == {"tomograms": ["other"], "picks_there": 1}

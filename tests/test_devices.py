@@ -9,7 +9,7 @@ import pytest
 
 FAULTS = """
 import resource, sys, torch
-from cryoet_core.devices import keep_freed_memory
+from cryoet_core.runs.devices import keep_freed_memory
 
 kept = sys.argv[1] == "keep" and keep_freed_memory()
 layers = torch.nn.Conv3d(1, 8, 3, padding=1), torch.nn.BatchNorm3d(8), torch.nn.ReLU(), torch.nn.MaxPool3d(2)
@@ -24,7 +24,9 @@ print(kept, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 def page_faults(word: str) -> tuple[bool, int]:
     """Whether memory is kept, and the page faults of three training steps."""
-    done = subprocess.run([sys.executable, "-c", FAULTS, word], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", FAULTS, word], capture_output=True, text=True, check=True
+    )
     kept, count = done.stdout.split()
     return kept == "True", int(count)
 

@@ -14,8 +14,22 @@ def test_markdown_of_a_few_cells(tmp_path: Path) -> None:
     cell = {"row": "plain", "set": "easy5", "snr": "0.1", "wall_seconds": 61.2}
     rows = [
         {**cell, "method": "disca", "seed": 0, "k": 5, "matched_accuracy": 1.0},
-        {**cell, "method": "disca", "seed": 1, "k": 6, "matched_accuracy": 0.9, "wall_seconds": 75.0},
-        {**cell, "method": "invariants", "seed": 0, "k": 5, "matched_accuracy": 0.8, "wall_seconds": 4.0},
+        {
+            **cell,
+            "method": "disca",
+            "seed": 1,
+            "k": 6,
+            "matched_accuracy": 0.9,
+            "wall_seconds": 75.0,
+        },
+        {
+            **cell,
+            "method": "invariants",
+            "seed": 0,
+            "k": 5,
+            "matched_accuracy": 0.8,
+            "wall_seconds": 4.0,
+        },
     ]
     results = tmp_path / "some.jsonl"
     results.write_text("".join(json.dumps(row) + "\n" for row in rows))

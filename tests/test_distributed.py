@@ -24,8 +24,8 @@ import json, os, sys, time
 from pathlib import Path
 import torch
 from cryoet_core.cli.guard import guarded
-from cryoet_core.config import Config, option
-from cryoet_core.run import Run
+from cryoet_core.methods.config import Config, option
+from cryoet_core.runs.run import Run
 
 class Settings(Config):
     width: int = option(3, "channels")
@@ -88,19 +88,37 @@ def script(tmp_path: Path) -> Path:
 
 
 def environment(**more: str) -> dict[str, str]:
-    dropped = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID")
-    kept = {name: value for name, value in os.environ.items() if name not in dropped and not name.startswith("SLURM")}
+    dropped = (
+        "RANK",
+        "LOCAL_RANK",
+        "WORLD_SIZE",
+        "MASTER_ADDR",
+        "MASTER_PORT",
+        "TORCHELASTIC_RUN_ID",
+    )
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in dropped and not name.startswith("SLURM")
+    }
     return kept | {"OMP_NUM_THREADS": "1"} | more
 
 
 def call(command: list[str], **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment(**env), check=False)
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=120, env=environment(**env), check=False
+    )
 
 
 def check_both_ranks(out: Path) -> None:
     ranks = [json.loads(Path(f"{out}-rank{rank}.json").read_text()) for rank in range(2)]
     for rank, found in enumerate(ranks):
-        assert (found["rank"], found["world_size"], found["dir"], found["device"]) == (rank, 2, str(out), "cpu")
+        assert (found["rank"], found["world_size"], found["dir"], found["device"]) == (
+            rank,
+            2,
+            str(out),
+            "cpu",
+        )
         assert found["gathered"] == [0, 1, 2, 3, 4, 5, 6]
         assert found["flags"] == [True] * 3
         assert found["view"] == [[3, 3], [3, 3], [3, 3]]
@@ -131,7 +149,13 @@ def test_resume_starts_as_many_again(tmp_path: Path, script: Path) -> None:
 
 def test_torchrun(tmp_path: Path, script: Path) -> None:
     out = tmp_path / "run"
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={free_port()}"]
+    launcher = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node=2",
+        f"--master-port={free_port()}",
+    ]
     done = call([*launcher, str(script), str(out), "1", "collectives"])
     assert done.returncode == 0, done.stderr
     check_both_ranks(out)
@@ -142,7 +166,12 @@ def test_srun(tmp_path: Path, script: Path, out_exists: bool) -> None:
     out = tmp_path / "run"
     if out_exists:
         out.mkdir()
-    job = {"SLURM_JOB_NAME": "cryoet", "SLURM_JOB_ID": "1", "SLURM_NTASKS": "2", "SLURM_STEP_NUM_TASKS": "2"}
+    job = {
+        "SLURM_JOB_NAME": "cryoet",
+        "SLURM_JOB_ID": "1",
+        "SLURM_NTASKS": "2",
+        "SLURM_STEP_NUM_TASKS": "2",
+    }
     job |= {"SLURM_STEP_NUM_NODES": "1", "SLURM_NODEID": "0", "SLURM_NODELIST": "127.0.0.1"}
     job |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     tasks = [
@@ -189,7 +218,12 @@ def test_when_one_process_fails_none_is_left(tmp_path: Path, script: Path, faili
 def test_without_a_command_line_to_run_again_it_is_refused(tmp_path: Path) -> None:
     code = SCRIPT.replace("sys.argv[", "['', 'run', 2, 'collectives'][")
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, env=environment(), check=False
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env=environment(),
+        check=False,
     )
     assert done.returncode == 2
     assert "--devices 2: the other processes run this command line again" in done.stderr
@@ -215,17 +249,39 @@ def free_port() -> int:
     [
         ({}, 1, Layout("none")),
         ({}, 2, Layout("self", 2)),
-        ({"TORCHELASTIC_RUN_ID": "a", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "6"}, 1, Layout("torchrun", 2, 3)),
-        ({"TORCHELASTIC_RUN_ID": "a", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "2"}, 2, Layout("torchrun", 2)),
-        ({"TORCHELASTIC_RUN_ID": "a", "LOCAL_WORLD_SIZE": "1", "WORLD_SIZE": "1"}, 1, Layout("none")),
+        (
+            {"TORCHELASTIC_RUN_ID": "a", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "6"},
+            1,
+            Layout("torchrun", 2, 3),
+        ),
+        (
+            {"TORCHELASTIC_RUN_ID": "a", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "2"},
+            2,
+            Layout("torchrun", 2),
+        ),
+        (
+            {"TORCHELASTIC_RUN_ID": "a", "LOCAL_WORLD_SIZE": "1", "WORLD_SIZE": "1"},
+            1,
+            Layout("none"),
+        ),
         # one task of srun may start its own two processes; a batch script without srun is one process
         ({"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"}, 2, Layout("self", 2)),
         ({"SLURM_PROCID": "0", "SLURM_NTASKS": "8", "SLURM_JOB_NAME": "script"}, 1, Layout("none")),
-        ({"SLURM_PROCID": "3", "SLURM_STEP_NUM_TASKS": "4", "SLURM_STEP_NUM_NODES": "2"}, 1, Layout("srun", 2, 2)),
-        ({"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "2", "SLURM_JOB_NAME": "bash"}, 1, Layout("none")),
+        (
+            {"SLURM_PROCID": "3", "SLURM_STEP_NUM_TASKS": "4", "SLURM_STEP_NUM_NODES": "2"},
+            1,
+            Layout("srun", 2, 2),
+        ),
+        (
+            {"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "2", "SLURM_JOB_NAME": "bash"},
+            1,
+            Layout("none"),
+        ),
     ],
 )
-def test_layouts(env: dict[str, str], wanted: int, expected: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_layouts(
+    env: dict[str, str], wanted: int, expected: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clean(monkeypatch, env)
     assert devices.layout(wanted, torch.device("cpu")) == expected
 
@@ -233,11 +289,21 @@ def test_layouts(env: dict[str, str], wanted: int, expected: Layout, monkeypatch
 @pytest.mark.parametrize(
     ("env", "wanted", "words"),
     [
-        ({"TORCHELASTIC_RUN_ID": "a", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "2"}, 3, "torchrun started 2 processes"),
-        ({"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "3", "SLURM_STEP_NUM_NODES": "2"}, 1, "spread unevenly"),
+        (
+            {"TORCHELASTIC_RUN_ID": "a", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "2"},
+            3,
+            "torchrun started 2 processes",
+        ),
+        (
+            {"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "3", "SLURM_STEP_NUM_NODES": "2"},
+            1,
+            "spread unevenly",
+        ),
     ],
 )
-def test_layouts_that_cannot_be(env: dict[str, str], wanted: int, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_layouts_that_cannot_be(
+    env: dict[str, str], wanted: int, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clean(monkeypatch, env)
     with pytest.raises(UserError, match=words):
         devices.layout(wanted, torch.device("cpu"))
@@ -251,7 +317,10 @@ def test_who_is_the_main_process(monkeypatch: pytest.MonkeyPatch) -> None:
     job = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_STEP_NUM_NODES": "2", "SLURM_LOCALID": "0"}
     clean(monkeypatch, job | {"SLURM_PROCID": "2"})
     assert not devices.is_main_process()
-    clean(monkeypatch, {"TORCHELASTIC_RUN_ID": "a", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "4", "RANK": "2"})
+    clean(
+        monkeypatch,
+        {"TORCHELASTIC_RUN_ID": "a", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "4", "RANK": "2"},
+    )
     assert not devices.is_main_process()
 
 
@@ -266,13 +335,15 @@ def clean(monkeypatch: pytest.MonkeyPatch, env: dict[str, str]) -> None:
 def test_one_process_starts_nothing_and_imports_no_fabric() -> None:
     code = """
         import sys, torch
-        from cryoet_core.devices import Layout
-        from cryoet_core.distributed import Processes
+        from cryoet_core.runs.devices import Layout
+        from cryoet_core.runs.distributed import Processes
         alone = Processes(Layout("none"), torch.device("cpu"))
         alone.barrier(); alone.all_reduce(torch.ones(1)); alone.leave(kill=True)
         sys.exit("lightning_fabric" in sys.modules)
     """
-    assert subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=False).returncode == 0
+    assert (
+        subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=False).returncode == 0
+    )
 
 
 @pytest.mark.parametrize("n", [0, 1, 7, 100])

@@ -13,7 +13,9 @@ import typer
 from cryoet_core.cli import main as program
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "plugins").glob("*/README.md")])
+PAGES = sorted(
+    [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "plugins").glob("*/README.md")]
+)
 OTHERS = {"minimal"}  # methods of third parties that the documents speak of
 
 
@@ -35,7 +37,9 @@ def test_a_command_and_its_options_exist(page, call):
     if words[:1] == ["run"] and words[1] in OTHERS:
         return
     found: Any = _command(words)
-    names = {name for parameter in found.params for name in (*parameter.opts, *parameter.secondary_opts)}
+    names = {
+        name for parameter in found.params for name in (*parameter.opts, *parameter.secondary_opts)
+    }
     unknown = [word for word in words if word.startswith("--") and word not in names]
     assert not unknown, f"{page.name}: {unknown}"
 
@@ -67,19 +71,27 @@ def test_links_lead_somewhere(page):
         assert linked.exists(), target
         if anchor:
             titles = re.findall(r"^#+ (.*)$", linked.read_text(), re.M)
-            assert anchor in {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}, target
+            assert anchor in {
+                re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles
+            }, target
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.parent.name}/{page.name}")
 def test_files_of_the_core_and_the_plugins_that_are_named_exist(page):
-    named = re.findall(r"`((?:cryoet_core|plugins|examples|benchmarks|docs)/[\w/.-]+)`", page.read_text())
-    missing = [name for name in named if not ((ROOT / name).exists() or (page.parent / name).exists())]
+    named = re.findall(
+        r"`((?:cryoet_core|plugins|examples|benchmarks|docs)/[\w/.-]+)`", page.read_text()
+    )
+    missing = [
+        name for name in named if not ((ROOT / name).exists() or (page.parent / name).exists())
+    ]
     assert not missing
 
 
 @pytest.mark.parametrize("name", ["pyproject.toml", "cryoet_minimal.py"])
 def test_the_plugin_that_is_shown_is_the_example(name):
-    shown = re.findall(r"^```\w+\n(.*?)^```", (ROOT / "docs" / "write-a-plugin.md").read_text(), re.M | re.S)
+    shown = re.findall(
+        r"^```\w+\n(.*?)^```", (ROOT / "docs" / "write-a-plugin.md").read_text(), re.M | re.S
+    )
     assert (ROOT / "examples" / "cryoet-minimal" / name).read_text() in shown
 
 
@@ -87,7 +99,9 @@ def test_the_plugin_that_is_shown_is_the_example(name):
 def test_options_in_the_tables_of_a_method_are_its_own(method):
     """``--option`` in a plugin's README is an option of its method or of every run."""
     found: Any = _command(["run", method])
-    names = {name for parameter in found.params for name in (*parameter.opts, *parameter.secondary_opts)}
+    names = {
+        name for parameter in found.params for name in (*parameter.opts, *parameter.secondary_opts)
+    }
     text = (ROOT / "plugins" / method / "README.md").read_text()
     assert set(re.findall(r"`(--[a-z-]+)", text)) <= names
 
@@ -98,7 +112,11 @@ def test_functions_that_the_walk_names_exist():
     words = re.findall(r"`([\w.]+)`", page[page.index("## One volume") :])
     files = (".py", ".h5", ".star", ".html", ".json")
     named = {part for word in words if not word.endswith(files) for part in word.split(".")}
-    sources = [path for folder in ("cryoet_core", "plugins") for path in (ROOT / folder).rglob("*.py")]
-    known = {name for path in sources for name in re.findall(r"(?:def|class) (\w+)", path.read_text())}
+    sources = [
+        path for folder in ("cryoet_core", "plugins") for path in (ROOT / folder).rglob("*.py")
+    ]
+    known = {
+        name for path in sources for name in re.findall(r"(?:def|class) (\w+)", path.read_text())
+    }
     known |= {path.stem for path in sources} | {path.parent.name for path in sources}
     assert named - known - {"data", "fast"} == set()

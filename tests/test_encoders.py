@@ -81,5 +81,8 @@ def test_what_does_not_fit_is_said(tmp_path: Path) -> None:
 
 
 def test_a_box_that_the_encoder_refuses_is_said() -> None:
-    with pytest.raises(UserError, match=r"encoder small\.small: cannot be built for boxes of 2 voxels: expected boxes"):
+    with pytest.raises(
+        UserError,
+        match=r"encoder small\.small: cannot be built for boxes of 2 voxels: expected boxes",
+    ):
         encoders.build_encoder("small.small", 2)

@@ -34,7 +34,9 @@ class Linear(nn.Module):
 
 def blob(box: int = 12, place: tuple[int, int, int] = (3, 7, 8)) -> Tensor:
     grid = torch.stack(torch.meshgrid(*[torch.arange(float(box))] * 3, indexing="ij"))
-    distance = (grid - torch.tensor(place, dtype=torch.float32)[:, None, None, None]).square().sum(0)
+    distance = (
+        (grid - torch.tensor(place, dtype=torch.float32)[:, None, None, None]).square().sum(0)
+    )
     return torch.exp(-distance / 4)[None, None]
 
 
@@ -58,7 +60,9 @@ def test_grad_cam_by_hand_and_respond_cam_sums_to_the_score() -> None:
     network = Linear(torch.tensor([[1.0, -0.25]]))
     volume = blob()
     grad = activation_map(network, network.layer, volume, 0, "grad-cam")
-    expected = (volume - 0.25 * volume.square())[0, 0].clamp(min=0)  # the mean gradient of channel c is its weight
+    expected = (volume - 0.25 * volume.square())[0, 0].clamp(
+        min=0
+    )  # the mean gradient of channel c is its weight
     torch.testing.assert_close(grad, expected)
     respond = activation_map(network, network.layer, volume, 0, "respond-cam")
     torch.testing.assert_close(respond.sum(), network(volume)[0, 0].detach(), rtol=1e-4, atol=1e-4)
@@ -80,7 +84,10 @@ def test_upsampling_reaches_the_volume_and_keeps_the_range() -> None:
 
 
 def test_overlay_has_a_row_per_map_and_is_red_where_the_map_is() -> None:
-    volume, heat = np.random.default_rng(0).normal(size=(2, 16, 16, 16)).astype(np.float32), np.zeros((16, 16, 16))
+    volume, heat = (
+        np.random.default_rng(0).normal(size=(2, 16, 16, 16)).astype(np.float32),
+        np.zeros((16, 16, 16)),
+    )
     heat[6:10, 6:10, 6:10] = 1
     picture = np.asarray(overlay(volume[0], [heat, np.zeros_like(heat)]))
     assert picture.shape == (3 * (192 + 4), 3 * (192 + 4), 3)
@@ -126,7 +133,9 @@ def opened(tmp_path: Path) -> tuple[Any, Run]:
     from cryoet_core.methods.config import Config
 
     path = kit_data.write_subtomograms(tmp_path / "set.h5", 12, per_class=2)
-    return open_subtomograms(path), Run.create("x", Config(), {"data": [path]}, tmp_path / "run", quiet=True)
+    return open_subtomograms(path), Run.create(
+        "x", Config(), {"data": [path]}, tmp_path / "run", quiet=True
+    )
 
 
 def test_explains_the_class_that_was_given_or_asked(opened: tuple[Any, Run]) -> None:

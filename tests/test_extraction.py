@@ -132,7 +132,13 @@ def two_tomograms():
         ]
     )
     return data, Picks(
-        picks.positions, picks.scores, picks.classes, names, picks.tomograms, rotations, {"group": np.arange(9) * 7}
+        picks.positions,
+        picks.scores,
+        picks.classes,
+        names,
+        picks.tomograms,
+        rotations,
+        {"group": np.arange(9) * 7},
     )
 
 
@@ -241,7 +247,9 @@ def test_constant_boxes_and_unknown_orientations_are_left_out_and_said(tmp_path)
 
 def test_different_tilt_ranges_are_said(tmp_path):
     data, picks = two_tomograms()
-    other = Tomograms((data.tomograms[0], tomogram(np.random.default_rng(0).normal(size=(36, 36, 36)), "b")))
+    other = Tomograms(
+        (data.tomograms[0], tomogram(np.random.default_rng(0).normal(size=(36, 36, 36)), "b"))
+    )
     facts = extract(other, picks, tmp_path / "p.h5", Cut(8))
     assert facts["notes"] == ["tilt ranges differ (-60 to 60, unknown): none is stored"]
     assert open_subtomograms(tmp_path / "p.h5").tilt_range is None
@@ -275,17 +283,23 @@ def test_picks_outside_are_refused_with_the_likeliest_cause(tmp_path, change, ca
 
 def test_centres_outside_are_left_out_on_request(tmp_path):
     picks = Picks.of(np.array([[200.0, 200, 200], [200, 200, 900]]), "t")
-    facts = extract(Tomograms((noise(40, 40, 40),)), picks, tmp_path / "p.h5", Cut(8, drop_outside=True))
+    facts = extract(
+        Tomograms((noise(40, 40, 40),)), picks, tmp_path / "p.h5", Cut(8, drop_outside=True)
+    )
     assert (facts["n"], facts["left_out"]) == (1, {"outside": 1})
 
 
 def test_wrong_names_no_picks_and_large_boxes_are_refused(tmp_path):
     data, picks = two_tomograms()
-    with pytest.raises(UserError, match=r"4 of 9 picks are in tomograms that --data does not have \(4 in 'b'\)"):
+    with pytest.raises(
+        UserError, match=r"4 of 9 picks are in tomograms that --data does not have \(4 in 'b'\)"
+    ):
         extract(Tomograms(data.tomograms[:1]), picks, tmp_path / "p.h5", Cut(8))
     with pytest.raises(UserError, match="holds no picks"):
         extract(data, Picks.empty(), tmp_path / "p.h5", Cut(8))
-    with pytest.raises(UserError, match=r"--box 64: larger than tomogram a, 36 × 36 × 36 voxels .* at most 36"):
+    with pytest.raises(
+        UserError, match=r"--box 64: larger than tomogram a, 36 × 36 × 36 voxels .* at most 36"
+    ):
         extract(data, picks, tmp_path / "p.h5", Cut(64))
     with pytest.raises(UserError, match="no box can be cut: 9 at the edge; give a smaller --box"):
         extract(data, picks, tmp_path / "p.h5", Cut(36))

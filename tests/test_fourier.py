@@ -60,7 +60,12 @@ def test_frequencies_are_those_of_numpy(box: int) -> None:
 @pytest.mark.parametrize("box", [32, 48, 49])
 def test_wedge_fraction(box: int) -> None:
     inside = radial_frequency(box, full=True) <= 0.5
-    for tilt_range, expected in (((-60, 60), 2 / 3), ((-50, 70), 2 / 3), ((-40, 40), 4 / 9), ((-90, 90), 1.0)):
+    for tilt_range, expected in (
+        ((-60, 60), 2 / 3),
+        ((-50, 70), 2 / 3),
+        ((-40, 40), 4 / 9),
+        ((-90, 90), 1.0),
+    ):
         mask = wedge_mask(box, tilt_range, full=True)
         assert float(mask[inside].mean()) == pytest.approx(expected, abs=0.015)
 
@@ -96,7 +101,9 @@ def test_projection_of_a_tilted_specimen_lies_on_the_kept_plane() -> None:
     volume = torch.zeros(1, 1, box, box, box)
     volume[0, 0, 20, 16, 18] = volume[0, 0, 12, 20, 13] = volume[0, 0, 17, 11, 16] = 1
     c, s = math.cos(math.radians(tilt)), math.sin(math.radians(tilt))
-    turn = torch.tensor([[c, 0, -s], [0, 1, 0], [s, 0, c]])  # (z, y, x): x = c x + s z, z = -s x + c z
+    turn = torch.tensor(
+        [[c, 0, -s], [0, 1, 0], [s, 0, c]]
+    )  # (z, y, x): x = c x + s z, z = -s x + c z
     smooth = lowpass(box, 1, 5)
     volume = apply_filter(volume, smooth)
     projection = rotate(volume, turn[None], fill=0.0, mode="fourier")[0, 0].sum(0)
@@ -139,7 +146,9 @@ def test_ctf_constants_and_zeros() -> None:
     for defocus in (5.0, 10.0):  # first zeros at 3.14 and 4.44 nm
         zero = 1 / math.sqrt(electron_wavelength(300) * defocus * 1e4)
         assert float(ctf(torch.tensor([zero]), defocus, cs_mm=0, amplitude_contrast=0).abs()) < 1e-5
-        before = ctf(torch.tensor([0.5 * zero, 0.95 * zero]), defocus, cs_mm=0, amplitude_contrast=0)
+        before = ctf(
+            torch.tensor([0.5 * zero, 0.95 * zero]), defocus, cs_mm=0, amplitude_contrast=0
+        )
         assert bool((before < 0).all())
     assert 1 / math.sqrt(electron_wavelength(300) * 5e4) == pytest.approx(1 / 31.4, rel=2e-3)
 
@@ -148,7 +157,9 @@ def test_ctf_follows_the_written_formula() -> None:
     k = torch.linspace(0, 0.05, 50, dtype=torch.float64)
     lam, cs, amplitude = electron_wavelength(300), 2.7e7, 0.07
     chi = math.pi * lam * 3e4 * k**2 - math.pi / 2 * cs * lam**3 * k**4 + math.radians(90)
-    expected = -(math.sqrt(1 - amplitude**2) * chi.sin() + amplitude * chi.cos()) * torch.exp(-500 * k**2 / 4)
+    expected = -(math.sqrt(1 - amplitude**2) * chi.sin() + amplitude * chi.cos()) * torch.exp(
+        -500 * k**2 / 4
+    )
     got = ctf(k, 3.0, 2.7, 300, amplitude, bfactor=500, phase_shift_deg=90)
     assert torch.allclose(got, expected.float(), atol=1e-5)
     many = ctf(k, [3.0, 4.0], 2.7, 300, amplitude, bfactor=500, phase_shift_deg=90)

@@ -31,9 +31,13 @@ def blobs(k: int, d: int, each: int, apart: float, seed: int = 0) -> tuple[Tenso
     """Points (k * each, d) of k Gaussians with covariances of their own, and which one each is from."""
     g = generator(seed)
     centres = torch.randn(k, d, generator=g, dtype=torch.float64) * apart
-    shapes = torch.eye(d, dtype=torch.float64) + 0.3 * torch.randn(k, d, d, generator=g, dtype=torch.float64)
+    shapes = torch.eye(d, dtype=torch.float64) + 0.3 * torch.randn(
+        k, d, d, generator=g, dtype=torch.float64
+    )
     labels = torch.arange(k).repeat_interleave(each)
-    points = (shapes[labels] @ torch.randn(k * each, d, 1, generator=g, dtype=torch.float64))[..., 0]
+    points = (shapes[labels] @ torch.randn(k * each, d, 1, generator=g, dtype=torch.float64))[
+        ..., 0
+    ]
     return points + centres[labels], labels
 
 
@@ -53,10 +57,14 @@ def test_likelihood_bic_and_posterior_are_scikit_learns(d: int) -> None:
         theirs = as_sklearn(mixture)
         assert mixture.log_likelihood == pytest.approx(theirs.score(x.numpy()) * len(x), rel=1e-9)
         assert mixture.bic == pytest.approx(theirs.bic(x.numpy()), rel=1e-9)
-        np.testing.assert_allclose(mixture.posterior(x).numpy(), theirs.predict_proba(x.numpy()), atol=1e-8)
+        np.testing.assert_allclose(
+            mixture.posterior(x).numpy(), theirs.predict_proba(x.numpy()), atol=1e-8
+        )
         np.testing.assert_array_equal(mixture.predict(x).numpy(), theirs.predict(x.numpy()))
         assert float(mixture.weights.sum()) == pytest.approx(1)
-        torch.testing.assert_close(mixture.posterior(x).sum(1), torch.ones(len(x), dtype=torch.float64))
+        torch.testing.assert_close(
+            mixture.posterior(x).sum(1), torch.ones(len(x), dtype=torch.float64)
+        )
 
 
 @pytest.mark.parametrize(("k", "parameters"), [(5, 764), (7, 1070), (10, 1529), (20, 3059)])
@@ -74,7 +82,9 @@ def test_ends_where_scikit_learn_ends_from_the_same_start() -> None:
         3, tol=1e-7, max_iter=500, reg_covar=0,
         weights_init=onehot.mean(0), means_init=means, precisions_init=np.linalg.inv(spread),
     ).fit(x.numpy())  # fmt: skip
-    (mine,) = fit_mixtures(x, [3], generator(), restarts=1, warm_labels=start, tol=1e-7, max_iter=500, reg=1e-12)
+    (mine,) = fit_mixtures(
+        x, [3], generator(), restarts=1, warm_labels=start, tol=1e-7, max_iter=500, reg=1e-12
+    )
     assert mine.converged
     assert mine.log_likelihood >= theirs.score(x.numpy()) * len(x) - 1e-2
 
@@ -82,7 +92,9 @@ def test_ends_where_scikit_learn_ends_from_the_same_start() -> None:
 def test_likelihood_never_falls() -> None:
     x, _ = blobs(4, 6, 80, 1.0)
     totals = [
-        fit_mixtures(x, [4], generator(3), restarts=1, max_iter=i, tol=-math.inf, reg=1e-12)[0].log_likelihood
+        fit_mixtures(x, [4], generator(3), restarts=1, max_iter=i, tol=-math.inf, reg=1e-12)[
+            0
+        ].log_likelihood
         for i in range(1, 25)
     ]
     assert all(after >= before - 1e-7 * abs(before) for before, after in itertools.pairwise(totals))
@@ -96,7 +108,9 @@ def test_finds_five_gaussians_and_their_number() -> None:
     assert best.k == 5
     assert best.converged
     assert adjusted_rand_score(labels, best.predict(x)) == 1.0
-    torch.testing.assert_close(best.weights, torch.full((5,), 0.2, dtype=torch.float64), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(
+        best.weights, torch.full((5,), 0.2, dtype=torch.float64), rtol=1e-6, atol=1e-6
+    )
 
 
 def test_candidates_come_back_in_their_order() -> None:
@@ -112,8 +126,12 @@ def test_scaling_and_shifting_the_points_changes_nothing_else() -> None:
     (other,) = fit_mixtures(1e4 * x - 3e5, [3], generator())
     torch.testing.assert_close(other.means, 1e4 * plain.means - 3e5, rtol=1e-6, atol=1e-2)
     torch.testing.assert_close(other.covariances, 1e8 * plain.covariances, rtol=1e-6, atol=1.0)
-    torch.testing.assert_close(other.posterior(1e4 * x - 3e5), plain.posterior(x), rtol=0, atol=1e-6)
-    assert other.log_likelihood == pytest.approx(plain.log_likelihood - len(x) * 5 * math.log(1e4), rel=1e-8)
+    torch.testing.assert_close(
+        other.posterior(1e4 * x - 3e5), plain.posterior(x), rtol=0, atol=1e-6
+    )
+    assert other.log_likelihood == pytest.approx(
+        plain.log_likelihood - len(x) * 5 * math.log(1e4), rel=1e-8
+    )
 
 
 def test_warm_labels_are_one_more_start() -> None:
@@ -134,7 +152,9 @@ def test_warm_labels_are_one_more_start() -> None:
 
 def test_warm_start_from_a_label_that_nothing_has() -> None:
     x, labels = blobs(3, 4, 30, 2.0)
-    (mixture,) = fit_mixtures(x, [4], generator(), restarts=1, warm_labels=torch.where(labels == 2, 3, labels))
+    (mixture,) = fit_mixtures(
+        x, [4], generator(), restarts=1, warm_labels=torch.where(labels == 2, 3, labels)
+    )
     assert bool(torch.isfinite(mixture.posterior(x)).all())
 
 
@@ -147,7 +167,12 @@ def test_thin_empty_and_flat_clusters_give_numbers(dtype: torch.dtype) -> None:
     twins = torch.cat([same, same + 1])
     for x in (few, flat, same, twins):
         for mixture in fit_mixtures(x.to(dtype), [1, 2, 5, len(x)], generator(), restarts=2):
-            for tensor in (mixture.weights, mixture.means, mixture.covariances, mixture.posterior(x)):
+            for tensor in (
+                mixture.weights,
+                mixture.means,
+                mixture.covariances,
+                mixture.posterior(x),
+            ):
                 assert bool(torch.isfinite(tensor).all())
             assert math.isfinite(mixture.bic)
 
@@ -192,7 +217,9 @@ def test_blocks_of_points_have_the_same_posterior(monkeypatch: pytest.MonkeyPatc
     (mixture,) = fit_mixtures(x, [3], generator())
     whole = mixture.log_joint(x), mixture.posterior(x), mixture.predict(x)
     monkeypatch.setattr(gmm, "_BLOCK_BYTES", 4000)
-    for a, b in zip(whole, (mixture.log_joint(x), mixture.posterior(x), mixture.predict(x)), strict=True):
+    for a, b in zip(
+        whole, (mixture.log_joint(x), mixture.posterior(x), mixture.predict(x)), strict=True
+    ):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
 
 
@@ -201,7 +228,9 @@ def test_select_keeps_the_order_given() -> None:
     (mixture,) = fit_mixtures(x, [4], generator())
     chosen = mixture.select(torch.tensor([2, 0]))
     torch.testing.assert_close(chosen.means, mixture.means[[2, 0]])
-    torch.testing.assert_close(chosen.weights, mixture.weights[[2, 0]] / mixture.weights[[2, 0]].sum())
+    torch.testing.assert_close(
+        chosen.weights, mixture.weights[[2, 0]] / mixture.weights[[2, 0]].sum()
+    )
     order = torch.tensor([3, 1, 0, 2])
     torch.testing.assert_close(mixture.select(order).posterior(x), mixture.posterior(x)[:, order])
 
@@ -216,7 +245,10 @@ def test_starting_means_are_points_far_apart() -> None:
 def test_best_of_several_draws_leaves_points_nearer() -> None:
     x, _ = blobs(8, 4, 40, 4.0)
     left = [
-        sum(float(torch.cdist(x, centres).amin(1).square().sum()) for centres in plus_plus(x, [8] * 20, generator(), n))
+        sum(
+            float(torch.cdist(x, centres).amin(1).square().sum())
+            for centres in plus_plus(x, [8] * 20, generator(), n)
+        )
         for n in (1, 4)
     ]
     assert left[1] < 0.8 * left[0]
@@ -229,7 +261,10 @@ def test_k_means_lowers_the_distances_to_the_nearest_means() -> None:
     for centres, label in zip(starts, labels, strict=True):
         torch.testing.assert_close(label, torch.cdist(x, centres).argmin(1))
     for before, after in zip(starts, lloyd(x, starts), strict=True):
-        assert torch.cdist(x, after).amin(1).square().sum() < torch.cdist(x, before).amin(1).square().sum()
+        assert (
+            torch.cdist(x, after).amin(1).square().sum()
+            < torch.cdist(x, before).amin(1).square().sum()
+        )
         means = [x[torch.cdist(x, after).argmin(1) == i].mean(0) for i in range(len(after))]
         torch.testing.assert_close(torch.stack(means), after)
 
@@ -263,7 +298,9 @@ def test_merging_joins_the_halves_of_one_cluster_and_splitting_parts_two() -> No
     halved[:30] = 5
     joined = next(merged(some_model(x, halved), 1))
     assert sorted(joined.weights.tolist()) == pytest.approx([0.2] * 5)
-    parted = Em(x, len(x), 1e-9).run(next(split(some_model(x, labels.clamp(max=3)), 1)), 50, 1e-9).models
+    parted = (
+        Em(x, len(x), 1e-9).run(next(split(some_model(x, labels.clamp(max=3)), 1)), 50, 1e-9).models
+    )
     order = torch.cdist(right.means, parted.means).argmin(1)
     torch.testing.assert_close(parted.means[order], right.means, rtol=0, atol=1e-3)
 
@@ -299,7 +336,9 @@ def test_search_on_a_sample_ends_on_all_points() -> None:
         assert mixture.converged
         assert mixture.log_likelihood == same.log_likelihood
         # iterations in single precision, the likelihood of their end in double
-        assert mixture.log_likelihood == pytest.approx(as_sklearn(mixture).score(x.numpy()) * len(x), rel=1e-8)
+        assert mixture.log_likelihood == pytest.approx(
+            as_sklearn(mixture).score(x.numpy()) * len(x), rel=1e-8
+        )
     best = min(mixtures, key=lambda mixture: mixture.bic)
     assert best.k == 6
     assert adjusted_rand_score(labels, best.predict(x)) == 1.0
@@ -373,7 +412,13 @@ def test_shards_give_the_mixture_of_the_whole(lockstep: Lockstep, warm: bool) ->
     def work(rank: int, reduce: Reduce) -> None:
         mine = None if start is None else start[cuts[rank]]
         found[rank] = fit_mixtures(
-            x[cuts[rank]], [2, 4], generator(), restarts=2, warm_labels=mine, reduce=reduce, seed_points=x
+            x[cuts[rank]],
+            [2, 4],
+            generator(),
+            restarts=2,
+            warm_labels=mine,
+            reduce=reduce,
+            seed_points=x,
         )
 
     lockstep(3, work)

@@ -14,7 +14,13 @@ from cryoet_core.inspection.density import judge
 from cryoet_core.inspection.offset import offset
 from cryoet_core.inspection.page import inspect
 from cryoet_core.inspection.sheet import groups, montage
-from cryoet_core.picks.hypotheses import GIVEN, Hypothesis, every_combination, likeliest_cause, single_changes
+from cryoet_core.picks.hypotheses import (
+    GIVEN,
+    Hypothesis,
+    every_combination,
+    likeliest_cause,
+    single_changes,
+)
 from cryoet_core.picks.table import Picks, join
 from cryoet_core.store import open_subtomograms
 from cryoet_core.support.errors import UserError
@@ -52,7 +58,10 @@ def planted():
         (RIGHT + CENTRE, "counted from the corner, not the centre"),
         (RIGHT / 2, "coordinates × 2"),
         (RIGHT * 4, "coordinates / 4"),
-        (np.where([True, False, False], EXTENT - RIGHT, RIGHT)[:, ::-1] / 2, "z and x swapped, coordinates × 2, z"),
+        (
+            np.where([True, False, False], EXTENT - RIGHT, RIGHT)[:, ::-1] / 2,
+            "z and x swapped, coordinates × 2, z",
+        ),
     ],
 )
 def test_the_verdict_names_how_coordinates_were_misread(planted, read, found):
@@ -81,7 +90,9 @@ def test_dark_protein_is_said(planted):
     assert verdict.given_is_best
     assert verdict.dark
     assert "Protein is dark there" in verdict.words()
-    assert verdict.best.contrast == pytest.approx(-judge([planted], Picks.of(RIGHT, "t"), 120.0).best.contrast, rel=0.1)
+    assert verdict.best.contrast == pytest.approx(
+        -judge([planted], Picks.of(RIGHT, "t"), 120.0).best.contrast, rel=0.1
+    )
 
 
 def test_several_tomograms_count_together_and_large_ones_are_made_coarser(planted, monkeypatch):
@@ -131,7 +142,11 @@ def test_groups_are_best_middle_and_worst_and_their_averages_show_the_particle(p
     order = np.random.default_rng(0).permutation(60)
     picks = Picks.of(RIGHT, "t", scores=order)
     best, middle, worst = groups(Tomograms((planted,)), picks, 120.0)
-    assert [group.title for group in (best, middle, worst)] == ["Best by score", "Middle by score", "Worst by score"]
+    assert [group.title for group in (best, middle, worst)] == [
+        "Best by score",
+        "Middle by score",
+        "Worst by score",
+    ]
     assert best.scores.tolist() == list(range(59, 39, -1))
     assert worst.scores.tolist() == list(range(20))
     assert set(middle.scores) == set(range(20, 40))
@@ -139,9 +154,13 @@ def test_groups_are_best_middle_and_worst_and_their_averages_show_the_particle(p
         size = len(group.average)
         assert group.averaged == 20
         edge = group.average[[0, -1]].mean()
-        peak = group.average[size // 2 - 1 : size // 2 + 2, size // 2 - 1 : size // 2 + 2, size // 2].mean()
+        peak = group.average[
+            size // 2 - 1 : size // 2 + 2, size // 2 - 1 : size // 2 + 2, size // 2
+        ].mean()
         assert peak > edge + 0.3
-    (only,) = groups(Tomograms((planted,)), Picks.of(np.vstack([RIGHT, [[-99.0, 0, 0]]]), "t"), 120.0)
+    (only,) = groups(
+        Tomograms((planted,)), Picks.of(np.vstack([RIGHT, [[-99.0, 0, 0]]]), "t"), 120.0
+    )
     assert (only.title, len(only.tiles), only.averaged) == ("Picks, drawn at random", 24, 60)
     assert groups(Tomograms((planted,)), Picks.of(np.full((2, 3), -500.0), "t"), 120.0) == []
 
@@ -155,21 +174,37 @@ def test_a_montage_has_every_tile_at_its_place():
 
 def test_the_page_shows_a_wrong_convention_and_loads_nothing(planted, tmp_path):
     picks = Picks.of(RIGHT[:, [0, 2, 1]], "t", scores=np.linspace(0, 1, 60))
-    facts = inspect(Tomograms((planted,)), picks, tmp_path / "i.html", named="<a>.star on t.mrc", notes=["a & b"])
+    facts = inspect(
+        Tomograms((planted,)),
+        picks,
+        tmp_path / "i.html",
+        named="<a>.star on t.mrc",
+        notes=["a & b"],
+    )
     html = (tmp_path / "i.html").read_text()
     assert facts["best"] == "y and x swapped"
     assert not facts["given_is_best"]
     json.dumps(facts)
-    for words in ("y and x swapped", "&lt;a&gt;.star on t.mrc", "a &amp; b", "Best by score", "Read as: y and x"):
+    for words in (
+        "y and x swapped",
+        "&lt;a&gt;.star on t.mrc",
+        "a &amp; b",
+        "Best by score",
+        "Read as: y and x",
+    ):
         assert words in html
     assert html.count("<circle") > 20
     assert html.count("data:image/png") >= 3 + 2 * 4
-    assert not re.findall(r"(?:src|href)=\"(?!data:|#)[^\"]", re.sub(r"<script.*?</script>", "", html, flags=re.S))
+    assert not re.findall(
+        r"(?:src|href)=\"(?!data:|#)[^\"]", re.sub(r"<script.*?</script>", "", html, flags=re.S)
+    )
     assert '<p class="banner">' in html
     good = inspect(Tomograms((planted,)), Picks.of(RIGHT, "t"), tmp_path / "i.html", diameter=120.0)
     assert good["given_is_best"]
     assert '<p class="banner good">' in (tmp_path / "i.html").read_text()
-    moved = inspect(Tomograms((planted,)), Picks.of(RIGHT + 2 * VOXEL, "t"), tmp_path / "i.html", diameter=120.0)
+    moved = inspect(
+        Tomograms((planted,)), Picks.of(RIGHT + 2 * VOXEL, "t"), tmp_path / "i.html", diameter=120.0
+    )
     assert "What they pick is brightest" in moved["verdict"]
     assert '<p class="banner">' in (tmp_path / "i.html").read_text()
     with pytest.raises(UserError, match="--diameter -1"):
@@ -187,8 +222,16 @@ def files(planted, tmp_path_factory):
         file.set_data(-planted.read())
         file.voxel_size = VOXEL
     for name, positions in (("right", RIGHT), ("swapped", RIGHT[:, ::-1])):
-        rows = "\n".join(f"t.mrc {x:.4f} {y:.4f} {z:.4f} {x / 1000:.4f}" for z, y, x in positions / VOXEL)
-        columns = ("MicrographName", "CoordinateX", "CoordinateY", "CoordinateZ", "AutopickFigureOfMerit")
+        rows = "\n".join(
+            f"t.mrc {x:.4f} {y:.4f} {z:.4f} {x / 1000:.4f}" for z, y, x in positions / VOXEL
+        )
+        columns = (
+            "MicrographName",
+            "CoordinateX",
+            "CoordinateY",
+            "CoordinateZ",
+            "AutopickFigureOfMerit",
+        )
         heads = "\n".join(f"_rln{column} #{index}" for index, column in enumerate(columns, 1))
         (folder / f"{name}.star").write_text(f"data_\n\nloop_\n{heads}\n{rows}\n")
     return folder
@@ -234,12 +277,32 @@ def test_extract_refuses_picks_outside_in_one_line(here, files, tmp_path):
     done = here(*words, "--drop-outside", "--contrast", "dark")
     assert done.returncode == 0, done.stderr
     assert re.search(r"note: left out: picks \d+ outside", done.stdout)
-    done = here("data", "extract", "--data", files / "t.mrc", "--contrast", "dark", "--box", 16, "--out", "q.h5")
+    done = here(
+        "data",
+        "extract",
+        "--data",
+        files / "t.mrc",
+        "--contrast",
+        "dark",
+        "--box",
+        16,
+        "--out",
+        "q.h5",
+    )
     assert (done.returncode, "--picks: missing" in done.stderr) == (2, True)
 
 
 def test_inspect_names_the_swapped_axes(here, files, tmp_path):
-    done = here("data", "inspect", "--picks", files / "swapped.star", "--data", files / "t.mrc", "--diameter", 120)
+    done = here(
+        "data",
+        "inspect",
+        "--picks",
+        files / "swapped.star",
+        "--data",
+        files / "t.mrc",
+        "--diameter",
+        120,
+    )
     assert done.returncode == 0, done.stderr
     assert "(z and x swapped)" in done.stdout
     assert "outside of their tomogram:" in done.stdout

@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cryoet_core.algorithms.orientation import euler_to_matrix
+from cryoet_core.exchange.facts import identify
 from cryoet_core.formats.arrays import open_arrays
-from cryoet_core.formats.sniff import describe, identify
+from cryoet_core.formats.sniff import describe
 from cryoet_core.support.errors import UserError
 
 
@@ -66,7 +67,9 @@ def test_npz_with_everything(tmp_path: Path) -> None:
     ],
 )
 def test_coordinates_by_name(tmp_path: Path, name: str, expected: list[list[float]]) -> None:
-    np.savez(tmp_path / "a.npz", **{"x": cubes(1), "voxel_size": 2.0, name: np.array([[1.0, 2, 3]])})
+    np.savez(
+        tmp_path / "a.npz", **{"x": cubes(1), "voxel_size": 2.0, name: np.array([[1.0, 2, 3]])}
+    )
     np.testing.assert_allclose(open_arrays(tmp_path / "a.npz").positions, expected)
 
 
@@ -86,7 +89,10 @@ class Harmful:
 
 def test_pickles_are_never_opened(tmp_path: Path) -> None:
     for name, write in (
-        ("a.npy", lambda path: np.save(path, np.array([Harmful()], dtype=object), allow_pickle=True)),
+        (
+            "a.npy",
+            lambda path: np.save(path, np.array([Harmful()], dtype=object), allow_pickle=True),
+        ),
         ("a.npz", lambda path: np.savez(path, volumes=np.array([Harmful()], dtype=object))),
         ("a.pkl", lambda path: path.write_bytes(pickle.dumps(Harmful()))),
     ):
@@ -112,13 +118,21 @@ def test_other_arrays_are_refused(tmp_path: Path, array: np.ndarray, words: str)
         open_arrays(tmp_path / "a.npy")
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(where=st.integers(0, 900), values=st.binary(min_size=1, max_size=20), cut=st.integers(1, 4000))
+@settings(
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    where=st.integers(0, 900), values=st.binary(min_size=1, max_size=20), cut=st.integers(1, 4000)
+)
 @pytest.mark.parametrize("suffix", ["npy", "npz"])
-def test_damaged_files_never_give_a_traceback(tmp_path: Path, suffix: str, where: int, values: bytes, cut: int) -> None:
+def test_damaged_files_never_give_a_traceback(
+    tmp_path: Path, suffix: str, where: int, values: bytes, cut: int
+) -> None:
     good = tmp_path / f"good.{suffix}"
     if not good.exists():
-        np.save(good, cubes()) if suffix == "npy" else np.savez(good, volumes=cubes(), voxel_size=3.0)
+        np.save(good, cubes()) if suffix == "npy" else np.savez(
+            good, volumes=cubes(), voxel_size=3.0
+        )
     raw = bytearray(good.read_bytes())
     raw[where : where + len(values)] = values
     bad = tmp_path / f"bad.{suffix}"

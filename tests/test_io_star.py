@@ -25,7 +25,8 @@ def star(path: Path, text: str) -> Path:
 
 def test_values_stay_text(tmp_path: Path) -> None:
     path = star(
-        tmp_path / "a.star", "# version 30001\n\ndata_\n\nloop_\n_rlnTomoName #1\n_rlnX #2\n007 1.50\n'a b' .\n"
+        tmp_path / "a.star",
+        "# version 30001\n\ndata_\n\nloop_\n_rlnTomoName #1\n_rlnX #2\n007 1.50\n'a b' .\n",
     )
     (table,) = read_star(path)
     assert table.columns == {"rlnTomoName": ["007", "a b"], "rlnX": ["1.50", "."]}
@@ -34,15 +35,25 @@ def test_values_stay_text(tmp_path: Path) -> None:
 TEXT = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=20)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(values=st.lists(TEXT.filter(lambda text: not ("'" in text and '"' in text)), min_size=1, max_size=5))
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    values=st.lists(
+        TEXT.filter(lambda text: not ("'" in text and '"' in text)), min_size=1, max_size=5
+    )
+)
 def test_what_is_written_is_read(tmp_path: Path, values: list[str]) -> None:
-    table = Table("particles", {"rlnGroupName": values, "rlnN": [str(i) for i in range(len(values))]})
+    table = Table(
+        "particles", {"rlnGroupName": values, "rlnN": [str(i) for i in range(len(values))]}
+    )
     (again,) = read_star(star(tmp_path / "a.star", write_star([table])))
     assert again.columns == table.columns
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(text=st.text(max_size=300) | st.text("data_lop\n #_rnXY'\"; 019.", max_size=300))
 def test_any_text_is_read_or_refused(tmp_path: Path, text: str) -> None:
     path = star(tmp_path / "a.star", "data_\n" + text)
@@ -127,7 +138,9 @@ def test_relion5_needs_the_size_of_the_tomogram(tmp_path: Path) -> None:
     placed = read_particles(path, tomograms=star(tmp_path / "t.star", TOMOGRAMS))
     np.testing.assert_allclose(placed.positions, [[1000, 3200, 3900]])
     with pytest.raises(UserError, match="TS_01 is not in it"):
-        read_particles(path, tomograms=star(tmp_path / "u.star", TOMOGRAMS.replace("TS_01", "TS_02")))
+        read_particles(
+            path, tomograms=star(tmp_path / "u.star", TOMOGRAMS.replace("TS_01", "TS_02"))
+        )
 
 
 def test_2d_stacks_are_known(tmp_path: Path) -> None:
@@ -148,7 +161,10 @@ def test_2d_stacks_are_known(tmp_path: Path) -> None:
         ),
         ("data_stopgap_motivelist\nloop_\n_motl_idx\n_tomo_num\n1 2\n", "STOPGAP"),
         ("data_\nloop_\n_a\n_b\n1 2\n", "expected particles of RELION"),
-        ("data_\nloop_\n_rlnImageName\n_rlnOriginX\n_rlnOriginY\n_rlnOriginZ\na 1 2 3\n", "unknown size"),
+        (
+            "data_\nloop_\n_rlnImageName\n_rlnOriginX\n_rlnOriginY\n_rlnOriginZ\na 1 2 3\n",
+            "unknown size",
+        ),
         ("data_\nloop_\n_rlnImageName\n_rlnTomoSubtomogramRot\na 12\n", "cut out turned"),
         ("data_\nloop_\n_rlnImageName\n_rlnPixelSize\na 1\nb 2\n", "pixel sizes of 1, 2"),
         ("data_\nloop_\n_a\n_b\n1\n", "no STAR file"),

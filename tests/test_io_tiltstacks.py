@@ -33,11 +33,17 @@ def series(angles: list[float], defocus: float = 3.0) -> TiltSeries:
     axes = np.stack([np.stack([np.cos(t), zero, np.sin(t)], 1), np.stack([zero, one, zero], 1)], 1)
     n = len(angles)
     return TiltSeries(
-        torch.from_numpy(axes).float(), torch.full((n,), defocus), torch.zeros(n), torch.ones(n), amplitude_contrast=0.1
+        torch.from_numpy(axes).float(),
+        torch.full((n,), defocus),
+        torch.zeros(n),
+        torch.ones(n),
+        amplitude_contrast=0.1,
     )
 
 
-def blobs(centres: list[tuple[float, float, float]]) -> tuple[np.ndarray, Callable[[TiltSeries], np.ndarray]]:
+def blobs(
+    centres: list[tuple[float, float, float]],
+) -> tuple[np.ndarray, Callable[[TiltSeries], np.ndarray]]:
     """Gaussian blobs at voxels (z, y, x) from the middle, and their exact projections along each tilt's beam."""
     grid = np.stack(np.meshgrid(*[np.arange(BOX) - BOX // 2] * 3, indexing="ij"), -1)
     volume = sum(np.exp(-((grid - c) ** 2).sum(-1) / 8) for c in np.array(centres))
@@ -79,7 +85,9 @@ def test_a_limited_range_leaves_its_wedge_empty() -> None:
 
     tilts = series(list(np.linspace(-60, 60, 121)))
     assert tilts.axis() == "y"
-    assert sorted(tilts.tilts().tolist()) == pytest.approx(list(np.linspace(-60, 60, 121)), abs=1e-3)
+    assert sorted(tilts.tilts().tolist()) == pytest.approx(
+        list(np.linspace(-60, 60, 121)), abs=1e-3
+    )
     insertion = Insertion(tilts, BOX, VOXEL, premultiplied=True)
     images = torch.randn(1, len(tilts), BOX, BOX, generator=torch.Generator().manual_seed(0))
     power = torch.fft.fftn(insertion(images)[0]).abs().square()
@@ -118,7 +126,9 @@ def test_particles_together_are_as_alone() -> None:
     torch.testing.assert_close(together, alone)
 
 
-def write_set(folder: Path, angles: list[float], *, own_file: bool, visible: str, images: int) -> tuple[Path, Path]:
+def write_set(
+    folder: Path, angles: list[float], *, own_file: bool, visible: str, images: int
+) -> tuple[Path, Path]:
     """A particle star with one stack and its tomogram set, projections as matrices or as RELION 5's angles."""
     if own_file:
         rows = "\n".join(f"0.0 {angle} 0.0 30000 30000 {i}.0" for i, angle in enumerate(angles))
@@ -160,7 +170,9 @@ def test_matrices_and_angles_say_the_same(tmp_path: Path) -> None:
     assert one.dose.tolist() == [0.0, 1.0, 2.0, 3.0]
 
 
-def test_import_of_stacks_with_all_or_only_the_visible_images(here: Command, tmp_path: Path) -> None:
+def test_import_of_stacks_with_all_or_only_the_visible_images(
+    here: Command, tmp_path: Path
+) -> None:
     for images in (4, 3):
         folder = tmp_path / str(images)
         folder.mkdir()
@@ -168,7 +180,20 @@ def test_import_of_stacks_with_all_or_only_the_visible_images(here: Command, tmp
             folder, [-50.0, -10.0, 0.0, 30.0], own_file=True, visible="[1,0,1,1]", images=images
         )
         out = folder / "set.h5"
-        done = here(*("data", "import", star, "--tomograms", tomograms, "--contrast", "bright", "--out", out, "--json"))
+        done = here(
+            *(
+                "data",
+                "import",
+                star,
+                "--tomograms",
+                tomograms,
+                "--contrast",
+                "bright",
+                "--out",
+                out,
+                "--json",
+            )
+        )
         assert done.returncode == 0, done.stderr
         facts = json.loads(done.stdout)
         assert (facts["n"], facts["box"], facts["voxel_size"]) == (1, BOX, VOXEL)
@@ -176,23 +201,37 @@ def test_import_of_stacks_with_all_or_only_the_visible_images(here: Command, tmp
 
 
 def test_what_does_not_fit_gets_one_line(here: Command, tmp_path: Path) -> None:
-    star, tomograms = write_set(tmp_path, [-50.0, 0.0, 30.0], own_file=False, visible="[1,1]", images=3)
+    star, tomograms = write_set(
+        tmp_path, [-50.0, 0.0, 30.0], own_file=False, visible="[1,1]", images=3
+    )
     out = ("--contrast", "bright", "--out", tmp_path / "set.h5")
     assert "give the tomogram set with --tomograms" in here("data", "import", star, *out).stderr
     done = here("data", "import", star, "--tomograms", tomograms, *out)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "rlnTomoVisibleFrames of row 0 (from 0) has 2 entries" in done.stderr
-    star, tomograms = write_set(tmp_path, [-50.0, 0.0, 30.0], own_file=False, visible="[1,1,1]", images=2)
-    assert "do not fit their tilt series" in here("data", "import", star, "--tomograms", tomograms, *out).stderr
+    star, tomograms = write_set(
+        tmp_path, [-50.0, 0.0, 30.0], own_file=False, visible="[1,1,1]", images=2
+    )
+    assert (
+        "do not fit their tilt series"
+        in here("data", "import", star, "--tomograms", tomograms, *out).stderr
+    )
     with pytest.raises(UserError, match="tomogram TS_9 is not in it"):
         read_tilt_series(tomograms, ["TS_9"])
     assert not (tmp_path / "set.h5").exists()
 
 
-def test_real_ribosomes_agree_with_another_reconstruction(shared_data: Path, here: Command, tmp_path: Path) -> None:
-    folder, name = shared_data / "real" / "EMPIAR-10499", "warptools_test_4-tomos_10-ptcls_box-32_angpix-12"
+def test_real_ribosomes_agree_with_another_reconstruction(
+    shared_data: Path, here: Command, tmp_path: Path
+) -> None:
+    folder, name = (
+        shared_data / "real" / "EMPIAR-10499",
+        "warptools_test_4-tomos_10-ptcls_box-32_angpix-12",
+    )
     text = (folder / f"{name}.star").read_text().replace(f"{name}/", f"{folder}/")
-    there = [line for line in text.splitlines() if "Unt_083." not in line and "Unt_088." not in line]
+    there = [
+        line for line in text.splitlines() if "Unt_083." not in line and "Unt_088." not in line
+    ]
     (tmp_path / "particles.star").write_text("\n".join(there) + "\n")
     tomograms = folder / f"{name}_tomograms.star"
     options = ("--contrast", "bright", "--out", tmp_path / "set.h5")
@@ -200,7 +239,9 @@ def test_real_ribosomes_agree_with_another_reconstruction(shared_data: Path, her
     assert done.returncode == 0, done.stderr
     data = open_subtomograms([tmp_path / "set.h5"])
     known = np.load(shared_data / "real" / "EMPIAR-10499_subtomograms_20x32_12A.npz")
-    np.testing.assert_allclose(data.positions, known["coords_xyz_12A_voxels"][:, ::-1] * 12, atol=0.1)
+    np.testing.assert_allclose(
+        data.positions, known["coords_xyz_12A_voxels"][:, ::-1] * 12, atol=0.1
+    )
     reference = known["subtomograms"]
     cubes = data.read(slice(None)).reshape(reference.shape).astype(float)
     found = [correlation(a, b.astype(float)) for a, b in zip(cubes, reference, strict=True)]

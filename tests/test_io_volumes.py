@@ -16,9 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mrcfile.dtypes import HEADER_DTYPE
 
-from cryoet_core.formats.sniff import describe, identify, kind_of
+from cryoet_core.exchange.facts import identify
+from cryoet_core.formats.sniff import describe, kind_of
 from cryoet_core.formats.source import Source, cube_problem
-from cryoet_core.formats.stack import open_volumes
+from cryoet_core.formats.volumes import open_volumes
 from cryoet_core.support.errors import UserError
 
 QUIET = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
@@ -89,8 +90,12 @@ def test_impossible_axes_are_refused(tmp_path: Path, axes: tuple[int, int, int])
         open_volumes(path)
 
 
-@pytest.mark.parametrize(("name", "pack"), [("a.mrc.gz", gzip.compress), ("a.mrc.bz2", bz2.compress)])
-def test_packed_files_are_read_and_damaged_ones_refused(tmp_path: Path, name: str, pack: Any) -> None:
+@pytest.mark.parametrize(
+    ("name", "pack"), [("a.mrc.gz", gzip.compress), ("a.mrc.bz2", bz2.compress)]
+)
+def test_packed_files_are_read_and_damaged_ones_refused(
+    tmp_path: Path, name: str, pack: Any
+) -> None:
     data = volume(4, 4, 4)
     raw = pack(write_mrc(tmp_path / "a.mrc", data).read_bytes())
     path = tmp_path / name
@@ -196,15 +201,23 @@ def test_em_files_that_are_no_volumes(tmp_path: Path) -> None:
 
 def test_shapes_that_are_no_subtomograms() -> None:
     assert cube_problem((8, 8, 8)) is None
-    for shape, words in (((1, 8, 8), "2-D image"), ((37, 8, 8), "tilt images"), ((8, 9, 10), "not a cube")):
+    for shape, words in (
+        ((1, 8, 8), "2-D image"),
+        ((37, 8, 8), "tilt images"),
+        ((8, 9, 10), "not a cube"),
+    ):
         problem = cube_problem(shape)
         assert problem is not None
         assert words in problem
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=QUIET)
-@given(where=st.integers(0, 1023), values=st.binary(min_size=1, max_size=16), cut=st.integers(0, 1300))
-def test_damaged_headers_never_give_a_traceback(tmp_path: Path, where: int, values: bytes, cut: int) -> None:
+@given(
+    where=st.integers(0, 1023), values=st.binary(min_size=1, max_size=16), cut=st.integers(0, 1300)
+)
+def test_damaged_headers_never_give_a_traceback(
+    tmp_path: Path, where: int, values: bytes, cut: int
+) -> None:
     good = tmp_path / "good.mrc"
     if not good.exists():
         write_mrc(good, volume(4, 4, 4))

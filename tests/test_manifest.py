@@ -22,7 +22,9 @@ BRIGHT = Reading(contrast="bright")
 
 def write_mrc(path: Path, voxel_size: float = 10.0, seed: int = 0) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with mrcfile.new(path, np.random.default_rng(seed).normal(size=(6, 8, 10)).astype(np.float32)) as file:
+    with mrcfile.new(
+        path, np.random.default_rng(seed).normal(size=(6, 8, 10)).astype(np.float32)
+    ) as file:
         file.voxel_size = voxel_size
     return path
 
@@ -57,8 +59,18 @@ def test_a_csv(folder: Path, delimiter: str) -> None:
     )
     path = write(folder, text.replace(",", delimiter))
     first, second = open_tomograms(path, Reading(tilt_range=(-40, 40)))
-    assert (first.name, first.voxel_size, first.density_sign, first.tilt_range) == ("first", 10.0, -1, (-60.0, 50.0))
-    assert (second.name, second.voxel_size, second.density_sign, second.tilt_range) == ("b", 8.5, 1, (-40, 40))
+    assert (first.name, first.voxel_size, first.density_sign, first.tilt_range) == (
+        "first",
+        10.0,
+        -1,
+        (-60.0, 50.0),
+    )
+    assert (second.name, second.voxel_size, second.density_sign, second.tilt_range) == (
+        "b",
+        8.5,
+        1,
+        (-40, 40),
+    )
 
 
 def test_a_star(folder: Path) -> None:
@@ -75,14 +87,27 @@ def test_a_tomogram_set_of_relion(folder: Path) -> None:
         write_mrc(project / "Tomograms" / "job006" / f"rec_{name}.mrc", size)
         tilts = "data_x\n\nloop_\n_rlnTomoNominalStageTiltAngle\n-51.3\n0\n48\n"
         write(project, tilts, f"{name}.star")
-    rows = "".join(f"TS_{i} 1.35 7.407407 TS_{i}.star Tomograms/job006/rec_TS_{i}.mrc {'x' * i}\n" for i in (1, 2))
-    labels = ["Name", "TiltSeriesPixelSize", "TomogramBinning", "TiltSeriesStarFile", "ReconstructedTomogram"]
+    rows = "".join(
+        f"TS_{i} 1.35 7.407407 TS_{i}.star Tomograms/job006/rec_TS_{i}.mrc {'x' * i}\n"
+        for i in (1, 2)
+    )
+    labels = [
+        "Name",
+        "TiltSeriesPixelSize",
+        "TomogramBinning",
+        "TiltSeriesStarFile",
+        "ReconstructedTomogram",
+    ]
     head = "".join(f"_rlnTomo{label}\n" for label in labels) + "_rlnOther\n"
-    path = write(project / "Tomograms" / "job006", f"data_global\n\nloop_\n{head}{rows}", "tomograms.star")
+    path = write(
+        project / "Tomograms" / "job006", f"data_global\n\nloop_\n{head}{rows}", "tomograms.star"
+    )
     first, second = open_tomograms(path, BRIGHT)
     assert (first.name, first.voxel_size, first.tilt_range) == ("TS_1", 10.0, (-51.3, 48.0))
     assert (second.name, second.voxel_size) == ("TS_2", pytest.approx(10.0, rel=1e-4))
-    half = path.read_text().replace("_rlnTomoReconstructedTomogram", "_rlnTomoReconstructedTomogramHalf1")
+    half = path.read_text().replace(
+        "_rlnTomoReconstructedTomogram", "_rlnTomoReconstructedTomogramHalf1"
+    )
     assert "half tomograms only" in refusal(write(folder, half, "half.star"))
 
 
@@ -93,9 +118,18 @@ WRONG: dict[str, tuple[str, str]] = {
     "no number": (HEAD + "rec/a.mrc,,ten,,,,\n", "line 2: voxel_size 'ten'; expected a number"),
     "NaN": (HEAD + "rec/a.mrc,,nan,,,,\n", "line 2: voxel_size 'nan'"),
     "negative": (HEAD + "rec/a.mrc,,-4,,,,\n", "line 2: voxel-size -4.0: expected a number"),
-    "contrast": (HEAD + "rec/a.mrc,,,white,,,\n", "line 2: contrast 'white'; expected dark or bright"),
-    "half a range": (HEAD + "rec/a.mrc,,,,-60,,\n", "line 2: one of tilt_low and tilt_high is empty"),
-    "a falling range": (HEAD + "rec/a.mrc,,,,60,-60,\n", "line 2: tilt-range 60 -60: expected rising"),
+    "contrast": (
+        HEAD + "rec/a.mrc,,,white,,,\n",
+        "line 2: contrast 'white'; expected dark or bright",
+    ),
+    "half a range": (
+        HEAD + "rec/a.mrc,,,,-60,,\n",
+        "line 2: one of tilt_low and tilt_high is empty",
+    ),
+    "a falling range": (
+        HEAD + "rec/a.mrc,,,,60,-60,\n",
+        "line 2: tilt-range 60 -60: expected rising",
+    ),
     "no picks": (HEAD + "rec/a.mrc,,,,,,no.star\n", "line 2: picks no.star are not there"),
     "a cell too few": (HEAD + "rec/a.mrc,,\n", "line 2 has 3 cells; expected 7"),
     "twice": (HEAD + "rec/a.mrc,,,,,,\nrec/a.mrc,,,,,,\n", "two tomograms are named 'a'"),
@@ -115,23 +149,34 @@ def test_what_makes_no_sense_is_named_with_its_line(folder: Path, name: str) -> 
 
 
 def test_a_manifest_may_name_one_tomogram_of_a_store(folder: Path) -> None:
-    from cryoet_core.tomograms.store import TomogramWriter
+    from cryoet_core.tomograms.writer import TomogramWriter
 
     with TomogramWriter(folder / "s.h5") as writer:
         for name in ("A", "B"):
             writer.add(name, np.random.default_rng(0).normal(size=(4, 5, 6)), voxel_size=10)
     (found,) = open_tomograms(write(folder, "path,name\ns.h5,B\n"))
     assert found.name == "B"
-    assert "holds 2 tomograms; expected one; name it" in refusal(write(folder, "path,name\ns.h5,\n"), Reading())
+    assert "holds 2 tomograms; expected one; name it" in refusal(
+        write(folder, "path,name\ns.h5,\n"), Reading()
+    )
     assert "holds no such tomograms" in refusal(write(folder, "path,name\ns.h5,C\n"), Reading())
 
 
-cells = st.text(st.characters(codec="utf-8", exclude_characters="\x00", exclude_categories=["Cs"]), max_size=12)
+cells = st.text(
+    st.characters(codec="utf-8", exclude_characters="\x00", exclude_categories=["Cs"]), max_size=12
+)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(rows=st.lists(st.tuples(cells, cells, cells), min_size=1, max_size=6), delimiter=st.sampled_from(",;\t"))
-def test_any_text_in_cells_is_read_as_it_is(tmp_path: Path, rows: list[tuple[str, str, str]], delimiter: str) -> None:
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    rows=st.lists(st.tuples(cells, cells, cells), min_size=1, max_size=6),
+    delimiter=st.sampled_from(",;\t"),
+)
+def test_any_text_in_cells_is_read_as_it_is(
+    tmp_path: Path, rows: list[tuple[str, str, str]], delimiter: str
+) -> None:
     text = io.StringIO()
     writer = csv.writer(text, delimiter=delimiter, quoting=csv.QUOTE_ALL)
     writer.writerow(["path", "name", "picks"])
@@ -144,11 +189,20 @@ def test_any_text_in_cells_is_read_as_it_is(tmp_path: Path, rows: list[tuple[str
             rows_of(tmp_path / "m.csv")
         return
     found = rows_of(tmp_path / "m.csv")
-    assert [tuple(row.values[name] for name in ("path", "name", "picks")) for row in found] == expected
+    assert [
+        tuple(row.values[name] for name in ("path", "name", "picks")) for row in found
+    ] == expected
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.one_of(st.binary(max_size=200), st.text("path,name;\t\"'\n#.0123x-_ \r", max_size=120).map(str.encode)))
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    data=st.one_of(
+        st.binary(max_size=200),
+        st.text("path,name;\t\"'\n#.0123x-_ \r", max_size=120).map(str.encode),
+    )
+)
 def test_no_bytes_give_a_traceback(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "m.csv"
     path.write_bytes(data)

@@ -31,7 +31,9 @@ def test_information_measures_equal_those_of_scikit_learn(labels):
     assert metrics.adjusted_rand_index(true, predicted) == pytest.approx(
         reference.adjusted_rand_score(true, predicted), abs=1e-9
     )
-    assert metrics.homogeneity(true, predicted) == pytest.approx(reference.homogeneity_score(true, predicted), abs=1e-9)
+    assert metrics.homogeneity(true, predicted) == pytest.approx(
+        reference.homogeneity_score(true, predicted), abs=1e-9
+    )
     assert metrics.completeness(true, predicted) == pytest.approx(
         reference.completeness_score(true, predicted), abs=1e-9
     )
@@ -55,7 +57,17 @@ def test_the_names_of_clusters_and_the_order_of_rows_do_not_matter(labels, names
     renamed = [names[predicted[i]] for i in order]
     before = metrics.clustering_report(true, predicted)
     after = metrics.clustering_report([true[i] for i in order], renamed)
-    for key in ("n", "k", "matched_accuracy", "ari", "nmi", "homogeneity", "completeness", "purity", "majority"):
+    for key in (
+        "n",
+        "k",
+        "matched_accuracy",
+        "ari",
+        "nmi",
+        "homogeneity",
+        "completeness",
+        "purity",
+        "majority",
+    ):
         assert after[key] == pytest.approx(before[key], abs=1e-12), key
 
 
@@ -103,7 +115,12 @@ def test_report_leaves_out_unlabelled_rows_and_counts_unassigned_ones_as_errors(
 
 def test_an_all_unassigned_answer_scores_nothing():
     report = metrics.clustering_report([0, 1, 1], [-1, -1, -1])
-    assert (report["k"], report["matched_accuracy"], report["purity"], report["unassigned"]) == (0, 0.0, 0.0, 3)
+    assert (report["k"], report["matched_accuracy"], report["purity"], report["unassigned"]) == (
+        0,
+        0.0,
+        0.0,
+        3,
+    )
     assert report["confusion"]["columns"] == ["not assigned"]
 
 
@@ -113,7 +130,12 @@ def test_reports_are_strict_json_even_without_any_label():
                           allow_nan=False)  # fmt: skip
         assert len(json.loads(text)) == 2
     empty = metrics.clustering_report([-1, -1], [0, 1])
-    assert (empty["n"], empty["unlabelled"], empty["k"], empty["matched_accuracy"]) == (0, 2, 2, None)
+    assert (empty["n"], empty["unlabelled"], empty["k"], empty["matched_accuracy"]) == (
+        0,
+        2,
+        2,
+        None,
+    )
 
 
 @given(LABELS)
@@ -161,15 +183,20 @@ def test_classification_report_equals_scikit_learn():
     precision, recall, f1, support = reference.precision_recall_fscore_support(true, predicted)
     for i, row in enumerate(report["per_class"]):
         assert (row["class"], row["n"]) == (names[i], support[i])
-        assert (row["precision"], row["recall"], row["f1"]) == pytest.approx((precision[i], recall[i], f1[i]))
+        assert (row["precision"], row["recall"], row["f1"]) == pytest.approx(
+            (precision[i], recall[i], f1[i])
+        )
     macro = reference.precision_recall_fscore_support(true, predicted, average="macro")[:3]
     assert tuple(report["macro"].values()) == pytest.approx(macro)
     assert report["accuracy"] == pytest.approx(reference.accuracy_score(true, predicted))
     assert report["micro"]["f1"] == pytest.approx(report["accuracy"])
-    assert report["balanced_accuracy"] == pytest.approx(reference.balanced_accuracy_score(true, predicted))
+    assert report["balanced_accuracy"] == pytest.approx(
+        reference.balanced_accuracy_score(true, predicted)
+    )
     assert report["confusion"]["counts"] == reference.confusion_matrix(true, predicted).tolist()
     assert report["top_k"] == {
-        str(k): pytest.approx(reference.top_k_accuracy_score(true, scores, k=k) if k < 6 else 1.0) for k in (1, 2, 6)
+        str(k): pytest.approx(reference.top_k_accuracy_score(true, scores, k=k) if k < 6 else 1.0)
+        for k in (1, 2, 6)
     }
 
 

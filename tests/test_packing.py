@@ -21,7 +21,9 @@ SHAPE = (40, 64, 64)
 
 @pytest.fixture(scope="module")
 def structures() -> list[Structure]:
-    return [load_phantom(name, VOXEL / 2, 2 * VOXEL) for name in ("ring-c6", "two-jaws", "filament")]
+    return [
+        load_phantom(name, VOXEL / 2, 2 * VOXEL) for name in ("ring-c6", "two-jaws", "filament")
+    ]
 
 
 def test_no_overlap_and_all_inside(structures: list[Structure]) -> None:
@@ -91,11 +93,16 @@ def test_the_mask_has_the_volume_of_the_density(structures: list[Structure]) -> 
         shape = Shape.of(structure)
         assert shape.volume(VOXEL) == np.count_nonzero(structure.density > OCCUPIED) / 8
         turns = [from_quaternion(generator.normal(size=4)) for _ in range(12)]
-        counts = [shape.claimed(room, turn, room.extent / 2 + generator.random(3) * VOXEL).size for turn in turns]
+        counts = [
+            shape.claimed(room, turn, room.extent / 2 + generator.random(3) * VOXEL).size
+            for turn in turns
+        ]
         assert np.mean(counts) == pytest.approx(shape.volume(VOXEL), rel=0.04)
 
 
-def scene(counts: tuple[int, int, int], seed: int = 0, shape: tuple[int, int, int] = (64, 96, 96)) -> tuple:
+def scene(
+    counts: tuple[int, int, int], seed: int = 0, shape: tuple[int, int, int] = (64, 96, 96)
+) -> tuple:
     room, density = Room(shape, 10.0), np.zeros(shape, np.float32)
     add_distractors(density, room, counts, 1, np.random.default_rng(seed))
     return room, density
@@ -116,7 +123,9 @@ def test_distractors_do_not_overlap_and_particles_avoid_them(structures: list[St
 
 
 def test_distractors_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(UserError, match=r"--beads: \d+ of 500 fitted into 32 x 32 x 32 voxels; lower --beads"):
+    with pytest.raises(
+        UserError, match=r"--beads: \d+ of 500 fitted into 32 x 32 x 32 voxels; lower --beads"
+    ):
         scene((0, 0, 500), shape=(32, 32, 32))
     with pytest.raises(UserError, match="--beads: 0 of 1"):
         scene((0, 0, 1), shape=(8, 32, 32))
@@ -128,7 +137,14 @@ def test_beads_are_gold_spheres_inside() -> None:
     volume = density.sum() / GOLD * 1000 / 4  # Å^3 of each
     assert 4 / 3 * np.pi * 45**3 < volume < 4 / 3 * np.pi * 55**3
     assert (room.labels[density > 0] == 3).all()
-    edges = [density[0], density[-1], density[:, 0], density[:, -1], density[:, :, 0], density[:, :, -1]]
+    edges = [
+        density[0],
+        density[-1],
+        density[:, 0],
+        density[:, -1],
+        density[:, :, 0],
+        density[:, :, -1],
+    ]
     assert all((edge == 0).all() for edge in edges)
 
 

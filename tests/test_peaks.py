@@ -13,7 +13,9 @@ from cryoet_core.algorithms import peaks
 from cryoet_core.algorithms.peaks import far_apart, find_peaks, parting_value
 
 
-def blob(shape: tuple[int, int, int], centre: tuple[float, float, float], width: float = 2.0) -> np.ndarray:
+def blob(
+    shape: tuple[int, int, int], centre: tuple[float, float, float], width: float = 2.0
+) -> np.ndarray:
     places = np.indices(shape) - np.array(centre)[:, None, None, None]
     return np.exp(-(places**2).sum(0) / (2 * width**2)).astype(np.float32)
 
@@ -127,7 +129,9 @@ def test_a_corner_is_a_peak() -> None:
 
 def test_suppression_follows_a_chain() -> None:
     """The middle of three is removed by the best, so the third stays although it is near the middle one."""
-    scores = sum(height * blob((9, 9, 30), (4, 4, x), 0.8) for height, x in ((3, 6), (2, 10), (1, 14)))
+    scores = sum(
+        height * blob((9, 9, 30), (4, 4, x), 0.8) for height, x in ((3, 6), (2, 10), (1, 14))
+    )
     found, _ = find_peaks(scores, distance=5, threshold=0.5, subvoxel=False)
     np.testing.assert_array_equal(found[:, 2], [6, 14])
 

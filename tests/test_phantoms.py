@@ -7,7 +7,12 @@ import pytest
 import torch
 
 from cryoet_core.algorithms.transforms import rotate
-from cryoet_core.simulate.shapes.phantoms import PHANTOMS, choose_phantoms, draw_phantom, load_phantom
+from cryoet_core.simulate.shapes.phantoms import (
+    PHANTOMS,
+    choose_phantoms,
+    draw_phantom,
+    load_phantom,
+)
 from cryoet_core.simulate.shapes.pointgroups import axis_rotation, point_group
 from cryoet_core.support.errors import UserError
 
@@ -27,7 +32,8 @@ GROUPS = {
 
 
 @pytest.mark.parametrize(
-    ("name", "order"), [("C1", 1), ("C7", 7), ("D2", 4), ("D7", 14), ("T", 12), ("O", 24), ("I", 60)]
+    ("name", "order"),
+    [("C1", 1), ("C7", 7), ("D2", 4), ("D7", 14), ("T", 12), ("O", 24), ("I", 60)],
 )
 def test_point_groups_are_groups_of_rotations(name: str, order: int) -> None:
     group = point_group(name)

@@ -33,9 +33,9 @@ import numpy as np
 import torch
 
 from cryoet_core import hookimpl
-from cryoet_core.config import Config, option
-from cryoet_core.interfaces import InputSpec, Trainer
-from cryoet_core.peaks import find_peaks
+from cryoet_core.methods.config import Config, option
+from cryoet_core.methods.interfaces import InputSpec, Trainer
+from cryoet_core.algorithms.peaks import find_peaks
 from cryoet_core.picks import Picks
 from cryoet_core.tomograms.tiles import score_map
 
@@ -113,8 +113,14 @@ def write_mrc(path: Path, seed: int = 0, *, bad: bool = False) -> Path:
 
 def test_a_run_picks_in_its_own_tomograms_and_is_scored(picker: Command, tmp_path: Path) -> None:
     status = json.loads((tmp_path / "run" / "status.json").read_text())
-    assert [(row["name"], row["status"]) for row in status] == [("first", "done"), ("second", "done")]
-    assert sorted(path.name for path in (tmp_path / "run" / "picks").iterdir()) == ["first.star", "second.star"]
+    assert [(row["name"], row["status"]) for row in status] == [
+        ("first", "done"),
+        ("second", "done"),
+    ]
+    assert sorted(path.name for path in (tmp_path / "run" / "picks").iterdir()) == [
+        "first.star",
+        "second.star",
+    ]
     picks = load_picks(tmp_path / "run" / "picks.h5")
     assert sum(row["picks"] for row in status) == len(picks)
     facts = json.loads(picker("evaluate", "run", "--json").stdout)
@@ -130,30 +136,64 @@ def test_the_closing_lines_say_what_came_of_it(picker: Command, tmp_path: Path) 
     assert f"spots: {count} picks in 2 tomograms" in done.stdout
     assert "average precision" in done.stdout
     assert "picks: again/picks" in done.stdout
-    assert f"first: {(load_picks(tmp_path / 'again' / 'picks.h5').tomograms == 'first').sum()} picks" in done.stdout
+    assert (
+        f"first: {(load_picks(tmp_path / 'again' / 'picks.h5').tomograms == 'first').sum()} picks"
+        in done.stdout
+    )
 
 
-def test_predict_finds_in_files_what_the_run_finds_in_the_store(picker: Command, tmp_path: Path) -> None:
+def test_predict_finds_in_files_what_the_run_finds_in_the_store(
+    picker: Command, tmp_path: Path
+) -> None:
     write_mrc(tmp_path / "a.mrc"), write_mrc(tmp_path / "b.mrc", seed=1)
-    done = picker("predict", "run", "--data", "a.mrc", "b.mrc", "--contrast", "dark", "--out", "picks", "--json")
+    done = picker(
+        "predict",
+        "run",
+        "--data",
+        "a.mrc",
+        "b.mrc",
+        "--contrast",
+        "dark",
+        "--out",
+        "picks",
+        "--json",
+    )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["tomograms"] == 2
     assert {path.name for path in (tmp_path / "picks").iterdir()} == {
         "a.star", "b.star", "picks.h5", "status.json", "request.json",
     }  # fmt: skip
-    own, new = load_picks(tmp_path / "run" / "picks.h5").within("first"), load_picks(tmp_path / "picks" / "picks.h5")
+    own, new = (
+        load_picks(tmp_path / "run" / "picks.h5").within("first"),
+        load_picks(tmp_path / "picks" / "picks.h5"),
+    )
     np.testing.assert_allclose(new.within("a").positions, own.positions, atol=0.5)
     refused = picker("predict", "run", "--data", "a.mrc", "--contrast", "dark", "--out", "picks")
     assert (refused.returncode, "exists already" in refused.stderr) == (2, True)
 
 
 def test_a_bad_tomogram_gets_a_row_and_the_others_finish(picker: Command, tmp_path: Path) -> None:
-    write_mrc(tmp_path / "a.mrc"), write_mrc(tmp_path / "b.mrc", bad=True), write_mrc(tmp_path / "c.mrc", seed=2)
+    (
+        write_mrc(tmp_path / "a.mrc"),
+        write_mrc(tmp_path / "b.mrc", bad=True),
+        write_mrc(tmp_path / "c.mrc", seed=2),
+    )
     (tmp_path / "d.mrc").write_text("no tomogram")
-    done = picker("predict", "run", "--data", *(f"{x}.mrc" for x in "abcd"), "--contrast", "dark", "--out", "picks")
+    done = picker(
+        "predict",
+        "run",
+        "--data",
+        *(f"{x}.mrc" for x in "abcd"),
+        "--contrast",
+        "dark",
+        "--out",
+        "picks",
+    )
     assert done.returncode == 1
     assert "2 of 4 tomograms failed" in done.stderr
-    rows = {row["name"]: row for row in json.loads((tmp_path / "picks" / "status.json").read_text())}
+    rows = {
+        row["name"]: row for row in json.loads((tmp_path / "picks" / "status.json").read_text())
+    }
     assert {name: row["status"] for name, row in rows.items()} == {
         "a": "done", "b": "failed", "c": "done", "d": "failed",
     }  # fmt: skip
@@ -163,10 +203,15 @@ def test_a_bad_tomogram_gets_a_row_and_the_others_finish(picker: Command, tmp_pa
     assert (alone.returncode, "NaN" in alone.stderr, alone.stderr.count("\n")) == (2, True, 1)
 
 
-def test_the_contrast_of_training_is_taken_where_no_one_says_it(picker: Command, tmp_path: Path) -> None:
+def test_the_contrast_of_training_is_taken_where_no_one_says_it(
+    picker: Command, tmp_path: Path
+) -> None:
     write_mrc(tmp_path / "a.mrc")
     assert (
-        picker("run", "spots", "--data", "a.mrc", "--contrast", "dark", "--out", "dark", "--no-report").returncode == 0
+        picker(
+            "run", "spots", "--data", "a.mrc", "--contrast", "dark", "--out", "dark", "--no-report"
+        ).returncode
+        == 0
     )
     assert picker("predict", "dark", "--data", "a.mrc", "--out", "new").returncode == 0
     own, new = (load_picks(tmp_path / folder / "picks.h5") for folder in ("dark", "new"))
@@ -177,11 +222,15 @@ def test_the_contrast_of_training_is_taken_where_no_one_says_it(picker: Command,
 
 def test_evaluate_of_other_tomograms_picks_once(picker: Command, tmp_path: Path) -> None:
     write_tomograms(tmp_path / "other.h5", seed=5)
-    first = json.loads(picker("evaluate", "run", "--data", "other.h5", "--radius", "40", "--json").stdout)
+    first = json.loads(
+        picker("evaluate", "run", "--data", "other.h5", "--radius", "40", "--json").stdout
+    )
     assert (first["n_truth"], first["radius"]) == (24, 40.0)
     assert first["f1"] > 0.9
     made = (tmp_path / "run" / "predictions" / "other" / "picks.h5").stat().st_mtime_ns
-    again = json.loads(picker("evaluate", "run", "--data", "other.h5", "--radius", "10", "--json").stdout)
+    again = json.loads(
+        picker("evaluate", "run", "--data", "other.h5", "--radius", "10", "--json").stdout
+    )
     assert again["f1"] <= first["f1"]
     assert (tmp_path / "run" / "predictions" / "other" / "picks.h5").stat().st_mtime_ns == made
 
@@ -200,8 +249,13 @@ def test_what_a_method_measures_itself_is_shown(
     write_tomograms(tmp_path / "tomo.h5")
     assert "stars found 0.200" in here("run", "spots", "--data", "tomo.h5", "--out", "run").stdout
     assert json.loads(here("evaluate", "run", "--json").stdout)["measured"] == {"stars_found": 0.2}
-    assert json.loads((tmp_path / "run" / "evaluation.json").read_text())["measured"] == {"stars_found": 0.2}
-    assert "Measured by the method itself: stars found 0.200." in (tmp_path / "run" / "report.html").read_text()
+    assert json.loads((tmp_path / "run" / "evaluation.json").read_text())["measured"] == {
+        "stars_found": 0.2
+    }
+    assert (
+        "Measured by the method itself: stars found 0.200."
+        in (tmp_path / "run" / "report.html").read_text()
+    )
     write_tomograms(tmp_path / "other.h5", seed=5)
     said = here("evaluate", "run", "--data", "other.h5").stdout
     assert "F1" in said
@@ -209,7 +263,18 @@ def test_what_a_method_measures_itself_is_shown(
 
 
 def test_every_rule_scores_a_simulated_store(picker: Command, tmp_path: Path) -> None:
-    simulated = ("simulate", "tomogram", "--phantoms", "2", "--shape", "40", "80", "80", "--voxel-size", "10")
+    simulated = (
+        "simulate",
+        "tomogram",
+        "--phantoms",
+        "2",
+        "--shape",
+        "40",
+        "80",
+        "80",
+        "--voxel-size",
+        "10",
+    )
     assert picker(*simulated, "--copies", "3", "--snr", "2", "--out", "cell.h5").returncode == 0
     found = {}
     for rule in ("optimal", "greedy", "r1.5", "shrec"):
@@ -260,7 +325,9 @@ def test_a_killed_predict_goes_on_and_ends_as_if_nothing_had_been(
     command = [sys.executable, "-m", "cryoet_core.cli.main", *words, "--out", "killed", "--quiet"]
     generator = random.Random(moment)
     for _ in range(2):
-        process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL
+        )
         began = time.monotonic()
         while process.poll() is None and not (tmp_path / "killed" / "request.json").exists():
             time.sleep(0.02)
@@ -277,7 +344,9 @@ def test_a_killed_predict_goes_on_and_ends_as_if_nothing_had_been(
     np.testing.assert_array_equal(ours.positions, theirs.positions)
     np.testing.assert_array_equal(ours.scores, theirs.scores)
     for name in "abc":
-        assert (tmp_path / "killed" / f"{name}.star").read_bytes() == (tmp_path / "whole" / f"{name}.star").read_bytes()
+        assert (tmp_path / "killed" / f"{name}.star").read_bytes() == (
+            tmp_path / "whole" / f"{name}.star"
+        ).read_bytes()
     assert not (tmp_path / "killed" / ".work").exists()
 
 

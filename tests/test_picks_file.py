@@ -49,7 +49,12 @@ def same(a: Picks, b: Picks) -> None:
 
 @pytest.mark.parametrize(
     "picks",
-    [some_picks(), Picks.empty(("a", "b")), Picks.of(np.ones((1, 3)), "t"), join([some_picks(), Picks.empty()])],
+    [
+        some_picks(),
+        Picks.empty(("a", "b")),
+        Picks.of(np.ones((1, 3)), "t"),
+        join([some_picks(), Picks.empty()]),
+    ],
     ids=["full", "empty", "plain", "joined"],
 )
 def test_what_is_loaded_is_what_was_saved(picks, tmp_path):

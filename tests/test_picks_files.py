@@ -99,7 +99,9 @@ REFUSED = {
 
 
 def test_every_real_file_is_listed(shared_data: Path) -> None:
-    assert sorted(path.name for path in (shared_data / "coords").iterdir()) == sorted([*READ, *REFUSED])
+    assert sorted(path.name for path in (shared_data / "coords").iterdir()) == sorted(
+        [*READ, *REFUSED]
+    )
 
 
 @pytest.mark.parametrize("name", READ)
@@ -124,7 +126,9 @@ def test_other_real_files_are_refused_with_the_reason(shared_data: Path, name: s
 
 
 @pytest.mark.parametrize("fraction", [0.1, 0.6, 0.99])
-def test_truncated_real_files_are_shorter_or_refused(shared_data: Path, tmp_path: Path, fraction: float) -> None:
+def test_truncated_real_files_are_shorter_or_refused(
+    shared_data: Path, tmp_path: Path, fraction: float
+) -> None:
     for name, (reading, count, *_) in READ.items():
         raw = (shared_data / "coords" / name).read_bytes()
         raw = gzip.decompress(raw) if name.endswith(".gz") else raw
@@ -138,7 +142,9 @@ def test_truncated_real_files_are_shorter_or_refused(shared_data: Path, tmp_path
 
 # ---- what is no pick file -------------------------------------------------------------------------------------------
 
-READING = PickReading(voxel_size=10, slice=1, unit="voxel", geometry={"a": Geometry((10, 10, 10), 10.0)})
+READING = PickReading(
+    voxel_size=10, slice=1, unit="voxel", geometry={"a": Geometry((10, 10, 10), 10.0)}
+)
 ENDINGS = sorted({ending for form in FORMATS for ending in form.endings} | {".txt", ""})
 SCRAPS = st.sampled_from(
     ["data_\nloop_\n", "_rlnCoordinateX\n_rlnCoordinateY\n_rlnCoordinateZ\n", "_motl_idx\n_orig_x\n_orig_y\n_orig_z\n",
@@ -163,7 +169,9 @@ def must_be_picks_or_refused(path: Path) -> None:
     assert np.isfinite(found.picks.positions).all()
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(text=st.lists(SCRAPS, max_size=8).map("".join), ending=st.sampled_from(ENDINGS))
 def test_any_text_is_picks_or_refused(tmp_path: Path, text: str, ending: str) -> None:
     path = tmp_path / f"a{ending}"
@@ -171,20 +179,37 @@ def test_any_text_is_picks_or_refused(tmp_path: Path, text: str, ending: str) ->
     must_be_picks_or_refused(path)
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.binary(max_size=400), start=st.sampled_from([b"", b"IMODV1.2" + bytes(232), b"\x1f\x8b"]))
+@settings(
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    data=st.binary(max_size=400),
+    start=st.sampled_from([b"", b"IMODV1.2" + bytes(232), b"\x1f\x8b"]),
+)
 def test_any_bytes_are_picks_or_refused(tmp_path: Path, data: bytes, start: bytes) -> None:
     path = tmp_path / "a"
     path.write_bytes(start + data)
     must_be_picks_or_refused(path)
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(where=st.integers(0, 10_000), value=st.binary(min_size=1, max_size=6), name=st.sampled_from(WRITTEN))
-def test_damaged_files_are_picks_or_refused(tmp_path: Path, where: int, value: bytes, name: str) -> None:
+@settings(
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    where=st.integers(0, 10_000),
+    value=st.binary(min_size=1, max_size=6),
+    name=st.sampled_from(WRITTEN),
+)
+def test_damaged_files_are_picks_or_refused(
+    tmp_path: Path, where: int, value: bytes, name: str
+) -> None:
     if name in ("copick", "cryoet"):
         return
-    picks = Picks.of(np.array([[10.0, 20, 30], [1, 2, 3]]), "a", rotations=euler_to_matrix([[1, 2, 3], [4, 5, 6]]))
+    picks = Picks.of(
+        np.array([[10.0, 20, 30], [1, 2, 3]]),
+        "a",
+        rotations=euler_to_matrix([[1, 2, 3], [4, 5, 6]]),
+    )
     path = tmp_path / f"a{BY_DIALECT[name].endings[0]}"
     write_picks(path, picks, name, {"a": Geometry((10, 10, 10), 10.0)}, box=4)
     raw = bytearray(path.read_bytes())

@@ -26,7 +26,9 @@ def picks() -> Picks:
     """40 picks in two tomograms, two classes and none, with rotations in which tilt 0 and 180 occur."""
     random = np.random.default_rng(3)
     names = np.array(["TS_01"] * 25 + ["007"] * 15, dtype=object)
-    edge = np.array([(np.array(GEOMETRY[name].shape) - 1) * GEOMETRY[name].voxel_size for name in names])
+    edge = np.array(
+        [(np.array(GEOMETRY[name].shape) - 1) * GEOMETRY[name].voxel_size for name in names]
+    )
     rotations = Rotation.random(40, random_state=4).as_matrix()
     rotations[:3] = euler_to_matrix([[0, 0, 0], [30, 0, 20], [10, 180, 50]])
     return Picks(
@@ -49,7 +51,10 @@ def rewritten(folder: Path, picks: Picks, dialect: str) -> tuple[Picks, list[str
     files = [file for file in files if file.suffix != ".doc"]
     if not any(folder.rglob("*TS_01*")):
         assert files == [path]
-    parts = [read_picks(file, reading if len(files) == 1 else without_names(reading)).picks for file in files]
+    parts = [
+        read_picks(file, reading if len(files) == 1 else without_names(reading)).picks
+        for file in files
+    ]
     return in_order(join(parts), picks), lost
 
 
@@ -73,7 +78,9 @@ def names(picks: Picks) -> list[str]:
 
 def agree(found: Picks, picks: Picks, holds: frozenset[str]) -> None:
     axes = slice(None) if "depth" in holds else slice(1, None)
-    np.testing.assert_allclose(found.positions[:, axes], picks.positions[:, axes], rtol=0, atol=1e-3)
+    np.testing.assert_allclose(
+        found.positions[:, axes], picks.positions[:, axes], rtol=0, atol=1e-3
+    )
     assert list(found.tomograms) == list(picks.tomograms)
     if "rotations" in holds:
         assert found.rotations is not None
@@ -83,7 +90,9 @@ def agree(found: Picks, picks: Picks, holds: frozenset[str]) -> None:
     if "class names" in holds:
         assert names(found) == names(picks)
     elif "classes" in holds:
-        assert names(found) == [f"class{number + 1}" if number >= 0 else "" for number in picks.classes]
+        assert names(found) == [
+            f"class{number + 1}" if number >= 0 else "" for number in picks.classes
+        ]
 
 
 @pytest.fixture(autouse=True)
@@ -91,7 +100,9 @@ def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cryoet_core.support.files.sync", lambda path: None)
 
 
-@pytest.mark.parametrize("first", [dialect for dialect in WRITTEN if "depth" in BY_DIALECT[dialect].holds])
+@pytest.mark.parametrize(
+    "first", [dialect for dialect in WRITTEN if "depth" in BY_DIALECT[dialect].holds]
+)
 def test_what_two_formats_hold_survives_both(tmp_path: Path, picks: Picks, first: str) -> None:
     once, lost = rewritten(tmp_path / "once", picks, first)
     holds = BY_DIALECT[first].holds
@@ -115,32 +126,48 @@ def test_what_is_lost_is_said(tmp_path: Path, picks: Picks) -> None:
         "box: no z",
     ]
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["007.box", "TS_01.box"]
-    assert "the names of the classes" in write_picks(tmp_path / "a.tbl", picks, "dynamo", GEOMETRY)[0]
+    assert (
+        "the names of the classes" in write_picks(tmp_path / "a.tbl", picks, "dynamo", GEOMETRY)[0]
+    )
     single = picks.within("007")
     assert write_picks(tmp_path / "b.coords", single, geometry=GEOMETRY)[-1] == (
         "tomogram '007' will be read as 'b', by the file's name"
     )
     assert len(read_picks(tmp_path / "b.coords", PickReading(voxel_size=10)).picks) == 15
-    assert read_picks(tmp_path / "b.coords", PickReading(voxel_size=10, tomogram="x")).picks.tomograms[0] == "x"
+    assert (
+        read_picks(tmp_path / "b.coords", PickReading(voxel_size=10, tomogram="x")).picks.tomograms[
+            0
+        ]
+        == "x"
+    )
 
 
 def test_unknown_rotations_are_said_or_kept(tmp_path: Path, picks: Picks) -> None:
     assert picks.rotations is not None
     rotations = picks.rotations.copy()
     rotations[5] = np.nan
-    some = Picks(picks.positions, picks.scores, picks.classes, picks.class_names, picks.tomograms, rotations)
+    some = Picks(
+        picks.positions, picks.scores, picks.classes, picks.class_names, picks.tomograms, rotations
+    )
     assert write_picks(tmp_path / "a.csv", some) == []
     again = read_picks(tmp_path / "a.csv").picks.rotations
     assert again is not None
     assert np.isnan(again[5]).all()
     assert np.isfinite(np.delete(again, 5, 0)).all()
-    assert "1 rotations are unknown" in write_picks(tmp_path / "a.star", some, "relion31", GEOMETRY)[0]
+    assert (
+        "1 rotations are unknown" in write_picks(tmp_path / "a.star", some, "relion31", GEOMETRY)[0]
+    )
 
 
 @pytest.mark.parametrize(
     ("dialect", "path", "options", "message"),
     [
-        ("coords", "a.coords", {}, "counts in voxels, and the voxel size of tomogram 'T' is unknown"),
+        (
+            "coords",
+            "a.coords",
+            {},
+            "counts in voxels, and the voxel size of tomogram 'T' is unknown",
+        ),
         ("relion5", "a.star", {"voxel_size": 5.0}, "counts from the middle of the tomogram"),
         ("eman", "a_info.json", {"voxel_size": 5.0}, "counts from the middle of the tomogram"),
         ("cbox", "a.cbox", {"voxel_size": 5.0}, "give --box"),
@@ -183,7 +210,9 @@ def test_where_the_first_voxel_is(tmp_path: Path) -> None:
     raw = (tmp_path / "a.mod").read_bytes()
     start = raw.index(b"CONT") + 20
     np.testing.assert_array_equal(np.frombuffer(raw, ">f4", 3, start), [1.5, 2.5, 3])
-    row = next(line for line in (tmp_path / "a.cbox").read_text().splitlines() if line.startswith("-1.0"))
+    row = next(
+        line for line in (tmp_path / "a.cbox").read_text().splitlines() if line.startswith("-1.0")
+    )
     assert row.split()[:6] == ["-1.000000", "0.000000", "3.000000", "4.0", "4.0", "4.0"]
     assert json.loads((tmp_path / "a_info.json").read_text())["boxes_3d"][0][:3] == [-3, -2, -1]
     assert json.loads((tmp_path / "a.ndjson").read_text())["location"] == {"x": 1, "y": 2, "z": 3}
@@ -191,7 +220,9 @@ def test_where_the_first_voxel_is(tmp_path: Path) -> None:
 
 def test_dynamo_turns_the_reference_along_the_filament(shared_data: Path) -> None:
     """Particles that were cropped along filaments: their z axes lie along the way to the next."""
-    found = read_picks(shared_data / "coords" / "dynamo_crop.tbl.gz", PickReading(voxel_size=1)).picks
+    found = read_picks(
+        shared_data / "coords" / "dynamo_crop.tbl.gz", PickReading(voxel_size=1)
+    ).picks
     assert found.rotations is not None
     axes = found.rotations[:, :, 0][:60]
     way = found.positions[8:68] - found.positions[:60]
@@ -217,8 +248,12 @@ def test_picks_in_real_and_stored_frames_agree(shared_data: Path) -> None:
     found = read_picks(folder / "warptools_test_4-tomos_10-ptcls_box-32_angpix-12.star").picks
     with np.load(shared_data / "real" / "EMPIAR-10499_subtomograms_20x32_12A.npz") as known:
         rows = np.isin(found.tomograms.astype(str), ["Unt_050", "Unt_076"])
-        np.testing.assert_allclose(found.positions[rows], known["coords_xyz_12A_voxels"][:, ::-1] * 12, atol=1e-3)
-        np.testing.assert_allclose(found.rotations[rows], euler_to_matrix(known["angles_rot_tilt_psi"]), atol=1e-6)
+        np.testing.assert_allclose(
+            found.positions[rows], known["coords_xyz_12A_voxels"][:, ::-1] * 12, atol=1e-3
+        )
+        np.testing.assert_allclose(
+            found.rotations[rows], euler_to_matrix(known["angles_rot_tilt_psi"]), atol=1e-6
+        )
 
 
 def test_portal_folders_say_run_size_and_object(tmp_path: Path) -> None:
@@ -228,11 +263,20 @@ def test_portal_folders_say_run_size_and_object(tmp_path: Path) -> None:
     turned = euler_to_matrix([[10, 20, 30]])[0]
     path.write_text(
         '{"type": "point", "location": {"x": 1, "y": 2, "z": 3}}\n'
-        + json.dumps({"location": {"x": 4, "y": 5, "z": 6}, "xyz_rotation_matrix": turned[::-1, ::-1].tolist()})
+        + json.dumps(
+            {
+                "location": {"x": 4, "y": 5, "z": 6},
+                "xyz_rotation_matrix": turned[::-1, ::-1].tolist(),
+            }
+        )
     )
     found = read_picks(path)
     np.testing.assert_allclose(found.picks.positions, np.array([[3, 2, 1], [6, 5, 4]]) * 13.48)
-    assert (found.picks.tomograms[0], found.picks.class_names, found.dialect) == ("TS_26", ("ribosome",), "portal")
+    assert (found.picks.tomograms[0], found.picks.class_names, found.dialect) == (
+        "TS_26",
+        ("ribosome",),
+        "portal",
+    )
     assert np.isnan(found.picks.rotations[0]).all()
     np.testing.assert_allclose(found.picks.rotations[1], turned)
 
@@ -250,7 +294,9 @@ def test_a_copick_project_by_its_folder_and_its_configuration(tmp_path: Path, pi
     static = json.loads((project / names[0]).read_text())
     static["points"][0]["transformation_"][0][3] = 5.0
     (project / names[0]).write_text(json.dumps(static))
-    np.testing.assert_allclose(read_picks(project / names[0]).picks.positions[0] - single.picks.positions[0], [0, 0, 5])
+    np.testing.assert_allclose(
+        read_picks(project / names[0]).picks.positions[0] - single.picks.positions[0], [0, 0, 5]
+    )
 
 
 def test_tomogram_numbers_are_named_by_a_file(tmp_path: Path, picks: Picks) -> None:
@@ -280,7 +326,10 @@ def test_stars_are_read_by_starfile(tmp_path: Path, picks: Picks) -> None:
         assert len(table) == 40
         size = np.array([GEOMETRY[name].voxel_size for name in picks.tomograms])
         if dialect == "relion5":
-            middle = np.array([np.array(GEOMETRY[name].shape)[::-1] / 2 for name in picks.tomograms]) * size[:, None]
+            middle = (
+                np.array([np.array(GEOMETRY[name].shape)[::-1] / 2 for name in picks.tomograms])
+                * size[:, None]
+            )
             xyz = table[[f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ"]].to_numpy() + middle
         else:
             xyz = table[[f"rlnCoordinate{axis}" for axis in "XYZ"]].to_numpy() * size[:, None]
@@ -294,8 +343,22 @@ def test_stars_go_through_relion(tmp_path: Path, picks: Picks) -> None:
     for dialect in ("relion30", "relion31", "relion4", "relion5"):
         path, back = tmp_path / f"{dialect}.star", tmp_path / "back" / f"{dialect}.star"
         back.parent.mkdir(exist_ok=True)
-        write_picks(path, picks, dialect, GEOMETRY, optics={"voltage": 300, "cs": 2.7, "amplitude_contrast": 0.07})
-        command = ["relion_star_handler", "--i", str(path), "--o", str(back), "--sort_by", "rlnClassNumber"]
+        write_picks(
+            path,
+            picks,
+            dialect,
+            GEOMETRY,
+            optics={"voltage": 300, "cs": 2.7, "amplitude_contrast": 0.07},
+        )
+        command = [
+            "relion_star_handler",
+            "--i",
+            str(path),
+            "--o",
+            str(back),
+            "--sort_by",
+            "rlnClassNumber",
+        ]
         subprocess.run(command, check=True, capture_output=True)
         found = in_order(read_picks(back, PickReading(geometry=GEOMETRY)).picks, picks)
         np.testing.assert_allclose(found.positions, picks.positions, rtol=0, atol=1e-3)

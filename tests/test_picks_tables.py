@@ -23,7 +23,10 @@ def file(path: Path, text: str) -> Path:
 
 def test_relion30_counts_in_pixels_and_subtracts_the_origin(tmp_path: Path) -> None:
     text = (
-        "data_\nloop_\n_rlnMicrographName\n" + XYZ + ANGLES + "_rlnOriginX\n_rlnOriginY\n_rlnOriginZ\n"
+        "data_\nloop_\n_rlnMicrographName\n"
+        + XYZ
+        + ANGLES
+        + "_rlnOriginX\n_rlnOriginY\n_rlnOriginZ\n"
         "_rlnMagnification\n_rlnDetectorPixelSize\nrec/TS_01.mrc 10 20 30 15 30 45 1 2 3 10000 5\n"
     )
     found = read_picks(file(tmp_path / "a.star", text))
@@ -38,12 +41,18 @@ def test_relion30_counts_in_pixels_and_subtracts_the_origin(tmp_path: Path) -> N
 def test_optics_groups_have_their_own_pixel_sizes(tmp_path: Path) -> None:
     text = (
         "data_optics\nloop_\n_rlnOpticsGroup\n_rlnTomoTiltSeriesPixelSize\n_rlnImagePixelSize\n1 2 4\n2 3 6\n"
-        "data_particles\nloop_\n_rlnTomoName\n_rlnOpticsGroup\n" + XYZ + "_rlnOriginXAngst\n_rlnOriginYAngst\n"
+        "data_particles\nloop_\n_rlnTomoName\n_rlnOpticsGroup\n"
+        + XYZ
+        + "_rlnOriginXAngst\n_rlnOriginYAngst\n"
         "_rlnOriginZAngst\n007 2 1 2 3 1 0 0\n8 1 1 2 3 0 0 -1\n"
     )
     found = read_picks(file(tmp_path / "a.star", text))
     np.testing.assert_allclose(found.picks.positions, [[9, 6, 2], [7, 4, 2]])
-    assert (found.dialect, found.voxel_size, list(found.picks.tomograms)) == ("relion4", None, ["007", "8"])
+    assert (found.dialect, found.voxel_size, list(found.picks.tomograms)) == (
+        "relion4",
+        None,
+        ["007", "8"],
+    )
 
 
 def test_warptools_counts_in_pixels_of_the_images(tmp_path: Path) -> None:
@@ -58,7 +67,9 @@ def test_warptools_counts_in_pixels_of_the_images(tmp_path: Path) -> None:
     assert "pixels of the images" in found.notes[0]
 
 
-def test_relion5_counts_from_the_middle_and_turns_origins_with_the_subtomogram(tmp_path: Path) -> None:
+def test_relion5_counts_from_the_middle_and_turns_origins_with_the_subtomogram(
+    tmp_path: Path,
+) -> None:
     text = (
         "data_particles\nloop_\n_rlnTomoName\n"
         + "".join(f"_rlnCenteredCoordinate{a}Angst\n" for a in "XYZ")
@@ -72,8 +83,12 @@ def test_relion5_counts_from_the_middle_and_turns_origins_with_the_subtomogram(t
         read_picks(path)
     found = read_picks(path, PickReading(geometry={"TS_01": Geometry((100, 200, 300), 2.0)}))
     box = euler_to_matrix([[90, 0, 0]])[0]
-    np.testing.assert_allclose(found.picks.positions, [np.array([130, 180, 310]) - box @ [0, 0, 1]], atol=1e-9)
-    np.testing.assert_allclose(found.picks.rotations, [box @ euler_to_matrix([[10, 20, 30]])[0]], atol=1e-9)
+    np.testing.assert_allclose(
+        found.picks.positions, [np.array([130, 180, 310]) - box @ [0, 0, 1]], atol=1e-9
+    )
+    np.testing.assert_allclose(
+        found.picks.rotations, [box @ euler_to_matrix([[10, 20, 30]])[0]], atol=1e-9
+    )
     tomograms = file(
         tmp_path / "tomograms.star",
         "data_global\nloop_\n_rlnTomoName\n_rlnTomoSizeX\n_rlnTomoSizeY\n_rlnTomoSizeZ\n_rlnTomoTiltSeriesPixelSize\n"
@@ -95,7 +110,9 @@ def test_a_star_without_pixel_size_asks_for_it(tmp_path: Path) -> None:
 def test_optics_are_handed_on(tmp_path: Path, dialect: str) -> None:
     optics = {"voltage": 300.0, "cs": 2.7, "amplitude_contrast": 0.07}
     geometry = {"T": Geometry((9, 9, 9), 4.0)}
-    write_picks(tmp_path / "a.star", Picks.of(np.ones((2, 3)), "T"), dialect, geometry, optics=optics)
+    write_picks(
+        tmp_path / "a.star", Picks.of(np.ones((2, 3)), "T"), dialect, geometry, optics=optics
+    )
     assert read_picks(tmp_path / "a.star").optics == optics
     write_picks(tmp_path / "b.star", Picks.of(np.ones((2, 3)), "T"), dialect, geometry)
     assert read_picks(tmp_path / "b.star").optics == {}
@@ -112,7 +129,11 @@ def test_our_table_is_read_as_it_was_written(tmp_path: Path) -> None:
         {"diameter": np.array([120.5, 80.0]), "halfset": np.array(["A", "B"], dtype=object)},
     )
     assert write_picks(tmp_path / "p.csv", picks) == []
-    assert (tmp_path / "p.csv").read_text().startswith("tomogram,class,x,y,z,score,rot,tilt,psi,diameter,halfset\n007,")
+    assert (
+        (tmp_path / "p.csv")
+        .read_text()
+        .startswith("tomogram,class,x,y,z,score,rot,tilt,psi,diameter,halfset\n007,")
+    )
     found = read_picks(tmp_path / "p.csv").picks
     np.testing.assert_allclose(found.positions, picks.positions)
     np.testing.assert_array_equal(found.scores, picks.scores)
@@ -134,8 +155,12 @@ def test_our_table_is_read_as_it_was_written(tmp_path: Path) -> None:
         ("id,experiment,particle_type,x,y,z\n0,TS_1,ribo,1,2,3\n", PickReading(), [3, 2, 1]),
     ],
 )
-def test_units_of_tables(tmp_path: Path, text: str, reading: PickReading, expected: list[float]) -> None:
-    np.testing.assert_allclose(read_picks(file(tmp_path / "a.csv", text), reading).picks.positions, [expected])
+def test_units_of_tables(
+    tmp_path: Path, text: str, reading: PickReading, expected: list[float]
+) -> None:
+    np.testing.assert_allclose(
+        read_picks(file(tmp_path / "a.csv", text), reading).picks.positions, [expected]
+    )
 
 
 @pytest.mark.parametrize(

@@ -19,13 +19,19 @@ RAISES = "raise RuntimeError('the licence server\\nis away')\n"
 EXITS = "import sys\nsys.exit(3)\n"
 MISSPELT = "from cryoet_core import hookimpl\n\n@hookimpl\ndef cryoet_trainer():\n    return []\n"
 NO_HOOK = "x = 1\n"
-HOOK_FAILS = "from cryoet_core import hookimpl\n\n@hookimpl\ndef cryoet_trainers():\n    return 1 / 0\n"
-NO_CLASSES = "from cryoet_core import hookimpl\n\n@hookimpl\ndef cryoet_trainers():\n    return ['bad']\n"
-WRONG_ARGUMENT = "from cryoet_core import hookimpl\n\n@hookimpl\ndef cryoet_trainers(config):\n    return []\n"
+HOOK_FAILS = (
+    "from cryoet_core import hookimpl\n\n@hookimpl\ndef cryoet_trainers():\n    return 1 / 0\n"
+)
+NO_CLASSES = (
+    "from cryoet_core import hookimpl\n\n@hookimpl\ndef cryoet_trainers():\n    return ['bad']\n"
+)
+WRONG_ARGUMENT = (
+    "from cryoet_core import hookimpl\n\n@hookimpl\ndef cryoet_trainers(config):\n    return []\n"
+)
 MISSING_MODULE = "import a_module_that_nobody_has\n"
 HALF_A_TRAINER = """
 from cryoet_core import hookimpl
-from cryoet_core.interfaces import Trainer
+from cryoet_core.methods.interfaces import Trainer
 
 class Half(Trainer):
     name = "bad"
@@ -45,7 +51,10 @@ BROKEN = {
     "hook-fails": (HOOK_FAILS, "its hook cryoet_trainers raised ZeroDivisionError"),
     "no-classes": (NO_CLASSES, "returned 'bad', expected subclasses of Trainer"),
     "argument": (WRONG_ARGUMENT, "config"),
-    "missing-module": (MISSING_MODULE, "ModuleNotFoundError: No module named 'a_module_that_nobody_has'"),
+    "missing-module": (
+        MISSING_MODULE,
+        "ModuleNotFoundError: No module named 'a_module_that_nobody_has'",
+    ),
     "half": (HALF_A_TRAINER, "its trainer Half does not define summary, task, inputs, Config"),
 }
 
@@ -53,7 +62,9 @@ BROKEN = {
 def methods(cryoet: Command, site: Path) -> dict[str, dict[str, Any]]:
     """The rows of ``cryoet methods --json`` by name; rows of one name are merged, their number is kept."""
     rows = json.loads(cryoet("methods", "--json", site=site).stdout)
-    return {row["name"]: {**row, "rows": sum(r["name"] == row["name"] for r in rows)} for row in rows}
+    return {
+        row["name"]: {**row, "rows": sum(r["name"] == row["name"] for r in rows)} for row in rows
+    }
 
 
 def works_as_before(cryoet: Command, site: Path) -> None:
@@ -80,7 +91,9 @@ def test_a_broken_plugin_is_reported_and_harms_nothing(
     works_as_before(cryoet, site)
 
 
-def test_two_plugins_of_one_name_are_both_named(cryoet: Command, site: Path, install: Install, toy_source: str) -> None:
+def test_two_plugins_of_one_name_are_both_named(
+    cryoet: Command, site: Path, install: Install, toy_source: str
+) -> None:
     for distribution in ("cryoet-one", "cryoet-two"):
         install(distribution, "same", toy_source.replace('"toy"', '"same"'))
     row = methods(cryoet, site)["same"]
@@ -106,7 +119,9 @@ def test_a_name_that_differs_from_the_entry_point_is_refused(
 def test_an_option_that_every_run_has_makes_a_plugin_broken(
     cryoet: Command, site: Path, install: Install, toy_source: str
 ) -> None:
-    install("cryoet-clash", "clash", toy_source.replace("sharpness", "seed").replace('"toy"', '"clash"'))
+    install(
+        "cryoet-clash", "clash", toy_source.replace("sharpness", "seed").replace('"toy"', '"clash"')
+    )
     assert "--seed belongs to every run" in methods(cryoet, site)["clash"]["reason"]
     works_as_before(cryoet, site)
 
@@ -114,7 +129,9 @@ def test_an_option_that_every_run_has_makes_a_plugin_broken(
 def test_an_input_named_like_an_option_makes_a_plugin_broken(
     cryoet: Command, site: Path, install: Install, toy_source: str
 ) -> None:
-    install("cryoet-clash", "clash", toy_source.replace('{"data"', '{"out"').replace('"toy"', '"clash"'))
+    install(
+        "cryoet-clash", "clash", toy_source.replace('{"data"', '{"out"').replace('"toy"', '"clash"')
+    )
     assert "its input 'out'" in methods(cryoet, site)["clash"]["reason"]
     works_as_before(cryoet, site)
 
@@ -124,7 +141,9 @@ def test_unknown_method_lists_close_names(cryoet: Command, site: Path) -> None:
     assert "no method 'tyo'; did you mean toy?" in failed.stderr
 
 
-def test_encoders_are_looked_up_by_plugin_and_name(cryoet: Command, site: Path, install: Install) -> None:
+def test_encoders_are_looked_up_by_plugin_and_name(
+    cryoet: Command, site: Path, install: Install
+) -> None:
     install(
         "cryoet-nets",
         "nets",
@@ -132,7 +151,10 @@ def test_encoders_are_looked_up_by_plugin_and_name(cryoet: Command, site: Path, 
     )
     row = methods(cryoet, site)["nets"]
     assert (row["status"], row["encoders"]) == ("ok", ["a", "b"])
-    assert "gives encoders but no method to run: a, b" in cryoet("run", "nets", "--data", "x", site=site, code=2).stderr
+    assert (
+        "gives encoders but no method to run: a, b"
+        in cryoet("run", "nets", "--data", "x", site=site, code=2).stderr
+    )
 
 
 def test_load_encoder(site: Path, install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,7 +180,10 @@ def test_load_encoder(site: Path, install: Install, monkeypatch: pytest.MonkeyPa
 def test_the_hooks_are_those_of_the_documentation() -> None:
     from cryoet_core.methods import hookspecs
 
-    assert [name for name in vars(hookspecs) if name.startswith("cryoet_")] == ["cryoet_trainers", "cryoet_encoders"]
+    assert [name for name in vars(hookspecs) if name.startswith("cryoet_")] == [
+        "cryoet_trainers",
+        "cryoet_encoders",
+    ]
 
 
 def test_help_imports_no_plugin(cryoet: Command, site: Path, install: Install) -> None:

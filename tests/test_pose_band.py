@@ -18,7 +18,9 @@ def test_band_reads_the_same_coefficients_from_cropped_volumes(box: int, radius:
     small = band.crop(volume)
     assert small.shape == (2, band.small, band.small, band.small)
     expected = torch.stack([directly(v, band.points) for v in volume])
-    torch.testing.assert_close(band.coefficients(small).to(torch.complex128), expected, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(
+        band.coefficients(small).to(torch.complex128), expected, rtol=1e-4, atol=1e-3
+    )
 
 
 def test_band_holds_each_pair_of_mates_once() -> None:
@@ -27,7 +29,9 @@ def test_band_holds_each_pair_of_mates_once() -> None:
     mates = {tuple(-c for c in p) for p in points}
     assert not points & mates
     line = range(-5, 6)
-    inside = {(z, y, x) for z in line for y in line for x in line if 0 < z * z + y * y + x * x <= 25}
+    inside = {
+        (z, y, x) for z in line for y in line for x in line if 0 < z * z + y * y + x * x <= 25
+    }
     assert points | mates == inside
     assert bool(band.seen.all())
 
@@ -36,7 +40,9 @@ def test_volumes_and_coefficients_are_inverse() -> None:
     band = Band(20, 6, TILTS)
     values = torch.randn(3, len(band.points), 2, generator=generator(4))
     coefficients = torch.view_as_complex(values)
-    torch.testing.assert_close(band.coefficients(band.volumes(coefficients)), coefficients, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        band.coefficients(band.volumes(coefficients)), coefficients, rtol=1e-4, atol=1e-4
+    )
     volume = torch.randn(1, band.small, band.small, band.small, generator=generator(5))
     low = band.volumes(band.coefficients(volume))
     torch.testing.assert_close(band.volumes(band.coefficients(low)), low, rtol=1e-4, atol=1e-5)
@@ -66,7 +72,9 @@ def test_resize_keeps_what_both_sizes_hold() -> None:
     torch.testing.assert_close(resize(small, band.small), small, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("tilts", [(-60.0, 60.0), (-45.0, 45.0), (-40.0, 60.0), (-90.0, 90.0), None])
+@pytest.mark.parametrize(
+    "tilts", [(-60.0, 60.0), (-45.0, 45.0), (-40.0, 60.0), (-90.0, 90.0), None]
+)
 def test_measured_is_the_wedge_mask(tilts: tuple[float, float] | None) -> None:
     box = 24
     band = Band(box, box // 2 - 1, tilts)

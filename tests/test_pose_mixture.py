@@ -24,12 +24,16 @@ from cryoet_core.algorithms.transforms import random_rotations, rotate, rotation
 Reduce = Callable[[Tensor], Tensor]
 
 
-def particles(kinds: list[int], each: int, snr: float, shift: float = 0.0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def particles(
+    kinds: list[int], each: int, snr: float, shift: float = 0.0
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Volumes (n, 1, s, s, s) behind a wedge, their kinds, rotations and shifts."""
     labels = torch.tensor([kind for _ in range(each) for kind in kinds])
     turns = random_rotations(len(labels), generator(1))
     shifts = shift * (2 * torch.rand(len(labels), 3, generator=generator(2)) - 1)
-    clean = rotate(torch.stack([body(k) for k in range(3)])[labels][:, None], turns, shifts, mode="fourier")
+    clean = rotate(
+        torch.stack([body(k) for k in range(3)])[labels][:, None], turns, shifts, mode="fourier"
+    )
     clean = standardise(clean)
     noise = torch.randn(clean.shape, generator=generator(3)) / math.sqrt(snr)
     return standardise(apply_filter(clean + noise, wedge_mask(BOX, TILTS))), labels, turns, shifts
@@ -42,7 +46,9 @@ def shard_of(volumes: Tensor) -> Shard:
 # ---- the two steps ---------------------------------------------------------------------------------------------------
 
 
-def restated(band: Band, small: Tensor, templates: Tensor, noise: Tensor, rotations: Tensor) -> Tensor:
+def restated(
+    band: Band, small: Tensor, templates: Tensor, noise: Tensor, rotations: Tensor
+) -> Tensor:
     """log p(x | k, R) / p(x | noise), (n, k, r), with every view computed from its definition in double precision."""
     points = band.points[band.seen]
     variance = noise.double()[band.shell[band.seen]]
@@ -59,7 +65,11 @@ def restated(band: Band, small: Tensor, templates: Tensor, noise: Tensor, rotati
 def right_angles() -> Tensor:
     """The 24 turns of a cube (24, 3, 3), which take Fourier points to Fourier points: no interpolation."""
     axes = torch.eye(3)
-    signed = [axes[list(order)] * torch.tensor(signs)[:, None] for order in permutations(range(3)) for signs in SIGNS]
+    signed = [
+        axes[list(order)] * torch.tensor(signs)[:, None]
+        for order in permutations(range(3))
+        for signs in SIGNS
+    ]
     return torch.stack([turn for turn in signed if torch.linalg.det(turn) > 0])
 
 
@@ -84,24 +94,39 @@ def test_expectation_is_its_definition(empty: bool, monkeypatch: pytest.MonkeyPa
     posterior = (scores + weights[:2].double().log()[:, None]).flatten(1) - math.log(len(rotations))
     posterior = (posterior - (evidence + weights.double().log()).logsumexp(1, keepdim=True)).exp()
     pairs = found.component * len(rotations) + found.rotation
-    torch.testing.assert_close(found.weight.double(), posterior.gather(1, pairs), rtol=1e-2, atol=1e-4)
-    torch.testing.assert_close(found.weight.double(), posterior.topk(5).values, rtol=1e-2, atol=1e-4)
+    torch.testing.assert_close(
+        found.weight.double(), posterior.gather(1, pairs), rtol=1e-2, atol=1e-4
+    )
+    torch.testing.assert_close(
+        found.weight.double(), posterior.topk(5).values, rtol=1e-2, atol=1e-4
+    )
     # and in pieces of a few rotations
-    monkeypatch.setattr("cryoet_core.algorithms.pose_mixture.em._CHUNK_BYTES", 3 * 4 * 2 * 16 * int(band.seen.sum()))
+    monkeypatch.setattr(
+        "cryoet_core.algorithms.pose_mixture.em._CHUNK_BYTES", 3 * 4 * 2 * 16 * int(band.seen.sum())
+    )
     pieces = expectation(band, small, templates, weights, noise, rotations, best=5)
     torch.testing.assert_close(pieces.log_evidence, found.log_evidence, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(pieces.weight, found.weight, rtol=1e-3, atol=1e-5)
     pairs = pieces.component * len(rotations) + pieces.rotation
-    torch.testing.assert_close(pieces.weight.double(), posterior.gather(1, pairs), rtol=1e-2, atol=1e-4)
+    torch.testing.assert_close(
+        pieces.weight.double(), posterior.gather(1, pairs), rtol=1e-2, atol=1e-4
+    )
 
 
 def test_expectation_finds_the_planted_pose_and_component() -> None:
     band = Band(BOX, 6, TILTS)
     rotations = rotation_grid(40.0)
     kinds, turns = torch.tensor([1, 2, 1, 2, 1]), torch.tensor([0, 3, 17, 40, 71])
-    clean = rotate(torch.stack([body(k) for k in range(3)])[kinds][:, None], rotations[turns], mode="fourier")
+    clean = rotate(
+        torch.stack([body(k) for k in range(3)])[kinds][:, None], rotations[turns], mode="fourier"
+    )
     seen = apply_filter(clean, wedge_mask(BOX, TILTS))
-    noise = band.shell_mean(band.coefficients(band.crop(seen[:, 0])).abs().square()).mean(0).clamp(min=1e-3) / 10
+    noise = (
+        band.shell_mean(band.coefficients(band.crop(seen[:, 0])).abs().square())
+        .mean(0)
+        .clamp(min=1e-3)
+        / 10
+    )
     found = expectation(
         band,
         band.crop(seen[:, 0]),
@@ -122,7 +147,12 @@ def test_the_average_of_aligned_particles_is_their_density() -> None:
     band = Band(BOX, 6, TILTS)
     small = band.crop(volumes[:, 0])
     n = len(small)
-    poses = Poses(torch.zeros(n, 1), torch.zeros(n, 1, dtype=torch.long), torch.arange(n)[:, None], torch.ones(n, 1))
+    poses = Poses(
+        torch.zeros(n, 1),
+        torch.zeros(n, 1, dtype=torch.long),
+        torch.arange(n)[:, None],
+        torch.ones(n, 1),
+    )
     stats = sums(band, small, poses, torch.ones(1), turns)
     assert float(stats.share) == n
     assert float(stats.coverage.mean()) == pytest.approx(2 / 3 * n, rel=0.05)
@@ -143,7 +173,9 @@ def table(copies: int, empty: bool = False) -> Tensor:
     g = generator(9)
     kinds = torch.arange(60) % 2
     columns = [torch.where(kinds == 0, 100.0, 20.0)]
-    columns += [torch.where(kinds == 1, 100.0, 20.0) + torch.randn(60, generator=g) for _ in range(copies)]
+    columns += [
+        torch.where(kinds == 1, 100.0, 20.0) + torch.randn(60, generator=g) for _ in range(copies)
+    ]
     columns += [torch.zeros(60)] if empty else []
     return torch.stack(columns, 1)
 
@@ -154,8 +186,17 @@ def test_copies_go_and_distinct_ones_stay(empty: bool) -> None:
         kept = survivors(table(copies, empty), copies + 1, 0.15).tolist()
         assert len(kept) == 2
         assert kept[0] == 0
-    assert survivors(table(3, empty), 4, 0.0).tolist() == [0, 1, 2, 3]  # nothing is merged at 0, all are someone's best
-    assert survivors(table(2, empty), 3, 1.01).tolist() in ([0], [1], [2])  # one is left, whatever the threshold
+    assert survivors(table(3, empty), 4, 0.0).tolist() == [
+        0,
+        1,
+        2,
+        3,
+    ]  # nothing is merged at 0, all are someone's best
+    assert survivors(table(2, empty), 3, 1.01).tolist() in (
+        [0],
+        [1],
+        [2],
+    )  # one is left, whatever the threshold
 
 
 def test_one_that_is_nobodys_best_goes() -> None:
@@ -202,7 +243,9 @@ def seeded(i: int) -> torch.Generator:
     return generator(10, i)
 
 
-def fitted(model: PoseMixture, volumes: Tensor, seeds: list[int], shifts: Tensor | None = None) -> State:
+def fitted(
+    model: PoseMixture, volumes: Tensor, seeds: list[int], shifts: Tensor | None = None
+) -> State:
     *_, last = model.fit(shard_of(volumes), torch.tensor(seeds), seeded, shifts=shifts)
     return last
 
@@ -214,12 +257,16 @@ def test_planted_structures_are_told_apart(kinds: list[int]) -> None:
     state = fitted(model, volumes, list(range(6)))
     assert len(state.parameters.templates) == len(kinds)
     assert adjusted_rand_score(labels, state.labels) == 1.0
-    answer = model.label(lambda rows: volumes[rows], len(volumes), state.parameters, state.shifts, state.spread)
+    answer = model.label(
+        lambda rows: volumes[rows], len(volumes), state.parameters, state.shifts, state.spread
+    )
     assert adjusted_rand_score(labels, answer.probabilities.argmax(1)) == 1.0
     torch.testing.assert_close(answer.probabilities.sum(1), torch.ones(len(volumes)))
     evidence = [fact["log_evidence"] for fact in state.history]
     assert evidence[3] > evidence[0]
-    one = model.label(lambda rows: volumes[5:6], 1, state.parameters, state.shifts[5:6], state.spread)
+    one = model.label(
+        lambda rows: volumes[5:6], 1, state.parameters, state.shifts[5:6], state.spread
+    )
     torch.testing.assert_close(one.probabilities, answer.probabilities[5:6], rtol=1e-3, atol=1e-4)
 
 
@@ -227,7 +274,9 @@ def test_poses_are_found_up_to_one_common_rotation() -> None:
     volumes, _, turns, _ = particles([1], 30, snr=5.0)
     model = PoseMixture(BOX, TILTS, schedule=(Stage(4, 36.0, 5, move=False), Stage(6, 20.0, 5)))
     state = fitted(model, volumes, [0])
-    answer = model.label(lambda rows: volumes[rows], 30, state.parameters, state.shifts, state.spread)
+    answer = model.label(
+        lambda rows: volumes[rows], 30, state.parameters, state.shifts, state.spread
+    )
     common = turns.transpose(1, 2) @ answer.rotations  # R_n = R_n' C: the same C for all
     cosine = ((common[:, None] * common[None]).sum((2, 3)) - 1) / 2
     angle = torch.rad2deg(cosine.clamp(-1, 1).acos())
@@ -249,7 +298,9 @@ def test_shifts_are_found() -> None:
 def test_many_empty_cubes_cost_no_structure() -> None:
     volumes, labels, *_ = particles([0, 1, 2], 20, snr=1.0)
     empty = standardise(
-        apply_filter(torch.randn(90, 1, BOX, BOX, BOX, generator=generator(16)), wedge_mask(BOX, TILTS))
+        apply_filter(
+            torch.randn(90, 1, BOX, BOX, BOX, generator=generator(16)), wedge_mask(BOX, TILTS)
+        )
     )
     volumes, labels = torch.cat([volumes, empty]), torch.cat([labels, torch.full((90,), 3)])
     model = PoseMixture(BOX, TILTS, schedule=SHORT[:2], empty=True)
@@ -262,7 +313,9 @@ def test_what_comes_apart_is_taken_apart_again(monkeypatch: pytest.MonkeyPatch) 
     """Two seeds cannot show three structures at once."""
     monkeypatch.setattr("cryoet_core.algorithms.pose_mixture.model._SPLIT_SEEDS", 2)
     volumes, labels, *_ = particles([0, 1, 2], 20, snr=2.0)
-    model = PoseMixture(BOX, TILTS, schedule=(replace(SHORT[0], iterations=2), replace(SHORT[2], iterations=1)))
+    model = PoseMixture(
+        BOX, TILTS, schedule=(replace(SHORT[0], iterations=2), replace(SHORT[2], iterations=1))
+    )
     state = fitted(model, volumes, [0])
     assert [fact["k"] for fact in state.history] == [1, 1, 3]
     assert adjusted_rand_score(labels, state.labels) > 0.95
@@ -272,7 +325,9 @@ def test_particles_follow_their_density_to_the_centre() -> None:
     """A density beside the box centre and particles in place explain the same as both moved, each in its own frame."""
     turns = random_rotations(30, generator(17))
     beside = torch.tensor([1.5, -1.0, 0.5])
-    clean = standardise(rotate(body(1)[None, None].expand(30, -1, -1, -1, -1), turns, mode="fourier"))
+    clean = standardise(
+        rotate(body(1)[None, None].expand(30, -1, -1, -1, -1), turns, mode="fourier")
+    )
     away = (turns @ beside[:, None])[..., 0]
     volumes = translate(clean[:, 0], away)[:, None]
     model = PoseMixture(BOX, None, schedule=(Stage(6, 20.0, 3),), max_shift=4.0)
@@ -291,14 +346,21 @@ def test_labelling_finds_particles_that_lie_far_from_where_they_were_thought() -
     model = PoseMixture(BOX, TILTS, schedule=SHORT[:2], max_shift=4.0, mask_radius=7.0)
     state = fitted(model, volumes, list(range(4)), shifts=shifts)
     answer = model.label(lambda rows: volumes[rows], 40, state.parameters, torch.zeros(40, 3), 2.0)
-    assert adjusted_rand_score(labels, answer.probabilities.argmax(1)) > 0.7  # 0.1 without the coarse stages
+    assert (
+        adjusted_rand_score(labels, answer.probabilities.argmax(1)) > 0.7
+    )  # 0.1 without the coarse stages
     assert float((answer.shifts - shifts).norm(dim=1).median()) < 0.7
 
 
 def test_centred_particles_are_left_where_they_are() -> None:
     volumes, *_ = particles([0, 1], 30, snr=1.0)
     guess = 1.5 * torch.randn(60, 3, generator=generator(12))
-    state = fitted(PoseMixture(BOX, TILTS, schedule=SHORT[:2], max_shift=4.0), volumes, list(range(4)), shifts=guess)
+    state = fitted(
+        PoseMixture(BOX, TILTS, schedule=SHORT[:2], max_shift=4.0),
+        volumes,
+        list(range(4)),
+        shifts=guess,
+    )
     assert not state.shifts.any()
     assert state.spread == 0
 
@@ -306,7 +368,9 @@ def test_centred_particles_are_left_where_they_are() -> None:
 def test_empty_cubes_are_called_empty() -> None:
     volumes, labels, *_ = particles([1], 40, snr=2.0)
     noise = standardise(
-        apply_filter(torch.randn(15, 1, BOX, BOX, BOX, generator=generator(13)), wedge_mask(BOX, TILTS))
+        apply_filter(
+            torch.randn(15, 1, BOX, BOX, BOX, generator=generator(13)), wedge_mask(BOX, TILTS)
+        )
     )
     both = torch.cat([volumes, noise])
     state = fitted(PoseMixture(BOX, TILTS, schedule=SHORT, empty=True), both, [0, 1, 2])
@@ -320,7 +384,9 @@ def same(a: State, b: State) -> None:
     assert (a.iteration, a.spread) == (b.iteration, b.spread)
     assert torch.equal(a.labels, b.labels)
     for name in ("templates", "weights", "noise"):
-        torch.testing.assert_close(getattr(a.parameters, name), getattr(b.parameters, name), rtol=0, atol=0)
+        torch.testing.assert_close(
+            getattr(a.parameters, name), getattr(b.parameters, name), rtol=0, atol=0
+        )
     torch.testing.assert_close(a.shifts, b.shifts, rtol=0, atol=0)
     assert a.history == b.history
 
@@ -335,7 +401,11 @@ def test_going_on_from_a_state_ends_like_an_uninterrupted_fit() -> None:
     states = list(fit(None))
     assert [state.iteration for state in states] == list(range(4, 10))
     for number in (0, 2, 4):
-        kept = replace(states[number], history=list(states[number].history), shifts=states[number].shifts.clone())
+        kept = replace(
+            states[number],
+            history=list(states[number].history),
+            shifts=states[number].shifts.clone(),
+        )
         rest = list(fit(kept))
         assert len(rest) == len(states) - number - 1
         same(rest[-1], states[-1])
@@ -359,9 +429,13 @@ def test_shards_give_the_densities_of_the_whole(lockstep: Callable[..., None]) -
 
     lockstep(2, work)
     assert torch.equal(torch.cat([found[0].labels, found[1].labels]), alone.labels)
-    torch.testing.assert_close(found[0].parameters.templates, found[1].parameters.templates, rtol=0, atol=0)
+    torch.testing.assert_close(
+        found[0].parameters.templates, found[1].parameters.templates, rtol=0, atol=0
+    )
     scale = float(alone.parameters.templates.abs().max())
-    torch.testing.assert_close(found[0].parameters.templates, alone.parameters.templates, rtol=0, atol=0.02 * scale)
+    torch.testing.assert_close(
+        found[0].parameters.templates, alone.parameters.templates, rtol=0, atol=0.02 * scale
+    )
 
 
 @pytest.mark.parametrize("box", [4, 5, 9])

@@ -68,7 +68,9 @@ def test_round_trip(run: Any) -> None:
 
 
 def test_without_embedding_and_extras(run: Any) -> None:
-    found = read_predictions(write_predictions(run, made_labels(embedding=None, extra={}), made_data()))
+    found = read_predictions(
+        write_predictions(run, made_labels(embedding=None, extra={}), made_data())
+    )
     assert found.labels.embedding is None
     assert found.labels.extra == {}
 
@@ -113,7 +115,9 @@ def test_star_with_poses(run: Any) -> None:
 
     rotations = random_rotations(N).numpy()
     shifts = np.arange(3 * N, dtype=np.float32).reshape(N, 3) / 10
-    write_predictions(run, made_labels(extra={"rotations": rotations, "shifts": shifts}), made_data())
+    write_predictions(
+        run, made_labels(extra={"rotations": rotations, "shifts": shifts}), made_data()
+    )
     table = particles(run.dir)
     angles = np.array([table[f"_rlnAngle{name}"] for name in ("Rot", "Tilt", "Psi")], dtype=float).T
     np.testing.assert_allclose(euler_to_matrix(angles), rotations, atol=1e-4)
@@ -132,13 +136,18 @@ def test_star_without_coordinates(run: Any) -> None:
         ({"labels": np.zeros(4, int)}, r"labels of shape \(4,\); expected \(5,\)"),
         ({"labels": np.array([0, 1, 2, 3, 0])}, "labels 0 to 3; expected -1 to 2"),
         ({"labels": np.array([0, 1, 2, -2, 0])}, "labels -2 to 2; expected -1 to 2"),
-        ({"probabilities": np.ones((5, 2), np.float32)}, r"probabilities of shape \(5, 2\); expected \(5, 3\)"),
+        (
+            {"probabilities": np.ones((5, 2), np.float32)},
+            r"probabilities of shape \(5, 2\); expected \(5, 3\)",
+        ),
         ({"probabilities": np.full((5, 3), np.nan, np.float32)}, "not finite"),
         ({"embedding": np.zeros((3, 2), np.float32)}, "3 rows of embedding; expected 5"),
         ({"extra": {"energy": np.zeros(6)}}, "6 rows of energy; expected 5"),
     ],
 )
-def test_labels_that_do_not_fit_are_the_methods_fault(run: Any, wrong: dict[str, Any], words: str) -> None:
+def test_labels_that_do_not_fit_are_the_methods_fault(
+    run: Any, wrong: dict[str, Any], words: str
+) -> None:
     with pytest.raises(RunError, match=words):
         write_predictions(run, made_labels(**wrong), made_data())
     assert list(run.dir.iterdir()) == []
@@ -160,7 +169,9 @@ def test_what_is_no_predictions_file_is_one_line(tmp_path: Path) -> None:
     with h5py.File(old, "w") as file:
         file.attrs.update({"format": "cryoet", "kind": "predictions", "version": 7})
     run = SimpleNamespace(dir=tmp_path, rank=0, method="m")
-    cut.write_bytes(write_predictions(run, made_labels(), made_data(), tmp_path / "whole").read_bytes()[:2000])  # type: ignore[arg-type]
+    cut.write_bytes(
+        write_predictions(run, made_labels(), made_data(), tmp_path / "whole").read_bytes()[:2000]
+    )  # type: ignore[arg-type]
     cases = {
         tmp_path / "none.h5": "no such file",
         tmp_path: "no such file",
@@ -181,12 +192,17 @@ def test_with_a_real_run_and_store(tmp_path: Path) -> None:
     from cryoet_core.store import open_subtomograms
     from cryoet_core.testing.data import write_subtomograms
 
-    paths = [write_subtomograms(tmp_path / f"{name}.h5", 12, per_class=2, seed=i) for i, name in enumerate("ab")]
+    paths = [
+        write_subtomograms(tmp_path / f"{name}.h5", 12, per_class=2, seed=i)
+        for i, name in enumerate("ab")
+    ]
     data = open_subtomograms(paths).subset(np.array([11, 0, 5]))
     run = Run.create("m", Config(), {"data": paths}, tmp_path / "run", device="cpu")
     labels = Labels(np.array([1, 0, 1]), np.eye(2, dtype=np.float32)[[1, 0, 1]], ("x", "y"))
     found = read_predictions(write_predictions(run, labels, data))
-    assert [(Path(found.files[f]).name, int(r)) for f, r in zip(found.file, found.rows, strict=True)] == [
+    assert [
+        (Path(found.files[f]).name, int(r)) for f, r in zip(found.file, found.rows, strict=True)
+    ] == [
         ("b.h5", 5),
         ("a.h5", 0),
         ("a.h5", 5),
@@ -197,10 +213,15 @@ def test_a_disk_that_refuses_is_one_line_and_no_crash(run: Any) -> None:
     resource = pytest.importorskip("resource")
     import signal
 
-    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    before, handler = (
+        resource.getrlimit(resource.RLIMIT_FSIZE),
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN),
+    )
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
     try:
-        with pytest.raises(UserError, match=r"predictions\.h5: cannot be written: the file system allows no"):
+        with pytest.raises(
+            UserError, match=r"predictions\.h5: cannot be written: the file system allows no"
+        ):
             write_predictions(run, made_labels(), made_data())
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -92,7 +92,9 @@ def full(tmp_path_factory):
     return run, data, write_report(run).read_text()
 
 
-def made(folder: Path, n: int = 60, classes: int = 3, box: int = 8, labelled: bool = True, **options) -> Path:
+def made(
+    folder: Path, n: int = 60, classes: int = 3, box: int = 8, labelled: bool = True, **options
+) -> Path:
     data = fake.make_data(folder / "set.h5", n, classes, box, labelled=labelled)
     return fake.make_run(folder / "run", data, options.pop("method", NOT_INSTALLED), **options)
 
@@ -126,14 +128,25 @@ def test_numbers_are_those_of_the_metrics(full):
     scores = clustering_report(data.labels, found.labels, data.class_names, found.classes)
     yardstick = files.read_json(run / "yardsticks.json")["invariants"]
     text = Page(html).text
-    for key in ("matched_accuracy", "balanced_accuracy", "ari", "nmi", "homogeneity", "completeness", "purity"):
+    for key in (
+        "matched_accuracy",
+        "balanced_accuracy",
+        "ari",
+        "nmi",
+        "homogeneity",
+        "completeness",
+        "purity",
+    ):
         assert f"{scores[key]:.3f}" in text, key
         assert f"{yardstick[key]:.3f}" in text, key
-    assert f"invariants {yardstick['matched_accuracy']:.3f} majority {scores['majority']:.3f}" in text
+    assert (
+        f"invariants {yardstick['matched_accuracy']:.3f} majority {scores['majority']:.3f}" in text
+    )
     assert "clusters K 6 5 known classes" in text
     matrix = re.search(r'<table class="confusion.*?</table>', html, re.S).group()
     counts = [
-        [int(cell or 0) for cell in re.findall(r"<td[^>]*style=[^>]*>(\d*)", row)] for row in matrix.split("<tr>")[2:]
+        [int(cell or 0) for cell in re.findall(r"<td[^>]*style=[^>]*>(\d*)", row)]
+        for row in matrix.split("<tr>")[2:]
     ]
     assert counts == scores["confusion"]["counts"]
     for row in scores["per_class"]:
@@ -145,7 +158,9 @@ def test_class_averages_are_three_slices_each_with_count_and_share(full):
     page = Page(html)
     assert len(page.pictures) == 6 * 3
     for address in page.pictures:
-        picture = Image.open(io.BytesIO(base64.b64decode(address.removeprefix("data:image/png;base64,"))))
+        picture = Image.open(
+            io.BytesIO(base64.b64decode(address.removeprefix("data:image/png;base64,")))
+        )
         assert picture.size == (16, 16)
         assert np.ptp(np.asarray(picture)) == 255
     labels = read_predictions(run).labels
@@ -208,7 +223,9 @@ def test_what_a_method_did_not_leave_is_left_out(tmp_path, missing):
 
 def test_a_method_that_leaves_only_labels(tmp_path):
     page = report(made(tmp_path, artefacts=()))
-    assert page.headings == [TITLES[name] for name in ("scores", "certainty", "errors", "config", "origin")]
+    assert page.headings == [
+        TITLES[name] for name in ("scores", "certainty", "errors", "config", "origin")
+    ]
     assert "invariants , the yardstick, was not run beside this method" in page.text
 
 
@@ -297,7 +314,9 @@ def test_damaged_artefacts_are_named_and_left_out(tmp_path):
 
 
 def test_classification_runs(tmp_path):
-    run = made(tmp_path, n=200, classes=4, classifies=True, wrong=0.3, artefacts=("metrics", "embedding"))
+    run = made(
+        tmp_path, n=200, classes=4, classifies=True, wrong=0.3, artefacts=("metrics", "embedding")
+    )
     facts = gather(run)
     assert facts.task == "classification"
     page = report(run)
@@ -356,7 +375,10 @@ def test_samples_hold_every_label():
     rows = sample(labels, 500)
     assert len(rows) == len(set(rows.tolist())) == 500
     assert (np.diff(rows) > 0).all()
-    assert {int(label): int((labels[rows] == label).sum()) >= least for label, least in ((2, 5), (-1, 2))} == {
+    assert {
+        int(label): int((labels[rows] == label).sum()) >= least
+        for label, least in ((2, 5), (-1, 2))
+    } == {
         2: True,
         -1: True,
     }
@@ -376,7 +398,14 @@ def test_names_cannot_break_the_page(tmp_path, monkeypatch):
 
 
 def test_a_failed_run_says_why(tmp_path):
-    record = {"format": "cryoet run", "version": 1, "method": "x", "preset": None, "seed": 0, "inputs": {}}
+    record = {
+        "format": "cryoet run",
+        "version": 1,
+        "method": "x",
+        "preset": None,
+        "seed": 0,
+        "inputs": {},
+    }
     facts = {"status": "failed", "reason": "RunError: the mixture collapsed", "fingerprints": {}}
     runfolder.make(tmp_path / "run", "x", record | {"options": {}, "config": {}}, facts)
     page = report(tmp_path / "run")
@@ -408,7 +437,9 @@ def test_configuration_marks_where_a_value_comes_from(tmp_path, monkeypatch):
         Config = Options
 
     monkeypatch.setattr(plugins, "load_trainer", lambda name: Method)
-    text = report(made(tmp_path, artefacts=(), config={"width": 8, "rounds": 5, "depth": 10, "reg": 1e-5})).text
+    text = report(
+        made(tmp_path, artefacts=(), config={"width": 8, "rounds": 5, "depth": 10, "reg": 1e-5})
+    ).text
     assert "--width 8 16 preset fast 64 channels of the first block" in text
     assert "--rounds 5 20 set iterations at most" in text
     assert "--depth 10 10 set blocks of the network" in text
@@ -417,7 +448,11 @@ def test_configuration_marks_where_a_value_comes_from(tmp_path, monkeypatch):
 
 def test_several_phases_share_a_plot_with_a_legend(tmp_path):
     run = made(tmp_path, artefacts=())
-    rows = [{"phase": phase, "step": i, "loss": 1 / (i + 1)} for phase in ("pretrain", "finetune") for i in range(5)]
+    rows = [
+        {"phase": phase, "step": i, "loss": 1 / (i + 1)}
+        for phase in ("pretrain", "finetune")
+        for i in range(5)
+    ]
     (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     html = write_report(run).read_text()
     assert html.count("training loss") == 1
@@ -451,7 +486,9 @@ def test_strips_have_one_grey_scale_and_survive_bad_values():
     flat = images.strip([np.zeros((6, 6)), np.full((6, 6), np.nan)])
     assert flat.startswith("data:image/png;base64,")
     noise = np.random.default_rng(0).random((90, 90))
-    wide = Image.open(io.BytesIO(base64.b64decode(images.strip([noise] * 3, 32, True).split(",")[1])))
+    wide = Image.open(
+        io.BytesIO(base64.b64decode(images.strip([noise] * 3, 32, True).split(",")[1]))
+    )
     assert wide.size == (3 * 36 + 2, 36)
 
 
@@ -459,7 +496,12 @@ def test_words():
     assert [words.number(x) for x in (0.9137, 1234.0, 2.5e-7, None, float("nan"), 0.0)] == [
         "0.914", "1,234", "2.50e-07", "–", "–", "0.000",
     ]  # fmt: skip
-    assert [words.duration(x) for x in (0.41, 38.2, 245, 7800)] == ["0.4 s", "38 s", "4 min 05 s", "2 h 10 min"]
+    assert [words.duration(x) for x in (0.41, 38.2, 245, 7800)] == [
+        "0.4 s",
+        "38 s",
+        "4 min 05 s",
+        "2 h 10 min",
+    ]
     assert [words.size(x) for x in (100, 3.2e6, 1.3e9)] == ["100 B", "3.1 MB", "1.21 GB"]
     assert words.table(["a", "b"], [["<x>", 1.5]]) == (
         '<table class=""><thead><tr><th>a</th><th class=num>b</th></tr></thead>'
@@ -475,8 +517,15 @@ def test_a_browser_draws_it_without_errors(full, tmp_path):
     flags += f" --disable-component-update --disable-sync --user-data-dir={tmp_path} --window-size=1280,3000"
     flags += " --enable-logging=stderr --virtual-time-budget=5000 --dump-dom"
     done = subprocess.run(
-        [browser, *flags.split(), f"file://{full[0] / 'report.html'}"], capture_output=True, text=True, timeout=120
+        [browser, *flags.split(), f"file://{full[0] / 'report.html'}"],
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
     assert any("document idle" in line for line in console), done.stderr[-2000:]
-    assert not [line for line in console if "INFO:CONSOLE" not in line or "Error" in line or "Refused" in line]
+    assert not [
+        line
+        for line in console
+        if "INFO:CONSOLE" not in line or "Error" in line or "Refused" in line
+    ]

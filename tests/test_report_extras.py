@@ -11,7 +11,9 @@ from cryoet_core.report import extras
 
 
 def facts(folder: Path, **parts: list) -> SimpleNamespace:
-    return SimpleNamespace(folder=folder, **({"tables": [], "scatters": [], "pictures": []} | parts))
+    return SimpleNamespace(
+        folder=folder, **({"tables": [], "scatters": [], "pictures": []} | parts)
+    )
 
 
 def test_a_table_shows_numbers_to_the_right_and_its_note(tmp_path: Path) -> None:
@@ -29,8 +31,13 @@ def test_a_table_shows_numbers_to_the_right_and_its_note(tmp_path: Path) -> None
 
 
 def test_scatter_plots_hold_every_point(tmp_path: Path) -> None:
-    groups = [{"name": "source", "x": [1.0, 2.0], "y": [3.0, 4.0]}, {"name": "target", "x": [0.5], "y": [0.1]}]
-    (section,) = extras.scatters(facts(tmp_path, scatters=[{"title": "Domains", "panels": [{"groups": groups}]}]))
+    groups = [
+        {"name": "source", "x": [1.0, 2.0], "y": [3.0, 4.0]},
+        {"name": "target", "x": [0.5], "y": [0.1]},
+    ]
+    (section,) = extras.scatters(
+        facts(tmp_path, scatters=[{"title": "Domains", "panels": [{"groups": groups}]}])
+    )
     (plot,) = section.plots.values()
     drawn = [renderer.data_source.data for renderer in plot.renderers]
     assert [list(data["x"]) for data in drawn] == [[1.0, 2.0], [0.5]]
@@ -43,7 +50,11 @@ def test_pictures_stand_in_the_page_and_only_those_of_the_folder(tmp_path: Path)
     (run / "pictures").mkdir(parents=True)
     for path in (run / "pictures" / "a.png", tmp_path / "secret.png"):
         Image.fromarray(np.zeros((4, 4), np.uint8)).save(path)
-    shown = [{"file": "pictures/a.png", "caption": "first"}, {"file": "../secret.png"}, {"file": "pictures/gone.png"}]
+    shown = [
+        {"file": "pictures/a.png", "caption": "first"},
+        {"file": "../secret.png"},
+        {"file": "pictures/gone.png"},
+    ]
     (section,) = extras.pictures(facts(run, pictures=[{"title": "Centres", "pictures": shown}]))
     assert section.html.count("data:image/png;base64,") == 1
     assert "first" in section.html
@@ -55,5 +66,7 @@ def test_damaged_parts_are_said_to_be_so(tmp_path: Path) -> None:
     for part in damaged:
         assert "damaged" in extras.tables(facts(tmp_path, tables=[part]))[0].html
     scatters = [{"panels": [{"groups": [{"x": [1], "y": []}]}]}, {}, 3]
-    assert all("damaged" in section.html for section in extras.scatters(facts(tmp_path, scatters=scatters)))
+    assert all(
+        "damaged" in section.html for section in extras.scatters(facts(tmp_path, scatters=scatters))
+    )
     assert "damaged" in extras.pictures(facts(tmp_path, pictures=[{"pictures": [1]}]))[0].html

@@ -20,7 +20,7 @@ from cryoet_core.report.surveys import hits_of
 from cryoet_core.runs import runfolder
 from cryoet_core.support import files
 from cryoet_core.tomograms import ArrayVolume, Tomogram, open_tomograms
-from cryoet_core.tomograms.store import TomogramWriter
+from cryoet_core.tomograms.writer import TomogramWriter
 
 VOXEL, SHAPE = 10.0, (20, 48, 40)
 EXTENT = (np.array(SHAPE) - 1) * VOXEL
@@ -29,11 +29,15 @@ RADIUS = 40.0
 
 def centres(seed: int, n: int = 10) -> np.ndarray:
     """Points on a grid that is wider than the radius, so that matches are plain."""
-    steps = np.stack(np.meshgrid(*(np.arange(60, end - 40, 110) for end in EXTENT), indexing="ij"), -1).reshape(-1, 3)
+    steps = np.stack(
+        np.meshgrid(*(np.arange(60, end - 40, 110) for end in EXTENT), indexing="ij"), -1
+    ).reshape(-1, 3)
     return np.random.default_rng(seed).permutation(steps)[:n]
 
 
-def make_run(folder: Path, *, scored: bool = True, truth: bool = True, later: bool = False, **facts) -> Path:
+def make_run(
+    folder: Path, *, scored: bool = True, truth: bool = True, later: bool = False, **facts
+) -> Path:
     """Two tomograms of 8 particles each; 6 hits, 2 misses and 3 false picks in each, and one that failed."""
     data, parts, known = folder / "tomo.h5", [], []
     with TomogramWriter(data) as writer:
@@ -41,7 +45,9 @@ def make_run(folder: Path, *, scored: bool = True, truth: bool = True, later: bo
             points = centres(index, 11)
             known.append(Picks.of(points[:8], name, class_names=("ribosome",)))
             found = np.concatenate([points[:6] + 8.0, points[8:]])
-            scores = np.concatenate([2 + np.arange(6) / 6, 1 + np.arange(3) / 3]) if scored else None
+            scores = (
+                np.concatenate([2 + np.arange(6) / 6, 1 + np.arange(3) / 3]) if scored else None
+            )
             parts.append(Picks.of(found, name, scores=scores, class_names=("ribosome",)))
             volume = np.random.default_rng(index).normal(size=SHAPE).astype(np.float32)
             writer.add(name, volume, voxel_size=VOXEL, picks=known[-1])
@@ -56,7 +62,9 @@ def make_run(folder: Path, *, scored: bool = True, truth: bool = True, later: bo
         {"name": name, "status": "done", "picks": 9, "seconds": 3.5, "message": ""}
         for name in dict.fromkeys(picks.tomograms)
     ]
-    rows.append({"name": "third", "status": "failed", "picks": 0, "seconds": 0.0, "message": "holds <NaN>"})
+    rows.append(
+        {"name": "third", "status": "failed", "picks": 0, "seconds": 0.0, "message": "holds <NaN>"}
+    )
     files.write_json(run / "status.json", rows)
     save_picks(run / "picks.h5", picks)
     scores = detection_report(picks, join(known), RADIUS, voxel_size=VOXEL)
@@ -97,7 +105,9 @@ def test_the_report_has_every_part_and_the_right_numbers(run):
     assert "second &amp; last" in words
     assert "left no predictions" not in words
     assert "Picking · voxels of 10.00 Å" in words
-    assert not re.findall(r"(?:src|href)=\"(?!data:|#)[^\"]", re.sub(r"<script.*?</script>", "", html, flags=re.S))
+    assert not re.findall(
+        r"(?:src|href)=\"(?!data:|#)[^\"]", re.sub(r"<script.*?</script>", "", html, flags=re.S)
+    )
 
 
 def test_hits_misses_and_false_picks_are_those_planted(run):
@@ -115,7 +125,10 @@ def test_hits_misses_and_false_picks_are_those_planted(run):
 
 def test_truth_that_was_kept_is_taken_before_that_of_the_data(tmp_path):
     run = make_run(tmp_path)
-    files.write_json(run / "evaluation.json", detection_report(Picks.empty(("ribosome",)), known := few(), RADIUS))
+    files.write_json(
+        run / "evaluation.json",
+        detection_report(Picks.empty(("ribosome",)), known := few(), RADIUS),
+    )
     save_picks(run / "picks.h5", Picks.empty(("ribosome",)))
     save_picks(run / "truth.h5", known)
     (survey,) = gather(run).surveys
@@ -138,8 +151,14 @@ def test_without_truth_there_are_scores_pictures_and_times(tmp_path):
 
 
 def test_without_scores_there_is_no_curve(tmp_path):
-    titles = re.findall(r"<h2>(.*?)</h2>", write_report(make_run(tmp_path, scored=False)).read_text())
-    assert titles[:3] == ["Agreement with the known particles", "Tomograms", "Picks in the tomograms"]
+    titles = re.findall(
+        r"<h2>(.*?)</h2>", write_report(make_run(tmp_path, scored=False)).read_text()
+    )
+    assert titles[:3] == [
+        "Agreement with the known particles",
+        "Tomograms",
+        "Picks in the tomograms",
+    ]
 
 
 def test_data_that_is_gone_and_damaged_files_are_said(tmp_path):
@@ -186,7 +205,9 @@ def test_slabs_lie_where_the_picks_are_and_rings_where_their_spheres_are_cut():
     assert (y.pixels.shape, x.pixels.shape) == ((20, 40), (30, 20))
     assert np.unravel_index(z.pixels.argmax(), z.pixels.shape) == (10, 25)
     svg = drawn(z, [Rings(picks, "#123456", "2 2", "here")], 40.0)
-    circles = {tuple(map(float, found)) for found in re.findall(r'cx="(.*?)" cy="(.*?)" r="(.*?)"', svg)}
+    circles = {
+        tuple(map(float, found)) for found in re.findall(r'cx="(.*?)" cy="(.*?)" r="(.*?)"', svg)
+    }
     assert circles == {(25.5, 10.5, 4.0), (10.5, 20.5, 4.0)}
     assert 'stroke="#123456" stroke-dasharray="2 2"' in svg
     near = drawn(z, [Rings(picks + np.array([24.0, 0, 0]), "#123456")], 40.0)
@@ -198,12 +219,16 @@ def test_slabs_lie_where_the_picks_are_and_rings_where_their_spheres_are_cut():
 
 def test_large_slices_are_shrunk_with_their_rings():
     tomogram = Tomogram(
-        "t", ArrayVolume(np.random.default_rng(0).normal(size=(4, 900, 1520)).astype(np.float32)), VOXEL
+        "t",
+        ArrayVolume(np.random.default_rng(0).normal(size=(4, 900, 1520)).astype(np.float32)),
+        VOXEL,
     )
     (plane,) = planes(tomogram, np.array([[20.0, 4000, 8000]]), 100.0, axes=(0,))
     assert plane.pixels.shape == (450, 760)
     assert plane.size == pytest.approx(2 * VOXEL)
-    assert 'cx="400.5" cy="200.5"' in drawn(plane, [Rings(np.array([[20.0, 4000, 8000]]), "#000")], 100.0)
+    assert 'cx="400.5" cy="200.5"' in drawn(
+        plane, [Rings(np.array([[20.0, 4000, 8000]]), "#000")], 100.0
+    )
 
 
 def test_the_curve_marks_the_best_threshold_and_all_picks():
@@ -213,6 +238,8 @@ def test_the_curve_marks_the_best_threshold_and_all_picks():
     scores = detection_report(picks, truth, RADIUS)
     plot = plots.precision_recall(scores)
     marked = [
-        (r.data_source.data["x"], r.data_source.data["y"]) for r in plot.renderers if len(r.data_source.data["x"]) == 1
+        (r.data_source.data["x"], r.data_source.data["y"])
+        for r in plot.renderers
+        if len(r.data_source.data["x"]) == 1
     ]
     assert [(x[0], y[0]) for x, y in marked] == [(0.8, 1.0), (0.8, 0.8)]

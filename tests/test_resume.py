@@ -39,11 +39,24 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def command(place: Path, out: str, resume: bool = False) -> subprocess.Popen[str]:
-    words = ["resume", out] if resume else ["run", "sound", "--data", "data.h5", "--steps", str(STEPS), "--out", out]
-    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(place / "site"), str(HERE.parent)]), "OMP_NUM_THREADS": "1"}
+    words = (
+        ["resume", out]
+        if resume
+        else ["run", "sound", "--data", "data.h5", "--steps", str(STEPS), "--out", out]
+    )
+    env = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(place / "site"), str(HERE.parent)]),
+        "OMP_NUM_THREADS": "1",
+    }
     program = [sys.executable, "-m", "cryoet_core.cli.main", *words, "--no-report", "--json"]
     return subprocess.Popen(
-        program, cwd=place, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        program,
+        cwd=place,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
 
 

@@ -35,7 +35,9 @@ def data(tmp_path: Path) -> Path:
 
 def start(tmp_path: Path, data: Path | None = None, **options) -> Run:
     inputs = {"data": [data]} if data else {}
-    return Run.create("method", Settings(width=5), inputs, tmp_path / "run", **{"device": "cpu", **options})
+    return Run.create(
+        "method", Settings(width=5), inputs, tmp_path / "run", **{"device": "cpu", **options}
+    )
 
 
 def test_a_finished_run_says_what_it_was(tmp_path: Path, data: Path) -> None:
@@ -45,7 +47,11 @@ def test_a_finished_run_says_what_it_was(tmp_path: Path, data: Path) -> None:
     run.finish(k=5)
     record = json.loads((run.dir / "config.json").read_text())
     assert record["config"] == {"width": 5}
-    assert (record["seed"], record["preset"], record["inputs"]) == (7, "fast", {"data": [str(data)]})
+    assert (record["seed"], record["preset"], record["inputs"]) == (
+        7,
+        "fast",
+        {"data": [str(data)]},
+    )
     facts = json.loads((run.dir / "run.json").read_text())
     assert facts["status"] == "done"
     assert facts["facts"] == {"k": 5}
@@ -56,7 +62,9 @@ def test_a_finished_run_says_what_it_was(tmp_path: Path, data: Path) -> None:
     assert facts["fingerprints"]["data"][0]["bytes"] == 256_000
 
 
-def test_without_out_each_run_gets_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_out_each_run_gets_a_folder_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     folders = [Run.create("method", Settings(), {}, device="cpu").dir for _ in range(2)]
     assert folders[0] != folders[1]
@@ -75,8 +83,14 @@ def test_without_out_each_run_gets_a_folder_of_its_own(tmp_path: Path, monkeypat
         ({"precision": "16"}, "--precision 16: unknown"),
     ],
 )
-def test_impossible_options_are_refused_before_a_folder_is_made(tmp_path: Path, options: dict, words: str) -> None:
-    if "cuda" in str(options.get("device")) and torch.cuda.is_available() and "x" not in options["device"]:
+def test_impossible_options_are_refused_before_a_folder_is_made(
+    tmp_path: Path, options: dict, words: str
+) -> None:
+    if (
+        "cuda" in str(options.get("device"))
+        and torch.cuda.is_available()
+        and "x" not in options["device"]
+    ):
         pytest.skip("this machine has a GPU")
     with pytest.raises(UserError, match=words):
         start(tmp_path, **options)
@@ -129,9 +143,15 @@ def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         (lambda path: path.touch(), "a file; expected a folder"),
         (lambda path: path.mkdir(), "not a run folder"),
         (lambda path: (path.with_name(".run.starting")).mkdir(), "ended while it started"),
-        (lambda path: (path.mkdir(), (path / "config.json").write_text("{}")), "not written by `cryoet run`"),
         (
-            lambda path: (path.mkdir(), (path / "config.json").write_text('{"format": "cryoet run", "version": 9}')),
+            lambda path: (path.mkdir(), (path / "config.json").write_text("{}")),
+            "not written by `cryoet run`",
+        ),
+        (
+            lambda path: (
+                path.mkdir(),
+                (path / "config.json").write_text('{"format": "cryoet run", "version": 9}'),
+            ),
             "version 9; this program reads version 1",
         ),
     ],
@@ -199,8 +219,17 @@ def test_memory_budget(tmp_path: Path) -> None:
 
 def test_log_turns_numpy_torch_and_nan_into_json(tmp_path: Path) -> None:
     run = start(tmp_path)
-    run.log(step=1, loss=float("nan"), k=np.int64(3), share=np.float32(0.5), shape=(1, 2), x=torch.tensor(2.0))
-    assert run.metrics() == [{"step": 1, "loss": None, "k": 3, "share": 0.5, "shape": [1, 2], "x": 2.0}]
+    run.log(
+        step=1,
+        loss=float("nan"),
+        k=np.int64(3),
+        share=np.float32(0.5),
+        shape=(1, 2),
+        x=torch.tensor(2.0),
+    )
+    assert run.metrics() == [
+        {"step": 1, "loss": None, "k": 3, "share": 0.5, "shape": [1, 2], "x": 2.0}
+    ]
     with pytest.raises(TypeError, match="cannot be written as JSON"):
         run.log(step=2, what=object())
     assert len(run.metrics()) == 1
@@ -301,13 +330,15 @@ def test_kill_while_the_run_starts_leaves_something_that_resume_explains(tmp_pat
     code = f"""
         import os, signal
         from pathlib import Path
-        from cryoet_core import runfolder
+        from cryoet_core.runs import runfolder
         os.rename = lambda *names: os.kill(os.getpid(), signal.SIGKILL)
         runfolder.make(Path({str(tmp_path / "run")!r}), "m", {{}}, {{}})
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=False)
     assert done.returncode == -signal.SIGKILL
-    with pytest.raises(UserError, match="ended while it started, nothing was done yet; run it again"):
+    with pytest.raises(
+        UserError, match="ended while it started, nothing was done yet; run it again"
+    ):
         Run.resume(tmp_path / "run")
     assert start(tmp_path).dir.is_dir()
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
@@ -319,11 +350,14 @@ def test_the_folder_is_locked_only_as_long_as_the_process_lives(tmp_path: Path) 
     code = f"""
         import os
         from pathlib import Path
-        from cryoet_core import runfolder
+        from cryoet_core.runs import runfolder
         held = runfolder.lock(Path({str(run.dir)!r}))
         os.kill(os.getpid(), 9)
     """
-    assert subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=False).returncode == -signal.SIGKILL
+    assert (
+        subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=False).returncode
+        == -signal.SIGKILL
+    )
     handle = runfolder.lock(run.dir)
     assert handle is not None
     handle.close()
@@ -346,7 +380,9 @@ def _on_terminal() -> Terminal:
     return terminal
 
 
-def test_say_prints_brackets_long_lines_and_nothing_when_quiet(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_say_prints_brackets_long_lines_and_nothing_when_quiet(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     line = "a [bold] " * 40
     Terminal().say(line)
     Terminal(silent=True).say("silent")

@@ -11,7 +11,9 @@ TRUE = np.array([0, 0, 1, 1, 2, -1])
 NAMES = ("a", "b", "c")
 
 
-def labels(found: list[int], classes: tuple[str, ...] = ("b", "a", "other"), **extra: np.ndarray) -> Labels:
+def labels(
+    found: list[int], classes: tuple[str, ...] = ("b", "a", "other"), **extra: np.ndarray
+) -> Labels:
     probabilities = np.full((len(found), len(classes)), 0.1, np.float32)
     probabilities[np.arange(len(found)), np.maximum(found, 0)] = 0.8
     return Labels(np.array(found), probabilities, classes, extra=extra)

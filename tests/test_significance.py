@@ -9,10 +9,44 @@ from cryoet_core.evaluation.significance import holm, paired_t, unpaired_t
 
 # accuracies (%) of a published comparison of contrastive pretraining with random initialisation: twelve simulated cells
 # (labels 100, 75, 50, 25 %; SNR infinite, 0.05, 0.03 in each) and four with real data
-RANDOM = [59.1, 47.9, 47.1, 37.7, 35.7, 37.6, 24.0, 23.5, 21.7, 16.0, 12.9, 15.1, 97.0, 97.0, 94.3, 46.5]
+RANDOM = [
+    59.1,
+    47.9,
+    47.1,
+    37.7,
+    35.7,
+    37.6,
+    24.0,
+    23.5,
+    21.7,
+    16.0,
+    12.9,
+    15.1,
+    97.0,
+    97.0,
+    94.3,
+    46.5,
+]
 SIMCLR = [64.4, 63.1, 54.9, 54.7, 54.1, 51.8, 51.4, 50.1, 49.8, 37.4, 33.9, 31.4]
 SWAV = [66.7, 65.8, 58.8, 55.4, 54.7, 52.0, 50.0, 48.9, 46.5, 34.2, 34.8, 30.5]
-MOCO = [68.6, 67.3, 57.5, 59.9, 59.6, 60.7, 53.0, 49.2, 56.5, 39.3, 27.5, 30.1, 98.5, 98.6, 98.2, 98.4]
+MOCO = [
+    68.6,
+    67.3,
+    57.5,
+    59.9,
+    59.6,
+    60.7,
+    53.0,
+    49.2,
+    56.5,
+    39.3,
+    27.5,
+    30.1,
+    98.5,
+    98.6,
+    98.2,
+    98.4,
+]
 
 
 def test_the_published_p_value_is_that_of_the_unpaired_test() -> None:

@@ -26,7 +26,12 @@ def structures() -> list[Structure]:
 
 
 def settings(**changes: object) -> Settings:
-    values: dict[str, object] = {"per_class": 8, "box": 24, "voxel_size": 14.0, "clean": True} | changes
+    values: dict[str, object] = {
+        "per_class": 8,
+        "box": 24,
+        "voxel_size": 14.0,
+        "clean": True,
+    } | changes
     return Settings(**values)  # type: ignore[arg-type]
 
 
@@ -39,7 +44,9 @@ def whole(structures: list[Structure], batch_size: int = 64, **changes: object) 
         if parts[0] is None:
             join[name] = None
         else:
-            join[name] = torch.cat(parts) if isinstance(parts[0], torch.Tensor) else np.concatenate(parts)
+            join[name] = (
+                torch.cat(parts) if isinstance(parts[0], torch.Tensor) else np.concatenate(parts)
+            )
     return Batch(**join)
 
 
@@ -50,7 +57,11 @@ def variance(volumes: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("snr", [100.0, 0.1, 0.01])
 @pytest.mark.parametrize("box", [24, 25])
 def test_snr_is_exact_in_every_cube(structures: list[Structure], snr: float, box: int) -> None:
-    for more in ({}, {"mtf": "sinc", "tilt_range": (-50.0, 70.0)}, {"defocus": (3.0, 6.0), "max_shift": 4.0}):
+    for more in (
+        {},
+        {"mtf": "sinc", "tilt_range": (-50.0, 70.0)},
+        {"defocus": (3.0, 6.0), "max_shift": 4.0},
+    ):
         batch = whole(structures, snr=snr, box=box, **more)
         assert batch.clean is not None
         ratio = variance(batch.clean) / variance(batch.volumes - batch.clean)
@@ -65,7 +76,9 @@ def test_replicates_give_the_same_snr(structures: list[Structure]) -> None:
     clean = whole(structures, snr=float("inf"), ctf=False).volumes[:1].expand(20, -1, -1, -1)
     always = torch.ones(20, dtype=torch.bool)
     copies = [
-        microscope.image(clean, None, always, torch.randn(clean.shape, generator=generator), [4.0] * 20).volumes
+        microscope.image(
+            clean, None, always, torch.randn(clean.shape, generator=generator), [4.0] * 20
+        ).volumes
         for _ in range(2)
     ]
     flat = [c.flatten(1) - c.flatten(1).mean(1, keepdim=True) for c in copies]
@@ -121,7 +134,13 @@ def test_another_seed_is_another_set(structures: list[Structure]) -> None:
 
 @pytest.mark.parametrize("mode", ["variance", "aitom"])
 def test_batches_and_order_change_nothing(structures: list[Structure], mode: str) -> None:
-    changes = {"crowding": 2, "defocus": (3.0, 6.0), "max_shift": 2.0, "empty_fraction": 0.2, "snr_mode": mode}
+    changes = {
+        "crowding": 2,
+        "defocus": (3.0, 6.0),
+        "max_shift": 2.0,
+        "empty_fraction": 0.2,
+        "snr_mode": mode,
+    }
     one, seven = whole(structures, 64, **changes), whole(structures, 7, **changes)
     assert torch.allclose(one.volumes, seven.volumes, atol=1e-5)
     assert np.array_equal(one.labels, seven.labels)
@@ -168,7 +187,10 @@ def test_noise_is_white_inside_the_wedge(structures: list[Structure]) -> None:
     noise = (noise / noise.mean((1, 2, 3), keepdim=True)).mean(0)
     radius = radial_frequency(24)
     inside = wedge_mask(24, (-60, 60)) == 1
-    shells = [float(noise[inside & (radius > low) & (radius <= low + 0.1)].mean()) for low in (0.0, 0.1, 0.2, 0.3, 0.4)]
+    shells = [
+        float(noise[inside & (radius > low) & (radius <= low + 0.1)].mean())
+        for low in (0.0, 0.1, 0.2, 0.3, 0.4)
+    ]
     assert max(shells) / min(shells) < 1.1
 
 
@@ -184,7 +206,10 @@ def test_protein_stays_bright(structures: list[Structure]) -> None:
     for mode in ("variance", "aitom"):
         bare = whole(structures, snr=float("inf"), ctf=False, tilt_range=(-90.0, 90.0)).volumes
         image = whole(structures, snr=float("inf"), snr_mode=mode).volumes
-        joint = ((bare - bare.mean((1, 2, 3), keepdim=True)) * (image - image.mean((1, 2, 3), keepdim=True))).sum()
+        joint = (
+            (bare - bare.mean((1, 2, 3), keepdim=True))
+            * (image - image.mean((1, 2, 3), keepdim=True))
+        ).sum()
         assert float(joint) > 0
 
 
@@ -196,11 +221,23 @@ def test_pose_and_shift_are_where_the_density_is() -> None:
         w * np.exp(-((axes - c[:, None, None, None]) ** 2).sum(0) / (2 * 12.0**2))
         for c, w in zip(centres, weights, strict=True)
     )
-    batch = whole([as_structure("balls", density, 6.0)], snr=float("inf"), ctf=False, tilt_range=(-90, 90), max_shift=3)
+    batch = whole(
+        [as_structure("balls", density, 6.0)],
+        snr=float("inf"),
+        ctf=False,
+        tilt_range=(-90, 90),
+        max_shift=3,
+    )
     grid = (np.indices((24, 24, 24)) - 12) * 14.0
-    for volume, rotation, shift in zip(batch.volumes.numpy(), batch.rotations, batch.shifts, strict=True):
+    for volume, rotation, shift in zip(
+        batch.volumes.numpy(), batch.rotations, batch.shifts, strict=True
+    ):
         truth = sum(
-            w * np.exp(-((grid - (rotation @ c + shift * 14)[:, None, None, None]) ** 2).sum(0) / (2 * 12.0**2))
+            w
+            * np.exp(
+                -((grid - (rotation @ c + shift * 14)[:, None, None, None]) ** 2).sum(0)
+                / (2 * 12.0**2)
+            )
             for c, w in zip(centres, weights, strict=True)
         )
         assert np.corrcoef(volume.ravel(), truth.ravel())[0, 1] > 0.995
@@ -208,14 +245,19 @@ def test_pose_and_shift_are_where_the_density_is() -> None:
 
 def test_turning_loses_no_resolution(structures: list[Structure]) -> None:
     """The power spectrum of a turned particle is that of the particle: no interpolation blur at high frequency."""
-    batch = whole(structures[:1], per_class=40, snr=float("inf"), ctf=False, tilt_range=(-90.0, 90.0))
+    batch = whole(
+        structures[:1], per_class=40, snr=float("inf"), ctf=False, tilt_range=(-90.0, 90.0)
+    )
     power = torch.fft.rfftn(batch.volumes, dim=(1, 2, 3)).abs().square()
     radius = radial_frequency(24)
     band = (radius > 0.3) & (radius < 0.4)
     energy = power[:, band].sum(1)
     axes = (np.indices(structures[0].density.shape) - len(structures[0].density) // 2) * 7.0
     fine = np.abs(np.fft.fftn(structures[0].density)) ** 2
-    frequency = np.sqrt(sum(f**2 for f in np.meshgrid(*[np.fft.fftfreq(len(axes[0]))] * 3, indexing="ij"))) * 2
+    frequency = (
+        np.sqrt(sum(f**2 for f in np.meshgrid(*[np.fft.fftfreq(len(axes[0]))] * 3, indexing="ij")))
+        * 2
+    )
     expected = (fine[(frequency > 0.3) & (frequency < 0.4)].sum() / fine.sum()) * float(
         power.sum(1).sum(1).sum(1).mean()
     )
@@ -252,7 +294,9 @@ def test_neighbours_touch_the_box_and_overlap_nothing(structures: list[Structure
     for seed in range(30):
         generator = np.random.default_rng(seed)
         label = seed % 3
-        target = Placed.of(label, structures[label], draw_pose(0, seed).rotation, generator.uniform(-40, 40, 3))
+        target = Placed.of(
+            label, structures[label], draw_pose(0, seed).rotation, generator.uniform(-40, 40, 3)
+        )
         placed = place_neighbours(target, structures, 3, half, generator)
         found += len(placed)
         bodies = [_body(structures[p.label], p) for p in (target, *placed)]
@@ -267,14 +311,24 @@ def test_neighbours_touch_the_box_and_overlap_nothing(structures: list[Structure
 def _body(structure: Structure, placed: Placed) -> set[tuple[int, int, int]]:
     """The 7 Å voxels of the box frame that hold the structure's support, without its rim (rounding)."""
     support = np.argwhere(structure.density > 0.3 * structure.density.max())
-    points = (support - len(structure.density) // 2) * structure.voxel_size @ placed.rotation.T + placed.centre
+    points = (
+        support - len(structure.density) // 2
+    ) * structure.voxel_size @ placed.rotation.T + placed.centre
     return set(map(tuple, np.round(points / 7).astype(int).tolist()))
 
 
 def test_aitoms_mode_delivers_less_than_its_nominal_snr(structures: list[Structure]) -> None:
     """The share is 0.36 to 0.65 by an independent restatement of those steps on other phantoms."""
     for defocus in (5.0, 10.0):
-        batch = whole(structures, per_class=20, snr=0.1, snr_mode="aitom", defocus=(defocus,), voxel_size=10.0, box=32)
+        batch = whole(
+            structures,
+            per_class=20,
+            snr=0.1,
+            snr_mode="aitom",
+            defocus=(defocus,),
+            voxel_size=10.0,
+            box=32,
+        )
         assert batch.clean is not None
         measured = variance(batch.clean) / variance(batch.volumes - batch.clean)
         assert np.allclose(batch.snr, measured.numpy(), rtol=0.05)
@@ -287,7 +341,10 @@ def test_aitoms_transfer() -> None:
     first_zero = float(k[1:][torch.diff(transfer.sign()) < 0][0])
     assert 1 / first_zero == pytest.approx(31.4, rel=0.02)
     assert float(transfer[1]) > 0
-    assert float(aitom_ctf(torch.tensor([1 / 40]).double(), [5.0], 2.0, 300, 10.0).abs()) <= np.exp(-1.5625) + 1e-6
+    assert (
+        float(aitom_ctf(torch.tensor([1 / 40]).double(), [5.0], 2.0, 300, 10.0).abs())
+        <= np.exp(-1.5625) + 1e-6
+    )
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,12 @@ def structures() -> list[Structure]:
 
 
 def settings(**changes: object) -> TomogramSettings:
-    values: dict[str, object] = {"shape": SHAPE, "voxel_size": VOXEL, "copies": (8,), "margin": 14.0} | changes
+    values: dict[str, object] = {
+        "shape": SHAPE,
+        "voxel_size": VOXEL,
+        "copies": (8,),
+        "margin": 14.0,
+    } | changes
     return TomogramSettings(**values)  # type: ignore[arg-type]
 
 
@@ -56,11 +61,17 @@ def cut(volume: np.ndarray, centre: np.ndarray, side: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("route", ["filter", "tilts"])
-def test_cubes_at_the_listed_places_show_the_turned_structure(structures: list[Structure], route: str) -> None:
+def test_cubes_at_the_listed_places_show_the_turned_structure(
+    structures: list[Structure], route: str
+) -> None:
     """Against an independent rotation of the structure: active, from its frame to the tomogram's, at its centre."""
-    done = simulate_tomogram(structures, settings(snr=np.inf, route=route, dose=0.0, tilt_step=2.0, **FULL))
+    done = simulate_tomogram(
+        structures, settings(snr=np.inf, route=route, dose=0.0, tilt_step=2.0, **FULL)
+    )
     assert len(done.picks) == 16
-    for row, (position, label) in enumerate(zip(done.picks.positions, done.picks.classes, strict=True)):
+    for row, (position, label) in enumerate(
+        zip(done.picks.positions, done.picks.classes, strict=True)
+    ):
         density, centre = structures[label].density, position / VOXEL
         matrix = 2 * done.picks.rotations[row].T  # output voxels to the structure's half voxels
         offset = density.shape[0] // 2 - matrix @ (6 + centre - np.round(centre))
@@ -75,30 +86,44 @@ def test_ids_and_labels_agree_with_the_picks(crowded: SimulatedTomogram) -> None
     assert crowded.label_names == ("ring-c6", "two-jaws", "membranes", "filaments", "beads")
     assert crowded.ids.max() == len(crowded.picks) == 16
     assert set(np.unique(crowded.labels)) == {0, 1, 2, 3, 4, 5}
-    for row, (position, label) in enumerate(zip(crowded.picks.positions, crowded.picks.classes, strict=True)):
+    for row, (position, label) in enumerate(
+        zip(crowded.picks.positions, crowded.picks.classes, strict=True)
+    ):
         where = crowded.ids == row + 1
         assert (crowded.labels[where] == label + 1).all()
         assert np.abs(np.argwhere(where).mean(0) - position / VOXEL).max() < 0.5
     assert ((crowded.labels == 0) | (crowded.labels > 2))[crowded.ids == 0].all()
-    assert np.count_nonzero(crowded.ids) / crowded.ids.size == pytest.approx(crowded.facts["volume_fraction"])
+    assert np.count_nonzero(crowded.ids) / crowded.ids.size == pytest.approx(
+        crowded.facts["volume_fraction"]
+    )
 
 
 @pytest.mark.parametrize("route", ["filter", "tilts"])
 @pytest.mark.parametrize("snr", [0.05, 2.0])
-def test_snr_is_that_of_a_particle_alone_in_its_cube(structures: list[Structure], snr: float, route: str) -> None:
+def test_snr_is_that_of_a_particle_alone_in_its_cube(
+    structures: list[Structure], snr: float, route: str
+) -> None:
     """Measured here from tomograms of one particle each, against the noise of a crowded one."""
     ring = structures[:1]
-    done = simulate_tomogram(ring, settings(snr=snr, route=route, copies=(12,), beads=2), clean=True)
+    done = simulate_tomogram(
+        ring, settings(snr=snr, route=route, copies=(12,), beads=2), clean=True
+    )
     assert done.clean is not None
     noise = float((done.volume - done.clean).var(dtype=np.float64))
     side = int(np.ceil(ring[0].diameter / VOXEL))
     variances = []
     for seed in range(14):
-        alone = simulate_tomogram(ring, settings(snr=np.inf, route=route, copies=(1,), shape=(32, 32, 32), seed=seed))
-        variances.append(cut(alone.volume, alone.picks.positions[0] / VOXEL, side).var(dtype=np.float64))
+        alone = simulate_tomogram(
+            ring, settings(snr=np.inf, route=route, copies=(1,), shape=(32, 32, 32), seed=seed)
+        )
+        variances.append(
+            cut(alone.volume, alone.picks.positions[0] / VOXEL, side).var(dtype=np.float64)
+        )
     assert np.mean(variances) / noise == pytest.approx(snr, rel=0.05)
     assert done.facts["snr_by_class"]["ring-c6"] == pytest.approx(snr, rel=1e-4)
-    assert done.facts["snr_in_volume"] == pytest.approx(done.clean.var(dtype=np.float64) / noise, rel=1e-3)
+    assert done.facts["snr_in_volume"] == pytest.approx(
+        done.clean.var(dtype=np.float64) / noise, rel=1e-3
+    )
 
 
 def test_the_mean_of_the_classes_is_the_snr(crowded: SimulatedTomogram) -> None:
@@ -109,13 +134,17 @@ def test_the_mean_of_the_classes_is_the_snr(crowded: SimulatedTomogram) -> None:
 
 @pytest.mark.parametrize("sides", [(16, 16), (15, 15), (16, 15)])
 @pytest.mark.parametrize("tilt_range", [(-60.0, 60.0), (-40.0, 60.0), (-90.0, 50.0), (-90.0, 90.0)])
-def test_the_wedge_is_that_of_cubes(sides: tuple[int, int], tilt_range: tuple[float, float]) -> None:
+def test_the_wedge_is_that_of_cubes(
+    sides: tuple[int, int], tilt_range: tuple[float, float]
+) -> None:
     seen = wedge_plane(sides[0], sides[1], tilt_range)
     assert seen.shape == (sides[0], sides[1] // 2 + 1)
     if sides[0] == sides[1]:
         wanted = wedge_mask(sides[0], tilt_range)
         differs = wanted != seen[:, None].expand_as(wanted)
-        if sides[0] % 2 == 0:  # the edge that is both Nyquist frequencies is its own opposite: either sign will do
+        if (
+            sides[0] % 2 == 0
+        ):  # the edge that is both Nyquist frequencies is its own opposite: either sign will do
             differs[sides[0] // 2, :, -1] = False
         assert not differs.any()
 
@@ -132,14 +161,18 @@ def test_the_wedge_is_empty_in_noise_and_in_the_tapered_volume(crowded: Simulate
     assert float(power[missing].mean() / power[seen == 1].mean()) < 0.02
 
 
-def test_the_filter_is_that_of_subtomograms(structures: list[Structure], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_filter_is_that_of_subtomograms(
+    structures: list[Structure], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One particle in a cube, imaged by both simulators; the padding of whole tomograms is all that differs."""
     monkeypatch.setattr(volume_filter, "PAD", 0)
     box = 48
     one = Settings(box=box, voxel_size=VOXEL, tilt_step=None)
     turn = from_quaternion(np.array([0.3, -1.0, 0.2, 0.7]))
     templates = [template(structures[0], VOXEL)]
-    cube = render([(0, Placed.of(0, structures[0], turn, np.zeros(3)))], 1, structures[:1], templates, one)
+    cube = render(
+        [(0, Placed.of(0, structures[0], turn, np.zeros(3)))], 1, structures[:1], templates, one
+    )
     wanted = Microscope(one).project(cube, [4.0])[0]
     found = FilterRoute(settings(), 4.0).image(cube[0])
     assert float((found - wanted).norm() / wanted.norm()) < 1e-3
@@ -149,11 +182,16 @@ def test_rendering_into_a_volume_is_rendering_into_a_cube(structures: list[Struc
     box = 32
     templates = [template(s, VOXEL) for s in structures]
     generator = np.random.default_rng(0)
-    poses = [(label, from_quaternion(generator.normal(size=4)), generator.uniform(-60, 60, 3)) for label in (0, 1, 0)]
+    poses = [
+        (label, from_quaternion(generator.normal(size=4)), generator.uniform(-60, 60, 3))
+        for label in (0, 1, 0)
+    ]
     cubes = [(0, Placed.of(label, structures[label], turn, shift)) for label, turn, shift in poses]
     middle = box // 2 * VOXEL
     volume = torch.zeros((box,) * 3)
-    placed = [Placed.of(label, structures[label], turn, shift + middle) for label, turn, shift in poses]
+    placed = [
+        Placed.of(label, structures[label], turn, shift + middle) for label, turn, shift in poses
+    ]
     render_into(volume, placed, structures, templates, VOXEL, batch_voxels=1)
     wanted = render(cubes, 1, structures, templates, Settings(box=box, voxel_size=VOXEL))[0]
     assert torch.allclose(volume, wanted, atol=1e-4)
@@ -164,7 +202,11 @@ def test_pairs_share_scene_and_white_noise(structures: list[Structure]) -> None:
     first, again = (simulate_tomogram(structures, settings(**values), clean=True) for _ in range(2))
     assert np.array_equal(again.volume, first.volume)
     assert first.clean is not None
-    for changes in ({"snr": 0.02}, {"defocus": (6.0,), "voltage": 200.0}, {"route": "tilts", "dose": 50.0}):
+    for changes in (
+        {"snr": 0.02},
+        {"defocus": (6.0,), "voltage": 200.0},
+        {"route": "tilts", "dose": 50.0},
+    ):
         other = simulate_tomogram(structures, settings(**values | changes), clean=True)
         assert np.array_equal(other.picks.positions, first.picks.positions)
         assert np.array_equal(other.picks.rotations, first.picks.rotations)
@@ -174,7 +216,9 @@ def test_pairs_share_scene_and_white_noise(structures: list[Structure]) -> None:
         noises = [(done.volume - done.clean).ravel() for done in (first, other)]
         assert (np.corrcoef(*noises)[0, 1] > 0.9999) == ("route" not in changes)
     for index, seed in ((1, 0), (0, 1)):
-        other = simulate_tomogram(structures, settings(**values | {"seed": seed, "snr": np.inf}), index=index)
+        other = simulate_tomogram(
+            structures, settings(**values | {"seed": seed, "snr": np.inf}), index=index
+        )
         assert not np.array_equal(other.picks.positions, first.picks.positions)
 
 
@@ -190,12 +234,15 @@ def test_the_ice_gradient_is_in_the_noise_alone(structures: list[Structure]) -> 
     assert np.mean(profile**2) == pytest.approx(1)
     assert profile[:, -1].mean() / profile[:, 0].mean() == pytest.approx(1.4 / 0.6)
     for route in ("filter", "tilts"):
-        done = simulate_tomogram(structures, settings(ice_gradient=0.8, route=route, copies=(1,)), clean=True)
+        done = simulate_tomogram(
+            structures, settings(ice_gradient=0.8, route=route, copies=(1,)), clean=True
+        )
         assert done.clean is not None
         thick = (done.volume - done.clean).std(axis=0)
         flat = noise_profile(SHAPE, 0.8, 0.0)
         best = max(
-            np.corrcoef(thick.ravel(), noise_profile(SHAPE, 0.8, a).ravel())[0, 1] for a in np.arange(0, 6.3, 0.1)
+            np.corrcoef(thick.ravel(), noise_profile(SHAPE, 0.8, a).ravel())[0, 1]
+            for a in np.arange(0, 6.3, 0.1)
         )
         assert best > 0.6
         assert flat.shape == thick.shape
@@ -262,11 +309,19 @@ def test_the_command_writes_a_store(tmp_path: Path, capsys: pytest.CaptureFixtur
     whole = (slice(None),) * 3
     assert first.masks["ids"].read(whole).max() == 5
     assert set(np.unique(first.masks["classes"].read(whole))) == {0, 1, 2, 5}
-    assert first.attributes["mask_classes"] == ["ring-c6", "two-jaws", "membranes", "filaments", "beads"]
+    assert first.attributes["mask_classes"] == [
+        "ring-c6",
+        "two-jaws",
+        "membranes",
+        "filaments",
+        "beads",
+    ]
     assert first.attributes["optics"]["cs"] == 2.0
     assert first.attributes["snr"] == 0.2
     kinds = [load_phantom(name, 7.0, 28.0) for name in ("ring-c6", "two-jaws")]
-    simulated = TomogramSettings((24, 40, 40), 14.0, (3, 2), beads=1, snr=0.2, tilt_range=(-50.0, 60.0), cs=2.0, seed=5)
+    simulated = TomogramSettings(
+        (24, 40, 40), 14.0, (3, 2), beads=1, snr=0.2, tilt_range=(-50.0, 60.0), cs=2.0, seed=5
+    )
     wanted = simulate_tomogram(kinds, simulated, index=1)
     assert np.allclose(second.read(), wanted.volume, atol=2e-3 * np.abs(wanted.volume).max())
 
@@ -283,7 +338,9 @@ def test_the_command_writes_mrc_with_the_truth_beside_it(tmp_path: Path) -> None
     (stored,) = open_store(store)
     assert stored.picks is not None
     assert spacing == pytest.approx(14.0)
-    assert np.corrcoef(-volume.ravel(), stored.read().ravel())[0, 1] > 0.999  # dark in MRC, as reconstructions are
+    assert (
+        np.corrcoef(-volume.ravel(), stored.read().ravel())[0, 1] > 0.999
+    )  # dark in MRC, as reconstructions are
     found = read_picks(tmp_path / "tomo.star").picks
     assert len(found) == len(stored.picks) == 6
     assert np.abs(found.positions - stored.picks.positions).max() < 1e-3
@@ -323,12 +380,35 @@ def test_bad_command_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         ("--phantoms", "ring-c6", *FAST, tmp_path / "there.h5"): "exists",
         ("--phantoms", "ring-c6", *FAST, tmp_path / "t.mrc"): "t_ids.mrc: exists",
         ("--phantoms", "ring-c6", *FAST, tmp_path / "x.h5", "--count", 0): "--count: 0",
-        ("--phantoms", "ring-c6", *FAST, tmp_path / "x.h5", "--contrast", "grey"): "--contrast: grey",
-        ("--phantoms", "ring-c6", *FAST, tmp_path / "x.h5", "--volume-fraction", 0.1): "--copies and --volume-fraction",
+        (
+            "--phantoms",
+            "ring-c6",
+            *FAST,
+            tmp_path / "x.h5",
+            "--contrast",
+            "grey",
+        ): "--contrast: grey",
+        (
+            "--phantoms",
+            "ring-c6",
+            *FAST,
+            tmp_path / "x.h5",
+            "--volume-fraction",
+            0.1,
+        ): "--copies and --volume-fraction",
         ("--phantoms", "no-such", *FAST, tmp_path / "x.h5"): "no phantom 'no-such'",
         ("--structures", tmp_path / "none.mrc", *FAST, tmp_path / "x.h5"): "no such file",
         (*FAST, tmp_path / "x.h5"): "no structures",
-        ("--phantoms", "ring-c6", *FAST, tmp_path / "x.h5", "--shape", 12, 40, 40): "--shape: 12 40 40",
+        (
+            "--phantoms",
+            "ring-c6",
+            *FAST,
+            tmp_path / "x.h5",
+            "--shape",
+            12,
+            40,
+            40,
+        ): "--shape: 12 40 40",
     }
     for words, expected in cases.items():
         assert command(*words) == 2, words

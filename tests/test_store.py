@@ -40,9 +40,16 @@ def rotation_z(degrees: float) -> np.ndarray:
 @pytest.mark.parametrize("announced", [True, False])
 def test_everything_comes_back(path: Path, announced: bool) -> None:
     volumes = cubes(25)
-    header: dict[str, Any] = {"class_names": ("a", "b"), "tilt_range": (-60, 50), "optics": {"cs": 2.7}, "snr": 0.1}
+    header: dict[str, Any] = {
+        "class_names": ("a", "b"),
+        "tilt_range": (-60, 50),
+        "optics": {"cs": 2.7},
+        "snr": 0.1,
+    }
     count = 25 if announced else None
-    with SubtomogramWriter(path, 8, 12.5, -1, **header, provenance={"from": "a test"}, n=count) as writer:
+    with SubtomogramWriter(
+        path, 8, 12.5, -1, **header, provenance={"from": "a test"}, n=count
+    ) as writer:
         for i in range(0, 25, 10):
             part = slice(i, min(i + 10, 25))
             size = part.stop - part.start
@@ -59,7 +66,13 @@ def test_everything_comes_back(path: Path, announced: bool) -> None:
         assert not path.exists()
     assert sorted(os.listdir(path.parent)) == ["set.h5"]
     data = open_subtomograms(path)
-    assert (len(data), data.box, data.voxel_size, data.density_sign, data.kind) == (25, 8, 12.5, -1, "subtomograms")
+    assert (len(data), data.box, data.voxel_size, data.density_sign, data.kind) == (
+        25,
+        8,
+        12.5,
+        -1,
+        "subtomograms",
+    )
     assert (data.class_names, data.tilt_range, data.tilt_axis) == (("a", "b"), (-60.0, 50.0), "y")
     assert (data.optics, data.snr, data.provenance) == ({"cs": 2.7}, 0.1, ({"from": "a test"},))
     np.testing.assert_array_equal(data.read_stored(np.arange(25)), volumes)
@@ -72,7 +85,9 @@ def test_everything_comes_back(path: Path, announced: bool) -> None:
     assert (data.split == SPLITS.index("train")).all()
     np.testing.assert_array_equal(data.extras["defocus"], np.arange(25.0))
     assert "clean" not in data.extras, "large extras stay on the disk until asked for"
-    np.testing.assert_array_equal(data.read_extra("clean", np.array([7, 2])), volumes[[7, 2]].astype(np.float32) * 2)
+    np.testing.assert_array_equal(
+        data.read_extra("clean", np.array([7, 2])), volumes[[7, 2]].astype(np.float32) * 2
+    )
     mean, std = data.statistics()
     np.testing.assert_allclose(mean, volumes.astype(np.float64).mean(axis=(1, 2, 3)), rtol=1e-4)
     np.testing.assert_allclose(std, volumes.astype(np.float64).std(axis=(1, 2, 3)), rtol=1e-4)
@@ -92,8 +107,18 @@ def test_volumes_are_contiguous_and_plain_hdf5_reads_them(path: Path) -> None:
 
 def test_several_files_read_as_one_and_labels_go_by_name(tmp_path: Path) -> None:
     first, second = cubes(6, seed=1), cubes(4, seed=2)
-    write_store(tmp_path / "a.h5", first, 10.0, np.arange(6) % 2, class_names=("x", "y"), density_sign=1)
-    write_store(tmp_path / "b.h5", second, 10.0, np.zeros(4), class_names=("y",), density_sign=-1, dtype="float32")
+    write_store(
+        tmp_path / "a.h5", first, 10.0, np.arange(6) % 2, class_names=("x", "y"), density_sign=1
+    )
+    write_store(
+        tmp_path / "b.h5",
+        second,
+        10.0,
+        np.zeros(4),
+        class_names=("y",),
+        density_sign=-1,
+        dtype="float32",
+    )
     data = open_subtomograms([tmp_path / "a.h5", tmp_path / "b.h5"])
     assert data.class_names == ("x", "y")
     np.testing.assert_array_equal(data.labels, [0, 1, 0, 1, 0, 1, 1, 1, 1, 1])
@@ -111,7 +136,9 @@ def test_several_files_read_as_one_and_labels_go_by_name(tmp_path: Path) -> None
 
 
 def test_labels_can_be_hidden(path: Path) -> None:
-    write_store(path, cubes(4), 10.0, [0, 1, 0, 1], class_names=("x", "y"), extras={"truth": np.arange(4)})
+    write_store(
+        path, cubes(4), 10.0, [0, 1, 0, 1], class_names=("x", "y"), extras={"truth": np.arange(4)}
+    )
     data = open_subtomograms(path)
     hidden = data.without_labels()
     assert (hidden.labels == -1).all()
@@ -130,19 +157,30 @@ def test_an_index_beyond_the_end_is_an_index_error(path: Path) -> None:
 # ---- split -----------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     labels=st.lists(st.integers(-1, 5), min_size=1, max_size=200),
-    parts=st.sampled_from([(0.8, 0.1, 0.1), (0.7, 0.3), (1, 0, 0), (0.34, 0.33, 0.33), (0, 0.5, 0.5)]),
+    parts=st.sampled_from(
+        [(0.8, 0.1, 0.1), (0.7, 0.3), (1, 0, 0), (0.34, 0.33, 0.33), (0, 0.5, 0.5)]
+    ),
     seed=st.integers(0, 5),
 )
-@example(labels=[0, 1, 1, -1, 2, 3], parts=(0.34, 0.33, 0.33), seed=3)  # hardly any class has one for each part
-def test_a_split_shares_out_every_class(labels: list[int], parts: tuple[float, ...], seed: int) -> None:
+@example(
+    labels=[0, 1, 1, -1, 2, 3], parts=(0.34, 0.33, 0.33), seed=3
+)  # hardly any class has one for each part
+def test_a_split_shares_out_every_class(
+    labels: list[int], parts: tuple[float, ...], seed: int
+) -> None:
     from cryoet_core.store.split import stratified
 
     values = np.array(labels)
     codes = stratified(values, parts, seed)
-    for most, group in [(1.0, np.ones(len(values), bool)), *((1.5, values == label) for label in set(labels))]:
+    for most, group in [
+        (1.0, np.ones(len(values), bool)),
+        *((1.5, values == label) for label in set(labels)),
+    ]:
         for code, share in enumerate([*parts, 0.0][:3]):
             assert abs((codes[group] == code).sum() - share * group.sum()) <= most
     np.testing.assert_array_equal(codes, stratified(values, parts, seed))
@@ -185,7 +223,14 @@ def test_other_formats_are_named(tmp_path: Path) -> None:
 
 
 def changed(path: Path, change: Any) -> Path:
-    write_store(path, cubes(6), 10.0, [0, 1, 2, 0, 1, 2], class_names=("a", "b", "c"), positions=np.zeros((6, 3)))
+    write_store(
+        path,
+        cubes(6),
+        10.0,
+        [0, 1, 2, 0, 1, 2],
+        class_names=("a", "b", "c"),
+        positions=np.zeros((6, 3)),
+    )
     with h5py.File(path, "r+") as file:
         change(file)
     return path
@@ -219,11 +264,17 @@ def test_a_broken_store_is_refused_and_reported(path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["volumes", "labels", "tomogram", "mean"])
 @pytest.mark.parametrize("kind", ["group", "named type"])
-def test_another_object_in_the_place_of_a_data_set_is_refused(path: Path, name: str, kind: str) -> None:
+def test_another_object_in_the_place_of_a_data_set_is_refused(
+    path: Path, name: str, kind: str
+) -> None:
     write_store(path, cubes(3), 10.0, [0, 1, 0], class_names=("a", "b"), tomogram=["t", "u", "v"])
     with h5py.File(path, "r+") as file:
         del file[name]
-        file[name] = file.create_group("other") if kind == "group" else np.dtype("S4" if name == "tomogram" else "f4")
+        file[name] = (
+            file.create_group("other")
+            if kind == "group"
+            else np.dtype("S4" if name == "tomogram" else "f4")
+        )
     with pytest.raises(UserError, match=str(path)):
         open_subtomograms(path).read(slice(None))
     assert check_store(path)
@@ -253,8 +304,19 @@ def test_every_deviation_is_reported_not_only_the_first(path: Path) -> None:
 
     lines = "\n".join(check_store(changed(path, spoil)))
     for words in (
-        *("NaN or infinity in row 1", "constant in row 4", "/labels: out of range in row 2", "/positions: not finite"),
-        *("/rotations: no rotation", "/surprise: no part of a store", "density_sign is 3", "tilt_range", "optics"),
+        *(
+            "NaN or infinity in row 1",
+            "constant in row 4",
+            "/labels: out of range in row 2",
+            "/positions: not finite",
+        ),
+        *(
+            "/rotations: no rotation",
+            "/surprise: no part of a store",
+            "density_sign is 3",
+            "tilt_range",
+            "optics",
+        ),
         *("/mean: not that of the volumes", "/std: not that of the volumes"),
     ):
         assert words in lines, f"{words!r} is missing in:\n{lines}"
@@ -279,7 +341,9 @@ def test_statistics_are_computed_where_a_file_has_none(path: Path) -> None:
         del file["mean"], file["std"]
 
     data = open_subtomograms(changed(path, drop))
-    np.testing.assert_allclose(data.statistics()[1], data.read(slice(None)).std(axis=(1, 2, 3)), rtol=1e-4)
+    np.testing.assert_allclose(
+        data.statistics()[1], data.read(slice(None)).std(axis=(1, 2, 3)), rtol=1e-4
+    )
 
 
 def test_unequal_boxes_and_voxel_sizes_are_refused(tmp_path: Path) -> None:
@@ -302,13 +366,17 @@ def test_a_truncated_store_is_refused(path: Path, keep: float) -> None:
     assert check_store(path)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(where=st.integers(0, 6000), values=st.binary(min_size=1, max_size=64))
 @example(where=1153, values=b"\x01")  # a number of a type that is too small for it
 def test_damaged_bytes_never_give_a_traceback(tmp_path: Path, where: int, values: bytes) -> None:
     good = tmp_path / "good.h5"
     if not good.exists():
-        write_store(good, cubes(3), 10.0, [0, 1, 0], class_names=("a", "b"), tomogram=["t", "u", "v"])
+        write_store(
+            good, cubes(3), 10.0, [0, 1, 0], class_names=("a", "b"), tomogram=["t", "u", "v"]
+        )
     raw = bytearray(good.read_bytes())
     raw[where : where + len(values)] = values
     bad = tmp_path / "bad.h5"

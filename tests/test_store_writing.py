@@ -15,7 +15,13 @@ import numpy as np
 import pytest
 from noise_cubes import cubes
 
-from cryoet_core.store import NotRepresentable, SubtomogramWriter, check_store, open_subtomograms, write_store
+from cryoet_core.store import (
+    NotRepresentable,
+    SubtomogramWriter,
+    check_store,
+    open_subtomograms,
+    write_store,
+)
 from cryoet_core.support.errors import UserError
 
 
@@ -61,10 +67,16 @@ def test_rows_that_do_not_fit_are_refused_and_leave_nothing(path: Path) -> None:
         ({"volumes": cubes(9)}, "announced"),
     ]
     for arguments, words in wrong:
-        with pytest.raises(UserError, match=words), SubtomogramWriter(path, 8, 10.0, class_names=("a",), n=4) as writer:
+        with (
+            pytest.raises(UserError, match=words),
+            SubtomogramWriter(path, 8, 10.0, class_names=("a",), n=4) as writer,
+        ):
             writer.append(**arguments)
         assert os.listdir(path.parent) == []
-    with pytest.raises(UserError, match="2 volumes were written; 4"), SubtomogramWriter(path, 8, 10.0, n=4) as writer:
+    with (
+        pytest.raises(UserError, match="2 volumes were written; 4"),
+        SubtomogramWriter(path, 8, 10.0, n=4) as writer,
+    ):
         writer.append(cubes(2))
     with pytest.raises(UserError, match="no volumes"), SubtomogramWriter(path, 8, 10.0):
         pass
@@ -82,14 +94,20 @@ def test_a_failing_writer_leaves_the_old_store(path: Path) -> None:
 
 def test_two_writers_of_one_store_do_not_mix(path: Path) -> None:
     with SubtomogramWriter(path, 8, 10.0, n=2) as writer:
-        with pytest.raises(UserError, match="another process"), SubtomogramWriter(path, 8, 10.0, n=2) as other:
+        with (
+            pytest.raises(UserError, match="another process"),
+            SubtomogramWriter(path, 8, 10.0, n=2) as other,
+        ):
             other.append(cubes(2))
         writer.append(cubes(2))
     assert check_store(path) == []
 
 
 def test_a_missing_folder_and_a_folder_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no folder"), SubtomogramWriter(tmp_path / "no" / "set.h5", 8, 10.0):
+    with (
+        pytest.raises(UserError, match="no folder"),
+        SubtomogramWriter(tmp_path / "no" / "set.h5", 8, 10.0),
+    ):
         pass
     with pytest.raises(UserError, match="a folder"), SubtomogramWriter(tmp_path, 8, 10.0):
         pass
@@ -101,7 +119,10 @@ def test_a_full_disk_is_one_clear_line(path: Path, monkeypatch: pytest.MonkeyPat
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(UserError, match="disk is full"), SubtomogramWriter(path, 8, 10.0, n=2) as writer:
+    with (
+        pytest.raises(UserError, match="disk is full"),
+        SubtomogramWriter(path, 8, 10.0, n=2) as writer,
+    ):
         writer.append(cubes(2))
     assert os.listdir(path.parent) == []
 
@@ -123,7 +144,9 @@ while True:
 def test_kill_at_random_moments_never_harms_a_store(path: Path, announced: str) -> None:
     generator = random.Random(announced)
     for _ in range(10):
-        process = subprocess.Popen([sys.executable, "-c", WRITE, str(path), announced], stdout=subprocess.PIPE)
+        process = subprocess.Popen(
+            [sys.executable, "-c", WRITE, str(path), announced], stdout=subprocess.PIPE
+        )
         assert process.stdout is not None
         process.stdout.readline()
         time.sleep(generator.uniform(0.0, 0.5))
@@ -163,6 +186,10 @@ for i in range(0, 8192, 64):
     data.read(order[i : i + 64])
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 """
-    grown = float(subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, check=True).stdout)
+    grown = float(
+        subprocess.run(
+            [sys.executable, "-c", code, str(path)], capture_output=True, check=True
+        ).stdout
+    )
     assert path.stat().st_size > 512e6
     assert grown < 400, f"{grown:.0f} MB for a file of 537 MB"

@@ -13,7 +13,12 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from cryoet_core.simulate.shapes.density import atoms_to_density, gaussian_width, resample, trim
-from cryoet_core.simulate.shapes.structures import find_structures, load_density, load_structure, read_atoms
+from cryoet_core.simulate.shapes.structures import (
+    find_structures,
+    load_density,
+    load_structure,
+    read_atoms,
+)
 from cryoet_core.support.errors import UserError
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -66,7 +71,9 @@ def write_map(path: Path, data: np.ndarray, voxel_size: float) -> Path:
 def test_atoms_keep_their_electrons_and_their_centre(voxel_size: float) -> None:
     positions, weights = cloud()
     offset = np.array([3.0, -7.7, 1.3])
-    density = atoms_to_density(positions + offset, weights, voxel_size, width=max(5.0, voxel_size / 2))
+    density = atoms_to_density(
+        positions + offset, weights, voxel_size, width=max(5.0, voxel_size / 2)
+    )
     assert density.sum() * voxel_size**3 == pytest.approx(weights.sum(), rel=1e-6)
     assert np.allclose(centre_of_mass(density, voxel_size), offset, atol=0.02)
 
@@ -102,7 +109,9 @@ def test_turning_atoms_is_turning_the_map() -> None:
         ]
 
     centre = np.full(3, size // 2)
-    turned = ndimage.affine_transform(on_grid(positions), matrix.T, centre - matrix.T @ centre, order=3)
+    turned = ndimage.affine_transform(
+        on_grid(positions), matrix.T, centre - matrix.T @ centre, order=3
+    )
     assert np.corrcoef(turned.ravel(), on_grid(positions @ matrix.T).ravel())[0, 1] > 0.9999
 
 
@@ -115,11 +124,17 @@ def test_resampling_equals_drawing_at_that_voxel_size(source: float, target: flo
         n = 2 * int(np.ceil(200 / voxel_size))
         line = (np.arange(n) - n // 2) * voxel_size
         z, y, x = (np.exp(-((line[:, None] - p[None]) ** 2) / (2 * width**2)) for p in positions.T)
-        return np.einsum("ia,ja,ka,a->ijk", z, y, x, weights, optimize=True) / (2 * np.pi * width**2) ** 1.5
+        return (
+            np.einsum("ia,ja,ka,a->ijk", z, y, x, weights, optimize=True)
+            / (2 * np.pi * width**2) ** 1.5
+        )
 
     fine, direct = resample(draw(source), source, target), draw(target)
     n = min(len(fine), len(direct)) // 2 * 2
-    a, b = (d[tuple(slice(len(d) // 2 - n // 2, len(d) // 2 + n // 2) for _ in range(3))] for d in (fine, direct))
+    a, b = (
+        d[tuple(slice(len(d) // 2 - n // 2, len(d) // 2 + n // 2) for _ in range(3))]
+        for d in (fine, direct)
+    )
     assert np.abs(a - b).max() < 2e-3 * b.max()
     assert fine.sum() * target**3 == pytest.approx(weights.sum(), rel=2e-3)
 
@@ -130,7 +145,9 @@ def test_resampling_moves_the_centre_and_does_not_alias() -> None:
     centre = np.array(shifted.shape) // 2 + np.array([11.0, -4.0, 6.0]) / 4
     moved = resample(shifted, 4.0, 8.0, centre)
     assert np.allclose(centre_of_mass(np.clip(moved, 0, None), 8.0), 0, atol=0.3)
-    checkers = (np.indices((40, 40, 40)).sum(0) % 2) * 2.0 - 1  # all power at the old Nyquist frequency
+    checkers = (
+        np.indices((40, 40, 40)).sum(0) % 2
+    ) * 2.0 - 1  # all power at the old Nyquist frequency
     assert np.abs(resample(checkers, 4.0, 10.0)).max() < 1e-9
 
 
@@ -138,7 +155,9 @@ def test_trim_keeps_the_centre() -> None:
     density = np.zeros((40, 40, 40))
     density[20, 23, 18] = 1
     small = trim(density, 0.5)
-    assert np.argwhere(small > 0).tolist() == [[len(small) // 2, len(small) // 2 + 3, len(small) // 2 - 2]]
+    assert np.argwhere(small > 0).tolist() == [
+        [len(small) // 2, len(small) // 2 + 3, len(small) // 2 - 2]
+    ]
     assert len(small) < 16
 
 
@@ -151,12 +170,14 @@ def test_maps_of_any_voxel_size_are_centred(tmp_path: Path, suffix: str) -> None
         (tmp_path / "thing.mrc.gz").write_bytes(gzip.compress(path.read_bytes()))
     path = path.rename(tmp_path / "thing.map") if suffix == ".map" else tmp_path / f"thing{suffix}"
     loaded = load_density(path, 8.0)
-    assert np.abs(centre_of_mass(np.where(loaded > 0.05 * loaded.max(), loaded, 0), 8.0)).max() < 0.5
+    assert (
+        np.abs(centre_of_mass(np.where(loaded > 0.05 * loaded.max(), loaded, 0), 8.0)).max() < 0.5
+    )
     structure = load_structure(path, 8.0)
     assert structure.name == "thing"
-    assert (structure.density.astype(float) ** 2).sum() / np.clip(structure.density, 0, None).sum() == pytest.approx(
-        1, rel=1e-3
-    )
+    assert (structure.density.astype(float) ** 2).sum() / np.clip(
+        structure.density, 0, None
+    ).sum() == pytest.approx(1, rel=1e-3)
     assert structure.radius < structure.diameter <= 2 * structure.radius
 
 

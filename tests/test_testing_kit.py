@@ -19,7 +19,11 @@ HERE = Path(__file__).parent
 EXAMPLE = HERE.parent / "examples" / "cryoet-minimal"
 FAULTS = {
     line.split('"')[1]: set(line.split('"')[3::2])
-    for line in (HERE / "faulty_plugins.py").read_text().split("FAULTS: ")[1].split('}\n"""')[0].splitlines()[1:]
+    for line in (HERE / "faulty_plugins.py")
+    .read_text()
+    .split("FAULTS: ")[1]
+    .split('}\n"""')[0]
+    .splitlines()[1:]
 }
 
 REASONS = {
@@ -38,7 +42,9 @@ def faulty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     info = tmp_path / "site" / "cryoet_faulty-0.1.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: cryoet-faulty\nVersion: 0.1\n")
-    (info / "entry_points.txt").write_text("[cryoet]\n" + "".join(f"{name} = faulty_plugins\n" for name in FAULTS))
+    (info / "entry_points.txt").write_text(
+        "[cryoet]\n" + "".join(f"{name} = faulty_plugins\n" for name in FAULTS)
+    )
     shutil.copy(HERE / "faulty_plugins.py", info.parent)
     monkeypatch.syspath_prepend(info.parent)
     monkeypatch.delitem(sys.modules, "faulty_plugins", raising=False)
@@ -64,11 +70,17 @@ def test_every_check_can_fail() -> None:
 
 
 @pytest.mark.usefixtures("faulty")
-def test_a_method_that_may_see_labels_skips_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_method_that_may_see_labels_skips_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     from cryoet_core.methods.plugins import load_trainer
 
-    monkeypatch.setattr(load_trainer("sound"), "inputs", {"data": InputSpec("cubes", labels="required")})
-    skipped = {result.check: result.reason for result in run_checks("sound") if result.status == "skipped"}
+    monkeypatch.setattr(
+        load_trainer("sound"), "inputs", {"data": InputSpec("cubes", labels="required")}
+    )
+    skipped = {
+        result.check: result.reason for result in run_checks("sound") if result.status == "skipped"
+    }
     assert skipped == {"check_labels_unseen": "every input may have labels"}
 
 
@@ -98,7 +110,10 @@ def test_a_skip_is_understood_by_pytest() -> None:
 def test_the_data_is_the_same_for_the_same_seed(tmp_path: Path) -> None:
     from cryoet_core.store import open_subtomograms
 
-    found = [open_subtomograms([write_subtomograms(tmp_path / f"{i}.h5", 12, seed=s)]) for i, s in enumerate((0, 0, 1))]
+    found = [
+        open_subtomograms([write_subtomograms(tmp_path / f"{i}.h5", 12, seed=s)])
+        for i, s in enumerate((0, 0, 1))
+    ]
     volumes = [data.read(slice(None)) for data in found]
     assert (volumes[0] == volumes[1]).all()
     assert not (volumes[0] == volumes[2]).all()
@@ -111,9 +126,22 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The example plugin, installed with pip into a folder of its own from a copy of its source."""
     base = tmp_path_factory.mktemp("minimal")
     source, target = base / "source", base / "site"
-    shutil.copytree(EXAMPLE, source, ignore=shutil.ignore_patterns("build", "*.egg-info", "__pycache__"))
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-    done = subprocess.run([*pip, "--target", target, source], capture_output=True, text=True, check=False)
+    shutil.copytree(
+        EXAMPLE, source, ignore=shutil.ignore_patterns("build", "*.egg-info", "__pycache__")
+    )
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-index",
+    ]
+    done = subprocess.run(
+        [*pip, "--target", target, source], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     return target
 
@@ -131,7 +159,9 @@ from cryoet_core.testing import run_checks
 print(json.dumps({r.check: [r.status, r.reason] for r in run_checks("minimal")}))
 """
     env = os.environ | {"PYTHONPATH": os.pathsep.join([str(installed), str(HERE.parent)])}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=env, check=False
+    )
     assert done.returncode == 0, done.stderr
     import json
 
@@ -140,7 +170,9 @@ print(json.dumps({r.check: [r.status, r.reason] for r in run_checks("minimal")})
     assert {status for status, _ in results.values()} == {"passed"}, results
 
 
-def test_the_example_sorts_the_kits_shapes(installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_example_sorts_the_kits_shapes(
+    installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from cryoet_core.evaluation.metrics import clustering_report
     from cryoet_core.methods.plugins import load_trainer
     from cryoet_core.testing import harness
@@ -148,4 +180,7 @@ def test_the_example_sorts_the_kits_shapes(installed: Path, tmp_path: Path, monk
     monkeypatch.syspath_prepend(installed)
     fitted, paths = harness.base_fit(load_trainer("minimal"), tmp_path)
     data = harness.opened(load_trainer("minimal"), paths, hide=False)["data"]
-    assert clustering_report(data.labels, fitted.answer.labels, data.class_names)["matched_accuracy"] == 1.0
+    assert (
+        clustering_report(data.labels, fitted.answer.labels, data.class_names)["matched_accuracy"]
+        == 1.0
+    )

@@ -24,7 +24,9 @@ from cryoet_core.tomograms import ArrayVolume, Tomogram, tilefile
 from cryoet_core.tomograms.tiles import score_map
 
 
-def tomogram(shape: tuple[int, int, int] = (19, 30, 41), seed: int = 0, name: str = "TS_01", sign: int = 1) -> Tomogram:
+def tomogram(
+    shape: tuple[int, int, int] = (19, 30, 41), seed: int = 0, name: str = "TS_01", sign: int = 1
+) -> Tomogram:
     values = np.random.default_rng(seed).normal(5, 3, shape).astype(np.float32)
     return Tomogram(name, ArrayVolume(values), 10.0, sign)
 
@@ -32,7 +34,10 @@ def tomogram(shape: tuple[int, int, int] = (19, 30, 41), seed: int = 0, name: st
 def a_run(folder: Path, max_memory: int = 1 << 30) -> Any:
     terminal = Terminal(silent=True)
     return SimpleNamespace(
-        scratch=folder / "scratch", device=torch.device("cpu"), max_memory=max_memory, progress=terminal.progress
+        scratch=folder / "scratch",
+        device=torch.device("cpu"),
+        max_memory=max_memory,
+        progress=terminal.progress,
     )
 
 
@@ -43,7 +48,9 @@ def network(channels: int = 2) -> nn.Module:
     return nn.Sequential(first, nn.ReLU(), nn.Conv3d(3, channels, 3, padding=1)).double().float()
 
 
-def reference(found: Tomogram, function: Callable[[Tensor], Tensor], pad: int, mode: str) -> np.ndarray:
+def reference(
+    found: Tomogram, function: Callable[[Tensor], Tensor], pad: int, mode: str
+) -> np.ndarray:
     """The function of the whole tomogram, continued on all sides by ``pad``, in one piece."""
     mean, deviation = found.statistics()
     values = (found.read() - np.float32(mean)) / np.float32(deviation)
@@ -68,7 +75,13 @@ def test_tiled_equals_untiled(tmp_path: Path, edge: Any, mode: str, memory: int)
         return function(region)
 
     scores = score_map(
-        found, counted, margin=(2, 6, 6), run=a_run(tmp_path, memory), channels=2, stride=(1, 2, 2), edge=edge
+        found,
+        counted,
+        margin=(2, 6, 6),
+        run=a_run(tmp_path, memory),
+        channels=2,
+        stride=(1, 2, 2),
+        edge=edge,
     )
     assert scores.shape == (2, 19, 15, 21)
     np.testing.assert_allclose(scores, reference(found, function, 8, mode), atol=1e-5)
@@ -136,7 +149,9 @@ def counting(run: Any, found: Tomogram, **more: Any) -> tuple[int, np.ndarray]:
     return len(calls), np.array(scores)
 
 
-def test_an_interrupted_map_computes_the_rest_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_map_computes_the_rest_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(tilefile, "SYNC_SECONDS", 0.0)
     found, run = tomogram(), a_run(tmp_path, 4_000_000)
     total, whole = counting(a_run(tmp_path / "whole", 4_000_000), found)
@@ -151,7 +166,9 @@ def test_an_interrupted_map_computes_the_rest_only(tmp_path: Path, monkeypatch: 
         "".join((run.scratch / "scores.tiles.jsonl").read_text().splitlines(keepends=True)[:-1])
     )
     smaller, again = counting(a_run(tmp_path, 1_000_000), found)
-    assert 0 < smaller < counting(a_run(tmp_path / "small", 1_000_000), found)[0], "what larger tiles cover is done"
+    assert 0 < smaller < counting(a_run(tmp_path / "small", 1_000_000), found)[0], (
+        "what larger tiles cover is done"
+    )
     np.testing.assert_array_equal(again, whole)
 
 
@@ -211,7 +228,9 @@ def test_few_tiles_are_synced_for_their_own_sake(tmp_path: Path) -> None:
     run = a_run(tmp_path, 4_000_000)
     started = time.monotonic()
     counting(run, tomogram())
-    rows = [json.loads(line) for line in (run.scratch / "scores.tiles.jsonl").read_text().splitlines()]
+    rows = [
+        json.loads(line) for line in (run.scratch / "scores.tiles.jsonl").read_text().splitlines()
+    ]
     assert time.monotonic() - started > tilefile.SYNC_SECONDS or len(rows) == 1
 
 

@@ -20,10 +20,15 @@ TILTS = [-90.0, -60.0, -46.0, -45.0, -10.0, 0.0, 33.0, 71.0, 90.0]
 CPU = torch.device("cpu")
 
 
-def blobs(shape: tuple[int, int, int], width: float, *centres: tuple[float, float, float]) -> Tensor:
+def blobs(
+    shape: tuple[int, int, int], width: float, *centres: tuple[float, float, float]
+) -> Tensor:
     """Gaussians about (z, y, x) from voxel n // 2."""
     z, y, x = torch.meshgrid(*(torch.arange(n) - n // 2 for n in shape), indexing="ij")
-    parts = [torch.exp(-((z - a) ** 2 + (y - b) ** 2 + (x - c) ** 2) / (2 * width**2)) for a, b, c in centres]
+    parts = [
+        torch.exp(-((z - a) ** 2 + (y - b) ** 2 + (x - c) ** 2) / (2 * width**2))
+        for a, b, c in centres
+    ]
     return torch.stack(parts).sum(0)
 
 
@@ -56,7 +61,9 @@ def test_a_point_is_seen_where_the_tilt_takes_it() -> None:
     assert where == pytest.approx(-12 * math.cos(math.pi / 6) + 5 * math.sin(math.pi / 6), abs=0.01)
 
 
-def test_back_projection_is_the_adjoint_and_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_back_projection_is_the_adjoint_and_chunks_change_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     generator = torch.Generator().manual_seed(0)
     volume = torch.randn((14, 6, 22), generator=generator)
     series = project(volume, TILTS)
@@ -98,7 +105,10 @@ def test_both_routes_agree() -> None:
     volume = blobs((48, 40, 48), 2.0, (4, -3, 7.3), (-8, 5, -10))
     for changes in ({"ctf": True}, {"ctf": True, "tilt_range": (-40.0, 60.0)}, {"ctf": False}):
         settings = TomogramSettings(dose=0.0, **changes)  # type: ignore[arg-type]
-        tilts, single = TiltRoute(settings, 4.0).image(volume), FilterRoute(settings, 4.0).image(volume)
+        tilts, single = (
+            TiltRoute(settings, 4.0).image(volume),
+            FilterRoute(settings, 4.0).image(volume),
+        )
         assert correlation(tilts, single) > 0.98
         assert float((tilts * single).sum() / single.square().sum()) == pytest.approx(1, abs=0.04)
 
@@ -141,14 +151,21 @@ def test_angles_share_the_half_circle() -> None:
 def test_the_ramp_is_the_frequency() -> None:
     x = torch.arange(400.0)
     wave = torch.cos(2 * math.pi * 0.1 * x)[None, None] * torch.hann_window(400)
-    assert float((ramp(wave) / 0.1 - wave)[..., 100:300].abs().max()) < 0.014  # the slope of the window
+    assert (
+        float((ramp(wave) / 0.1 - wave)[..., 100:300].abs().max()) < 0.014
+    )  # the slope of the window
 
 
 def test_noise_fills_what_the_tilts_have_seen() -> None:
-    noise = route(tilt_range=(-60.0, 60.0)).noise((48, 10, 48), np.random.default_rng(0), np.ones((10, 48)), CPU)
+    noise = route(tilt_range=(-60.0, 60.0)).noise(
+        (48, 10, 48), np.random.default_rng(0), np.ones((10, 48)), CPU
+    )
     window = torch.hann_window(48)
     power = torch.fft.rfftn(noise * window[:, None, None] * window).abs().square().mean(1)
     kz, kx = torch.fft.fftfreq(48)[:, None], torch.fft.rfftfreq(48)[None]
     angle, radius = torch.rad2deg(torch.atan2(kz.abs(), kx)), torch.hypot(kz, kx)
-    inside, missing = (angle < 55) & (radius > 0.15) & (radius < 0.45), (angle > 70) & (radius > 0.15) & (radius < 0.45)
+    inside, missing = (
+        (angle < 55) & (radius > 0.15) & (radius < 0.45),
+        (angle > 70) & (radius > 0.15) & (radius < 0.45),
+    )
     assert float(power[missing].mean() / power[inside].mean()) < 0.01

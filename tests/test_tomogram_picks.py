@@ -17,12 +17,14 @@ from cryoet_core.tomograms import Reading, open_tomograms
 from cryoet_core.tomograms import attaching as placing
 from cryoet_core.tomograms.contrast import sign_at_picks
 from cryoet_core.tomograms.reading import Draft
-from cryoet_core.tomograms.tomogram import ArrayVolume
+from cryoet_core.tomograms.volume import ArrayVolume
 
 # ---- contrast --------------------------------------------------------------------------------------------------------
 
 
-def particles(count: int = 30, sign: int = 1, noise_level: float = 1.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def particles(
+    count: int = 30, sign: int = 1, noise_level: float = 1.0, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
     """A volume of 10 Å voxels with balls of radius 60 Å, and their centres in Å."""
     random = np.random.default_rng(seed)
     values = random.normal(0, noise_level, (40, 80, 80))
@@ -41,7 +43,10 @@ def test_the_density_at_the_picks_tells_the_contrast(sign: int) -> None:
     assert ("bright" if sign > 0 else "dark") in str(verdict)
     random = np.random.default_rng(5).uniform(0, [390, 790, 790], (60, 3))
     assert sign_at_picks(ArrayVolume(values), 10.0, random).sign == 0
-    few, coarse = (sign_at_picks(ArrayVolume(values), size, centres[:n]) for size, n in ((10.0, 4), (400.0, 20)))
+    few, coarse = (
+        sign_at_picks(ArrayVolume(values), size, centres[:n])
+        for size, n in ((10.0, 4), (400.0, 20))
+    )
     assert (few.sign, str(few)) == (0, "not clear (4 picks, it takes 10)")
     assert (coarse.sign, str(coarse)) == (0, "not clear (20 picks in voxels of this size)")
     assert sign_at_picks(ArrayVolume(noise((40, 80, 80))), 10.0, centres).sign == 0
@@ -63,7 +68,9 @@ def given_picks(monkeypatch: pytest.MonkeyPatch) -> Callable[[Picks], None]:
     return lambda picks: monkeypatch.setattr(placing, "read", lambda file, drafts, notes: picks)
 
 
-def test_contrast_is_said_or_seen_never_guessed(tmp_path: Path, given_picks: Callable[[Picks], None]) -> None:
+def test_contrast_is_said_or_seen_never_guessed(
+    tmp_path: Path, given_picks: Callable[[Picks], None]
+) -> None:
     values, centres = particles(sign=-1)
     path = write_mrc(tmp_path / "T.mrc", values)
     assert "give --contrast dark or --contrast bright" in refusal(path, Reading())
@@ -80,7 +87,9 @@ def test_contrast_is_said_or_seen_never_guessed(tmp_path: Path, given_picks: Cal
     assert "--contrast bright, but the density at the picks is dark" in line
     given_picks(Picks.of(np.random.default_rng(5).uniform(0, [390, 790, 790], (60, 3)), "T"))
     assert "at the picks it is not clear" in refusal(path, Reading(picks=picks))
-    assert open_tomograms(path, Reading(picks=picks, contrast="bright")).tomograms[0].density_sign == 1
+    assert (
+        open_tomograms(path, Reading(picks=picks, contrast="bright")).tomograms[0].density_sign == 1
+    )
 
 
 def test_options_that_make_no_sense(tmp_path: Path) -> None:
@@ -104,7 +113,9 @@ def picks_in(*names: str) -> Picks:
     return picks
 
 
-def assigned(picks: Picks, *names: str, file: str = "labels.star") -> tuple[dict[str, int], list[str]]:
+def assigned(
+    picks: Picks, *names: str, file: str = "labels.star"
+) -> tuple[dict[str, int], list[str]]:
     notes: list[str] = []
     found = placing.assigned(picks, Path(file), drafts(*names), notes)
     for name, part in found.items():
@@ -114,7 +125,10 @@ def assigned(picks: Picks, *names: str, file: str = "labels.star") -> tuple[dict
 
 def test_picks_find_their_tomogram_by_name() -> None:
     assert assigned(picks_in("A", "B", "A"), "B", "A") == ({"A": 2, "B": 1}, [])
-    assert assigned(picks_in("x/TS_1.mrc", "TS_10.rec"), "TS_1", "TS_10") == ({"TS_1": 1, "TS_10": 1}, [])
+    assert assigned(picks_in("x/TS_1.mrc", "TS_10.rec"), "TS_1", "TS_10") == (
+        {"TS_1": 1, "TS_10": 1},
+        [],
+    )
     assert assigned(picks_in("", ""), "only") == ({"only": 2}, [])
     assert assigned(picks_in(""), "TS_1", "TS_2", file="x/TS_2.coords") == ({"TS_2": 1}, [])
     found, notes = assigned(picks_in("TS_1"), "rec_TS_1_10.00Apx")
@@ -136,7 +150,9 @@ def test_picks_find_their_tomogram_by_name() -> None:
         (("TS_1",), ("TS_10",), "matches no tomogram"),
     ],
 )
-def test_names_that_match_nothing_are_said(picks: tuple[str, ...], names: tuple[str, ...], words: str) -> None:
+def test_names_that_match_nothing_are_said(
+    picks: tuple[str, ...], names: tuple[str, ...], words: str
+) -> None:
     with pytest.raises(UserError) as caught:
         assigned(picks_in(*picks), *names)
     assert words in one_line(caught.value)
@@ -154,18 +170,24 @@ def test_names_that_match_nothing_are_said(picks: tuple[str, ...], names: tuple[
         ([[-30.0, 10, 10]], "lie outside"),
     ],
 )
-def test_picks_outside_are_refused_with_what_would_explain_them(positions: list[list[float]], words: str) -> None:
+def test_picks_outside_are_refused_with_what_would_explain_them(
+    positions: list[list[float]], words: str
+) -> None:
     with pytest.raises(UserError, match=words) as caught:
         placing.refuse_outside(drafts("A")[0], Picks.of(np.array(positions), "A"))
     assert "--voxel-size" in one_line(caught.value)
     placing.refuse_outside(drafts("A")[0], Picks.of(np.array([[-9.0, 0, 0], [59, 79, 99]]), "A"))
 
 
-def test_given_picks_replace_those_in_a_store(tmp_path: Path, given_picks: Callable[[Picks], None]) -> None:
+def test_given_picks_replace_those_in_a_store(
+    tmp_path: Path, given_picks: Callable[[Picks], None]
+) -> None:
     path = a_store(tmp_path / "s.h5", picks=Picks.of(np.full((5, 3), 20.0), "A"))
     given_picks(picks_in("B"))
     data = open_tomograms(path, Reading(picks=(tmp_path / "labels.star",)))
-    assert data.tomograms[0].picks is None, "they may be the whole truth, of which the user gives a part"
+    assert data.tomograms[0].picks is None, (
+        "they may be the whole truth, of which the user gives a part"
+    )
     assert data.tomograms[1].picks is not None
     assert data.notes == ("picks in the files of A are set aside for those of --picks",)
 
@@ -192,7 +214,9 @@ def test_a_copick_project(tmp_path: Path) -> None:
             ("TS_2", 10.0, SHAPE),
         ]
     image = tmp_path / "project" / "ExperimentRuns" / "TS_2" / "VoxelSpacing10.000" / "wbp.zarr"
-    assert open_tomograms(image, BRIGHT).tomograms[0].name == "TS_2", "an image in a project has its run's name"
+    assert open_tomograms(image, BRIGHT).tomograms[0].name == "TS_2", (
+        "an image in a project has its run's name"
+    )
     relative = {"pickable_objects": [], "overlay_root": "local://project"}
     (tmp_path / "relative.json").write_text(json.dumps(relative))
     assert len(open_tomograms(tmp_path / "relative.json", BRIGHT)) == 2
@@ -245,7 +269,12 @@ def test_every_real_file_opens_or_is_refused_with_a_reason(shared_data: Path) ->
     assert (virions.shape, virions.voxel_size) == ((281, 91, 141), 16.4)
     assert opened["cylindra_13pf_MT.mrc.gz"].voxel_size == pytest.approx(10.52)
     assert opened["omezarr_4x4x4.zarr"].shape == (4, 4, 4)
-    for name in ("header_only.mrc", "SYN_nan_inf.mrc", "SYN_mode4_complex64.mrc", "invalid_axes_10_11_12.mrc"):
+    for name in (
+        "header_only.mrc",
+        "SYN_nan_inf.mrc",
+        "SYN_mode4_complex64.mrc",
+        "invalid_axes_10_11_12.mrc",
+    ):
         assert name not in opened
 
 
@@ -263,11 +292,22 @@ def test_the_contrast_of_a_real_tomogram_is_seen_at_its_densest_places(shared_da
 
 def test_picks_of_a_copick_project_come_with_it(tmp_path: Path) -> None:
     config = a_project(tmp_path)
-    for user, session, name, count in (("me", "1", "ribosome", 3), ("me", "1", "atpase", 2), ("you", "2", "atpase", 1)):
+    for user, session, name, count in (
+        ("me", "1", "ribosome", 3),
+        ("me", "1", "atpase", 2),
+        ("you", "2", "atpase", 1),
+    ):
         folder = tmp_path / "project" / "ExperimentRuns" / "TS_2" / "Picks"
         folder.mkdir(exist_ok=True)
-        points = [{"location": {"x": 40.0 + i, "y": 30.0, "z": 20.0}, "score": 0.5} for i in range(count)]
-        facts = {"pickable_object_name": name, "user_id": user, "session_id": session, "run_name": "TS_2"}
+        points = [
+            {"location": {"x": 40.0 + i, "y": 30.0, "z": 20.0}, "score": 0.5} for i in range(count)
+        ]
+        facts = {
+            "pickable_object_name": name,
+            "user_id": user,
+            "session_id": session,
+            "run_name": "TS_2",
+        }
         text = json.dumps(facts | {"voxel_spacing": 10.0, "unit": "angstrom", "points": points})
         (folder / f"{user}_{session}_{name}.json").write_text(text)
     data = open_tomograms(config, BRIGHT)
@@ -276,7 +316,10 @@ def test_picks_of_a_copick_project_come_with_it(tmp_path: Path) -> None:
     assert picks is not None
     assert picks.class_names == ("ribosome",)
     np.testing.assert_allclose(picks.positions, [[20, 30, 40], [20, 30, 41], [20, 30, 42]])
-    assert any("picks of atpase by several users (me_1_atpase.json, you_2_atpase.json)" in note for note in data.notes)
+    assert any(
+        "picks of atpase by several users (me_1_atpase.json, you_2_atpase.json)" in note
+        for note in data.notes
+    )
     chosen = tmp_path / "project" / "ExperimentRuns" / "TS_2" / "Picks" / "you_2_atpase.json"
     data = open_tomograms(config, Reading(contrast="bright", picks=(chosen,)))
     assert [None if found.picks is None else len(found.picks) for found in data] == [None, 1]
@@ -285,14 +328,20 @@ def test_picks_of_a_copick_project_come_with_it(tmp_path: Path) -> None:
 def test_coordinates_in_voxels_and_from_the_middle_use_the_tomogram(tmp_path: Path) -> None:
     write_mrc(tmp_path / "TS_1.mrc", voxel_size=8.0)
     (tmp_path / "TS_1.coords").write_text("3 4 5\n6 7 4\n")
-    (found,) = open_tomograms(tmp_path / "TS_1.mrc", Reading(contrast="bright", picks=(tmp_path / "TS_1.coords",)))
+    (found,) = open_tomograms(
+        tmp_path / "TS_1.mrc", Reading(contrast="bright", picks=(tmp_path / "TS_1.coords",))
+    )
     assert found.picks is not None
     np.testing.assert_allclose(found.picks.positions, [[40, 32, 24], [32, 56, 48]])
     names = [f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ"]
     (tmp_path / "c.star").write_text(
         "data_optics\n\nloop_\n_rlnOpticsGroup\n_rlnTomoTiltSeriesPixelSize\n1 2.0\n\ndata_particles\n\nloop_\n"
-        "_rlnTomoName\n_rlnOpticsGroup\n" + "".join(f"_{name}\n" for name in names) + "TS_1 1 8.0 -16.0 0.0\n"
+        "_rlnTomoName\n_rlnOpticsGroup\n"
+        + "".join(f"_{name}\n" for name in names)
+        + "TS_1 1 8.0 -16.0 0.0\n"
     )
-    (found,) = open_tomograms(tmp_path / "TS_1.mrc", Reading(contrast="bright", picks=(tmp_path / "c.star",)))
+    (found,) = open_tomograms(
+        tmp_path / "TS_1.mrc", Reading(contrast="bright", picks=(tmp_path / "c.star",))
+    )
     assert found.picks is not None
     np.testing.assert_allclose(found.picks.positions, [[24.0, 16.0, 48.0]])

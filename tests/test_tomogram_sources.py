@@ -14,7 +14,7 @@ from cryoet_core.picks.table import Picks
 from cryoet_core.support.errors import UserError
 from cryoet_core.tomograms import Reading, open_tomograms
 from cryoet_core.tomograms.sources import stem
-from cryoet_core.tomograms.tomogram import ArrayVolume
+from cryoet_core.tomograms.volume import ArrayVolume
 
 zarr = pytest.importorskip("zarr")
 
@@ -23,9 +23,17 @@ zarr = pytest.importorskip("zarr")
 
 
 def test_an_mrc_file_is_mapped_not_read(tmp_path: Path) -> None:
-    data = open_tomograms(write_mrc(tmp_path / "TS_01.rec"), Reading(contrast="dark", tilt_range=(-50, 60)))
+    data = open_tomograms(
+        write_mrc(tmp_path / "TS_01.rec"), Reading(contrast="dark", tilt_range=(-50, 60))
+    )
     (found,) = data
-    assert (data.kind, len(data), found.name, found.shape, found.voxel_size) == ("tomograms", 1, "TS_01", SHAPE, 10.0)
+    assert (data.kind, len(data), found.name, found.shape, found.voxel_size) == (
+        "tomograms",
+        1,
+        "TS_01",
+        SHAPE,
+        10.0,
+    )
     assert (found.density_sign, found.tilt_range) == (-1, (-50, 60))
     np.testing.assert_array_equal(found.read(), -noise())
     assert isinstance(found.volume, ArrayVolume)
@@ -47,7 +55,11 @@ def test_a_packed_file_and_the_axes_of_the_header(tmp_path: Path) -> None:
     path = write_mrc(tmp_path / "a.mrc")
     with mrcfile.open(path, "r+") as file:
         file.header.mapc, file.header.mapr, file.header.maps = 2, 1, 3
-        file.header.cella = (100.0, 80.0, 60.0)  # along x, y, z, which are rows, columns and sections here
+        file.header.cella = (
+            100.0,
+            80.0,
+            60.0,
+        )  # along x, y, z, which are rows, columns and sections here
         file.header.mx, file.header.my, file.header.mz = 8, 10, 6
         file.voxel_size = 10.0
     (tmp_path / "a.mrc.gz").write_bytes(gzip.compress(path.read_bytes()))
@@ -156,12 +168,20 @@ def test_an_ome_zarr(tmp_path: Path, version: int) -> None:
 def test_axes_units_and_levels_of_an_ome_zarr(tmp_path: Path) -> None:
     turned = write_zarr(tmp_path / "xyz.zarr", noise().transpose(2, 1, 0), axes="xyz")
     (found,) = open_tomograms(turned, BRIGHT)
-    np.testing.assert_array_equal(found.read((slice(1, 5), slice(2, 8), slice(3, 4))), noise()[1:5, 2:8, 3:4])
+    np.testing.assert_array_equal(
+        found.read((slice(1, 5), slice(2, 8), slice(3, 4))), noise()[1:5, 2:8, 3:4]
+    )
     assert "permuted" in found.notes[0]
-    (found,) = open_tomograms(write_zarr(tmp_path / "czyx.zarr", noise()[None], axes="czyx"), BRIGHT)
+    (found,) = open_tomograms(
+        write_zarr(tmp_path / "czyx.zarr", noise()[None], axes="czyx"), BRIGHT
+    )
     np.testing.assert_array_equal(found.read(), noise())
-    assert "2 along c" in refusal(write_zarr(tmp_path / "two.zarr", noise((2, *SHAPE)), axes="czyx"))
-    (found,) = open_tomograms(write_zarr(tmp_path / "nm.zarr", scales=(1.3,), unit="nanometer"), BRIGHT)
+    assert "2 along c" in refusal(
+        write_zarr(tmp_path / "two.zarr", noise((2, *SHAPE)), axes="czyx")
+    )
+    (found,) = open_tomograms(
+        write_zarr(tmp_path / "nm.zarr", scales=(1.3,), unit="nanometer"), BRIGHT
+    )
     assert found.voxel_size == 13.0
     for unit in (None, "pixel"):
         assert "give --voxel-size" in refusal(write_zarr(tmp_path / "u.zarr", unit=unit))
@@ -178,7 +198,9 @@ def test_axes_units_and_levels_of_an_ome_zarr(tmp_path: Path) -> None:
 def test_a_missing_or_damaged_chunk_is_said(tmp_path: Path, version: int) -> None:
     path = write_zarr(tmp_path / "a.zarr", version=version)
     chunks = sorted(
-        file for file in (path / "0").rglob("*") if file.is_file() and ".z" not in file.name and "zarr" not in file.name
+        file
+        for file in (path / "0").rglob("*")
+        if file.is_file() and ".z" not in file.name and "zarr" not in file.name
     )
     assert len(chunks) == 12
     chunks[5].unlink()

@@ -19,7 +19,9 @@ from cryoet_core.picks.table import Picks
 from cryoet_core.store import NotRepresentable
 from cryoet_core.support.errors import UserError
 from cryoet_core.tomograms import ArrayVolume
-from cryoet_core.tomograms.store import TomogramWriter, check_tomograms, describe_tomograms, open_store
+from cryoet_core.tomograms.check import check_tomograms
+from cryoet_core.tomograms.store import describe_tomograms, open_store
+from cryoet_core.tomograms.writer import TomogramWriter
 
 SHAPE = (70, 33, 90)
 
@@ -52,8 +54,18 @@ def a_store(path: Path) -> Path:
     with TomogramWriter(path) as writer:
         ids = np.zeros(SHAPE, np.int64)
         ids[3, 4, 5], ids[69, 32, 89] = 70_000, 1
-        facts: dict[str, Any] = {"masks": {"occupancy": ids}, "attributes": {"snr": 0.1, "species": ["a", "b"]}}
-        writer.add("TS_01", noise(), voxel_size=10.0, picks=some_picks("TS_01"), tilt_range=(-60, 50.5), **facts)
+        facts: dict[str, Any] = {
+            "masks": {"occupancy": ids},
+            "attributes": {"snr": 0.1, "species": ["a", "b"]},
+        }
+        writer.add(
+            "TS_01",
+            noise(),
+            voxel_size=10.0,
+            picks=some_picks("TS_01"),
+            tilt_range=(-60, 50.5),
+            **facts,
+        )
         writer.add("a/b %2F.", noise(seed=1), voxel_size=7.84, density_sign=-1, dtype="float32")
         assert not path.exists()
     return path
@@ -66,11 +78,25 @@ def test_everything_comes_back(path: Path) -> None:
     a_store(path)
     assert os.listdir(path.parent) == ["set.h5"]
     first, second = open_store(path)
-    assert (first.name, first.shape, first.voxel_size, first.density_sign) == ("TS_01", SHAPE, 10.0, 1)
-    assert (first.tilt_range, first.tilt_axis, first.where) == ((-60.0, 50.5), "y", f"{path}: tomogram TS_01")
+    assert (first.name, first.shape, first.voxel_size, first.density_sign) == (
+        "TS_01",
+        SHAPE,
+        10.0,
+        1,
+    )
+    assert (first.tilt_range, first.tilt_axis, first.where) == (
+        (-60.0, 50.5),
+        "y",
+        f"{path}: tomogram TS_01",
+    )
     assert first.attributes == {"snr": 0.1, "species": ["a", "b"]}
     np.testing.assert_array_equal(first.read(), noise().astype(np.float16).astype(np.float32))
-    assert (second.name, second.density_sign, second.tilt_range, second.picks) == ("a/b %2F.", -1, None, None)
+    assert (second.name, second.density_sign, second.tilt_range, second.picks) == (
+        "a/b %2F.",
+        -1,
+        None,
+        None,
+    )
     region = (slice(60, 70), slice(5, 6), slice(63, 90))
     np.testing.assert_array_equal(second.read(region), -noise(seed=1)[region])
     assert check_tomograms(path) == []
@@ -167,12 +193,18 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no name": ({"name": " "}, "name of one line"),
     "a line break": ({"name": "a\nb"}, "name of one line"),
     "the same name": ({"name": "there"}, "two tomograms named 'there'"),
-    "picks of another": ({"picks": some_picks("other")}, "picks of tomogram 'other' were given to 'x'"),
+    "picks of another": (
+        {"picks": some_picks("other")},
+        "picks of tomogram 'other' were given to 'x'",
+    ),
     "picks at NaN": ({"picks": Picks.of(np.full((1, 3), np.nan), "x")}, "no numbers"),
     "a mask of another shape": ({"masks": {"ids": np.zeros((2, 2, 2), int)}}, "mask 'ids'"),
     "a mask of fractions": ({"masks": {"ids": np.zeros((9, 4, 4))}}, "whole numbers"),
     "fewer slabs": ({"volume": [noise((2, 4, 4))], "shape": (9, 4, 4)}, "2 slices; expected 9"),
-    "more slabs": ({"volume": [noise((2, 4, 4))] * 5, "shape": (9, 4, 4)}, r"a slab of \(2, 4, 4\) after 8"),
+    "more slabs": (
+        {"volume": [noise((2, 4, 4))] * 5, "shape": (9, 4, 4)},
+        r"a slab of \(2, 4, 4\) after 8",
+    ),
 }
 
 
@@ -208,7 +240,7 @@ def test_an_empty_store_is_not_written(path: Path) -> None:
 KILLED = """
 import sys, time
 import numpy as np
-from cryoet_core.tomograms.store import TomogramWriter
+from cryoet_core.tomograms.writer import TomogramWriter
 def parts():
     for i in range(8):
         yield np.random.default_rng(i).normal(size=(16, 64, 64))
@@ -228,11 +260,16 @@ def test_a_killed_writer_leaves_nothing_that_looks_whole(path: Path, stop: int) 
     a_store(path)
     before = path.read_bytes()
     process = subprocess.Popen(
-        [sys.executable, "-c", KILLED.format(stop=stop, path=str(path))], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", KILLED.format(stop=stop, path=str(path))],
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "now\n"
-    with pytest.raises(UserError, match="another process is writing it"), TomogramWriter(path, overwrite=True):
+    with (
+        pytest.raises(UserError, match="another process is writing it"),
+        TomogramWriter(path, overwrite=True),
+    ):
         pass
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
@@ -252,7 +289,7 @@ def test_a_full_disk_is_said_in_one_line(path: Path) -> None:
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))\n"
         "from cryoet_core.support.errors import UserError\n"
-        "from cryoet_core.tomograms.store import TomogramWriter\n"
+        "from cryoet_core.tomograms.writer import TomogramWriter\n"
         "try:\n"
         f"    with TomogramWriter({str(path)!r}) as writer:\n"
         "        writer.add('x', np.random.rand(100, 100, 100), voxel_size=10)\n"
@@ -310,24 +347,54 @@ CHANGES: dict[str, tuple[Callable[[Any], Any], str, bool]] = {
     "no voxel size": (lambda f: f[GROUP].attrs.__delitem__("voxel_size"), "voxel_size", True),
     "no scores": (lambda f: delete(f, f"{GROUP}/picks/scores"), "scores", True),
     "short scores": (lambda f: put(f, f"{GROUP}/picks/scores", np.zeros(2)), "scores", True),
-    "class out of range": (lambda f: put(f, f"{GROUP}/picks/classes", np.full(5, 7)), "classes: out of range", True),
-    "negative voxels": (lambda f: f[GROUP].attrs.__setitem__("voxel_size", -1.0), "voxel_size is -1", False),
+    "class out of range": (
+        lambda f: put(f, f"{GROUP}/picks/classes", np.full(5, 7)),
+        "classes: out of range",
+        True,
+    ),
+    "negative voxels": (
+        lambda f: f[GROUP].attrs.__setitem__("voxel_size", -1.0),
+        "voxel_size is -1",
+        False,
+    ),
     "sign": (lambda f: f[GROUP].attrs.__setitem__("density_sign", 3), "density_sign is 3", False),
     "tilts": (lambda f: f[GROUP].attrs.__setitem__("tilt_range", (60, -60)), "tilt_range", False),
     "attributes": (lambda f: f[GROUP].attrs.__setitem__("attributes", "{"), "no JSON", True),
-    "NaN": (lambda f: f[f"{GROUP}/volume"].__setitem__(slice(4, 9), np.nan), "NaN or infinity in z slices 4-8", False),
+    "NaN": (
+        lambda f: f[f"{GROUP}/volume"].__setitem__(slice(4, 9), np.nan),
+        "NaN or infinity in z slices 4-8",
+        False,
+    ),
     "constant": (lambda f: f[f"{GROUP}/volume"].__setitem__(..., 3), "constant", False),
-    "far picks": (lambda f: put(f, f"{GROUP}/picks/positions", np.full((5, 3), 1e4)), "outside in rows 0, 1", False),
-    "rotations": (lambda f: put(f, f"{GROUP}/picks/rotations", np.ones((5, 3, 3))), "no rotation in", False),
-    "masks": (lambda f: put(f, f"{GROUP}/masks/occupancy", np.zeros((2, 2, 2))), "masks/occupancy", False),
-    "extra": (lambda f: put(f, f"{GROUP}/picks/extra/defocus", np.zeros(2)), "extra/defocus", False),
+    "far picks": (
+        lambda f: put(f, f"{GROUP}/picks/positions", np.full((5, 3), 1e4)),
+        "outside in rows 0, 1",
+        False,
+    ),
+    "rotations": (
+        lambda f: put(f, f"{GROUP}/picks/rotations", np.ones((5, 3, 3))),
+        "no rotation in",
+        False,
+    ),
+    "masks": (
+        lambda f: put(f, f"{GROUP}/masks/occupancy", np.zeros((2, 2, 2))),
+        "masks/occupancy",
+        False,
+    ),
+    "extra": (
+        lambda f: put(f, f"{GROUP}/picks/extra/defocus", np.zeros(2)),
+        "extra/defocus",
+        False,
+    ),
     "surprise": (lambda f: f[GROUP].__setitem__("surprise", 1), "surprise: no part", False),
     "twice": (lambda f: f.copy(GROUP, "tomograms/again"), "a second tomogram named 'TS_01'", False),
 }
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_a_broken_store_is_reported_and_refused_where_it_cannot_be_read(path: Path, name: str) -> None:
+def test_a_broken_store_is_reported_and_refused_where_it_cannot_be_read(
+    path: Path, name: str
+) -> None:
     change, words, refused = CHANGES[name]
     with TomogramWriter(path) as writer:
         ids = np.zeros((9, 9, 9), np.int64)

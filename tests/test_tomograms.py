@@ -21,10 +21,14 @@ def noise(shape: tuple[int, int, int] = (12, 17, 23), seed: int = 0) -> np.ndarr
     return np.random.default_rng(seed).normal(2, 3, shape).astype(np.float32)
 
 
-def blobs(shape: tuple[int, int, int], voxel_size: float, centres: np.ndarray, sigma: float) -> np.ndarray:
+def blobs(
+    shape: tuple[int, int, int], voxel_size: float, centres: np.ndarray, sigma: float
+) -> np.ndarray:
     """Gaussian blobs at ``centres`` (n, 3) Å, of ``sigma`` Å."""
     grid = np.stack(np.meshgrid(*(np.arange(n) * voxel_size for n in shape), indexing="ij"))
-    values = sum(np.exp(-((grid - c[:, None, None, None]) ** 2).sum(0) / (2 * sigma**2)) for c in centres)
+    values = sum(
+        np.exp(-((grid - c[:, None, None, None]) ** 2).sum(0) / (2 * sigma**2)) for c in centres
+    )
     return np.asarray(values, np.float32)
 
 
@@ -49,7 +53,9 @@ def test_resampled_blobs_stay_where_they_are_in_angstrom(target: float) -> None:
     values = view.read()
     assert values.shape == view.shape
     for centre in centres:
-        moved = centre_of(values, centre, target, 80.0) - centre_of(found.read(), centre, 10.0, 80.0)
+        moved = centre_of(values, centre, target, 80.0) - centre_of(
+            found.read(), centre, 10.0, 80.0
+        )
         assert np.abs(moved).max() < 0.04 * target, (target, centre, moved)
         top = values[tuple(np.round(centre / target).astype(int))]
         assert top > 0.55
@@ -82,7 +88,9 @@ def test_a_view_equals_a_float64_restatement() -> None:
         size = values.shape[axis]
         rows = []
         for i in range(view.shape[axis]):
-            weights = np.array([keys_cubic(np.array((j - i * factor) / factor)) for j in range(size)], np.float64)
+            weights = np.array(
+                [keys_cubic(np.array((j - i * factor) / factor)) for j in range(size)], np.float64
+            )
             rows.append(weights / weights.sum())
         expected = np.moveaxis(np.tensordot(np.stack(rows), expected, (1, axis)), 0, axis)
     np.testing.assert_allclose(view.read(EVERYTHING), expected, atol=1e-5)
@@ -160,7 +168,9 @@ def test_sample_regions_lie_inside_and_stay_small(shape: tuple[int, int, int]) -
 def test_a_constant_volume_is_refused() -> None:
     for value in (0.0, 3.0, -1e6):
         with pytest.raises(UserError, match=r"flat\.mrc: constant"):
-            Tomogram("a", ArrayVolume(np.full((5, 5, 5), value)), 10.0, where="flat.mrc").statistics()
+            Tomogram(
+                "a", ArrayVolume(np.full((5, 5, 5), value)), 10.0, where="flat.mrc"
+            ).statistics()
 
 
 def test_slices_with_nan_are_named() -> None:
@@ -183,7 +193,9 @@ def test_slices_with_nan_are_named() -> None:
 def test_hidden_labels_are_gone_everywhere() -> None:
     picks = Picks.of(np.array([[10.0, 20, 30]]), "a")
     mask = ArrayVolume(np.ones((12, 17, 23), np.int32))
-    found = Tomogram("a", ArrayVolume(noise()), 10.0, picks=picks, masks={"ids": mask}, attributes={"truth": [1]})
+    found = Tomogram(
+        "a", ArrayVolume(noise()), 10.0, picks=picks, masks={"ids": mask}, attributes={"truth": [1]}
+    )
     hidden = Tomograms((found,), ("a note",)).without_picks()
     assert hidden.picks is None
     assert dict(hidden.tomograms[0].masks) == {}

@@ -18,13 +18,17 @@ from cryoet_core.algorithms.transforms import (
 )
 
 
-def blobs(n: int = 32, count: int = 6, seed: int = 0, width: float = 2.0, reach: float = 0.15) -> torch.Tensor:
+def blobs(
+    n: int = 32, count: int = 6, seed: int = 0, width: float = 2.0, reach: float = 0.15
+) -> torch.Tensor:
     """(1, 1, n, n, n): smooth, without symmetry, zero at the border."""
     rng = np.random.default_rng(seed)
     axes = np.indices((n, n, n)) - n // 2
     volume = sum(
         weight * np.exp(-((axes - centre[:, None, None, None]) ** 2).sum(0) / (2 * width**2))
-        for weight, centre in zip(rng.uniform(0.5, 1, count), rng.normal(0, reach * n / 2, (count, 3)), strict=True)
+        for weight, centre in zip(
+            rng.uniform(0.5, 1, count), rng.normal(0, reach * n / 2, (count, 3)), strict=True
+        )
     )
     return torch.tensor(volume, dtype=torch.float32)[None, None]
 
@@ -52,9 +56,17 @@ def test_standardise_gives_mean_zero_and_deviation_one_per_volume() -> None:
 
 @pytest.mark.parametrize(("mode", "tolerance"), [("trilinear", 1e-4), ("fourier", 0.06)])
 @pytest.mark.parametrize("n", [16, 17])
-def test_identity_and_quarter_turns_move_voxels_exactly(mode: str, tolerance: float, n: int) -> None:
-    exact = mode == "trilinear"  # the other mode is exact for smooth volumes, on the average over positions
-    volume = torch.randn(1, 1, n, n, n, generator=torch.Generator().manual_seed(1)) if exact else blobs(n)
+def test_identity_and_quarter_turns_move_voxels_exactly(
+    mode: str, tolerance: float, n: int
+) -> None:
+    exact = (
+        mode == "trilinear"
+    )  # the other mode is exact for smooth volumes, on the average over positions
+    volume = (
+        torch.randn(1, 1, n, n, n, generator=torch.Generator().manual_seed(1))
+        if exact
+        else blobs(n)
+    )
     same = rotate(volume, torch.eye(3)[None], fill=0.0, mode=mode)  # type: ignore[arg-type]
     assert torch.allclose(same, volume, atol=tolerance)
     for first, second in ((0, 1), (1, 2), (2, 0), (1, 0)):
@@ -76,20 +88,26 @@ def test_rotation_is_active_and_shift_comes_after() -> None:
 def test_composition() -> None:
     volume = blobs()
     first, second = random_rotations(2, torch.Generator().manual_seed(3)).split(1)
-    twice = rotate(rotate(volume, first, fill=0.0, mode="fourier"), second, fill=0.0, mode="fourier")
+    twice = rotate(
+        rotate(volume, first, fill=0.0, mode="fourier"), second, fill=0.0, mode="fourier"
+    )
     once = rotate(volume, second @ first, fill=0.0, mode="fourier")
     assert correlation(twice, once) > 0.9995
     assert correlation(rotate(rotate(volume, first), first.transpose(1, 2)), volume) > 0.99
 
 
-@pytest.mark.parametrize(("mode", "order", "tolerance"), [("trilinear", 1, 2e-4), ("fourier", 3, 0.02)])
+@pytest.mark.parametrize(
+    ("mode", "order", "tolerance"), [("trilinear", 1, 2e-4), ("fourier", 3, 0.02)]
+)
 def test_agrees_with_scipy(mode: str, order: int, tolerance: float) -> None:
     volume = blobs(seed=4)
     matrix = Rotation.from_euler("zyx", [20, -50, 130], degrees=True).as_matrix()
     shift = np.array([1.5, -0.5, 2.25])
     centre = np.full(3, 16.0)
     offset = centre - matrix.T @ (centre + shift)
-    expected = ndimage.affine_transform(volume[0, 0].double().numpy(), matrix.T, offset, order=order)
+    expected = ndimage.affine_transform(
+        volume[0, 0].double().numpy(), matrix.T, offset, order=order
+    )
     got = rotate(volume, torch.tensor(matrix)[None], torch.tensor(shift)[None], fill=0.0, mode=mode)  # type: ignore[arg-type]
     assert np.abs(got[0, 0].numpy() - expected).max() < tolerance * expected.max()
 
@@ -98,11 +116,16 @@ def test_agrees_with_scipy(mode: str, order: int, tolerance: float) -> None:
 def test_modes_against_gaussians_at_their_turned_places(n: int) -> None:
     """Errors against the density itself, not an interpolation of it; blobs of 1.2 voxels reach far in frequency."""
     rng = np.random.default_rng(0)
-    centres, matrix = rng.normal(0, 2.5, (8, 3)), random_rotations(1, torch.Generator().manual_seed(5))
+    centres, matrix = (
+        rng.normal(0, 2.5, (8, 3)),
+        random_rotations(1, torch.Generator().manual_seed(5)),
+    )
     axes = np.indices((n, n, n)) - n // 2
 
     def density(points: np.ndarray) -> np.ndarray:
-        return sum(np.exp(-((axes - p[:, None, None, None]) ** 2).sum(0) / (2 * 1.2**2)) for p in points)  # type: ignore[return-value]
+        return sum(
+            np.exp(-((axes - p[:, None, None, None]) ** 2).sum(0) / (2 * 1.2**2)) for p in points
+        )  # type: ignore[return-value]
 
     truth = density(centres @ matrix[0].numpy().T)
     volume = torch.tensor(density(centres), dtype=torch.float32)[None, None]
@@ -125,7 +148,9 @@ def test_oversampling_keeps_the_values(n: int, factor: int) -> None:
     blur = torch.sinc(frequency) ** 2
     response = blur[:, None, None] * blur[:, None] * blur
     plain = torch.fft.ifftn(torch.fft.fftn(fine, dim=(2, 3, 4)) * response, dim=(2, 3, 4)).real
-    assert torch.allclose(plain[..., offset::factor, offset::factor, offset::factor], volume, atol=1e-5)
+    assert torch.allclose(
+        plain[..., offset::factor, offset::factor, offset::factor], volume, atol=1e-5
+    )
 
 
 def test_batch_equals_single_and_one_volume_takes_many_rotations() -> None:
@@ -136,7 +161,9 @@ def test_batch_equals_single_and_one_volume_takes_many_rotations() -> None:
     assert torch.allclose(batch, single, atol=1e-6)
     many = rotate(volumes[:1], matrices)
     assert torch.allclose(many[1], rotate(volumes[:1], matrices[1:2])[0], atol=1e-6)
-    assert torch.allclose(rotate(volumes, matrices[:1])[2], rotate(volumes[2:], matrices[:1])[0], atol=1e-6)
+    assert torch.allclose(
+        rotate(volumes, matrices[:1])[2], rotate(volumes[2:], matrices[:1])[0], atol=1e-6
+    )
 
 
 def test_box_sides_may_differ() -> None:
@@ -148,7 +175,9 @@ def test_box_sides_may_differ() -> None:
 
 def test_fill() -> None:
     volume = torch.full((1, 1, 24, 24, 24), 5.0)
-    turn = torch.tensor(Rotation.from_euler("x", 45, degrees=True).as_matrix(), dtype=torch.float32)[None]
+    turn = torch.tensor(
+        Rotation.from_euler("x", 45, degrees=True).as_matrix(), dtype=torch.float32
+    )[None]
     assert torch.allclose(rotate(volume, turn), volume, atol=1e-5)
     assert float(rotate(volume, turn, fill=0.0).min()) == 0.0
     noise = torch.randn(1, 1, 24, 24, 24, generator=torch.Generator().manual_seed(0)) * 3 + 5
@@ -168,7 +197,8 @@ def test_gradient_passes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("volume", "matrix"), [((2, 8, 8, 8), (2, 3, 3)), ((2, 1, 8, 8, 8), (3, 3)), ((2, 2, 8, 8, 8), (2, 3, 3))]
+    ("volume", "matrix"),
+    [((2, 8, 8, 8), (2, 3, 3)), ((2, 1, 8, 8, 8), (3, 3)), ((2, 2, 8, 8, 8), (2, 3, 3))],
 )
 def test_wrong_shapes_are_named(volume: tuple[int, ...], matrix: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="expected"):
@@ -177,7 +207,9 @@ def test_wrong_shapes_are_named(volume: tuple[int, ...], matrix: tuple[int, ...]
 
 def test_random_rotations_are_uniform() -> None:
     matrices = random_rotations(20000, torch.Generator().manual_seed(0), dtype=torch.float64)
-    assert torch.allclose(matrices @ matrices.transpose(1, 2), torch.eye(3, dtype=torch.float64).expand(20000, 3, 3))
+    assert torch.allclose(
+        matrices @ matrices.transpose(1, 2), torch.eye(3, dtype=torch.float64).expand(20000, 3, 3)
+    )
     assert torch.allclose(torch.linalg.det(matrices), torch.ones(20000, dtype=torch.float64))
     assert float(matrices.mean(0).abs().max()) < 0.02
     assert float((matrices**2).mean(0).sub(1 / 3).abs().max()) < 0.01
@@ -188,7 +220,9 @@ def test_random_rotations_are_uniform() -> None:
 
 
 def test_quaternions_agree_with_scipy() -> None:
-    quaternions = torch.randn(10, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    quaternions = torch.randn(
+        10, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
     expected = Rotation.from_quat(quaternions.roll(-1, 1).numpy()).as_matrix()
     assert np.allclose(quaternion_to_matrix(quaternions).numpy(), expected)
 

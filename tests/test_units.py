@@ -24,12 +24,16 @@ def test_sizes_are_read(text: str | int, size: int) -> None:
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "0", "0.0GB", "-1GB", "GB", "1XB", "1 GB extra", "1e9", "inf"])
+@pytest.mark.parametrize(
+    "text", ["", "0", "0.0GB", "-1GB", "GB", "1XB", "1 GB extra", "1e9", "inf"]
+)
 def test_other_text_is_refused(text: str) -> None:
     with pytest.raises(UserError, match="no size of memory"):
         parse_size(text)
 
 
-@pytest.mark.parametrize(("size", "text"), [(0, "0 B"), (999, "999 B"), (1_310_720_000, "1.31 GB"), (5e15, "5000 TB")])
+@pytest.mark.parametrize(
+    ("size", "text"), [(0, "0 B"), (999, "999 B"), (1_310_720_000, "1.31 GB"), (5e15, "5000 TB")]
+)
 def test_sizes_are_written(size: float, text: str) -> None:
     assert format_size(size) == text

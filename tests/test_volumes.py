@@ -28,7 +28,9 @@ def test_each_volume_is_standardised_and_bright(data: Subtomograms) -> None:
     assert batch.shape == (30, 1, 8, 8, 8)
     assert batch.dtype == torch.float32
     torch.testing.assert_close(batch.mean(dim=(1, 2, 3, 4)), torch.zeros(30), atol=1e-3, rtol=0)
-    torch.testing.assert_close(batch.std(dim=(1, 2, 3, 4), correction=0), torch.ones(30), atol=1e-3, rtol=0)
+    torch.testing.assert_close(
+        batch.std(dim=(1, 2, 3, 4), correction=0), torch.ones(30), atol=1e-3, rtol=0
+    )
     for index in (0, 29):
         raw = data[index].astype(np.float64)
         expected = torch.from_numpy((raw - raw.mean()) / raw.std()).float()
@@ -40,7 +42,9 @@ def test_held_and_streamed_are_equal_bit_by_bit(data: Subtomograms) -> None:
     assert held.held
     assert not streamed.held
     order = np.random.default_rng(1).permutation(30)
-    assert torch.equal(torch.cat(list(held.batches(7, order))), torch.cat(list(streamed.batches(7, order))))
+    assert torch.equal(
+        torch.cat(list(held.batches(7, order))), torch.cat(list(streamed.batches(7, order)))
+    )
     assert torch.equal(held[order], torch.cat([streamed[[int(i)]] for i in order]))
     assert [len(batch) for batch in streamed.batches(7)] == [7, 7, 7, 7, 2]
 
@@ -83,7 +87,9 @@ def test_the_reading_thread_ends_with_its_reader(data: Subtomograms) -> None:
     assert not any(thread.name == "cryoet-reader" for thread in threading.enumerate())
 
 
-def test_an_error_while_reading_reaches_the_reader(data: Subtomograms, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_while_reading_reaches_the_reader(
+    data: Subtomograms, monkeypatch: pytest.MonkeyPatch
+) -> None:
     volumes = DeviceVolumes(data, max_memory=0)
 
     def fail(rows: np.ndarray) -> torch.Tensor:

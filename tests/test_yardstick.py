@@ -28,7 +28,13 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def start(tmp_path: Path) -> Callable[..., Run]:
     def make(path: Path, name: str = "run", seed: int = 0) -> Run:
         return Run.create(
-            "invariants", Config(), {"data": [path]}, tmp_path / name, seed=seed, device="cpu", quiet=True
+            "invariants",
+            Config(),
+            {"data": [path]},
+            tmp_path / name,
+            seed=seed,
+            device="cpu",
+            quiet=True,
         )
 
     return make
@@ -61,8 +67,12 @@ def test_saved_and_loaded_it_says_the_same(store: Path, start: Callable[..., Run
     again = Yardstick.load(run, "model")
     assert again.classes == fitted.classes
     some = seen(store).subset(np.array([7, 3, 80]))
-    np.testing.assert_allclose(again.label(some, run).probabilities, fitted.label(some, run).probabilities, atol=1e-5)
-    with pytest.raises(RunError, match=r"checkpoints/other.safetensors is missing; run the method again"):
+    np.testing.assert_allclose(
+        again.label(some, run).probabilities, fitted.label(some, run).probabilities, atol=1e-5
+    )
+    with pytest.raises(
+        RunError, match=r"checkpoints/other.safetensors is missing; run the method again"
+    ):
         Yardstick.load(run, "other")
 
 
@@ -70,11 +80,15 @@ def test_the_same_seed_gives_the_same_labels(store: Path, start: Callable[..., R
     found = []
     for name in ("one", "two"):
         run = start(store, name)
-        found.append(Yardstick.fit(seen(store), run, **OPTIONS)[0].label(seen(store), run).probabilities)
+        found.append(
+            Yardstick.fit(seen(store), run, **OPTIONS)[0].label(seen(store), run).probabilities
+        )
     np.testing.assert_array_equal(*found)
 
 
-def test_a_few_particles_of_one_class_do_not_decide_for_all(tmp_path: Path, start: Callable[..., Run]) -> None:
+def test_a_few_particles_of_one_class_do_not_decide_for_all(
+    tmp_path: Path, start: Callable[..., Run]
+) -> None:
     """A set in the order of its classes is sorted as well as a mixed one."""
     mixed = open_subtomograms([write_subtomograms(tmp_path / "mixed.h5", 16, per_class=40)])
     order = np.argsort(mixed.labels, kind="stable")

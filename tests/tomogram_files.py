@@ -11,7 +11,7 @@ import pytest
 
 from cryoet_core.support.errors import UserError
 from cryoet_core.tomograms import Reading, open_tomograms
-from cryoet_core.tomograms.store import TomogramWriter
+from cryoet_core.tomograms.writer import TomogramWriter
 
 zarr = pytest.importorskip("zarr")
 
@@ -58,12 +58,22 @@ def write_zarr(
         step = round(scale / scales[0])
         part = values[(..., *[slice(None, None, step)] * 3)]
         chunks = tuple(min(chunk, n) for n in part.shape)
-        group.create_array(str(index), data=part, chunks=chunks, config={"write_empty_chunks": True})
+        group.create_array(
+            str(index), data=part, chunks=chunks, config={"write_empty_chunks": True}
+        )
         factors = [scale if axis in "zyx" else 1.0 for axis in axes]
-        levels.append({"path": str(index), "coordinateTransformations": [{"type": "scale", "scale": factors}]})
-    described = [{"name": axis, "type": "space", **({"unit": unit} if unit else {})} for axis in axes]
+        levels.append(
+            {"path": str(index), "coordinateTransformations": [{"type": "scale", "scale": factors}]}
+        )
+    described = [
+        {"name": axis, "type": "space", **({"unit": unit} if unit else {})} for axis in axes
+    ]
     image = [{"version": "0.4", "axes": described, "datasets": levels}]
-    group.attrs.update({"multiscales": image} if version == 2 else {"ome": {"version": "0.5", "multiscales": image}})
+    group.attrs.update(
+        {"multiscales": image}
+        if version == 2
+        else {"ome": {"version": "0.5", "multiscales": image}}
+    )
     return path
 
 

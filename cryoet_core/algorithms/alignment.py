@@ -83,10 +83,14 @@ def whitened(band: Band, spectra: Tensor) -> Band:
 
 def spectra(volumes: Tensor, band: Band) -> Tensor:
     """Coefficients (b, m) of volumes (b, 1, d, h, w), with the origin at voxel n // 2."""
-    return band.of(torch.fft.rfftn(torch.fft.ifftshift(volumes[:, 0], dim=(1, 2, 3)), dim=(1, 2, 3)))
+    return band.of(
+        torch.fft.rfftn(torch.fft.ifftshift(volumes[:, 0], dim=(1, 2, 3)), dim=(1, 2, 3))
+    )
 
 
-def turned_references(reference: Tensor, rotations: Tensor, band: Band, batch_size: int = 1024) -> Tensor:
+def turned_references(
+    reference: Tensor, rotations: Tensor, band: Band, batch_size: int = 1024
+) -> Tensor:
     """Weighted, normalised coefficients (r, m) of a reference (d, h, w) turned by each of rotations (r, 3, 3).
 
     A turned volume has the turned spectrum, so only the band is sampled, at R^T q in the spectrum of the padded volume.
@@ -122,14 +126,19 @@ def _padded_spectrum(volume: Tensor, cutoff: int) -> Tensor:
     return torch.view_as_real(spectrum[part, part, part]).permute(3, 0, 1, 2)[None].contiguous()
 
 
-def search(coefficients: Tensor, table: Tensor, band: Band, box: int, shifts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def search(
+    coefficients: Tensor, table: Tensor, band: Band, box: int, shifts: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """Best row of ``table`` (r, m) and best shift for each particle (b, m).
 
     ``shifts`` (b, s, 3) in voxels are each particle's candidates. Returns scores (b,), rows (b,), shifts (b, 3).
     """
     b = len(coefficients)
     best = torch.full((b,), -math.inf, device=coefficients.device)
-    row, moved = torch.zeros(b, dtype=torch.long, device=best.device), torch.zeros(b, 3, device=best.device)
+    row, moved = (
+        torch.zeros(b, dtype=torch.long, device=best.device),
+        torch.zeros(b, 3, device=best.device),
+    )
     waves = (2 * math.pi / box) * band.q.to(best)
     right = torch.cat((table.real, table.imag), 1).T
     for j in range(shifts.shape[1]):
@@ -179,8 +188,14 @@ def aligned_averages(
     labels = torch.as_tensor(labels).long()
     k = k if k is not None else int(labels.max()) + 1
     chosen = _first_of_each(labels, k, max_particles)
-    poses = Poses(torch.eye(3).repeat(len(labels), 1, 1), torch.zeros(len(labels), 3), torch.zeros(len(labels)))
-    average = partial(class_averages, volumes, chosen, k, tilt_range=tilt_range, tilt_axis=tilt_axis)
+    poses = Poses(
+        torch.eye(3).repeat(len(labels), 1, 1),
+        torch.zeros(len(labels), 3),
+        torch.zeros(len(labels)),
+    )
+    average = partial(
+        class_averages, volumes, chosen, k, tilt_range=tilt_range, tilt_axis=tilt_axis
+    )
     averages = average(batch_size=batch_size)
     for iteration in range(iterations):
         share = iteration / max(iterations - 1, 1)
@@ -190,7 +205,17 @@ def aligned_averages(
         offsets = shift_grid(max_shift, 2.0) if iteration < 2 else shift_grid(1.0, 1.0)
         for name in range(k):
             members = (chosen == name).nonzero().flatten()
-            _align_class(volumes, members, averages[name], rotations, offsets, band, poses, max_shift, batch_size)
+            _align_class(
+                volumes,
+                members,
+                averages[name],
+                rotations,
+                offsets,
+                band,
+                poses,
+                max_shift,
+                batch_size,
+            )
         averages = average(rotations=poses.rotations, shifts=poses.shifts, batch_size=batch_size)
         if report is not None:
             mean = float(poses.scores[chosen >= 0].mean()) if bool((chosen >= 0).any()) else 0.0

@@ -117,7 +117,9 @@ def _shares(weights: np.ndarray | Tensor, n: int, k: int | None) -> Tensor:
     if given.ndim == 1:
         labels = given.long()
         size = max(k or 0, int(labels.max()) + 1 if len(labels) else 0)
-        given = torch.nn.functional.one_hot(labels.clamp_min(0), max(size, 1)) * (labels >= 0)[:, None]
+        given = (
+            torch.nn.functional.one_hot(labels.clamp_min(0), max(size, 1)) * (labels >= 0)[:, None]
+        )
     if given.ndim != 2 or len(given) != n or (k is not None and given.shape[1] != k):
         raise ValueError(
             f"weights of shape {tuple(given.shape)}: expected labels ({n},) or posteriors ({n}, {k or 'k'})"
@@ -128,7 +130,9 @@ def _shares(weights: np.ndarray | Tensor, n: int, k: int | None) -> Tensor:
 # ---- files -----------------------------------------------------------------------------------------------------------
 
 
-def write_averages(folder: Path, averages: Tensor | np.ndarray, names: Sequence[str], voxel_size: float) -> list[Path]:
+def write_averages(
+    folder: Path, averages: Tensor | np.ndarray, names: Sequence[str], voxel_size: float
+) -> list[Path]:
     """Write one MRC file (mode 2, voxel size in Å in the header) per class, named after the class; their paths.
 
     Characters that a file name cannot have become underscores. RunError when two classes then share a name.
@@ -137,7 +141,9 @@ def write_averages(folder: Path, averages: Tensor | np.ndarray, names: Sequence[
 
     paths = [folder / f"{file_name(name)}.mrc" for name in names]
     if len(set(paths)) != len(paths):
-        raise RunError(f"{folder}: class names {sorted(names)} do not give different file names; rename the classes")
+        raise RunError(
+            f"{folder}: class names {sorted(names)} do not give different file names; rename the classes"
+        )
     with files.explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
     for path, volume in zip(paths, np.asarray(averages, dtype=np.float32), strict=True):

@@ -28,8 +28,15 @@ class Centring:
     signal is too weak to tell near the centre. It is learnt with the template.
     """
 
-    def __init__(self, template: Tensor, whitening: Tensor, max_shift: float, spread: float) -> None:
-        self.template, self.whitening, self.max_shift, self.spread = template, whitening, max_shift, spread
+    def __init__(
+        self, template: Tensor, whitening: Tensor, max_shift: float, spread: float
+    ) -> None:
+        self.template, self.whitening, self.max_shift, self.spread = (
+            template,
+            whitening,
+            max_shift,
+            spread,
+        )
 
     @classmethod
     def fit(
@@ -57,10 +64,14 @@ class Centring:
             count += len(batch)
         level = reduce(power) / torch.bincount(shells.flatten(), minlength=len(power)).clamp(min=1)
         band = lowpass(box, 1.0, 1 / _TOP_SHELL).to(device)
-        band[0, 0, 0] = 0  # standardised volumes have rounding errors there, which whitening would blow up
+        band[0, 0, 0] = (
+            0  # standardised volumes have rounding errors there, which whitening would blow up
+        )
         total = reduce(count)
         whitening = band * total / level[shells].clamp(min=1e-12)
-        centring = cls(_radial(reduce(mean) / total), whitening, max_shift, max(max_shift, 1e-3) / 2)
+        centring = cls(
+            _radial(reduce(mean) / total), whitening, max_shift, max(max_shift, 1e-3) / 2
+        )
         for _ in range(rounds if max_shift > 0 else 0):
             moved, squares = torch.zeros_like(mean), torch.zeros((), device=device)
             for batch in batches():
@@ -68,7 +79,9 @@ class Centring:
                 moved += translate(batch[:, 0], -shifts).sum(0)
                 squares += shifts.square().sum()
             spread = float((reduce(squares) / (3 * total)).sqrt())
-            centring = cls(_radial(reduce(moved) / total), whitening, max_shift, max(spread, LEAST_SPREAD))
+            centring = cls(
+                _radial(reduce(moved) / total), whitening, max_shift, max(spread, LEAST_SPREAD)
+            )
         return centring
 
     def shifts(self, volumes: Tensor) -> Tensor:
@@ -77,7 +90,9 @@ class Centring:
             return volumes.new_zeros(len(volumes), 3)
         template = torch.fft.rfftn(self.template).conj() * self.whitening
         maps = torch.fft.irfftn(
-            torch.fft.rfftn(volumes[:, 0], dim=(1, 2, 3)) * template, s=volumes.shape[-3:], dim=(1, 2, 3)
+            torch.fft.rfftn(volumes[:, 0], dim=(1, 2, 3)) * template,
+            s=volumes.shape[-3:],
+            dim=(1, 2, 3),
         )
         # half of the log-likelihood ratio, see pose_mixture.em
         return peak(0.5 * maps.numel() / len(maps) * maps, self.max_shift, self.spread)
@@ -95,7 +110,9 @@ def sample_rows(n: int, share: slice | None = None, most: int = 500) -> Tensor:
     Drawn at random, for a data set may be in the order of its classes; the same ones whatever the number of processes.
     """
     rows = torch.randperm(n, generator=torch.Generator().manual_seed(0))[:most].sort().values
-    return rows if share is None else rows[(rows >= share.start) & (rows < share.stop)] - share.start
+    return (
+        rows if share is None else rows[(rows >= share.start) & (rows < share.stop)] - share.start
+    )
 
 
 def _radial(volume: Tensor) -> Tensor:
@@ -111,10 +128,14 @@ def _radial(volume: Tensor) -> Tensor:
     return (profile - inside[-1])[shell].view(volume.shape) * smooth
 
 
-def soft_sphere(size: int, radius: float, edge: float = 1.0, device: torch.device | str = "cpu") -> Tensor:
+def soft_sphere(
+    size: int, radius: float, edge: float = 1.0, device: torch.device | str = "cpu"
+) -> Tensor:
     """(size, size, size): 1 within ``radius`` voxels of voxel size // 2, falling to 0 over about ``edge`` voxels."""
     line = torch.arange(size, device=device, dtype=torch.float32) - size // 2
-    distance = (line[:, None, None] ** 2 + line[None, :, None] ** 2 + line[None, None, :] ** 2).sqrt()
+    distance = (
+        line[:, None, None] ** 2 + line[None, :, None] ** 2 + line[None, None, :] ** 2
+    ).sqrt()
     return torch.sigmoid((radius - distance) * (4 / edge))
 
 
@@ -123,13 +144,20 @@ def translate(volumes: Tensor, shifts: Tensor) -> Tensor:
     size = volumes.shape[-1]
     whole = torch.fft.fftfreq(size, device=volumes.device)
     half = torch.fft.rfftfreq(size, device=volumes.device)
-    turns = [torch.exp(-2j * torch.pi * f * shifts[:, a : a + 1]) for a, f in enumerate((whole, whole, half))]
+    turns = [
+        torch.exp(-2j * torch.pi * f * shifts[:, a : a + 1])
+        for a, f in enumerate((whole, whole, half))
+    ]
     phase = turns[0][:, :, None, None] * turns[1][:, None, :, None] * turns[2][:, None, None, :]
-    moved: Tensor = torch.fft.irfftn(torch.fft.rfftn(volumes, dim=(1, 2, 3)) * phase, s=(size,) * 3, dim=(1, 2, 3))
+    moved: Tensor = torch.fft.irfftn(
+        torch.fft.rfftn(volumes, dim=(1, 2, 3)) * phase, s=(size,) * 3, dim=(1, 2, 3)
+    )
     return moved
 
 
-def peak(maps: Tensor, reach: float, spread: float, origin: Tensor | None = None, voxel: float = 1.0) -> Tensor:
+def peak(
+    maps: Tensor, reach: float, spread: float, origin: Tensor | None = None, voxel: float = 1.0
+) -> Tensor:
     """The most probable shifts (n, 3), sub-voxel, given log-likelihood maps (n, s, s, s) with zero shift at voxel 0.
 
     The prior is Gaussian of standard deviation ``spread`` about -``origin`` (n, 3), the shift that has already been
@@ -137,10 +165,14 @@ def peak(maps: Tensor, reach: float, spread: float, origin: Tensor | None = None
     """
     n, size = len(maps), maps.shape[-1]
     line = torch.fft.fftfreq(size, device=maps.device) * size
-    near = (line[:, None, None] ** 2 + line[None, :, None] ** 2 + line[None, None, :] ** 2) * voxel**2 <= reach**2
+    near = (
+        line[:, None, None] ** 2 + line[None, :, None] ** 2 + line[None, None, :] ** 2
+    ) * voxel**2 <= reach**2
     start = maps.new_zeros(n, 3) if origin is None else origin
     terms = [-((line * voxel + start[:, a : a + 1]) ** 2) / (2 * spread**2) for a in range(3)]
-    maps = maps + terms[0][:, :, None, None] + terms[1][:, None, :, None] + terms[2][:, None, None, :]
+    maps = (
+        maps + terms[0][:, :, None, None] + terms[1][:, None, :, None] + terms[2][:, None, None, :]
+    )
     index = maps.masked_fill(~near, -torch.inf).flatten(1).argmax(1)
     place = torch.stack([index // size**2, index // size % size, index % size], 1)
     rows = torch.arange(n, device=maps.device)

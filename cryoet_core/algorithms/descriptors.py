@@ -18,10 +18,16 @@ class Invariants:
     """
 
     def __init__(
-        self, box: int, tilt_range: tuple[float, float] | None, tilt_axis: str = "y", device: torch.device | str = "cpu"
+        self,
+        box: int,
+        tilt_range: tuple[float, float] | None,
+        tilt_axis: str = "y",
+        device: torch.device | str = "cpu",
     ) -> None:
         line = torch.arange(box, dtype=torch.float32) - box // 2
-        radius = (line[:, None, None] ** 2 + line[None, :, None] ** 2 + line[None, None, :] ** 2).sqrt()
+        radius = (
+            line[:, None, None] ** 2 + line[None, :, None] ** 2 + line[None, None, :] ** 2
+        ).sqrt()
         shell = radius.round().long().flatten()
         self.inside = (shell <= box // 2).nonzero()[:, 0].to(device)
         self.shell = shell[self.inside.cpu()].to(device)
@@ -41,12 +47,16 @@ class Invariants:
     def __call__(self, volumes: Tensor) -> list[Tensor]:
         """The blocks (b, f) of descriptors of a batch."""
         spectrum = torch.fft.rfftn(volumes[:, 0], dim=(1, 2, 3))
-        smooth = torch.fft.irfftn(spectrum * self.smooth, s=volumes.shape[-3:], dim=(1, 2, 3)).flatten(1)
+        smooth = torch.fft.irfftn(
+            spectrum * self.smooth, s=volumes.shape[-3:], dim=(1, 2, 3)
+        ).flatten(1)
         ball = smooth[:, self.inside]
         profile = ball @ self.mean
         moment = (ball - profile[:, self.shell]).square() @ self.mean
         power = spectrum.flatten(1)[:, self.frequencies].abs().square() @ self.power
-        quantiles = torch.quantile(smooth[:, self.core], torch.tensor(_QUANTILES, device=smooth.device), dim=1).T
+        quantiles = torch.quantile(
+            smooth[:, self.core], torch.tensor(_QUANTILES, device=smooth.device), dim=1
+        ).T
         return [profile, moment, (power + 1e-6).log(), quantiles]
 
 

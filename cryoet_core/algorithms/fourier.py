@@ -31,7 +31,9 @@ def shell_index(box: int, full: bool = False) -> Tensor:
     return (radial_frequency(box, full=full) * box).round().long()
 
 
-def lowpass(box: int, voxel_size: float, resolution: float, edge: float = 2.0, full: bool = False) -> Tensor:
+def lowpass(
+    box: int, voxel_size: float, resolution: float, edge: float = 2.0, full: bool = False
+) -> Tensor:
     """1 below the frequency 1 / resolution (Å), then a cosine fall to 0 over ``edge`` Fourier voxels."""
     distance = (radial_frequency(box, voxel_size, full) - 1 / resolution) * box * voxel_size
     if edge <= 0:
@@ -57,19 +59,25 @@ def wedge_mask(
     """
     low, high = float(tilt_range[0]), float(tilt_range[1])
     if not -90 <= low < high <= 90:
-        raise ValueError(f"tilt range is {low} to {high}, expected two angles in order from -90 to 90 degrees")
+        raise ValueError(
+            f"tilt range is {low} to {high}, expected two angles in order from -90 to 90 degrees"
+        )
     if tilt_axis not in ("x", "y"):
         raise ValueError(f"tilt axis is {tilt_axis!r}, expected 'x' or 'y'")
     kz, ky, kx = (frequency_grid(box, full=True) * box).double()
     across = kx if tilt_axis == "y" else -ky
     # Half a turn maps a plane onto itself, so fold to across >= 0, where the tilt angle is the polar angle. The beam's
     # line belongs to +90 and -90 degrees alike.
-    height = torch.where(across < 0, -kz, torch.where(across == 0, kz.abs() if high >= 90 else -kz.abs(), kz))
+    height = torch.where(
+        across < 0, -kz, torch.where(across == 0, kz.abs() if high >= 90 else -kz.abs(), kz)
+    )
     across = across.abs()
     angle = torch.rad2deg(torch.atan2(height, across))
     depth = torch.minimum(high - angle, angle - low)
     mask = (depth / soft + 0.5).clamp(0, 1) if soft > 0 else (depth >= -1e-6).double()
-    mask = torch.where((height == 0) & (across == 0), 1.0, mask)  # the tilt axis lies in every plane
+    mask = torch.where(
+        (height == 0) & (across == 0), 1.0, mask
+    )  # the tilt axis lies in every plane
     if high - low >= 180:
         mask = torch.ones_like(mask)
     if tilt_step is not None:
@@ -121,10 +129,14 @@ def ctf(
     defocus = torch.as_tensor(defocus_um, dtype=torch.float64, device=k.device) * 1e4
     wavelength = electron_wavelength(voltage_kv)
     square = k.double().square()
-    bent = 0.5 * math.pi * cs_mm * 1e7 * wavelength**3 * square.square() - math.radians(phase_shift_deg)
+    bent = 0.5 * math.pi * cs_mm * 1e7 * wavelength**3 * square.square() - math.radians(
+        phase_shift_deg
+    )
     slope = math.pi * wavelength * square
     chi = defocus.reshape(defocus.shape + (1,) * k.ndim) * slope - bent
-    transfer = math.sqrt(1 - amplitude_contrast**2) * torch.sin(chi) + amplitude_contrast * torch.cos(chi)
+    transfer = math.sqrt(1 - amplitude_contrast**2) * torch.sin(
+        chi
+    ) + amplitude_contrast * torch.cos(chi)
     return (-transfer * torch.exp(-bfactor / 4 * square)).float()
 
 

@@ -50,7 +50,9 @@ class Explanation:
     maps: dict[str, np.ndarray]
 
 
-def activation_map(network: nn.Module, layer: nn.Module, volume: Tensor, class_index: int, cam: Cam) -> Tensor:
+def activation_map(
+    network: nn.Module, layer: nn.Module, volume: Tensor, class_index: int, cam: Cam
+) -> Tensor:
     """The map (z, y, x) of a volume (1, 1, d, h, w) at the resolution of ``layer``, in units of the class's score.
 
     With A_c the activations of channel c and g_c the gradient of the score before the softmax: Grad-CAM is
@@ -83,7 +85,9 @@ def activation_map(network: nn.Module, layer: nn.Module, volume: Tensor, class_i
 
 def shown_map(found: Tensor, size: Sequence[int]) -> Tensor:
     """A map brought to the volume's ``size`` (trilinear) and to 0..1; what is negative or nowhere positive is 0."""
-    fine: Tensor = interpolate(found[None, None], size=tuple(size), mode="trilinear", align_corners=False)[0, 0]
+    fine: Tensor = interpolate(
+        found[None, None], size=tuple(size), mode="trilinear", align_corners=False
+    )[0, 0]
     fine = fine.clamp(min=0)
     return fine / fine.max() if fine.max() > 0 else fine
 
@@ -104,9 +108,13 @@ def explain(
     network, layer = _parts(labeller, run)
     assert isinstance(labeller, Explainable)
     if not 0 <= index < len(data):
-        raise UserError(f"--index {index}: {data.paths[0]} has {len(data)} subtomograms; expected 0 to {len(data) - 1}")
+        raise UserError(
+            f"--index {index}: {data.paths[0]} has {len(data)} subtomograms; expected 0 to {len(data) - 1}"
+        )
     if class_name is not None and class_name not in labeller.classes:
-        raise UserError(f"--class {class_name}: the run has no such class{close_names(class_name, labeller.classes)}")
+        raise UserError(
+            f"--class {class_name}: the run has no such class{close_names(class_name, labeller.classes)}"
+        )
     labels = labeller.label(data.subset(np.array([index])).without_labels(), run)  # type: ignore[attr-defined]
     predicted = labeller.classes[int(labels.labels[0])]
     name = class_name or predicted
@@ -114,10 +122,14 @@ def explain(
     volume = run.volumes(data, np.array([index]))[0:1]
     network.eval()
     maps: dict[str, np.ndarray] = {
-        cam: shown_map(activation_map(network, layer, volume, chosen, cam), volume.shape[2:]).cpu().numpy()
+        cam: shown_map(activation_map(network, layer, volume, chosen, cam), volume.shape[2:])
+        .cpu()
+        .numpy()
         for cam in cams
     }
-    return Explanation(name, predicted, float(labels.probabilities[0, chosen]), volume[0, 0].cpu().numpy(), maps)
+    return Explanation(
+        name, predicted, float(labels.probabilities[0, chosen]), volume[0, 0].cpu().numpy(), maps
+    )
 
 
 def _parts(labeller: object, run: Run) -> tuple[nn.Module, nn.Module]:

@@ -71,14 +71,20 @@ class Insertion:
     box: voxels, voxel_size: Å, of images and cubes alike. premultiplied: the images were multiplied by their CTF.
     """
 
-    def __init__(self, series: TiltSeries, box: int, voxel_size: float, *, premultiplied: bool) -> None:
+    def __init__(
+        self, series: TiltSeries, box: int, voxel_size: float, *, premultiplied: bool
+    ) -> None:
         self.box = box
-        ky, kx = torch.meshgrid(torch.fft.fftfreq(box) * box, torch.fft.rfftfreq(box) * box, indexing="ij")
+        ky, kx = torch.meshgrid(
+            torch.fft.fftfreq(box) * box, torch.fft.rfftfreq(box) * box, indexing="ij"
+        )
         inside = (ky.square() + kx.square()).sqrt() <= box / 2 - 1
         self.inside = inside
         self.radius = (ky.square() + kx.square()).sqrt()[inside] / (box * voxel_size)
         flat = torch.stack([kx[inside], ky[inside]], 1)  # (m, 2)
-        points = torch.einsum("ma,tac->tmc", flat.double(), series.axes.double()).float()  # (t, m, 3) x, y, z
+        points = torch.einsum(
+            "ma,tac->tmc", flat.double(), series.axes.double()
+        ).float()  # (t, m, 3) x, y, z
         # A line through the origin holds every frequency of kx = 0 twice, once with each sign.
         both = torch.where(kx[inside] == 0, 0.5, 1.0)
         transfer = self._transfer(series)
@@ -110,12 +116,17 @@ class Insertion:
     def __call__(self, images: Tensor) -> Tensor:
         """Images (b, t, box, box), particle at box // 2, to cubes (b, box, box, box), float32."""
         b = len(images)
-        spectra = torch.fft.rfft2(torch.fft.ifftshift(images.float(), dim=(-2, -1)))[..., self.inside] * self.gain
+        spectra = (
+            torch.fft.rfft2(torch.fft.ifftshift(images.float(), dim=(-2, -1)))[..., self.inside]
+            * self.gain
+        )
         values = torch.stack([spectra, spectra.conj()], 1).reshape(b, -1)  # (b, 2 t m)
         total = torch.zeros(b, self.box**3, dtype=values.dtype)
         for target, share in zip(self.target, self.share, strict=True):
             total.index_add_(1, target, values * share)
-        cubes = torch.fft.ifftn(total.view(b, *(self.box,) * 3) * self.filter, dim=(-3, -2, -1)).real
+        cubes = torch.fft.ifftn(
+            total.view(b, *(self.box,) * 3) * self.filter, dim=(-3, -2, -1)
+        ).real
         shifted: Tensor = torch.fft.fftshift(cubes, dim=(-3, -2, -1))
         return shifted.float()
 

@@ -24,8 +24,12 @@ def contingency(true: ArrayLike, predicted: ArrayLike) -> Contingency:
     true, predicted = same_length(true, predicted)
     classes, rows = np.unique(true, return_inverse=True)
     clusters, columns = np.unique(predicted, return_inverse=True)
-    flat = np.bincount(rows * max(len(clusters), 1) + columns, minlength=len(classes) * len(clusters))
-    return Contingency(classes, clusters, flat.reshape(len(classes), len(clusters)).astype(np.int64))
+    flat = np.bincount(
+        rows * max(len(clusters), 1) + columns, minlength=len(classes) * len(clusters)
+    )
+    return Contingency(
+        classes, clusters, flat.reshape(len(classes), len(clusters)).astype(np.int64)
+    )
 
 
 def hungarian(counts: ArrayLike) -> tuple[Ints, Ints]:
@@ -45,7 +49,9 @@ def match_permutation(previous: ArrayLike, new: ArrayLike, k: int | None = None)
     previous, new = same_length(previous, new)
     size = max([int(labels.max()) + 1 for labels in (previous, new) if labels.size] + [k or 0])
     both = (previous >= 0) & (new >= 0)
-    counts = np.bincount(new[both] * size + previous[both], minlength=size * size).reshape(size, size)
+    counts = np.bincount(new[both] * size + previous[both], minlength=size * size).reshape(
+        size, size
+    )
     # A kept number is worth less than one row, even if all are kept.
     rows, columns = hungarian(counts * (size + 1) + np.eye(size, dtype=np.int64))
     permutation = np.arange(size, dtype=np.int64)
@@ -63,7 +69,9 @@ def match_labels(previous: ArrayLike, new: ArrayLike) -> Ints:
 def same_length(a: ArrayLike, b: ArrayLike) -> tuple[Ints, Ints]:
     first, second = np.asarray(a, dtype=np.int64), np.asarray(b, dtype=np.int64)
     if first.ndim != 1 or first.shape != second.shape:
-        raise ValueError(f"labels of shapes {first.shape} and {second.shape}: expected two vectors of one length")
+        raise ValueError(
+            f"labels of shapes {first.shape} and {second.shape}: expected two vectors of one length"
+        )
     return first, second
 
 

@@ -24,11 +24,15 @@ def matrix_to_euler(matrices: ArrayLike) -> NDArray[np.float64]:
 
     Where tilt is 0 or 180 only a combination of rot and psi is defined: psi is set to 0.
     """
-    product = np.asarray(matrices, dtype=np.float64).reshape(-1, 3, 3)[:, ::-1, ::-1].transpose(0, 2, 1)
+    product = (
+        np.asarray(matrices, dtype=np.float64).reshape(-1, 3, 3)[:, ::-1, ::-1].transpose(0, 2, 1)
+    )
     sine = np.hypot(product[:, 0, 2], product[:, 1, 2])
     tilt = np.arctan2(sine, product[:, 2, 2])
     rot = np.where(
-        sine < 1e-7, np.arctan2(-product[:, 0, 1], product[:, 1, 1]), np.arctan2(product[:, 1, 2], product[:, 0, 2])
+        sine < 1e-7,
+        np.arctan2(-product[:, 0, 1], product[:, 1, 1]),
+        np.arctan2(product[:, 1, 2], product[:, 0, 2]),
     )
     # psi is what remains after rot and tilt are taken back, so rounding near tilt 0 cannot break their sum.
     c, s = np.cos(rot), np.sin(rot)
@@ -48,7 +52,9 @@ def _about_y(angle: NDArray[np.float64]) -> NDArray[np.float64]:
     return _assemble(angle, 2, 0, 1)
 
 
-def _assemble(angle: NDArray[np.float64], first: int, second: int, axis: int) -> NDArray[np.float64]:
+def _assemble(
+    angle: NDArray[np.float64], first: int, second: int, axis: int
+) -> NDArray[np.float64]:
     """Right-handed turns by ``angle`` in the plane (first, second) of (x, y, z)."""
     matrix = np.zeros((len(angle), 3, 3))
     matrix[:, axis, axis] = 1

@@ -20,7 +20,9 @@ Indices: TypeAlias = NDArray[np.int64]
 SLAB = 1 << 22  # voxels that are looked at together
 BLOCK = 1 << 16  # candidates whose neighbourhoods are looked at together
 PAIRS = 2048  # candidates that are compared with each other at once
-BRIGHTEST = 0.05  # share of the peaks that count as equal where strong and weak ones are parted: gold beads
+BRIGHTEST = (
+    0.05  # share of the peaks that count as equal where strong and weak ones are parted: gold beads
+)
 REACH = 0.87  # voxels that refinement may move a peak: half the diagonal of a voxel
 
 
@@ -54,7 +56,9 @@ def find_peaks(
     found = found[((places >= border) & (places < size - border)).all(axis=1)]
     values = flat[torch.from_numpy(found).to(flat.device)].float().cpu().numpy()
     order = np.argsort(-values, kind="stable")
-    return _thinned(flat, found[order], values[order], tuple(volume.shape), distance, limit, subvoxel)
+    return _thinned(
+        flat, found[order], values[order], tuple(volume.shape), distance, limit, subvoxel
+    )
 
 
 def parting_value(values: NDArray[Any]) -> float:
@@ -122,7 +126,9 @@ def _suspects(flat: Tensor, found: Indices, shape: tuple[int, ...]) -> Indices:
     """Rows of candidates that may touch an equal voxel: lines are taken to go on at the faces, so some do not."""
     places = torch.from_numpy(found).to(flat.device)
     values, equal = flat[places], torch.zeros(len(found), dtype=torch.bool, device=flat.device)
-    for offset in (np.indices((3, 3, 3)).reshape(3, 27).T - 1) @ np.array([shape[1] * shape[2], shape[2], 1]):
+    for offset in (np.indices((3, 3, 3)).reshape(3, 27).T - 1) @ np.array(
+        [shape[1] * shape[2], shape[2], 1]
+    ):
         if offset:
             equal |= flat[(places + int(offset)).clamp(0, flat.numel() - 1)] == values
     return equal.nonzero()[:, 0].cpu().numpy()
@@ -194,7 +200,9 @@ def _away(kept: Positions, places: Positions, distance: float) -> NDArray[np.boo
 
     if len(kept) == 0 or distance <= 0:
         return np.ones(len(places), bool)
-    far: NDArray[np.bool_] = cKDTree(kept).query(places, distance_upper_bound=distance)[0] >= distance
+    far: NDArray[np.bool_] = (
+        cKDTree(kept).query(places, distance_upper_bound=distance)[0] >= distance
+    )
     return far
 
 
@@ -237,7 +245,9 @@ def _offsets(flat: Tensor, found: Indices, shape: tuple[int, ...]) -> Positions:
             corners = [_at(axis, a, other, b) for a in (0, 2) for b in (0, 2)]
             low, mixed, mixed2, high = (cube[corner] for corner in corners)
             whole = np.logical_and.reduce([known[corner] for corner in corners])
-            bend[:, axis, other] = bend[:, other, axis] = np.where(whole, (low + high - mixed - mixed2) / 4, 0)
+            bend[:, axis, other] = bend[:, other, axis] = np.where(
+                whole, (low + high - mixed - mixed2) / 4, 0
+            )
     diagonal = np.diagonal(bend, axis1=1, axis2=2)
     alone = np.where(diagonal < 0, -slope / np.where(diagonal < 0, diagonal, -1), 0)
     scale = np.abs(diagonal).max(axis=1, initial=1e-300)

@@ -55,13 +55,17 @@ def rotation_grid(step_degrees: float, dtype: torch.dtype = torch.float32) -> Te
     identity. Raises ValueError for a step outside (0, 180].
     """
     if not 0 < step_degrees <= 180:
-        raise ValueError(f"rotation_grid: step is {step_degrees} degrees, expected more than 0 and at most 180")
+        raise ValueError(
+            f"rotation_grid: step is {step_degrees} degrees, expected more than 0 and at most 180"
+        )
     count = max(1, round(8 * math.pi**2 / math.radians(step_degrees) ** 3))
     turns = torch.arange(count, dtype=torch.float64) + 0.5
     alpha = 2 * math.pi * turns / math.sqrt(2.0)
     beta = 2 * math.pi * turns / 1.533751168755204288118041
     small, large = (turns / count).sqrt(), (1 - turns / count).sqrt()
-    spiral = torch.stack((small * alpha.sin(), small * alpha.cos(), large * beta.sin(), large * beta.cos()), -1)
+    spiral = torch.stack(
+        (small * alpha.sin(), small * alpha.cos(), large * beta.sin(), large * beta.cos()), -1
+    )
     matrices = quaternion_to_matrix(spiral)
     return (matrices @ matrices[0].T).to(dtype)
 
@@ -82,7 +86,9 @@ def rotate(
     oversampled copy, as exact as a cubic spline at low and better at high frequencies, at seven times the cost.
     """
     if volumes.ndim != 5 or volumes.shape[1] != 1:
-        raise ValueError(f"rotate: volumes have shape {tuple(volumes.shape)}, expected (n, 1, d, h, w)")
+        raise ValueError(
+            f"rotate: volumes have shape {tuple(volumes.shape)}, expected (n, 1, d, h, w)"
+        )
     if matrices.ndim != 3 or matrices.shape[1:] != (3, 3):
         raise ValueError(f"rotate: matrices have shape {tuple(matrices.shape)}, expected (n, 3, 3)")
     if mode not in ("trilinear", "fourier"):
@@ -97,7 +103,9 @@ def rotate(
             _rotate_piece(
                 volumes[rows] if len(volumes) == count else volumes,
                 (matrices[rows] if len(matrices) == count else matrices).to(volumes),
-                None if shifts is None else (shifts[rows] if len(shifts) == count else shifts).to(volumes),
+                None
+                if shifts is None
+                else (shifts[rows] if len(shifts) == count else shifts).to(volumes),
                 fill,
                 generator,
                 mode,
@@ -107,13 +115,20 @@ def rotate(
 
 
 def _rotate_piece(
-    volumes: Tensor, matrices: Tensor, shifts: Tensor | None, fill: Fill, generator: torch.Generator | None, mode: Mode
+    volumes: Tensor,
+    matrices: Tensor,
+    shifts: Tensor | None,
+    fill: Fill,
+    generator: torch.Generator | None,
+    mode: Mode,
 ) -> Tensor:
     count = max(len(volumes), len(matrices))
     size = volumes.shape[2:]
     level = volumes.mean(dim=(-3, -2, -1), keepdim=True) if isinstance(fill, str) else float(fill)
     source = volumes - level
-    spread = source.square().mean(dim=(-3, -2, -1), keepdim=True).sqrt() if fill == "noise" else None
+    spread = (
+        source.square().mean(dim=(-3, -2, -1), keepdim=True).sqrt() if fill == "noise" else None
+    )
     factor = 1
     if mode == "fourier":
         source, factor = oversample(source, 2), 2
@@ -127,7 +142,9 @@ def _rotate_piece(
     )
     if spread is not None:
         device = generator.device if generator is not None else volumes.device
-        noise = torch.randn(turned.shape, generator=generator, device=device, dtype=torch.float32).to(turned)
+        noise = torch.randn(
+            turned.shape, generator=generator, device=device, dtype=torch.float32
+        ).to(turned)
         covered = _coverage(grid, [n * factor for n in size])
         turned = turned + (1 - covered) * spread * noise
     return turned + level
@@ -151,7 +168,9 @@ def oversample(volumes: Tensor, factor: int) -> Tensor:
         kept = spectrum.index_select(axis + volumes.ndim, frequency % n) * gain.reshape(shape)
         sides = list(spectrum.shape)
         sides[axis] = n * factor if whole else n * factor // 2 + 1
-        spectrum = kept.new_zeros(sides).index_copy(axis + volumes.ndim, frequency % (n * factor), kept)
+        spectrum = kept.new_zeros(sides).index_copy(
+            axis + volumes.ndim, frequency % (n * factor), kept
+        )
     fine = torch.fft.irfftn(spectrum, s=[n * factor for n in size], dim=(-3, -2, -1))
     centred: Tensor = torch.fft.fftshift(fine, dim=(-3, -2, -1)) * float(factor**3)
     return centred
@@ -178,7 +197,8 @@ def sampling_grid(
         start = start - torch.einsum("nij,nj->ni", inverse, shifts)
     columns = inverse.flip(1).unbind(2)
     z, y, x = (
-        (torch.arange(n, dtype=matrices.dtype, device=matrices.device) - n // 2)[None, :, None] * column[:, None, :]
+        (torch.arange(n, dtype=matrices.dtype, device=matrices.device) - n // 2)[None, :, None]
+        * column[:, None, :]
         for n, column in zip(target, columns, strict=True)
     )
     plane = (z + start.flip(1)[:, None, :])[:, :, None] + y[:, None]

@@ -36,7 +36,13 @@ def run_cell(folder: str) -> dict[str, Any]:
     where = Path(folder)
     spec = files.read_json(where / SPEC)
     (where / OUTCOME).unlink(missing_ok=True)
-    outcome: dict[str, Any] = {"status": "ok", "reason": "", "host": platform.node(), "steps": [], "facts": {}}
+    outcome: dict[str, Any] = {
+        "status": "ok",
+        "reason": "",
+        "host": platform.node(),
+        "steps": [],
+        "facts": {},
+    }
     for step in spec["steps"]:
         done = _step(where, step, spec["limit"])
         facts = done.pop("facts")
@@ -58,10 +64,14 @@ def _step(where: Path, step: dict[str, Any], limit: float | None) -> dict[str, A
     if kept.exists():
         return dict(files.read_json(kept))
     words, resumed = _words(where, step)
-    done = {"name": step["name"], "resumed": resumed} | _measured(words, where / step["name"], limit)
+    done = {"name": step["name"], "resumed": resumed} | _measured(
+        words, where / step["name"], limit
+    )
     if done["code"] and resumed:  # what was left cannot be gone on with
         shutil.rmtree(where / RUN)
-        done = {"name": step["name"], "resumed": False} | _measured(step["words"], where / step["name"], limit)
+        done = {"name": step["name"], "resumed": False} | _measured(
+            step["words"], where / step["name"], limit
+        )
     if not done["code"]:
         files.write_json(kept, done)
     return done
@@ -87,7 +97,11 @@ def _measured(words: list[str], log: Path, limit: float | None) -> dict[str, Any
     started = time.monotonic()
     with out.open("wb") as stdout, err.open("wb") as stderr:
         child = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, preexec_fn=die_with_parent
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            preexec_fn=die_with_parent,
         )
         late, status, used = _waited(child.pid, started, limit)
         child.returncode = os.waitstatus_to_exitcode(status)

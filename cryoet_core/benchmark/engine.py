@@ -70,12 +70,18 @@ def work_through(
             for job in [job for job in waiting if any(path in broken for path in job.needs)]:
                 waiting.remove(job)
                 reason = next(broken[path] for path in job.needs if path in broken)
-                files.write_json(job.folder / cell.OUTCOME, _failed(f"its data could not be made: {reason}"))
+                files.write_json(
+                    job.folder / cell.OUTCOME, _failed(f"its data could not be made: {reason}")
+                )
                 _close(job, broken, ended)
             free = [slot for slot in range(executor.slots) if slot not in running]
             busy = {job.makes for job, _ in running.values()}
             for slot in free:
-                ready = (job for job in waiting if all(need.exists() and need not in busy for need in job.needs))
+                ready = (
+                    job
+                    for job in waiting
+                    if all(need.exists() and need not in busy for need in job.needs)
+                )
                 chosen = next(ready, None)
                 if chosen is None:
                     break
@@ -84,7 +90,9 @@ def work_through(
                 started(chosen)
             if waiting and not running:
                 lost = next(need for need in waiting[0].needs if not need.exists())
-                raise RunError(f"{lost}: gone, and nothing makes it again; {waiting[0].label} needs it")
+                raise RunError(
+                    f"{lost}: gone, and nothing makes it again; {waiting[0].label} needs it"
+                )
             time.sleep(_PAUSE)
     finally:
         for _, process in running.values():
@@ -140,7 +148,12 @@ class Local:
         with (job.folder / "cell.log").open("ab") as log:
             return _Process(
                 subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env=environment,
+                    start_new_session=True,
                 )
             )
 

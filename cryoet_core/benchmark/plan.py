@@ -90,18 +90,26 @@ class Plan:
     def entries(self, table: Table) -> list[Entry]:
         """Those of the table and one for each other installed method that fits it."""
         named = {entry.method for entry in table.entry}
-        more = [name for name, info in self.installed.items() if name not in named and fits(info, table)]
+        more = [
+            name for name, info in self.installed.items() if name not in named and fits(info, table)
+        ]
         return [*table.entry, *(Entry(label=name, method=name) for name in more)]
 
     def without_a_table(self) -> list[str]:
         """Installed methods that no table of these suites takes."""
         taken = {place.entry.method for place in self.places}
-        return [name for name, info in self.installed.items() if name not in taken and info.trainer is not None]
+        return [
+            name
+            for name, info in self.installed.items()
+            if name not in taken and info.trainer is not None
+        ]
 
     # ---- one place ---------------------------------------------------------------------------------------------------
 
     def _place(self, suite: Suite, table: Table, entry: Entry, condition: Condition) -> Place:
-        here = Place(suite, table, entry, condition, command=self._command(suite, entry, condition, table))
+        here = Place(
+            suite, table, entry, condition, command=self._command(suite, entry, condition, table)
+        )
         info = self.installed.get(entry.method)
         if info is None:
             return _absent(here, f"the method {entry.method} is not installed")
@@ -131,9 +139,14 @@ class Plan:
             given += f" --structures {os.path.relpath(self.stock.structures)}"
         return f"cryoet benchmark --suite {name} --method {entry.method} --scale {scale}{given}"
 
-    def _files_of(self, suite: Suite, table: Table, entry: Entry, condition: Condition) -> Iterator[str]:
+    def _files_of(
+        self, suite: Suite, table: Table, entry: Entry, condition: Condition
+    ) -> Iterator[str]:
         variables = variables_of(suite, table, entry, condition, 0, structures=True)
-        names = [*{**table.inputs, **entry.inputs}.values(), *(suite.evaluate[name].data for name in table.evaluate)]
+        names = [
+            *{**table.inputs, **entry.inputs}.values(),
+            *(suite.evaluate[name].data for name in table.evaluate),
+        ]
         for name in names:
             recipe = suite.recipe(filled(name, variables))
             if recipe.labels is not None:
@@ -142,16 +155,26 @@ class Plan:
                 yield recipe.files
 
     def _sources(
-        self, suite: Suite, table: Table, entry: Entry, condition: Condition, seed: int, trainer: Any
+        self,
+        suite: Suite,
+        table: Table,
+        entry: Entry,
+        condition: Condition,
+        seed: int,
+        trainer: Any,
     ) -> dict[str, Source]:
         """The files of a cell by the name of the input, or of the evaluation (``evaluate r5``)."""
-        variables = variables_of(suite, table, entry, condition, seed, structures=self.stock.structures is not None)
+        variables = variables_of(
+            suite, table, entry, condition, seed, structures=self.stock.structures is not None
+        )
         inputs = {**table.inputs, **entry.inputs}
         names = [name for name in inputs if name in trainer.inputs or _wants_picks(name, trainer)]
         names += [name for name in inputs if name in trainer.Config.model_fields]
         wanted = {name: inputs[name] for name in names}
         wanted |= {f"evaluate {name}": suite.evaluate[name].data for name in table.evaluate}
-        return {name: self.stock.source(suite, recipe, variables) for name, recipe in wanted.items()}
+        return {
+            name: self.stock.source(suite, recipe, variables) for name, recipe in wanted.items()
+        }
 
     def _cell(
         self,
@@ -163,28 +186,47 @@ class Plan:
         trainer: Any,
         sources: Mapping[str, Source],
     ) -> Cell:
-        variables = variables_of(suite, table, entry, condition, seed, structures=self.stock.structures is not None)
+        variables = variables_of(
+            suite, table, entry, condition, seed, structures=self.stock.structures is not None
+        )
         options = self._options(table, entry, trainer, variables)
         options = {name: value for name, value in options.items() if name not in sources}
         preset = options.pop("preset", PRESETS[self.scale])
         own = ["--preset", str(preset), "--seed", str(seed), *words_of_options(options)]
-        data = [word for name, source in sources.items() if " " not in name for word in (f"--{name}", str(source.path))]
+        data = [
+            word
+            for name, source in sources.items()
+            if " " not in name
+            for word in (f"--{name}", str(source.path))
+        ]
         evaluations = []
         for name in table.evaluate:
             said = filled_options(suite.evaluate[name].options_at(self.scale), variables)
             after = ("--data", str(sources[f"evaluate {name}"].path), *words_of_options(said))
             evaluations.append((name, after))
         keys = [[name, source.key] for name, source in sources.items()]
-        asked = [entry.method, own, keys, self.scale, [[name, *words[2:]] for name, words in evaluations]]
+        asked = [
+            entry.method,
+            own,
+            keys,
+            self.scale,
+            [[name, *words[2:]] for name, words in evaluations],
+        ]
         key = f"{entry.method}-{hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:10]}"
         words = (PROGRAM, "run", entry.method, *data, *own)
-        return Cell(key, entry.method, seed, self.scale, words, tuple(evaluations), tuple(sources.values()))
+        return Cell(
+            key, entry.method, seed, self.scale, words, tuple(evaluations), tuple(sources.values())
+        )
 
-    def _options(self, table: Table, entry: Entry, trainer: Any, variables: Mapping[str, str]) -> Options:
+    def _options(
+        self, table: Table, entry: Entry, trainer: Any, variables: Mapping[str, str]
+    ) -> Options:
         """Later ones win: the trainer's tiny ones (smoke), the table's where the method has them, the entry's."""
         fields = trainer.Config.model_fields
         shared = {
-            name: value for name, value in table.options_at(self.scale).items() if name.replace("-", "_") in fields
+            name: value
+            for name, value in table.options_at(self.scale).items()
+            if name.replace("-", "_") in fields
         }
         tiny = dict(trainer.tiny) if self.scale == "smoke" else {}
         layers = ({_plain(name): value for name, value in layer.items()}
@@ -202,7 +244,9 @@ def variables_of(
     found: dict[str, Any] = dict(suite.values.get("", {}))
     for _, value in condition:
         found |= suite.values.get(value, {})
-    texts = {name: text if isinstance(text, str) else text[structures] for name, text in found.items()}
+    texts = {
+        name: text if isinstance(text, str) else text[structures] for name, text in found.items()
+    }
     seeds = {"seed": str(seed), "other_seed": str(OTHER_SEED + seed)}
     return texts | table.values | dict(condition) | entry.values | seeds
 
@@ -213,7 +257,9 @@ def fits(info: PluginInfo, table: Table) -> bool:
     if trainer is None or trainer.task != table.task:
         return False
     required = {name for name, spec in trainer.inputs.items() if spec.required}
-    return required <= set(table.inputs) and all(_plain(name) in trainer.Config.model_fields for name in table.needs)
+    return required <= set(table.inputs) and all(
+        _plain(name) in trainer.Config.model_fields for name in table.needs
+    )
 
 
 def _wants_picks(name: str, trainer: Any) -> bool:
@@ -227,7 +273,9 @@ def _plain(name: str) -> str:
 
 
 def _absent(place: Place, reason: str) -> Place:
-    return Place(place.suite, place.table, place.entry, place.condition, reason=reason, command=place.command)
+    return Place(
+        place.suite, place.table, place.entry, place.condition, reason=reason, command=place.command
+    )
 
 
 def every_source(cells: Sequence[Cell]) -> list[Source]:

@@ -50,7 +50,9 @@ class Stock:
             self._known[key] = self._source(suite, name, suite.recipe(name), variables)
         return self._known[key]
 
-    def _source(self, suite: Suite, name: str, recipe: Recipe, variables: Mapping[str, str]) -> Source:
+    def _source(
+        self, suite: Suite, name: str, recipe: Recipe, variables: Mapping[str, str]
+    ) -> Source:
         if recipe.files is not None:
             return self._given(name, recipe)
         if recipe.simulate is not None:
@@ -65,7 +67,9 @@ class Stock:
         assert recipe.files is not None
         path = self.files.get(recipe.files)
         if path is None:
-            return Source(name, "", Path(), missing=f"needs --files {recipe.files}=PATH ({recipe.about})")
+            return Source(
+                name, "", Path(), missing=f"needs --files {recipe.files}=PATH ({recipe.about})"
+            )
         try:
             check_file(path, recipe)
         except UserError as error:
@@ -81,7 +85,17 @@ class Stock:
         prints = [_print_of(Path(path)) for path in what[1:]] if what[0] == "--structures" else what
         key = _digest([recipe.simulate, prints, words])
         path = self.folder / f"{recipe.simulate}-{key}.h5"
-        command = (PROGRAM, "simulate", str(recipe.simulate), *what, *words, "--out", str(path), "--json", "--quiet")
+        command = (
+            PROGRAM,
+            "simulate",
+            str(recipe.simulate),
+            *what,
+            *words,
+            "--out",
+            str(path),
+            "--json",
+            "--quiet",
+        )
         return Source(name, key, path, command)
 
     def _what(self, recipe: Recipe, options: Options) -> tuple[list[str], str]:
@@ -90,7 +104,10 @@ class Stock:
         phantoms = options.pop("phantoms", recipe.phantoms)
         if self.structures is None:
             names = [str(phantoms)] if isinstance(phantoms, int) else phantoms
-            return ["--phantoms", *names], "" if phantoms else "needs --structures FOLDER with the density maps"
+            return [
+                "--phantoms",
+                *names,
+            ], "" if phantoms else "needs --structures FOLDER with the density maps"
         found = maps_in(self.structures)
         if isinstance(wanted, int):
             chosen = list(found)[: wanted or None]
@@ -101,7 +118,9 @@ class Stock:
             chosen = wanted
         return ["--structures", *(str(found[structure]) for structure in chosen)], ""
 
-    def _labels(self, suite: Suite, name: str, recipe: Recipe, variables: Mapping[str, str]) -> Source:
+    def _labels(
+        self, suite: Suite, name: str, recipe: Recipe, variables: Mapping[str, str]
+    ) -> Source:
         of = self.source(suite, str(recipe.labels), variables)
         options = filled_options(recipe.options_at(self.scale), variables)
         return self._prepared(name, ["labels", str(of.path), *words_of_options(options)], "csv", of)
@@ -110,14 +129,20 @@ class Stock:
         if self.structures is not None:
             path = maps_in(self.structures).get(particle)
             if path is None:
-                return Source(name, "", Path(), missing=f"--structures {self.structures}: has no {particle}")
+                return Source(
+                    name, "", Path(), missing=f"--structures {self.structures}: has no {particle}"
+                )
             return Source(name, _digest(_print_of(path)), path)
         return self._prepared(name, ["template", particle], "mrc")
 
-    def _prepared(self, name: str, words: list[str], suffix: str, of: Source | None = None) -> Source:
+    def _prepared(
+        self, name: str, words: list[str], suffix: str, of: Source | None = None
+    ) -> Source:
         if of is not None and of.missing:
             return Source(name, "", Path(), missing=of.missing)
-        key = _digest([of.key if of else "", *(word for word in words if of is None or word != str(of.path))])
+        key = _digest(
+            [of.key if of else "", *(word for word in words if of is None or word != str(of.path))]
+        )
         path = self.folder / f"{words[0]}-{key}.{suffix}"
         return Source(name, key, path, (PREPARE, *words, "--out", str(path)), (of,) if of else ())
 
@@ -136,10 +161,14 @@ def check_file(path: Path, recipe: Recipe) -> None:
 
     if not path.exists():
         raise UserError(f"--files {recipe.files}={path}: no such file")
-    data = open_input(str(recipe.files), InputSpec(recipe.about, kind=recipe.kind, labels="required"), [path])
+    data = open_input(
+        str(recipe.files), InputSpec(recipe.about, kind=recipe.kind, labels="required"), [path]
+    )
     found = len(getattr(data, "class_names", ()))
     if recipe.classes is not None and recipe.kind == "subtomograms" and found != recipe.classes:
-        raise UserError(f"--files {recipe.files}={path}: {found} classes; expected {recipe.classes} ({recipe.about})")
+        raise UserError(
+            f"--files {recipe.files}={path}: {found} classes; expected {recipe.classes} ({recipe.about})"
+        )
 
 
 def filled_options(options: Options, variables: Mapping[str, str]) -> Options:

@@ -17,7 +17,9 @@ MEASURED = ("wall_seconds", "fit_seconds", "cpu_seconds", "peak_memory", "peak_d
 """Metrics that every cell has, beside those that the method and the evaluations report."""
 
 
-def line_of(made: Cell, outcome: Mapping[str, Any], folder: Path, out: Path, places: Sequence[Place]) -> dict[str, Any]:
+def line_of(
+    made: Cell, outcome: Mapping[str, Any], folder: Path, out: Path, places: Sequence[Place]
+) -> dict[str, Any]:
     """What is kept of a cell: its metrics, cost and provenance. ``run`` is relative to the benchmark's folder ``out``.
 
     places: where in the tables the cell stands. Paths in ``command`` are relative to where the benchmark was called.
@@ -27,7 +29,11 @@ def line_of(made: Cell, outcome: Mapping[str, Any], folder: Path, out: Path, pla
     own = steps.get(cell.RUN, {})
     cost = {name: own.get(name) for name in ("wall_seconds", "cpu_seconds", "peak_memory")}
     cost["fit_seconds"] = (run.get("timings") or {}).get("fit")
-    device = {name: value for name, value in (run.get("peak_memory") or {}).items() if name.startswith(("cuda", "gpu"))}
+    device = {
+        name: value
+        for name, value in (run.get("peak_memory") or {}).items()
+        if name.startswith(("cuda", "gpu"))
+    }
     cost["peak_device_memory"] = max(device.values(), default=None)
     provenance = dict(run.get("provenance") or {})
     provenance.pop("command", None)
@@ -39,9 +45,13 @@ def line_of(made: Cell, outcome: Mapping[str, Any], folder: Path, out: Path, pla
         "places": [_place_of(place) for place in places],
         "status": outcome["status"],
         "reason": outcome["reason"],
-        "metrics": metrics_of(outcome["facts"]) | metrics_of_tables(outcome.get("tables", [])) | cost,
+        "metrics": metrics_of(outcome["facts"])
+        | metrics_of_tables(outcome.get("tables", []))
+        | cost,
         "resumed": any(step.get("resumed") for step in outcome["steps"]),
-        "command": " ".join(os.path.relpath(word) if os.path.isabs(word) else word for word in made.words),
+        "command": " ".join(
+            os.path.relpath(word) if os.path.isabs(word) else word for word in made.words
+        ),
         "run": str(folder.joinpath(cell.RUN).relative_to(out)),
         "config": _config(folder / cell.RUN),
         "data": _data(made, run),
@@ -65,7 +75,11 @@ def metrics_of(facts: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
 
     for step, values in facts.items():
         walk("" if step == cell.RUN else f"{step}.", values)
-    return {name: value for name, value in found.items() if not name.startswith(("counts.", "confusion."))}
+    return {
+        name: value
+        for name, value in found.items()
+        if not name.startswith(("counts.", "confusion."))
+    }
 
 
 def metrics_of_tables(tables: Sequence[Mapping[str, Any]]) -> dict[str, float]:
@@ -94,19 +108,27 @@ def _named_rows(rows: Sequence[Sequence[Any]]) -> Iterator[tuple[str, Sequence[A
 def _data(made: Cell, run: Mapping[str, Any]) -> dict[str, str]:
     """Name -> hash of each file: of its content where the run has read it, else of what made it."""
     prints = [found for group in (run.get("fingerprints") or {}).values() for found in group]
-    read = {Path(found["path"]).name: found["sha256_sampled"] for found in prints if "sha256_sampled" in found}
+    read = {
+        Path(found["path"]).name: found["sha256_sampled"]
+        for found in prints
+        if "sha256_sampled" in found
+    }
     return {source.path.name: read.get(source.path.name, source.key) for source in made.sources}
 
 
 def _place_of(place: Place) -> dict[str, Any]:
     return {
         "what": place.label,
-        "metrics": [place.table.metric_of(place.entry, index) for index in range(len(place.table.metrics))],
+        "metrics": [
+            place.table.metric_of(place.entry, index) for index in range(len(place.table.metrics))
+        ],
     }
 
 
 def _config(run: Path) -> Any:
-    return files.read_json(run / "config.json")["config"] if (run / "config.json").exists() else None
+    return (
+        files.read_json(run / "config.json")["config"] if (run / "config.json").exists() else None
+    )
 
 
 def read_results(path: Path) -> dict[str, dict[str, Any]]:

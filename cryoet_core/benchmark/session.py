@@ -76,11 +76,17 @@ def run_benchmark(wish: Wish, show: Show | None = None) -> dict[str, Any]:
     plan = make_plan(wish, scale, out)
     show = show or Show(silent=True)
     if wish.dry_run:
-        return {"scale": scale, "runs": len(plan.cells), "commands": [" ".join(c.words) for c in plan.cells.values()]}
+        return {
+            "scale": scale,
+            "runs": len(plan.cells),
+            "commands": [" ".join(c.words) for c in plan.cells.values()],
+        }
     lock = _opened(out, scale)
     try:
         results = Results(out)
-        todo = [made for made in plan.cells.values() if not (wish.resume and results.is_done(made.key))]
+        todo = [
+            made for made in plan.cells.values() if not (wish.resume and results.is_done(made.key))
+        ]
         show.planned(len(plan.cells), len(plan.cells) - len(todo), shown(out))
         try:
             _run(wish, scale, plan, todo, results, out, show)
@@ -111,14 +117,24 @@ def make_plan(wish: Wish, scale: Scale, out: Path) -> Plan:
     for name in wish.methods:
         if all(place.entry.method != name for place in plan.places):
             tasks = sorted({table.task for suite in suites for table in suite.table if table.task})
-            raise UserError(f"--method {name}: fits no table of the suites asked for, which take {', '.join(tasks)}")
+            raise UserError(
+                f"--method {name}: fits no table of the suites asked for, which take {', '.join(tasks)}"
+            )
     return plan
 
 
 # ---- the steps -------------------------------------------------------------------------------------------------------
 
 
-def _run(wish: Wish, scale: Scale, plan: Plan, todo: Sequence[Cell], results: Results, out: Path, show: Show) -> None:
+def _run(
+    wish: Wish,
+    scale: Scale,
+    plan: Plan,
+    todo: Sequence[Cell],
+    results: Results,
+    out: Path,
+    show: Show,
+) -> None:
     limit = 60 * (wish.limit or LIMITS[scale])
     slots = wish.jobs or wish.gpus or (1 if scale == "paper" else min(cores(), MOST_AT_ONCE))
     places, written = _places(plan), [time.monotonic()]
@@ -128,10 +144,18 @@ def _run(wish: Wish, scale: Scale, plan: Plan, todo: Sequence[Cell], results: Re
         for source in every_source([made]):
             if not source.path.exists() and all(job.makes != source.path for job in jobs):
                 jobs.append(_source_job(source, out, limit))
-        job = _cell_job(made, out, limit, f"{places[made.key][0].label}, seed {made.seed}", fresh=not wish.resume)
+        job = _cell_job(
+            made,
+            out,
+            limit,
+            f"{places[made.key][0].label}, seed {made.seed}",
+            fresh=not wish.resume,
+        )
         cells[job.folder] = made
         done = job.outcome()
-        if done is not None and done["status"] == "ok":  # a benchmark that was killed had not noted it yet
+        if (
+            done is not None and done["status"] == "ok"
+        ):  # a benchmark that was killed had not noted it yet
             results.add(line_of(made, done, job.folder, out, places[made.key]))
         else:
             jobs.append(job)
@@ -159,7 +183,12 @@ def _source_job(source: Source, out: Path, limit: float) -> Job:
     _write_spec(folder, [{"name": "make", "words": list(source.words)}], limit)
     (out / "data").mkdir(exist_ok=True)
     (folder / "step-make.json").unlink(missing_ok=True)  # the file is gone, or was never made
-    return Job(folder, f"data {source.path.name}", source.path, tuple(needed.path for needed in source.needs))
+    return Job(
+        folder,
+        f"data {source.path.name}",
+        source.path,
+        tuple(needed.path for needed in source.needs),
+    )
 
 
 def _cell_job(made: Cell, out: Path, limit: float, label: str, *, fresh: bool) -> Job:
@@ -187,10 +216,14 @@ def _opened(out: Path, scale: Scale) -> Any:
     """Make the folder, or go on with it; hold its lock. UserError when it is something else's."""
     marker = out / MARKER
     if out.exists() and not marker.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"--out {out}: exists and is no benchmark's folder; expected a new one, or one to go on with")
+        raise UserError(
+            f"--out {out}: exists and is no benchmark's folder; expected a new one, or one to go on with"
+        )
     files.make_folder(out)
     if marker.exists() and files.read_json(marker)["scale"] != scale:
-        raise UserError(f"--out {out}: holds a benchmark of the scale {files.read_json(marker)['scale']}, not {scale}")
+        raise UserError(
+            f"--out {out}: holds a benchmark of the scale {files.read_json(marker)['scale']}, not {scale}"
+        )
     files.write_json(marker, {"scale": scale})
     return runfolder.lock(out)
 

@@ -46,11 +46,15 @@ class Show:
         self.say(f"{cells} runs{before}; results in {out}")
 
     @contextmanager
-    def running(self, jobs: Sequence[Job], cells: Mapping[Path, Cell], results: Results, slots: int) -> Iterator[None]:
+    def running(
+        self, jobs: Sequence[Job], cells: Mapping[Path, Cell], results: Results, slots: int
+    ) -> Iterator[None]:
         """While jobs run. What earlier runs of a method took tells how long the next will."""
         self._total, self._slots = len(jobs), slots
         self._left = [job.folder for job in jobs]
-        self._methods = {job.folder: cells[job.folder].method if job.folder in cells else "data" for job in jobs}
+        self._methods = {
+            job.folder: cells[job.folder].method if job.folder in cells else "data" for job in jobs
+        }
         for line in results.lines.values():
             if line["status"] == "ok":
                 self._seconds[line["method"]].append(line["metrics"].get("wall_seconds") or 0.0)
@@ -74,7 +78,9 @@ class Show:
         self._seconds[self._methods[job.folder]].append(seconds)
         result = _result(outcome) if outcome["status"] == "ok" else f"failed: {outcome['reason']}"
         number = self._total - len(self._left)
-        self.say(f"[{number}/{self._total}] {job.label}: {result}, {duration(seconds)}; {self._rest()}")
+        self.say(
+            f"[{number}/{self._total}] {job.label}: {result}, {duration(seconds)}; {self._rest()}"
+        )
         self._refresh()
 
     def _rest(self) -> str:
@@ -90,7 +96,9 @@ class Show:
         """Until the end, if each job takes as long as those of its method did so far (or as all did)."""
         every = [value for values in self._seconds.values() for value in values]
         usual = sum(every) / len(every) if every else 0.0
-        means = {name: sum(values) / len(values) for name, values in self._seconds.items() if values}
+        means = {
+            name: sum(values) / len(values) for name, values in self._seconds.items() if values
+        }
         return sum(means.get(self._methods[folder], usual) for folder in self._left) / self._slots
 
     def _refresh(self) -> None:

@@ -39,9 +39,13 @@ class Slurm:
         try:
             import submitit
         except ImportError:
-            raise UserError("--executor slurm: needs submitit; pip install 'cryoet[slurm]'") from None
+            raise UserError(
+                "--executor slurm: needs submitit; pip install 'cryoet[slurm]'"
+            ) from None
         if cluster == "slurm" and shutil.which("sbatch") is None:
-            raise UserError("--executor slurm: no sbatch on this machine; call it on a login node of the cluster")
+            raise UserError(
+                "--executor slurm: no sbatch on this machine; call it on a login node of the cluster"
+            )
         self.slots, self._cluster = slots, cluster
         self._refused = submitit.core.utils.FailedJobError
         self._executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
@@ -54,12 +58,18 @@ class Slurm:
 
     def start(self, job: Job, slot: int, /) -> Running:
         kept = job.folder / KEPT
-        if self._cluster == "slurm" and kept.exists() and in_queue(known := str(files.read_json(kept)["job"])):
+        if (
+            self._cluster == "slurm"
+            and kept.exists()
+            and in_queue(known := str(files.read_json(kept)["job"]))
+        ):
             return _Queued(job, known)
         try:
             submitted = self._executor.submit(cell.run_cell, str(job.folder))
         except self._refused as error:
-            raise UserError(f"--executor slurm: the job was refused: {' '.join(str(error).split())}") from error
+            raise UserError(
+                f"--executor slurm: the job was refused: {' '.join(str(error).split())}"
+            ) from error
         files.write_json(kept, {"job": submitted.job_id})
         return _Queued(job, submitted.job_id) if self._cluster == "slurm" else _Trial(submitted)
 
@@ -100,9 +110,12 @@ def in_queue(number: str) -> bool:
 
     By squeue, which works on clusters without accounting too.
     """
-    asked = subprocess.run(["squeue", "-h", "-j", number, "-o", "%T"], capture_output=True, text=True, check=False)
+    asked = subprocess.run(
+        ["squeue", "-h", "-j", number, "-o", "%T"], capture_output=True, text=True, check=False
+    )
     if asked.returncode:
         return "Invalid job id" not in asked.stderr
     return bool(
-        set(asked.stdout.split()) & {"PENDING", "CONFIGURING", "RUNNING", "SUSPENDED", "COMPLETING", "REQUEUED"}
+        set(asked.stdout.split())
+        & {"PENDING", "CONFIGURING", "RUNNING", "SUSPENDED", "COMPLETING", "REQUEUED"}
     )

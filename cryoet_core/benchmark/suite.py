@@ -75,9 +75,15 @@ class Recipe(ByScale):
 
     @pydantic.model_validator(mode="after")
     def _is_one_thing(self) -> Recipe:
-        given = [name for name in ("simulate", "files", "labels", "template") if getattr(self, name) is not None]
+        given = [
+            name
+            for name in ("simulate", "files", "labels", "template")
+            if getattr(self, name) is not None
+        ]
         if len(given) != 1:
-            raise ValueError(f"a recipe says one of simulate, files, labels, template; this says {given or 'none'}")
+            raise ValueError(
+                f"a recipe says one of simulate, files, labels, template; this says {given or 'none'}"
+            )
         return self
 
 
@@ -134,7 +140,10 @@ class Table(ByScale):
     def conditions(self, scale: Scale | None = None) -> list[Condition]:
         """Every condition, or those measured at a scale, in the order of the axes."""
         chosen = {**self.axes, **(self.at.get(scale, {}) if scale else {})}
-        return [tuple(zip(chosen, values, strict=True)) for values in itertools.product(*chosen.values())]
+        return [
+            tuple(zip(chosen, values, strict=True))
+            for values in itertools.product(*chosen.values())
+        ]
 
     @property
     def main_index(self) -> int:
@@ -145,7 +154,9 @@ class Table(ByScale):
         """Where an entry leaves the table's metric number ``index``."""
         return entry.metrics[index] if entry.metrics else self.metrics[index]
 
-    def printed(self, entry: Entry, condition: Condition, index: int) -> tuple[float, float | None] | None:
+    def printed(
+        self, entry: Entry, condition: Condition, index: int
+    ) -> tuple[float, float | None] | None:
         """The published figure and what stands after its ±; None where none is printed."""
         value = self._at(entry.published.get(self.metrics[index]), condition)
         if value is None or isnan(value):
@@ -170,14 +181,20 @@ class Table(ByScale):
         if self.main and self.main not in self.metrics:
             raise ValueError(f"table {self.id}: main {self.main!r} is none of {self.metrics}")
         if self.names and len(self.names) != len(self.metrics):
-            raise ValueError(f"table {self.id}: {len(self.names)} names for {len(self.metrics)} metrics")
+            raise ValueError(
+                f"table {self.id}: {len(self.names)} names for {len(self.metrics)} metrics"
+            )
         shape = [len(values) for values in self.axes.values()]
         for entry in self.entry:
             for metric, nested in (*entry.published.items(), *entry.spread.items()):
                 if metric not in self.metrics:
-                    raise ValueError(f"table {self.id}, {entry.label}: published {metric} is none of {self.metrics}")
+                    raise ValueError(
+                        f"table {self.id}, {entry.label}: published {metric} is none of {self.metrics}"
+                    )
                 if not _has_shape(nested, shape):
-                    raise ValueError(f"table {self.id}, {entry.label}: published {metric} is not of the shape {shape}")
+                    raise ValueError(
+                        f"table {self.id}, {entry.label}: published {metric} is not of the shape {shape}"
+                    )
         return self
 
 
@@ -211,7 +228,11 @@ class Suite(_Part):
 def _has_shape(nested: Any, shape: Sequence[int]) -> bool:
     if not shape:
         return isinstance(nested, (int, float))
-    return isinstance(nested, list) and len(nested) == shape[0] and all(_has_shape(part, shape[1:]) for part in nested)
+    return (
+        isinstance(nested, list)
+        and len(nested) == shape[0]
+        and all(_has_shape(part, shape[1:]) for part in nested)
+    )
 
 
 def filled(text: Any, variables: Mapping[str, str]) -> Any:
@@ -222,13 +243,19 @@ def filled(text: Any, variables: Mapping[str, str]) -> Any:
         return text
     missing = [name for name in VARIABLE.findall(text) if name not in variables]
     if missing:
-        raise UserError(f"{text!r} in a suite: no variable {missing[0]!r}; there are {', '.join(sorted(variables))}")
+        raise UserError(
+            f"{text!r} in a suite: no variable {missing[0]!r}; there are {', '.join(sorted(variables))}"
+        )
     return VARIABLE.sub(lambda found: variables[found[1]], text)
 
 
 def builtin_names() -> list[str]:
     """The suites that come with the program, the papers' first."""
-    names = [item.name.removesuffix(".toml") for item in _folder().iterdir() if item.name.endswith(".toml")]
+    names = [
+        item.name.removesuffix(".toml")
+        for item in _folder().iterdir()
+        if item.name.endswith(".toml")
+    ]
     return sorted(names, key=lambda name: (not name.startswith("paper"), name))
 
 
@@ -262,5 +289,9 @@ def _parse(text: str, where: str) -> Suite:
     except pydantic.ValidationError as error:
         problem = error.errors(include_url=False)[0]
         at = ".".join(map(str, problem["loc"])) or "the suite"
-        said = "no such key" if problem["type"] == "extra_forbidden" else problem["msg"].removeprefix("Value error, ")
+        said = (
+            "no such key"
+            if problem["type"] == "extra_forbidden"
+            else problem["msg"].removeprefix("Value error, ")
+        )
         raise UserError(f"--suite {where}: {at}: {said}") from error

@@ -17,13 +17,22 @@ WHAT, DATA, WHERE, COMPARE = "What is measured", "Its data", "Where it runs", "T
 
 
 def command(
-    every: Annotated[bool, option("Every suite: the tables of the four papers.", "--all", panel=WHAT)] = False,
+    every: Annotated[
+        bool, option("Every suite: the tables of the four papers.", "--all", panel=WHAT)
+    ] = False,
     suite: Annotated[
-        list[str] | None, option("A suite by name, or a TOML file. Several may be given.", panel=WHAT, metavar="NAME")
+        list[str] | None,
+        option(
+            "A suite by name, or a TOML file. Several may be given.", panel=WHAT, metavar="NAME"
+        ),
     ] = None,
     method: Annotated[
         list[str] | None,
-        option("Only these methods, in every table that they fit. Several may be given.", panel=WHAT, metavar="NAME"),
+        option(
+            "Only these methods, in every table that they fit. Several may be given.",
+            panel=WHAT,
+            metavar="NAME",
+        ),
     ] = None,
     scale: Annotated[
         str,
@@ -34,33 +43,56 @@ def command(
         ),
     ] = "small",
     seeds: Annotated[
-        int | None, option("Seeds 0 to N - 1, each with data of its own. Default: 1, 3 or 5.", panel=WHAT, metavar="N")
+        int | None,
+        option(
+            "Seeds 0 to N - 1, each with data of its own. Default: 1, 3 or 5.",
+            panel=WHAT,
+            metavar="N",
+        ),
     ] = None,
     out: Annotated[
         Path | None,
-        option("Folder of the results. Default: runs/benchmark-SCALE.", panel=WHERE, metavar="FOLDER"),
+        option(
+            "Folder of the results. Default: runs/benchmark-SCALE.", panel=WHERE, metavar="FOLDER"
+        ),
     ] = None,
     structures: Annotated[
         Path | None,
-        option("Density maps to simulate from. Default: the built-in phantoms.", panel=DATA, metavar="FOLDER"),
+        option(
+            "Density maps to simulate from. Default: the built-in phantoms.",
+            panel=DATA,
+            metavar="FOLDER",
+        ),
     ] = None,
     files: Annotated[
         list[str] | None,
-        option("A real data set that a suite asks for, such as noble=noble.h5.", panel=DATA, metavar="NAME=PATH"),
+        option(
+            "A real data set that a suite asks for, such as noble=noble.h5.",
+            panel=DATA,
+            metavar="NAME=PATH",
+        ),
     ] = None,
     executor: Annotated[
         str, option("Processes on this machine, or SLURM jobs.", panel=WHERE, metavar="local|slurm")
     ] = "local",
     slurm: Annotated[
-        list[str] | None, option("An option of sbatch, such as partition=gpu.", panel=WHERE, metavar="KEY=VALUE")
+        list[str] | None,
+        option("An option of sbatch, such as partition=gpu.", panel=WHERE, metavar="KEY=VALUE"),
     ] = None,
     jobs: Annotated[
         int | None,
-        option("Runs at once. Default: one per GPU, or per core (8 at most; paper: 1).", panel=WHERE, metavar="N"),
+        option(
+            "Runs at once. Default: one per GPU, or per core (8 at most; paper: 1).",
+            panel=WHERE,
+            metavar="N",
+        ),
     ] = None,
     gpus: Annotated[int, option("GPUs to use, one for each run.", panel=WHERE, metavar="N")] = 0,
     limit: Annotated[
-        float | None, option("End a command that takes longer.", panel=WHERE, metavar="MINUTES", show_default=False)
+        float | None,
+        option(
+            "End a command that takes longer.", panel=WHERE, metavar="MINUTES", show_default=False
+        ),
     ] = None,
     resume: Annotated[
         bool, option("Go on where it was; --fresh measures again.", "--resume/--fresh", panel=WHERE)
@@ -68,7 +100,11 @@ def command(
     dry_run: Annotated[bool, option("Only list the runs.", "--dry-run", panel=WHERE)] = False,
     compare: Annotated[
         tuple[Path, Path] | None,
-        option("Results (folder or .jsonl) of two commits or machines: what changed.", panel=COMPARE, metavar="A B"),
+        option(
+            "Results (folder or .jsonl) of two commits or machines: what changed.",
+            panel=COMPARE,
+            metavar="A B",
+        ),
     ] = None,
     as_json: JSON = False,
     quiet: QUIET = False,
@@ -80,7 +116,9 @@ def command(
     if compare is not None:
         return _compare(compare, as_json)
     if not (every or suite or method):
-        raise UserError("say what to measure: --all, --suite NAME or --method NAME (--help shows more)")
+        raise UserError(
+            "say what to measure: --all, --suite NAME or --method NAME (--help shows more)"
+        )
     from cryoet_core.benchmark.session import Wish, run_benchmark
     from cryoet_core.benchmark.show import Show
 
@@ -120,7 +158,9 @@ def _pairs(flag: str, words: Sequence[str]) -> list[tuple[str, str]]:
 def _lines(facts: dict[str, Any]) -> list[str]:
     if "commands" in facts:
         return [*facts["commands"], f"{facts['runs']} runs at the scale {facts['scale']}"]
-    lines = [f"{facts['measured']} runs measured, {facts['failed']} failed; {facts['missing']} figures are not run"]
+    lines = [
+        f"{facts['measured']} runs measured, {facts['failed']} failed; {facts['missing']} figures are not run"
+    ]
     lines += [f"failed: {key}: {reason}" for key, reason in facts["failures"].items()]
     return lines + [f"{name}: {facts[name]}" for name in ("results", "markdown", "leaderboard")]
 
@@ -139,7 +179,10 @@ def _compared(found: Comparison) -> list[str]:
     lines += [f"only in {path}: {what}" for path, names in found.only.items() for what in names]
     lines += [f"{what}: {reason}" for what, reason in found.failures.items()]
     closing = f"{found.compared} figures compared, {len(found.changes)} changed beyond the interval"
-    return [*lines, closing + (f", {len(found.single)} differ with one seed" if found.single else "")]
+    return [
+        *lines,
+        closing + (f", {len(found.single)} differ with one seed" if found.single else ""),
+    ]
 
 
 def _changed(change: Change) -> str:

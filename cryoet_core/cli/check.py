@@ -16,7 +16,8 @@ COLOURS = {"passed": "green", "failed": "red", "skipped": "yellow"}
 
 
 def command(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="An installed method.")], as_json: JSON = False
+    name: Annotated[str, typer.Argument(metavar="NAME", help="An installed method.")],
+    as_json: JSON = False,
 ) -> int:
     """Run the conformance checks on an installed method: what every method must keep. Exit code 1 if one fails."""
     from rich.console import Console
@@ -30,9 +31,15 @@ def command(
         results.append(result)
         console.print(Text(f"{result.status:8}", style=COLOURS[result.status]), Text(_line(result)))
     counts = {status: sum(result.status == status for result in results) for status in COLOURS}
-    console.print(f"{name}: " + ", ".join(f"{number} {status}" for status, number in counts.items()))
+    console.print(
+        f"{name}: " + ", ".join(f"{number} {status}" for status, number in counts.items())
+    )
     if as_json:
-        facts: dict[str, Any] = {"method": name, **counts, "checks": [vars(result) for result in results]}
+        facts: dict[str, Any] = {
+            "method": name,
+            **counts,
+            "checks": [vars(result) for result in results],
+        }
         print(json.dumps(facts, indent=1))
     return 1 if counts["failed"] else 0
 

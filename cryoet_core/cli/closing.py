@@ -38,11 +38,23 @@ def _lines(facts: Mapping[str, Any]) -> list[str]:
         held = f" (on the {facts['held_out']} held out)" if facts.get("held_out") else ""
         lines.append(", ".join(scores) + held)
     if facts.get("measured"):
-        lines.append(", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in facts["measured"].items()))
+        lines.append(
+            ", ".join(
+                f"{name.replace('_', ' ')} {value:.3f}" for name, value in facts["measured"].items()
+            )
+        )
     if "wall_seconds" in facts:
-        peaks = [f"{value / 2**30:.2f} GB ({where})" for where, value in facts.get("peak_memory", {}).items()]
-        lines.append(f"{facts['wall_seconds']:.1f} s" + (f", peak memory {', '.join(peaks)}" if peaks else ""))
-    lines += [f"{key}: {facts[key]}" for key in ("run", "predictions", "picks", "report") if key in facts]
+        peaks = [
+            f"{value / 2**30:.2f} GB ({where})"
+            for where, value in facts.get("peak_memory", {}).items()
+        ]
+        lines.append(
+            f"{facts['wall_seconds']:.1f} s"
+            + (f", peak memory {', '.join(peaks)}" if peaks else "")
+        )
+    lines += [
+        f"{key}: {facts[key]}" for key in ("run", "predictions", "picks", "report") if key in facts
+    ]
     return lines
 
 
@@ -53,8 +65,12 @@ def _headline(facts: Mapping[str, Any]) -> str:
         return _picking_headline(facts)
     unassigned = f", {facts['unassigned']} unassigned" if facts.get("unassigned") else ""
     sizes = sorted((size for size in facts.get("counts", {}).values() if size), reverse=True)
-    shown = f" ({', '.join(map(str, sizes[:15]))}{', ...' if len(sizes) > 15 else ''})" if sizes else ""
-    return f"{facts['method']}: {facts['n']} subtomograms, K = {facts['k']} classes{shown}{unassigned}"
+    shown = (
+        f" ({', '.join(map(str, sizes[:15]))}{', ...' if len(sizes) > 15 else ''})" if sizes else ""
+    )
+    return (
+        f"{facts['method']}: {facts['n']} subtomograms, K = {facts['k']} classes{shown}{unassigned}"
+    )
 
 
 def _picking_headline(facts: Mapping[str, Any]) -> str:
@@ -64,6 +80,10 @@ def _picking_headline(facts: Mapping[str, Any]) -> str:
         counts = f"{facts['n_picks']} picks, {facts['n_truth']} particles"
         return f"{facts['method']}: {counts}, matched within {facts['radius']:g} Å"
     number = facts["tomograms"]
-    kinds = [f"{name} {count}" for name, count in facts["counts"].items()] if len(facts["counts"]) > 1 else []
+    kinds = (
+        [f"{name} {count}" for name, count in facts["counts"].items()]
+        if len(facts["counts"]) > 1
+        else []
+    )
     what = f"{facts['n']} picks" + (f" ({', '.join(kinds)})" if kinds else "")
     return f"{facts['method']}: {what} in {number} tomogram{'s' if number != 1 else ''}"

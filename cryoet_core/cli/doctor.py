@@ -18,7 +18,17 @@ from cryoet_core.cli.options import JSON
 State = Literal["ok", "note", "wrong"]
 MARKS = {"ok": ("ok", "green"), "note": ("note", "yellow"), "wrong": ("wrong", "red")}
 
-PACKAGES = ("numpy", "h5py", "scipy", "scikit-learn", "gemmi", "mrcfile", "lightning-fabric", "safetensors", "bokeh")
+PACKAGES = (
+    "numpy",
+    "h5py",
+    "scipy",
+    "scikit-learn",
+    "gemmi",
+    "mrcfile",
+    "lightning-fabric",
+    "safetensors",
+    "bokeh",
+)
 POISONED = {"lightning": ("2.6.2", "2.6.3"), "pytorch-lightning": ("2.6.2", "2.6.3")}
 """Releases that carried malicious code."""
 
@@ -46,7 +56,11 @@ def command(as_json: JSON = False) -> int:
 
 def diagnose() -> Iterator[Finding]:
     """Every finding, in the order of a reader's questions."""
-    yield Finding("system", "ok", f"{platform.platform()}, Python {platform.python_version()} at {sys.executable}")
+    yield Finding(
+        "system",
+        "ok",
+        f"{platform.platform()}, Python {platform.python_version()} at {sys.executable}",
+    )
     yield from _packages()
     yield from _torch()
     yield from _machine()
@@ -63,7 +77,11 @@ def _packages() -> Iterator[Finding]:
     for name, bad in POISONED.items():
         try:
             if version(name) in bad:
-                yield Finding(name, "wrong", f"{version(name)} was a malicious release: uninstall it, change your keys")
+                yield Finding(
+                    name,
+                    "wrong",
+                    f"{version(name)} was a malicious release: uninstall it, change your keys",
+                )
         except PackageNotFoundError:
             continue
 
@@ -72,18 +90,32 @@ def _torch() -> Iterator[Finding]:
     try:
         import torch
     except Exception as error:  # a torch that does not import is what this command is for
-        yield Finding("torch", "wrong", f"does not import: {type(error).__name__}: {' '.join(str(error).split())}")
+        yield Finding(
+            "torch",
+            "wrong",
+            f"does not import: {type(error).__name__}: {' '.join(str(error).split())}",
+        )
         return
     yield Finding("torch", "ok", f"{torch.__version__}, {torch.get_num_threads()} threads")
-    hardware = shutil.which("nvidia-smi") is not None or Path("/proc/driver/nvidia/version").exists()
+    hardware = (
+        shutil.which("nvidia-smi") is not None or Path("/proc/driver/nvidia/version").exists()
+    )
     if torch.cuda.is_available():
         yield from _gpus()
     elif hardware and torch.version.cuda is None:
-        yield Finding("GPU", "wrong", "there is an NVIDIA driver, but this torch is a CPU build; install a CUDA build")
+        yield Finding(
+            "GPU",
+            "wrong",
+            "there is an NVIDIA driver, but this torch is a CPU build; install a CUDA build",
+        )
     elif hardware:
         seen = os.environ.get("CUDA_VISIBLE_DEVICES")
         hidden = f"; CUDA_VISIBLE_DEVICES is {seen!r}" if seen is not None else ""
-        yield Finding("GPU", "wrong", f"an NVIDIA driver, but torch (CUDA {torch.version.cuda}) sees no GPU{hidden}")
+        yield Finding(
+            "GPU",
+            "wrong",
+            f"an NVIDIA driver, but torch (CUDA {torch.version.cuda}) sees no GPU{hidden}",
+        )
     else:
         yield Finding("GPU", "note", "none: methods run on the CPU, with the preset fast")
 
@@ -99,7 +131,11 @@ def _gpus() -> Iterator[Finding]:
             torch.ones(2, device=f"cuda:{index}").sum().item()
             yield Finding(f"GPU {index}", "ok", words)
         except RuntimeError as error:
-            yield Finding(f"GPU {index}", "wrong", f"{words}: does not compute: {' '.join(str(error).split())}")
+            yield Finding(
+                f"GPU {index}",
+                "wrong",
+                f"{words}: does not compute: {' '.join(str(error).split())}",
+            )
 
 
 def _machine() -> Iterator[Finding]:
@@ -130,7 +166,9 @@ def _plugins() -> Iterator[Finding]:
         yield Finding("methods", "wrong", "none installed; for example: pip install cryoet-disca")
     for info in found:
         state: State = "ok" if info.status == "ok" else "wrong"
-        yield Finding(f"method {info.name}", state, info.reason or f"{info.distribution} {info.version}")
+        yield Finding(
+            f"method {info.name}", state, info.reason or f"{info.distribution} {info.version}"
+        )
 
 
 def _print(findings: list[Finding]) -> None:
@@ -145,4 +183,8 @@ def _print(findings: list[Finding]) -> None:
     console = Console(highlight=False)
     console.print(table)
     wrong = sum(finding.state == "wrong" for finding in findings)
-    console.print("nothing is wrong" if not wrong else f"{wrong} {'thing is' if wrong == 1 else 'things are'} wrong")
+    console.print(
+        "nothing is wrong"
+        if not wrong
+        else f"{wrong} {'thing is' if wrong == 1 else 'things are'} wrong"
+    )

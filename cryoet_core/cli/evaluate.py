@@ -29,11 +29,17 @@ def command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
     data: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FILE", help="Labelled data. Default: the run's own data and predictions."),
+        typer.Option(
+            metavar="FILE", help="Labelled data. Default: the run's own data and predictions."
+        ),
     ] = None,
     radius: Annotated[
         float | None,
-        option("How far a pick may lie off. Default: the particle's radius.", panel=PICKING, metavar="Å"),
+        option(
+            "How far a pick may lie off. Default: the particle's radius.",
+            panel=PICKING,
+            metavar="Å",
+        ),
     ] = None,
     rule: Annotated[
         str | None,
@@ -63,7 +69,12 @@ def command(
     from cryoet_core.tasks.session import evaluate_run
 
     options = {"device": device, "max_memory": bytes_of(max_memory), "threads": threads}
-    reading = {"contrast": contrast, "voxel_size": voxel_size, "tilt_range": tilt_range, "picks": tuple(picks or ())}
+    reading = {
+        "contrast": contrast,
+        "voxel_size": voxel_size,
+        "tilt_range": tilt_range,
+        "picks": tuple(picks or ()),
+    }
     reading |= {"radius": radius, "rule": rule, "particle": particle}
     facts = evaluate_run(run, data or (), reading=reading, json=as_json, **options)
     close(facts, as_json)
@@ -75,9 +86,15 @@ def _print_classes(rows: Any) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    rows = [{"class": name, **row} for name, row in rows.items()] if isinstance(rows, dict) else list(rows)
+    rows = (
+        [{"class": name, **row} for name, row in rows.items()]
+        if isinstance(rows, dict)
+        else list(rows)
+    )
     rows = [{key: value for key, value in row.items() if key not in ONLY_IN_JSON} for row in rows]
     table = Table(*(key.replace("_", " ") for key in rows[0]))
     for row in rows:
-        table.add_row(*(f"{value:.3f}" if isinstance(value, float) else str(value) for value in row.values()))
+        table.add_row(
+            *(f"{value:.3f}" if isinstance(value, float) else str(value) for value in row.values())
+        )
     Console().print(table)

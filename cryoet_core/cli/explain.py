@@ -15,21 +15,36 @@ BOTH = "both"
 
 def command(
     run: Annotated[
-        Path, typer.Argument(metavar="RUN", help="The folder of a finished run that ended as a classifier.")
+        Path,
+        typer.Argument(
+            metavar="RUN", help="The folder of a finished run that ended as a classifier."
+        ),
     ],
     data: Annotated[list[Path], typer.Option(metavar="FILE", help="Where the subtomogram is.")],
     index: Annotated[int, typer.Option(metavar="N", help="Which one, counted from 0.")],
     class_name: Annotated[
         str | None,
-        typer.Option("--class", metavar="NAME", help="Why this class. Default: the one that the run gives it."),
+        typer.Option(
+            "--class",
+            metavar="NAME",
+            help="Why this class. Default: the one that the run gives it.",
+        ),
     ] = None,
-    cam: Annotated[str, typer.Option("--map", metavar="grad-cam|respond-cam|both", help="Which maps.")] = BOTH,
+    cam: Annotated[
+        str, typer.Option("--map", metavar="grad-cam|respond-cam|both", help="Which maps.")
+    ] = BOTH,
     beside: Annotated[
         Path | None,
-        typer.Option(metavar="RUN", help="Another run, shown below for comparison, such as one from random weights."),
+        typer.Option(
+            metavar="RUN",
+            help="Another run, shown below for comparison, such as one from random weights.",
+        ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Default: in RUN, whose report then shows the picture.")
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Default: in RUN, whose report then shows the picture."
+        ),
     ] = None,
     device: DEVICE = "auto",
     threads: THREADS = None,
@@ -46,12 +61,16 @@ def command(
         raise UserError(f"--map {cam}: unknown; expected {', '.join(CAMS)} or {BOTH}")
     cams: Any = CAMS if cam == BOTH else (cam,)
     options: dict[str, Any] = {"device": device, "threads": threads, "json": as_json}
-    facts = explain_run(run, data, index, out, class_name=class_name, cams=cams, beside=beside, **options)
+    facts = explain_run(
+        run, data, index, out, class_name=class_name, cams=cams, beside=beside, **options
+    )
     if not speaks():
         return
     if as_json:
         print(json.dumps(facts))
         return
     true = f", truly {facts['true']}" if "true" in facts else ""
-    print(f"subtomogram {index}: {facts['predicted']}{true}; maps for {facts['class']} ({facts['probability']:.2f})")
+    print(
+        f"subtomogram {index}: {facts['predicted']}{true}; maps for {facts['class']} ({facts['probability']:.2f})"
+    )
     print("\n".join(f"{key}: {facts[key]}" for key in ("folder", "report") if key in facts))

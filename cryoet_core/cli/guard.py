@@ -27,7 +27,9 @@ REMEDIES = {
 }
 
 
-def guarded(command: Callable[[], int], *, debug: bool = False, hint: Callable[[], str] = lambda: "") -> int:
+def guarded(
+    command: Callable[[], int], *, debug: bool = False, hint: Callable[[], str] = lambda: ""
+) -> int:
     """Call ``command`` and turn what it raises into one line on standard error and an exit code.
 
     ``debug`` prints the traceback too. ``hint`` gives the last words after an interruption.
@@ -68,12 +70,17 @@ def explain(error: BaseException) -> tuple[str, int]:
     if isinstance(error, RunError):
         return str(error), 1
     if hasattr(error, "format_message"):  # a usage error of the command line
-        return f"{error.format_message()} (--help shows what is possible)", int(getattr(error, "exit_code", 2))
+        return f"{error.format_message()} (--help shows what is possible)", int(
+            getattr(error, "exit_code", 2)
+        )
     if isinstance(error, OSError) and error.errno in REMEDIES:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{REMEDIES[error.errno]}", 2
     if "CUDA out of memory" in str(error):
-        return "the GPU ran out of memory; give a smaller --max-memory or batch size, or --device cpu", 1
+        return (
+            "the GPU ran out of memory; give a smaller --max-memory or batch size, or --device cpu",
+            1,
+        )
     if isinstance(error, MemoryError):
         return "the machine ran out of memory; give a smaller --max-memory", 1
     return f"unexpected {type(error).__name__}: {error}; run with --debug for the traceback", 1

@@ -47,12 +47,19 @@ COMMANDS = (
     Command("evaluate", "evaluate", "Compare a run's labels with the known ones.", RUNS),
     Command("explain", "explain", "Show where in a subtomogram a classifier sees a class.", RUNS),
     Command("report", "report", "Write a run's report.html again.", RUNS),
-    Command("benchmark", "benchmark", "Measure every method on the same data, beside the published tables.", RUNS),
+    Command(
+        "benchmark",
+        "benchmark",
+        "Measure every method on the same data, beside the published tables.",
+        RUNS,
+    ),
     Command("simulate", "simulate_commands.simulate", "Make data sets with known truth.", DATA),
     Command("data", "data_commands.data", "Import, export, describe and check data sets.", DATA),
     Command("methods", "methods", "List the installed methods, or every option of one.", METHODS),
     Command("check", "check", "Run the conformance checks on an installed method.", METHODS),
-    Command("new-plugin", "new_plugin", "Write a folder with a working plugin to start from.", METHODS),
+    Command(
+        "new-plugin", "new_plugin", "Write a folder with a working plugin to start from.", METHODS
+    ),
     Command("doctor", "doctor", "Say what is wrong with this machine and installation.", METHODS),
 )
 
@@ -95,7 +102,9 @@ def _dispatch(words: list[str]) -> int:
         raise UserError(f"no command {name!r}{close_names(name, names)} (--help lists them)")
     for command in COMMANDS:
         if command.name != name:
-            app.command(command.name, help=command.help, rich_help_panel=command.panel)(_placeholder)
+            app.command(command.name, help=command.help, rich_help_panel=command.panel)(
+                _placeholder
+            )
         elif _mount(app, command, rest) and not rest:
             words = [*words, "--help"]
     return _call(app, words or ["--help"])
@@ -150,8 +159,12 @@ def _version(wanted: bool) -> None:
 
 
 def _root(
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
-    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error (with any command, anywhere)."),
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version."
+    ),
+    debug: bool = typer.Option(
+        False, "--debug", help="Show the traceback of an error (with any command, anywhere)."
+    ),
 ) -> None:
     """Options of the program itself; ``--debug`` is taken off before this is called."""
 

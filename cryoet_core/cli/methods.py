@@ -57,7 +57,11 @@ def _facts(info: PluginInfo) -> dict[str, Any]:
     keys = ("name", "status", "reason", "distribution", "version", "module", "summary", "encoders")
     facts: dict[str, Any] = {key: getattr(info, key) for key in keys}
     if info.trainer is not None:
-        facts |= {"summary": info.trainer.summary, "task": info.trainer.task, "inputs": list(info.trainer.inputs)}
+        facts |= {
+            "summary": info.trainer.summary,
+            "task": info.trainer.task,
+            "inputs": list(info.trainer.inputs),
+        }
     return facts
 
 
@@ -89,13 +93,17 @@ def _print_list(rows: list[PluginInfo]) -> None:
         table.add_row(Text(heading, style="red" if heading == BROKEN else "bold"))
         for info in some:
             words = Text(info.reason or _facts(info)["summary"])
-            table.add_row(f"  {info.name}", words, *([f"{info.distribution} {info.version}"] if wide else []))
+            table.add_row(
+                f"  {info.name}", words, *([f"{info.distribution} {info.version}"] if wide else [])
+            )
     console.print(table)
 
 
 def _by_task(rows: list[PluginInfo]) -> dict[str, list[PluginInfo]]:
     """The methods under their tasks, then plugins that give encoders alone, then those that cannot be used."""
-    found: dict[str, list[PluginInfo]] = {heading: [] for heading in (*get_args(Task), ENCODERS, BROKEN)}
+    found: dict[str, list[PluginInfo]] = {
+        heading: [] for heading in (*get_args(Task), ENCODERS, BROKEN)
+    }
     for info in rows:
         heading = info.trainer.task if info.trainer else ENCODERS
         found[heading if info.status == "ok" else BROKEN].append(info)
@@ -119,10 +127,27 @@ def _print_trainer(trainer: type[Trainer]) -> None:
         _print_narrow(console, options)
         return
     presets = sorted({preset for option in options for preset in option.presets})
-    table = Table("option", "type", "default", *presets, "allowed", "in the paper", "meaning", box=None, pad_edge=False)
+    table = Table(
+        "option",
+        "type",
+        "default",
+        *presets,
+        "allowed",
+        "in the paper",
+        "meaning",
+        box=None,
+        pad_edge=False,
+    )
     for option in options:
         values = [words_of(option.presets[p]) if p in option.presets else "" for p in presets]
-        cells = [option.flag, option.type, words_of(option.default), *values, option.range, option.paper or ""]
+        cells = [
+            option.flag,
+            option.type,
+            words_of(option.default),
+            *values,
+            option.range,
+            option.paper or "",
+        ]
         table.add_row(*map(Text, [*cells, option.help]))
     console.print(table)
 
@@ -136,7 +161,11 @@ def _print_narrow(console: Console, options: list[OptionInfo]) -> None:
 
     for option in options:
         facts = [f"default {words_of(option.default)}"]
-        facts += [f"{n} preset {words_of(value)}" for n, value in option.presets.items() if value != option.default]
+        facts += [
+            f"{n} preset {words_of(value)}"
+            for n, value in option.presets.items()
+            if value != option.default
+        ]
         facts += [f"allowed {option.range}"] if option.range and "|" not in option.type else []
         facts += [f"in the paper {option.paper}"] if option.paper else []
         console.print(Text.assemble((option.flag, "bold"), f"  {option.type}"))

@@ -14,7 +14,8 @@ from cryoet_core.cli.options import JSON
 def command(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Of the method, such as my_method.")],
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FOLDER", help="New folder. Default: cryoet-NAME here.")
+        Path | None,
+        typer.Option("--out", metavar="FOLDER", help="New folder. Default: cryoet-NAME here."),
     ] = None,
     as_json: JSON = False,
 ) -> None:
@@ -24,7 +25,11 @@ def command(
     written = write_plugin(name, out)
     folder = written[0].parent
     if as_json:
-        print(json.dumps({"name": name, "folder": str(folder), "files": [str(path) for path in written]}))
+        print(
+            json.dumps(
+                {"name": name, "folder": str(folder), "files": [str(path) for path in written]}
+            )
+        )
         return
     print(*written, sep="\n")
     print(f"next: pip install -e {folder}, then: cryoet check {name}")

@@ -11,7 +11,12 @@ import typer
 
 from cryoet_core.support.errors import UserError
 
-RUN, MACHINE, OUTPUT, TOMOGRAMS = "The run", "This machine", "Output", "What the tomograms do not say"
+RUN, MACHINE, OUTPUT, TOMOGRAMS = (
+    "The run",
+    "This machine",
+    "Output",
+    "What the tomograms do not say",
+)
 
 
 def option(help: str, *names: str, panel: str, metavar: str | None = None, **more: Any) -> Any:
@@ -20,17 +25,31 @@ def option(help: str, *names: str, panel: str, metavar: str | None = None, **mor
 
 
 DEVICE_NAMES = "auto|cpu|cuda|cuda:N"
-DEVICE = Annotated[str, option("Where to compute; auto: a GPU if there is one.", panel=MACHINE, metavar=DEVICE_NAMES)]
-DEVICES = Annotated[int, option("Processes: GPUs, or parts of the CPU.", panel=MACHINE, metavar="N")]
+DEVICE = Annotated[
+    str,
+    option("Where to compute; auto: a GPU if there is one.", panel=MACHINE, metavar=DEVICE_NAMES),
+]
+DEVICES = Annotated[
+    int, option("Processes: GPUs, or parts of the CPU.", panel=MACHINE, metavar="N")
+]
 PRECISION = Annotated[
-    str, option("Arithmetic; auto: bf16 on a GPU that has it.", panel=MACHINE, metavar="auto|32|bf16")
+    str,
+    option("Arithmetic; auto: bf16 on a GPU that has it.", panel=MACHINE, metavar="auto|32|bf16"),
 ]
 MAX_MEMORY = Annotated[
     str | None,
-    option("Memory for volumes, e.g. 4GB; more is streamed. Default: half of the free.", panel=MACHINE, metavar="SIZE"),
+    option(
+        "Memory for volumes, e.g. 4GB; more is streamed. Default: half of the free.",
+        panel=MACHINE,
+        metavar="SIZE",
+    ),
 ]
-THREADS = Annotated[int | None, option("CPU threads. Default: every core.", panel=MACHINE, metavar="N")]
-JSON = Annotated[bool, option("Print the facts as one JSON object on standard output.", "--json", panel=OUTPUT)]
+THREADS = Annotated[
+    int | None, option("CPU threads. Default: every core.", panel=MACHINE, metavar="N")
+]
+JSON = Annotated[
+    bool, option("Print the facts as one JSON object on standard output.", "--json", panel=OUTPUT)
+]
 QUIET = Annotated[bool, option("Print the closing lines only.", "--quiet", panel=OUTPUT)]
 NO_REPORT = Annotated[bool, option("Write no report.html.", "--no-report", panel=OUTPUT)]
 
@@ -45,20 +64,39 @@ TRUTH = Annotated[
     ),
 ]
 CONTRAST = Annotated[
-    str | None, option("How protein looks in the files.", panel=TOMOGRAMS, metavar="dark|bright", show_default=False)
+    str | None,
+    option(
+        "How protein looks in the files.",
+        panel=TOMOGRAMS,
+        metavar="dark|bright",
+        show_default=False,
+    ),
 ]
 VOXEL_SIZE = Annotated[
     float | None,
-    option("Å, where the files do not say it or are wrong.", panel=TOMOGRAMS, metavar="Å", show_default=False),
+    option(
+        "Å, where the files do not say it or are wrong.",
+        panel=TOMOGRAMS,
+        metavar="Å",
+        show_default=False,
+    ),
 ]
 TILT_RANGE = Annotated[
     tuple[float, float] | None,
-    option("Lowest and highest tilt, in degrees.", panel=TOMOGRAMS, metavar="LOW HIGH", show_default=False),
+    option(
+        "Lowest and highest tilt, in degrees.",
+        panel=TOMOGRAMS,
+        metavar="LOW HIGH",
+        show_default=False,
+    ),
 ]
 
 
 def reading(
-    picks: TRUTH = None, contrast: CONTRAST = None, voxel_size: VOXEL_SIZE = None, tilt_range: TILT_RANGE = None
+    picks: TRUTH = None,
+    contrast: CONTRAST = None,
+    voxel_size: VOXEL_SIZE = None,
+    tilt_range: TILT_RANGE = None,
 ) -> None:
     """The options of every command that opens tomograms."""
 

@@ -24,16 +24,22 @@ from cryoet_core.cli.options import (
 def command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
     data: Annotated[
-        list[Path], typer.Option(metavar="FILE", help="Data to label, or tomograms to pick in. Several may follow.")
+        list[Path],
+        typer.Option(
+            metavar="FILE", help="Data to label, or tomograms to pick in. Several may follow."
+        ),
     ],
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="For the predictions or picks. Default: RUN/predictions/NAME."),
+        typer.Option(
+            metavar="FOLDER", help="For the predictions or picks. Default: RUN/predictions/NAME."
+        ),
     ] = None,
     support: Annotated[
         list[Path] | None,
         typer.Option(
-            metavar="FILE", help="A few labelled examples of each class, for methods that name from examples."
+            metavar="FILE",
+            help="A few labelled examples of each class, for methods that name from examples.",
         ),
     ] = None,
     contrast: CONTRAST = None,
@@ -53,9 +59,23 @@ def command(
     from cryoet_core.cli.closing import close
     from cryoet_core.tasks.session import predict_run
 
-    options = {"device": device, "precision": precision, "max_memory": bytes_of(max_memory), "threads": threads}
+    options = {
+        "device": device,
+        "precision": precision,
+        "max_memory": bytes_of(max_memory),
+        "threads": threads,
+    }
     reading = {"contrast": contrast, "voxel_size": voxel_size, "tilt_range": tilt_range}
     close(
-        predict_run(run, data, out, reading=reading, support=support or (), quiet=quiet, json=as_json, **options),
+        predict_run(
+            run,
+            data,
+            out,
+            reading=reading,
+            support=support or (),
+            quiet=quiet,
+            json=as_json,
+            **options,
+        ),
         as_json,
     )

@@ -12,8 +12,12 @@ from cryoet_core.cli.options import JSON, MAX_MEMORY, NO_REPORT, QUIET, THREADS,
 
 def command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of the interrupted run.")],
-    device: Annotated[str | None, typer.Option(metavar="auto|cpu|cuda|cuda:N", help="Default: as before.")] = None,
-    devices: Annotated[int | None, typer.Option(metavar="N", help="Processes. Default: as before.")] = None,
+    device: Annotated[
+        str | None, typer.Option(metavar="auto|cpu|cuda|cuda:N", help="Default: as before.")
+    ] = None,
+    devices: Annotated[
+        int | None, typer.Option(metavar="N", help="Processes. Default: as before.")
+    ] = None,
     max_memory: MAX_MEMORY = None,
     threads: THREADS = None,
     as_json: JSON = False,
@@ -24,5 +28,10 @@ def command(
     from cryoet_core.cli.closing import close
     from cryoet_core.tasks.session import resume_run
 
-    changed = {"device": device, "devices": devices, "max_memory": bytes_of(max_memory), "threads": threads}
+    changed = {
+        "device": device,
+        "devices": devices,
+        "max_memory": bytes_of(max_memory),
+        "threads": threads,
+    }
     close(resume_run(run, report=not no_report, quiet=quiet, json=as_json, **changed), as_json)

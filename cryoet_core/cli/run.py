@@ -42,7 +42,9 @@ def build(arguments: Sequence[str]) -> typer.Typer:
         app.command(name, help=trainer.summary)(command_of(trainer))
     for info in discover():
         if info.name != name:
-            text = info.reason or f"{info.summary or info.module} ({info.distribution} {info.version})"
+            text = (
+                info.reason or f"{info.summary or info.module} ({info.distribution} {info.version})"
+            )
             app.command(info.name, help=text)(_group)
     return app
 
@@ -91,10 +93,18 @@ def _start(
 
 def _run_options(
     out: Annotated[
-        Path | None, option("Folder of the run, new. Default: runs/METHOD/TIME-HASH.", panel=RUN, metavar="FOLDER")
+        Path | None,
+        option(
+            "Folder of the run, new. Default: runs/METHOD/TIME-HASH.", panel=RUN, metavar="FOLDER"
+        ),
     ] = None,
     preset: Annotated[
-        str, option("Set of defaults; auto: paper on a GPU, else fast.", panel=RUN, metavar="auto|fast|paper")
+        str,
+        option(
+            "Set of defaults; auto: paper on a GPU, else fast.",
+            panel=RUN,
+            metavar="auto|fast|paper",
+        ),
     ] = "auto",
     config: Annotated[
         Path | None, option("TOML file with options of the method.", panel=RUN, metavar="FILE.toml")
@@ -135,17 +145,25 @@ def _option_parameter(info: OptionInfo, method: str) -> inspect.Parameter:
         switch = option(_help(info), names, panel=f"Switches of {method}", show_default=False)
         return _parameter(info.name, Annotated[bool | None, switch], None)
     metavar = "NAME" if "|" in info.type else info.type
-    text = option(_help(info), info.flag, panel=f"Options of {method}", metavar=metavar, show_default=False)
+    text = option(
+        _help(info), info.flag, panel=f"Options of {method}", metavar=metavar, show_default=False
+    )
     return _parameter(info.name, Annotated[str | None, text], None)
 
 
 def _help(info: OptionInfo) -> str:
     facts = [f"default {words_of(info.default)}"]
-    facts += [f"{name} preset {words_of(value)}" for name, value in info.presets.items() if value != info.default]
+    facts += [
+        f"{name} preset {words_of(value)}"
+        for name, value in info.presets.items()
+        if value != info.default
+    ]
     facts += [f"one of {info.range}" if "|" in info.type else info.range] if info.range else []
     facts += [f"in the paper {info.paper}"] if info.paper else []
     return f"{info.help} ({'; '.join(facts)})"
 
 
 def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
+    )

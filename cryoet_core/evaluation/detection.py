@@ -62,7 +62,14 @@ def detection_report(
     UserError where nothing can be compared: no common tomogram, no common class, a class that is not there.
     """
     found = compared(
-        picks, truth, radius, rule=rule, voxel_size=voxel_size, particle=particle, masks=masks, tomograms=tomograms
+        picks,
+        truth,
+        radius,
+        rule=rule,
+        voxel_size=voxel_size,
+        particle=particle,
+        masks=masks,
+        tomograms=tomograms,
     )
     mine = join([group.picks for group in found.groups])
     theirs = join([group.truth for group in found.groups])
@@ -78,11 +85,17 @@ def detection_report(
         "voxel_size": voxel_size,
         "particle": particle,
         "per_class": [
-            {"class": group.name, **_scored(group.picks.scores, group.match.ranked, group.hit, len(group.truth))}
+            {
+                "class": group.name,
+                **_scored(group.picks.scores, group.match.ranked, group.hit, len(group.truth)),
+            }
             for group in found.groups
         ],
         "per_tomogram": [
-            {"tomogram": name, **_counts(mine.tomograms == name, hits, int((theirs.tomograms == name).sum()))}
+            {
+                "tomogram": name,
+                **_counts(mine.tomograms == name, hits, int((theirs.tomograms == name).sum())),
+            }
             for name in found.tomograms
         ],
         "curve": thinned_curve(mine.scores, ranked, len(theirs)),
@@ -99,7 +112,9 @@ def detection_report(
     return report
 
 
-def _scored(scores: np.ndarray, ranked: np.ndarray, hits: np.ndarray, n_truth: int) -> dict[str, Any]:
+def _scored(
+    scores: np.ndarray, ranked: np.ndarray, hits: np.ndarray, n_truth: int
+) -> dict[str, Any]:
     n, count = len(scores), int(hits.sum())
     points = curve(scores, ranked, n_truth)
     best = int(points["f1"].argmax()) if n else None
@@ -121,7 +136,11 @@ def _counts(rows: np.ndarray, hits: np.ndarray, n_truth: int) -> dict[str, Any]:
 
 
 def _classified(
-    picks: Picks, truth: Picks, radius: float, voxel_size: float | None, masks: Mapping[str, np.ndarray] | None
+    picks: Picks,
+    truth: Picks,
+    radius: float,
+    voxel_size: float | None,
+    masks: Mapping[str, np.ndarray] | None,
 ) -> dict[str, Any]:
     """SHREC's second task: the class of each particle's first hit, "not found" where there is none."""
     if len(present(truth)) < 2:

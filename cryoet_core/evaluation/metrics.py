@@ -56,21 +56,28 @@ def matched_accuracy(true: ArrayLike, predicted: ArrayLike) -> float:
     Rows of clusters without a class are errors.
     """
     table = contingency(true, predicted)
-    return _ratio(sum(int(table.counts[i, j]) for i, j in best_matching(table).items()), int(table.counts.sum()))
+    return _ratio(
+        sum(int(table.counts[i, j]) for i, j in best_matching(table).items()),
+        int(table.counts.sum()),
+    )
 
 
 def balanced_accuracy(true: ArrayLike, predicted: ArrayLike) -> float:
     """Mean over the true classes of the share found, after the matching of ``matched_accuracy``."""
     table = contingency(true, predicted)
     matched, totals = best_matching(table), table.counts.sum(axis=1)
-    found = [table.counts[i, matched[i]] / totals[i] if i in matched else 0.0 for i in range(len(totals))]
+    found = [
+        table.counts[i, matched[i]] / totals[i] if i in matched else 0.0 for i in range(len(totals))
+    ]
     return float(np.mean(found)) if found else float("nan")
 
 
 def adjusted_rand_index(true: ArrayLike, predicted: ArrayLike) -> float:
     """Hubert and Arabie's adjusted Rand index: 1 for equal partitions, 0 expected by chance, may be negative."""
     counts = contingency(true, predicted).counts
-    together, in_class, in_cluster = (_pairs(x) for x in (counts, counts.sum(axis=1), counts.sum(axis=0)))
+    together, in_class, in_cluster = (
+        _pairs(x) for x in (counts, counts.sum(axis=1), counts.sum(axis=0))
+    )
     total = _pairs(counts.sum())
     if total == 0:
         return 1.0
@@ -154,7 +161,10 @@ def clustering_report(
     matched = best_matching(table)
     rest = [j for j in range(len(table.clusters)) if j not in matched.values()]
     rows = [*matched, *(i for i in range(len(table.classes)) if i not in matched)]
-    columns = [*matched.values(), *sorted(rest, key=lambda j: (table.clusters[j] < 0, table.clusters[j]))]
+    columns = [
+        *matched.values(),
+        *sorted(rest, key=lambda j: (table.clusters[j] < 0, table.clusters[j])),
+    ]
     classes = [_name(class_names, i) for i in table.classes]
     clusters = [_name(cluster_names, j) for j in table.clusters]
     return {
@@ -172,7 +182,9 @@ def clustering_report(
         "purity": _defined(purity(true, predicted)),
         "majority": _defined(majority(true)),
         "matching": {clusters[j]: classes[i] for i, j in matched.items()},
-        "per_class": [_class_row(table, i, matched.get(i), classes, clusters) for i in range(len(classes))],
+        "per_class": [
+            _class_row(table, i, matched.get(i), classes, clusters) for i in range(len(classes))
+        ],
         "confusion": {
             "rows": [classes[i] for i in rows],
             "columns": [clusters[j] for j in columns],
@@ -188,7 +200,12 @@ def _class_row(
     hits = int(table.counts[row, column]) if column is not None else 0
     size = int(table.counts[:, column].sum()) if column is not None else 0
     scores = _scores(hits, size, n)
-    return {"class": classes[row], "n": n, "cluster": clusters[column] if column is not None else None, **scores}
+    return {
+        "class": classes[row],
+        "n": n,
+        "cluster": clusters[column] if column is not None else None,
+        **scores,
+    }
 
 
 def _scores(hits: int, predicted: int, n: int) -> dict[str, float]:

@@ -50,7 +50,9 @@ class Compared:
 
     @property
     def missed(self) -> np.ndarray:
-        return np.concatenate([np.delete(group.truth.extra[_ROW], group.match.truth) for group in self.groups])
+        return np.concatenate(
+            [np.delete(group.truth.extra[_ROW], group.match.truth) for group in self.groups]
+        )
 
 
 def compared(
@@ -71,10 +73,17 @@ def compared(
     picks, truth, left_out = _known_tomograms(picks, truth, tomograms)
     pairs, left_classes = _groups(picks, truth, particle)
     groups = [
-        Group(name, mine, theirs, match(mine, theirs, radius, rule, voxel_size=voxel_size, masks=masks))
+        Group(
+            name,
+            mine,
+            theirs,
+            match(mine, theirs, radius, rule, voxel_size=voxel_size, masks=masks),
+        )
         for name, (mine, theirs) in pairs.items()
     ]
-    return Compared(groups, sorted({*truth.tomograms, *(tomograms or ())}), {**left_out, **left_classes})
+    return Compared(
+        groups, sorted({*truth.tomograms, *(tomograms or ())}), {**left_out, **left_classes}
+    )
 
 
 def _ids(truth: Picks) -> np.ndarray:
@@ -102,19 +111,29 @@ def _known_tomograms(
     inside = np.isin(picks.tomograms.astype(str), sorted(known))
     elsewhere = sorted(set(picks.tomograms) - known)
     left = {"tomograms": elsewhere, "picks_there": int((~inside).sum())} if elsewhere else {}
-    return picks.select(inside), truth.select(np.isin(truth.tomograms.astype(str), sorted(known))), left
+    return (
+        picks.select(inside),
+        truth.select(np.isin(truth.tomograms.astype(str), sorted(known))),
+        left,
+    )
 
 
-def _groups(picks: Picks, truth: Picks, particle: str | None) -> tuple[dict[str, tuple[Picks, Picks]], dict[str, Any]]:
+def _groups(
+    picks: Picks, truth: Picks, particle: str | None
+) -> tuple[dict[str, tuple[Picks, Picks]], dict[str, Any]]:
     """Class name -> picks and particles of it, and what is in no group."""
     in_truth = present(truth)
     if particle is not None:
         theirs = truth.of_class(particle)
         mine = picks.of_class(particle) if particle in picks.class_names else _only(picks, particle)
-        return {particle: (mine, theirs)}, _left({particle}, picks if len(mine) < len(picks) else None, truth)
+        return {particle: (mine, theirs)}, _left(
+            {particle}, picks if len(mine) < len(picks) else None, truth
+        )
     shared = [name for name in in_truth if name in picks.class_names]
     if shared:
-        return {name: (picks.of_class(name), truth.of_class(name)) for name in shared}, _left(set(shared), picks, truth)
+        return {name: (picks.of_class(name), truth.of_class(name)) for name in shared}, _left(
+            set(shared), picks, truth
+        )
     if len(in_truth) <= 1 and len(present(picks)) <= 1:
         return {(in_truth or picks.class_names or ("particle",))[0]: (picks, truth)}, {}
     raise UserError(
@@ -143,11 +162,15 @@ def _left(compared: set[str], picks: Picks | None, truth: Picks) -> dict[str, An
     for what, rows in (("picks", picks), ("truth", truth)):
         if rows is not None:
             names = np.array([*rows.class_names, "no class"], dtype=object)[rows.classes]
-            counts = {str(name): int((names == name).sum()) for name in sorted(set(names) - compared)}
+            counts = {
+                str(name): int((names == name).sum()) for name in sorted(set(names) - compared)
+            }
             found |= {what: counts} if counts else {}
     return found
 
 
 def _few(names: Any, most: int = 4) -> str:
     ordered = sorted(set(names))
-    return ", ".join(ordered[:most]) + (f" and {len(ordered) - most} more" if len(ordered) > most else "")
+    return ", ".join(ordered[:most]) + (
+        f" and {len(ordered) - most} more" if len(ordered) > most else ""
+    )

@@ -68,29 +68,46 @@ def match(
     mine, theirs = _rows_by_name(picks), _rows_by_name(truth)
     for name in sorted(set(mine) & set(theirs)):
         # in an order of their own, so that the order given decides nothing, not even a tie
-        a, b = (rows[_best_first(part.select(rows))] for part, rows in ((picks, mine[name]), (truth, theirs[name])))
+        a, b = (
+            rows[_best_first(part.select(rows))]
+            for part, rows in ((picks, mine[name]), (truth, theirs[name]))
+        )
         if rule == "shrec":
-            parts.append(_shrec(picks.select(a), truth.select(b), a, b, _mask_of(name, masks), voxel_size or 1.0))
+            parts.append(
+                _shrec(
+                    picks.select(a), truth.select(b), a, b, _mask_of(name, masks), voxel_size or 1.0
+                )
+            )
         else:
-            parts.append(_by_distance(picks.select(a), truth.select(b), a, b, radius, rule, voxel_size))
+            parts.append(
+                _by_distance(picks.select(a), truth.select(b), a, b, radius, rule, voxel_size)
+            )
     ranked, repeats = np.zeros(len(picks), bool), np.zeros(len(picks), bool)
     for _, hits, again in parts:
         ranked[hits], repeats[again] = True, True
     empty = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
-    rows, columns, distance = (np.concatenate(x) for x in zip(empty, *(pairs for pairs, _, _ in parts), strict=True))
+    rows, columns, distance = (
+        np.concatenate(x) for x in zip(empty, *(pairs for pairs, _, _ in parts), strict=True)
+    )
     order = np.argsort(rows, kind="stable")
     return Match(rows[order], columns[order], distance[order], ranked, repeats)
 
 
 def _check(
-    radius: float, rule: str, voxel_size: float | None, masks: Mapping[str, np.ndarray] | None, truth: Picks
+    radius: float,
+    rule: str,
+    voxel_size: float | None,
+    masks: Mapping[str, np.ndarray] | None,
+    truth: Picks,
 ) -> None:
     if rule not in RULES:
         raise UserError(f"--rule {rule}: expected one of {', '.join(RULES)}")
     if not (np.isfinite(radius) and radius > 0):
         raise UserError(f"--radius {radius:g}: expected a number of Å above 0")
     if rule in ("r1.5", "shrec") and voxel_size is None:
-        raise UserError(f"--rule {rule}: counts in voxels, but no voxel size is known; give --voxel-size")
+        raise UserError(
+            f"--rule {rule}: counts in voxels, but no voxel size is known; give --voxel-size"
+        )
     if rule == "shrec":
         lacking = sorted(set(truth.tomograms) - set(masks or {}))
         if lacking:
@@ -120,7 +137,13 @@ def _best_first(picks: Picks) -> Ints:
 
 
 def _by_distance(
-    picks: Picks, truth: Picks, a: Ints, b: Ints, radius: float, rule: Rule, voxel_size: float | None
+    picks: Picks,
+    truth: Picks,
+    a: Ints,
+    b: Ints,
+    radius: float,
+    rule: Rule,
+    voxel_size: float | None,
 ) -> tuple[Pairs, Ints, Ints]:
     """Pairs, hits and repeats of one tomogram, in rows ``a`` and ``b`` of all; picks come best first."""
     gate = radius if rule != "r1.5" else _wide_gate(radius, voxel_size or 1.0)
@@ -178,7 +201,9 @@ def _assign(i: Ints, j: Ints, cost: Floats, alone: float) -> Ints:
     alone_in = np.arange(n)
     values = np.concatenate([cost, np.full(n, alone)])
     shape = (n, m + n)
-    graph = csr_matrix((values, (np.concatenate([i, alone_in]), np.concatenate([j, m + alone_in]))), shape)
+    graph = csr_matrix(
+        (values, (np.concatenate([i, alone_in]), np.concatenate([j, m + alone_in]))), shape
+    )
     _, chosen = min_weight_full_bipartite_matching(graph)
     kept: Ints = np.flatnonzero(chosen[i] == j).astype(np.int64)
     return kept

@@ -30,7 +30,11 @@ def curve(scores: np.ndarray, hit: np.ndarray, n_truth: int) -> dict[str, np.nda
     keys = np.nan_to_num(scores.astype(np.float64), nan=-np.inf)
     order = np.argsort(-keys, kind="stable")
     keys, hits = keys[order], np.cumsum(hit[order])
-    last = np.flatnonzero(np.append(keys[1:] != keys[:-1], True)) if len(keys) else np.zeros(0, np.int64)
+    last = (
+        np.flatnonzero(np.append(keys[1:] != keys[:-1], True))
+        if len(keys)
+        else np.zeros(0, np.int64)
+    )
     hits, taken = hits[last], last + 1
     threshold = np.where(np.isneginf(keys[last]), np.nan, keys[last])
     return {
@@ -52,17 +56,26 @@ def average_precision(scores: np.ndarray, hit: np.ndarray, n_truth: int) -> floa
     return float((points["precision"] * new).sum() / n_truth) if n_truth else 0.0
 
 
-def thinned_curve(scores: np.ndarray, ranked: np.ndarray, n_truth: int) -> dict[str, list[float | None]]:
+def thinned_curve(
+    scores: np.ndarray, ranked: np.ndarray, n_truth: int
+) -> dict[str, list[float | None]]:
     """At most about ``CURVE_POINTS`` points, evenly along the curve, with the best F1 and both ends."""
     points = curve(scores, ranked, n_truth)
     n = len(points["f1"])
     if n > CURVE_POINTS:
-        length = np.cumsum(np.hypot(*(np.diff(points[key], prepend=points[key][0]) for key in ("recall", "precision"))))
+        length = np.cumsum(
+            np.hypot(
+                *(np.diff(points[key], prepend=points[key][0]) for key in ("recall", "precision"))
+            )
+        )
         even = np.searchsorted(length, np.linspace(0, length[-1], CURVE_POINTS - 2))
         rows = np.unique([0, *np.minimum(even, n - 1), int(points["f1"].argmax()), n - 1])
     else:
         rows = np.arange(n)
-    return {key: [number(v) for v in points[key][rows]] for key in ("threshold", "precision", "recall", "f1")}
+    return {
+        key: [number(v) for v in points[key][rows]]
+        for key in ("threshold", "precision", "recall", "f1")
+    }
 
 
 def histogram(scores: np.ndarray, hits: np.ndarray) -> dict[str, Any] | None:
@@ -72,7 +85,9 @@ def histogram(scores: np.ndarray, hits: np.ndarray) -> dict[str, Any] | None:
         return None
     edges = np.histogram_bin_edges(scores[known].astype(np.float64), HISTOGRAM_BINS)
     parts = {"hits": known & hits, "false": known & ~hits}
-    return {"edges": edges.tolist()} | {name: np.histogram(scores[x], edges)[0].tolist() for name, x in parts.items()}
+    return {"edges": edges.tolist()} | {
+        name: np.histogram(scores[x], edges)[0].tolist() for name, x in parts.items()
+    }
 
 
 def number(value: float) -> float | None:

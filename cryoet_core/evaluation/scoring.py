@@ -30,7 +30,9 @@ def held_out(labels: Labels) -> np.ndarray:
     return np.asarray(codes == SPLITS.index("test"))
 
 
-def score(task: str, labels: Labels, true: np.ndarray, class_names: Sequence[str]) -> dict[str, Any]:
+def score(
+    task: str, labels: Labels, true: np.ndarray, class_names: Sequence[str]
+) -> dict[str, Any]:
     """Metrics of ``labels`` against ``true`` (n,) into ``class_names`` (-1: unknown), ready for JSON.
 
     Clusters are matched to classes; classes are compared by name, so one that the data does not have is an error. Of a
@@ -40,7 +42,10 @@ def score(task: str, labels: Labels, true: np.ndarray, class_names: Sequence[str
         return clustering_report(true, labels.labels, class_names, labels.classes)
     rows = held_out(labels)
     report = classification_report(
-        true[rows], in_classes(labels, class_names)[rows], class_names, probabilities_of(labels, class_names)[rows]
+        true[rows],
+        in_classes(labels, class_names)[rows],
+        class_names,
+        probabilities_of(labels, class_names)[rows],
     )
     return report | {"held_out": None if rows.all() else int(rows.sum())}
 

@@ -29,13 +29,18 @@ def paired_t(a: ArrayLike, b: ArrayLike) -> Comparison:
     """
     one, other = _vector(a), _vector(b)
     if len(one) != len(other) or len(one) < 2:
-        raise ValueError(f"paired_t: {len(one)} and {len(other)} values; expected two or more pairs")
+        raise ValueError(
+            f"paired_t: {len(one)} and {len(other)} values; expected two or more pairs"
+        )
     gains = one - other
     mean, spread = float(gains.mean()), float(gains.std(ddof=1))
     if spread <= 1e-12 * max(1.0, abs(mean)):
         certain = abs(mean) > 1e-12
         return Comparison(
-            mean, float(np.inf * np.sign(mean)) if certain else float("nan"), len(gains) - 1, 1.0 - certain
+            mean,
+            float(np.inf * np.sign(mean)) if certain else float("nan"),
+            len(gains) - 1,
+            1.0 - certain,
         )
     found = stats.ttest_rel(one, other)
     return Comparison(mean, float(found.statistic), len(gains) - 1, float(found.pvalue))
@@ -45,10 +50,15 @@ def unpaired_t(a: ArrayLike, b: ArrayLike) -> Comparison:
     """Student's t test of two samples of one variance, n1 + n2 - 2 degrees of freedom. ValueError below two values."""
     one, other = _vector(a), _vector(b)
     if min(len(one), len(other)) < 2:
-        raise ValueError(f"unpaired_t: samples of {len(one)} and {len(other)}; expected two or more values in each")
+        raise ValueError(
+            f"unpaired_t: samples of {len(one)} and {len(other)}; expected two or more values in each"
+        )
     found = stats.ttest_ind(one, other, equal_var=True)
     return Comparison(
-        float(one.mean() - other.mean()), float(found.statistic), len(one) + len(other) - 2, float(found.pvalue)
+        float(one.mean() - other.mean()),
+        float(found.statistic),
+        len(one) + len(other) - 2,
+        float(found.pvalue),
     )
 
 

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from cryoet_core.exchange.tiltstacks import from_tilt_stacks
-from cryoet_core.formats import sniff as identify
+from cryoet_core.formats import sniff
 from cryoet_core.formats.arrays import open_arrays
 from cryoet_core.formats.relion import LABEL_COLUMNS, Particles, read_particles
 from cryoet_core.formats.source import SAME_VOXEL_SIZE, Source
-from cryoet_core.formats.stack import has_volume_name, open_volumes
+from cryoet_core.formats.stack import has_volume_name
+from cryoet_core.formats.volumes import open_volumes
 from cryoet_core.store.subtomograms import describe_rows
 from cryoet_core.support.errors import UserError
 
@@ -37,21 +38,23 @@ def collect(paths: Sequence[Path], reading: Reading) -> Source:
             raise UserError(f"{path}: no such file or folder; expected volumes to import")
     if len(paths) == 1:
         return _collect_one(paths[0], reading)
-    if all(identify.kind_of(path) == "store" for path in paths):
+    if all(sniff.kind_of(path) == "store" for path in paths):
         return from_stores(paths)
     refuse_others(paths)
     return _with_star(Source.of_stacks([open_volumes(path) for path in paths]), reading)
 
 
 def _collect_one(path: Path, reading: Reading) -> Source:
-    kind = identify.kind_of(path)
+    kind = sniff.kind_of(path)
     if kind == "folder":
         return from_folder(path, reading)
     if kind == "store":
         return from_stores([path])
     if kind == "star":
         if reading.star is not None:
-            raise UserError(f"--star {reading.star}: {path} is a star itself; give the stack, or one star alone")
+            raise UserError(
+                f"--star {reading.star}: {path} is a star itself; give the stack, or one star alone"
+            )
         return from_star(path, reading)
     if kind == "numpy":
         return _with_star(open_arrays(path, reading.key), reading)
@@ -62,9 +65,9 @@ def _collect_one(path: Path, reading: Reading) -> Source:
 def refuse_others(paths: Sequence[Path]) -> None:
     """UserError for the first file that holds no volumes."""
     for path in paths:
-        if identify.kind_of(path) != "volumes":
+        if sniff.kind_of(path) != "volumes":
             raise UserError(
-                f"{path}: {identify.describe(path)}; expected MRC or EM volumes, a RELION star, .npy, .npz, a folder "
+                f"{path}: {sniff.describe(path)}; expected MRC or EM volumes, a RELION star, .npy, .npz, a folder "
                 "of volumes or a store"
             )
 
@@ -76,7 +79,9 @@ def from_star(path: Path, reading: Reading) -> Source:
     """A star whose rows name volumes: ``000012@stack.mrcs`` or a file each."""
     particles = _particles(path, reading)
     if particles.image is None:
-        raise UserError(f"{path}: no rlnImageName; expected the volume of each particle; give the stack and --star")
+        raise UserError(
+            f"{path}: no rlnImageName; expected the volume of each particle; give the stack and --star"
+        )
     numbers, names = _split_names(particles)
     found = {name: _find(name, path) for name in dict.fromkeys(names)}
     missing = np.flatnonzero([found[name] is None for name in names])
@@ -87,7 +92,9 @@ def from_star(path: Path, reading: Reading) -> Source:
         )
     if particles.dimensions == 2:
         there = {name: file for name, file in found.items() if file is not None}
-        return _describe(from_tilt_stacks(particles, names, there, reading.tomograms), particles, reading)
+        return _describe(
+            from_tilt_stacks(particles, names, there, reading.tomograms), particles, reading
+        )
     files = [file for file in dict.fromkeys(found.values()) if file is not None]
     stacks = [open_volumes(file) for file in files]
     where = {name: files.index(file) for name, file in found.items() if file is not None}
@@ -103,18 +110,28 @@ def _with_star(source: Source, reading: Reading) -> Source:
     """A stack and the star beside it: by the numbers in rlnImageName, else row by row."""
     if reading.star is None:
         if reading.label_column is not None:
-            raise UserError(f"--label-column {reading.label_column}: {source.files[0]} has no columns; give --star too")
+            raise UserError(
+                f"--label-column {reading.label_column}: {source.files[0]} has no columns; give --star too"
+            )
         return source
     particles = _particles(reading.star, reading)
     _refuse_2d(particles)
     if particles.image is not None and all("@" in name for name in particles.image):
         if len(source.files) > 1:
-            raise UserError(f"--star {reading.star}: its rows name stacks themselves; give the star alone")
+            raise UserError(
+                f"--star {reading.star}: its rows name stacks themselves; give the star alone"
+            )
         rows, names = _split_names(particles)
         others = sorted({Path(name).name for name in names} - {source.files[0].name})
         if others:
-            raise UserError(f"--star {reading.star}: names {others[0]}, not {source.files[0].name}; give the right one")
-        _refuse_rows(reading.star, (rows < 0) | (rows >= len(source)), f"beyond the {len(source)} volumes of the stack")
+            raise UserError(
+                f"--star {reading.star}: names {others[0]}, not {source.files[0].name}; give the right one"
+            )
+        _refuse_rows(
+            reading.star,
+            (rows < 0) | (rows >= len(source)),
+            f"beyond the {len(source)} volumes of the stack",
+        )
         if len(rows) != len(source):
             source.notes.append(
                 f"{len(source)} volumes in the stack, {len(rows)} rows in the star: the star's are taken"
@@ -129,7 +146,9 @@ def _with_star(source: Source, reading: Reading) -> Source:
 
 
 def _particles(path: Path, reading: Reading) -> Particles:
-    return read_particles(path, reading.coordinate_pixel_size, reading.tomograms, reading.voxel_size)
+    return read_particles(
+        path, reading.coordinate_pixel_size, reading.tomograms, reading.voxel_size
+    )
 
 
 def _split_names(particles: Particles) -> tuple[np.ndarray, list[str]]:
@@ -176,9 +195,7 @@ def _describe(source: Source, particles: Particles, reading: Reading) -> Source:
         if source.voxel_size is None:
             source.voxel_size = particles.pixel_size
         elif abs(source.voxel_size - particles.pixel_size) > SAME_VOXEL_SIZE * source.voxel_size:
-            source.voxel_reason = (
-                f"{source.files[0]} says {source.voxel_size:g} Å, but {particles.path} {particles.pixel_size:g} Å"
-            )
+            source.voxel_reason = f"{source.files[0]} says {source.voxel_size:g} Å, but {particles.path} {particles.pixel_size:g} Å"
             source.voxel_size = None
     source.tomogram, source.rotations = particles.tomogram, particles.rotations
     source.positions, source.optics = particles.positions, dict(particles.optics)
@@ -190,7 +207,9 @@ def _describe(source: Source, particles: Particles, reading: Reading) -> Source:
     else:
         columns = [column for column in LABEL_COLUMNS if column in particles.table]
         if columns and source.labels is None:
-            source.notes.append(f"no labels taken; --label-column names them (such as {', '.join(columns)})")
+            source.notes.append(
+                f"no labels taken; --label-column names them (such as {', '.join(columns)})"
+            )
     source.notes += [f"{particles.path.name}: {note}" for note in particles.notes]
     return source
 
@@ -219,7 +238,9 @@ def from_folder(path: Path, reading: Reading) -> Source:
         names = [name for name, members in classes.items() for _ in members]
         source.labels = np.repeat(np.array(names, dtype=object), [len(stack) for stack in stacks])
     if others:
-        source.notes.append(f"{len(others)} other files are left out ({', '.join(file.name for file in others[:3])})")
+        source.notes.append(
+            f"{len(others)} other files are left out ({', '.join(file.name for file in others[:3])})"
+        )
     return _with_star(source, reading)
 
 
@@ -228,7 +249,11 @@ def _entries(path: Path) -> tuple[list[Path], list[Path], list[Path]]:
     entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
     files = [entry for entry in entries if entry.is_file()]
     volumes = [file for file in files if has_volume_name(file)]
-    return volumes, [entry for entry in entries if entry.is_dir()], [file for file in files if file not in set(volumes)]
+    return (
+        volumes,
+        [entry for entry in entries if entry.is_dir()],
+        [file for file in files if file not in set(volumes)],
+    )
 
 
 def from_stores(paths: Sequence[Path]) -> Source:
@@ -242,7 +267,9 @@ def from_stores(paths: Sequence[Path]) -> Source:
         raise UserError(
             f"{paths[0]}: these stores differ in their contrast; expected equal ones; import each by itself"
         )
-    source = Source.of_stacks([Stack(path, "numpy", open_shard(path).volumes.array) for path in paths])
+    source = Source.of_stacks(
+        [Stack(path, "numpy", open_shard(path).volumes.array) for path in paths]
+    )
     source.voxel_size, source.sign = data.voxel_size, data.density_sign
     if data.class_names:
         source.labels = np.array([*data.class_names, ""], dtype=object)[data.labels]

@@ -55,7 +55,11 @@ def _write(data: Tomograms, out: Path, dtype: str, watch: Watch, notes: Sequence
     from cryoet_core import __version__
 
     names = list(dict.fromkeys(tomogram.where for tomogram in data))
-    provenance = {"made_by": f"cryoet {__version__} data import", "files": names[:20], "notes": list(notes)}
+    provenance = {
+        "made_by": f"cryoet {__version__} data import",
+        "files": names[:20],
+        "notes": list(notes),
+    }
     with TomogramWriter(out, overwrite=True, provenance=provenance) as writer:
         for tomogram in watch(list(data)):
             try:
@@ -66,12 +70,16 @@ def _write(data: Tomograms, out: Path, dtype: str, watch: Watch, notes: Sequence
                     density_sign=tomogram.density_sign,
                     tilt_range=tomogram.tilt_range,
                     picks=tomogram.picks,
-                    masks={name: mask.read((slice(None),) * 3) for name, mask in tomogram.masks.items()},
+                    masks={
+                        name: mask.read((slice(None),) * 3) for name, mask in tomogram.masks.items()
+                    },
                     attributes=tomogram.attributes,
                     dtype=dtype,
                 )
             except UserError as error:  # what is wrong is wrong with the file that is read, not with the one written
-                text = str(error).replace(f"{out}: tomogram {tomogram.name!r}", tomogram.where or tomogram.name)
+                text = str(error).replace(
+                    f"{out}: tomogram {tomogram.name!r}", tomogram.where or tomogram.name
+                )
                 raise type(error)(text) from error
 
 
@@ -92,7 +100,9 @@ def export_tomograms(
     """
     from cryoet_core.formats.picks import Geometry, write_picks
 
-    targets = dict(zip((tomogram.name for tomogram in tomograms), targets_of(tomograms, out), strict=True))
+    targets = dict(
+        zip((tomogram.name for tomogram in tomograms), targets_of(tomograms, out), strict=True)
+    )
     notes: list[str] = []
     written: list[str] = []
     for tomogram in watch(list(tomograms)):
@@ -101,9 +111,13 @@ def export_tomograms(
         written.append(str(target))
         if tomogram.picks is not None and len(tomogram.picks):
             star = target.with_suffix(".star")
-            named = replace(tomogram.picks, tomograms=np.full(len(tomogram.picks), target.stem, dtype=object))
+            named = replace(
+                tomogram.picks, tomograms=np.full(len(tomogram.picks), target.stem, dtype=object)
+            )
             geometry = {target.stem: Geometry(tomogram.shape, tomogram.voxel_size)}
-            notes += [f"{star.name}: {lost}" for lost in write_picks(star, named, dialect, geometry)]
+            notes += [
+                f"{star.name}: {lost}" for lost in write_picks(star, named, dialect, geometry)
+            ]
             written.append(str(star))
     words = {"bright" if tomogram.density_sign > 0 else "dark" for tomogram in tomograms}
     return {
@@ -119,7 +133,9 @@ def targets_of(tomograms: Sequence[Tomogram], out: Path) -> list[Path]:
     """The MRC file of each tomogram. UserError where several are to go to one."""
     if out.suffix in (".mrc", ".rec", ".map"):
         if len(tomograms) != 1:
-            raise UserError(f"--out {out}: one file for {len(tomograms)} tomograms; expected the name of a folder")
+            raise UserError(
+                f"--out {out}: one file for {len(tomograms)} tomograms; expected the name of a folder"
+            )
         return [out]
     if out.suffix and not out.is_dir():
         raise UserError(f"--out {out}: expected a name that ends in .mrc, or a folder")
@@ -144,7 +160,9 @@ def write_mrc(tomogram: Tomogram, path: Path, half: bool = False) -> None:
             with np.errstate(over="ignore"):
                 stored = wide.astype("<f2" if half else "<f4")
             if not np.isfinite(stored).all():
-                raise UserError(f"{tomogram.where}: values that float16 cannot hold; leave --float16 out")
+                raise UserError(
+                    f"{tomogram.where}: values that float16 cannot hold; leave --float16 out"
+                )
             file.write(np.ascontiguousarray(stored).data.cast("B"))
             low, high = min(low, float(stored.min())), max(high, float(stored.max()))
             total += float(wide.sum(dtype=np.float64))

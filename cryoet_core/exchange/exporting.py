@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 DIALECTS = ("relion30", "relion31", "relion4", "relion5")
 CHUNK_BYTES = 64 << 20
 Watch = Callable[[list[np.ndarray]], Iterable[np.ndarray]]
-OPTICS = {"voltage": "rlnVoltage", "cs": "rlnSphericalAberration", "amplitude_contrast": "rlnAmplitudeContrast"}
+OPTICS = {
+    "voltage": "rlnVoltage",
+    "cs": "rlnSphericalAberration",
+    "amplitude_contrast": "rlnAmplitudeContrast",
+}
 
 
 def export_store(
@@ -44,10 +48,19 @@ def export_store(
         raise UserError(f"{star}: no folder {star.parent}; expected an existing one; make it first")
     stack = star.with_suffix(".mrcs")
     write_stack(data, stack, half, watch)
-    text = write_star(tables(data, dialect, stack.name, tomograms), f"version {_VERSIONS[dialect]}, written by cryoet")
+    text = write_star(
+        tables(data, dialect, stack.name, tomograms),
+        f"version {_VERSIONS[dialect]}, written by cryoet",
+    )
     files.write_bytes(star, text.encode())
     sign = {1: "bright", -1: "dark", 0: "mixed"}[data.density_sign]
-    return {"star": str(star), "stack": str(stack), "n": len(data), "dialect": dialect, "contrast": sign}
+    return {
+        "star": str(star),
+        "stack": str(stack),
+        "n": len(data),
+        "dialect": dialect,
+        "contrast": sign,
+    }
 
 
 _VERSIONS = {"relion30": "30000", "relion31": "30001", "relion4": "40001", "relion5": "50001"}
@@ -77,11 +90,17 @@ def write_stack(data: Subtomograms, path: Path, half: bool, watch: Watch = iter)
         mean = total / (count * box**3)
         spread = np.sqrt(max(squares / (count * box**3) - mean**2, 0.0))
         file.seek(0)
-        file.write(stack_header(count, box, data.voxel_size, 12 if half else 2, (low, high, mean, spread)))
+        file.write(
+            stack_header(count, box, data.voxel_size, 12 if half else 2, (low, high, mean, spread))
+        )
 
 
 def stack_header(
-    count: int, box: int, voxel_size: float, mode: int, statistics: tuple[float, float, float, float]
+    count: int,
+    box: int,
+    voxel_size: float,
+    mode: int,
+    statistics: tuple[float, float, float, float],
 ) -> bytes:
     """The 1024 bytes before a stack of cubes (MRC2014); statistics: minimum, maximum, mean, rms deviation."""
     header = np.zeros((), HEADER_DTYPE.newbyteorder("<"))
@@ -97,7 +116,9 @@ def stack_header(
     return header.tobytes()
 
 
-def tables(data: Subtomograms, dialect: str, stack: str, tomograms: Path | None = None) -> list[Table]:
+def tables(
+    data: Subtomograms, dialect: str, stack: str, tomograms: Path | None = None
+) -> list[Table]:
     """The blocks of the star: particles, and since 3.1 their optics group.
 
     ``tomograms``: a RELION tomogram set; with it, dialect relion5 counts coordinates in Å from the tomogram's centre.
@@ -119,7 +140,9 @@ def tables(data: Subtomograms, dialect: str, stack: str, tomograms: Path | None 
         scale, suffix = (data.voxel_size, "Angst") if modern else (1.0, "")
         columns |= columns_of("rlnOrigin", "XYZ", -shifts * scale, suffix=suffix)
     if data.rotations is not None:
-        for label, values in zip(("Rot", "Tilt", "Psi"), matrix_to_euler(data.rotations).T, strict=True):
+        for label, values in zip(
+            ("Rot", "Tilt", "Psi"), matrix_to_euler(data.rotations).T, strict=True
+        ):
             columns[f"rlnAngle{label}"] = rounded(values)
     if data.class_names:
         names = [*data.class_names, UNLABELLED]
@@ -130,7 +153,11 @@ def tables(data: Subtomograms, dialect: str, stack: str, tomograms: Path | None 
             columns[f"rlnDefocus{axis}"] = rounded(data.extras["defocus"] * 1e4, 1)
     if "random_subset" in data.extras:
         columns["rlnRandomSubset"] = [str(int(value)) for value in data.extras["random_subset"]]
-    optics = {label: f"{data.optics[name]:g}" for name, label in OPTICS.items() if data.optics.get(name) is not None}
+    optics = {
+        label: f"{data.optics[name]:g}"
+        for name, label in OPTICS.items()
+        if data.optics.get(name) is not None
+    }
     if not modern:
         columns["rlnMagnification"] = ["10000"] * len(data)
         columns["rlnDetectorPixelSize"] = [f"{data.voxel_size:.6f}"] * len(data)
@@ -149,7 +176,10 @@ def _optics(data: Subtomograms, dialect: str, optics: dict[str, str]) -> list[Ta
     }
     if dialect in ("relion4", "relion5"):
         # coordinates count in pixels of the tilt series there; calling the voxels that keeps them in one unit
-        group |= {"rlnTomoTiltSeriesPixelSize": f"{data.voxel_size:.6f}", "rlnTomoSubtomogramBinning": "1.000000"}
+        group |= {
+            "rlnTomoTiltSeriesPixelSize": f"{data.voxel_size:.6f}",
+            "rlnTomoSubtomogramBinning": "1.000000",
+        }
     block = Table("optics", {label: [value] for label, value in group.items()})
     general = Table("general", {"rlnTomoSubTomosAre2DStacks": ["0"]})
     return [general, block] if dialect == "relion5" else [block]

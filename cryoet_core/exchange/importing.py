@@ -33,7 +33,9 @@ class Settings:
     drop_bad: bool = False
 
 
-def import_source(source: Source, out: Path, settings: Settings, watch: Watch = iter) -> dict[str, Any]:
+def import_source(
+    source: Source, out: Path, settings: Settings, watch: Watch = iter
+) -> dict[str, Any]:
     """Write the store and return facts of it: counts, classes, voxel size, contrast, notes.
 
     UserError, and no store, for volumes that are no cubes, an unknown voxel size or contrast, volumes that hold NaN or
@@ -66,7 +68,9 @@ def settle(source: Source, settings: Settings) -> Source:
         raise UserError(f"--voxel-size {voxel_size}: expected a number of Å above 0")
     signs = {"dark": -1, "bright": 1, None: source.sign}
     if settings.contrast not in signs:
-        raise UserError(f"--contrast {settings.contrast}: expected dark or bright (how protein looks)")
+        raise UserError(
+            f"--contrast {settings.contrast}: expected dark or bright (how protein looks)"
+        )
     sign = signs[settings.contrast]
     if sign is None:
         raise UserError(
@@ -74,14 +78,20 @@ def settle(source: Source, settings: Settings) -> Source:
         )
     notes = list(source.notes)
     if source.voxel_size and abs(voxel_size - source.voxel_size) > 1e-3 * voxel_size:
-        notes.append(f"voxel size {voxel_size:g} Å as given; {first.name} says {source.voxel_size:g} Å")
+        notes.append(
+            f"voxel size {voxel_size:g} Å as given; {first.name} says {source.voxel_size:g} Å"
+        )
     tilt_range = settings.tilt_range or source.tilt_range
     if tilt_range is None:
-        notes.append("tilt range unknown: class averages will not be corrected for the missing wedge (--tilt-range)")
+        notes.append(
+            "tilt range unknown: class averages will not be corrected for the missing wedge (--tilt-range)"
+        )
     return replace(source, voxel_size=voxel_size, sign=sign, tilt_range=tilt_range, notes=notes)
 
 
-def _write(source: Source, out: Path, dtype: str, settings: Settings, watch: Watch) -> dict[str, Any]:
+def _write(
+    source: Source, out: Path, dtype: str, settings: Settings, watch: Watch
+) -> dict[str, Any]:
     names, labels = source.classes()
     count = None if settings.drop_bad else len(source)
     extras = dict(source.extras)
@@ -115,7 +125,9 @@ def _write(source: Source, out: Path, dtype: str, settings: Settings, watch: Wat
     notes = list(source.notes)
     dropped = sorted(row for rows in bad.values() for row in rows)
     if dropped:
-        notes.append(f"left out as asked: {describe_rows(np.array(dropped))} (from 0; not finite or constant)")
+        notes.append(
+            f"left out as asked: {describe_rows(np.array(dropped))} (from 0; not finite or constant)"
+        )
     return {
         "out": str(out),
         "n": writer.count,
@@ -140,7 +152,9 @@ def _rows(source: Source) -> dict[str, np.ndarray]:
 
 def _chunks(source: Source) -> list[np.ndarray]:
     step = max(1, CHUNK_BYTES // (4 * int(np.prod(source.shape))))
-    return [np.arange(first, min(first + step, len(source))) for first in range(0, len(source), step)]
+    return [
+        np.arange(first, min(first + step, len(source))) for first in range(0, len(source), step)
+    ]
 
 
 def _judge(volumes: np.ndarray, rows: np.ndarray, bad: dict[str, list[int]]) -> np.ndarray:
@@ -158,9 +172,13 @@ def _refuse_bad(source: Source, bad: dict[str, list[int]], settings: Settings) -
         return
     if settings.drop_bad:
         if sum(len(rows) for rows in bad.values()) == len(source):
-            raise UserError(f"{source.files[0]}: every volume holds NaN or is constant; expected volumes that vary")
+            raise UserError(
+                f"{source.files[0]}: every volume holds NaN or is constant; expected volumes that vary"
+            )
         return
-    what = "; ".join(f"{name}: {describe_rows(np.array(rows))}" for name, rows in bad.items() if rows)
+    what = "; ".join(
+        f"{name}: {describe_rows(np.array(rows))}" for name, rows in bad.items() if rows
+    )
     where = source.files[int(source.file[next(rows for rows in bad.values() if rows)[0]])]
     raise UserError(
         f"{where}: some of {len(source)} volumes are unusable ({what}, from 0); expected finite volumes that vary; "

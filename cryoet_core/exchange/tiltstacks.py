@@ -11,8 +11,8 @@ import torch
 from cryoet_core.algorithms.insertion import Insertion, TiltSeries
 from cryoet_core.formats.relion import Particles
 from cryoet_core.formats.source import Source
-from cryoet_core.formats.stack import open_volumes
 from cryoet_core.formats.tiltgeometry import read_tilt_series
+from cryoet_core.formats.volumes import open_volumes
 from cryoet_core.store.subtomograms import describe_rows
 from cryoet_core.support.errors import UserError
 
@@ -34,7 +34,9 @@ class TiltStacks(Source):
         for group in self._alike(rows):
             insertion = self._insertion(int(rows[group[0]]))
             for part in np.array_split(group, -(-len(group) // _BATCH)):
-                images = torch.from_numpy(np.stack([self._images(int(rows[place])) for place in part]))
+                images = torch.from_numpy(
+                    np.stack([self._images(int(rows[place])) for place in part])
+                )
                 out[part] = insertion(images).numpy()
         return out
 
@@ -42,7 +44,10 @@ class TiltStacks(Source):
         """Places in ``rows`` of particles with the same tilts of the same tomogram: they share an insertion."""
         assert self.tomogram is not None
         keys = [(str(self.tomogram[row]), self.tilts[row].tobytes()) for row in rows]
-        return [np.array([place for place, key in enumerate(keys) if key == own]) for own in dict.fromkeys(keys)]
+        return [
+            np.array([place for place, key in enumerate(keys) if key == own])
+            for own in dict.fromkeys(keys)
+        ]
 
     def _insertion(self, row: int) -> Insertion:
         assert self.tomogram is not None
@@ -60,7 +65,9 @@ class TiltStacks(Source):
         return np.asarray(chosen, dtype=np.float32)
 
 
-def from_tilt_stacks(particles: Particles, names: list[str], found: dict[str, Path], tomograms: Path | None) -> Source:
+def from_tilt_stacks(
+    particles: Particles, names: list[str], found: dict[str, Path], tomograms: Path | None
+) -> Source:
     """A source of the cubes. names (n,): the stack of each particle, ``found`` their files.
 
     UserError when the tomogram set is missing or does not fit, or when a stack has another number of images.
@@ -72,7 +79,9 @@ def from_tilt_stacks(particles: Particles, names: list[str], found: dict[str, Pa
             "tomogram set with --tomograms tomograms.star"
         )
     if particles.tomogram is None:
-        raise UserError(f"{path}: particles are stacks of 2-D images without rlnTomoName; expected their tomogram")
+        raise UserError(
+            f"{path}: particles are stacks of 2-D images without rlnTomoName; expected their tomogram"
+        )
     series = read_tilt_series(tomograms, sorted(set(map(str, particles.tomogram))))
     files = list(dict.fromkeys(found[name] for name in names))
     box = _images_of(files[0]).shape[-1]
@@ -116,7 +125,12 @@ def _premultiplied(particles: Particles) -> bool:
     from cryoet_core.formats.star import read_star
 
     column = "rlnCtfDataAreCtfPremultiplied"
-    said = {text for table in read_star(particles.path) if column in table for text in table.columns[column]}
+    said = {
+        text
+        for table in read_star(particles.path)
+        if column in table
+        for text in table.columns[column]
+    }
     return "0" not in said
 
 
@@ -140,11 +154,20 @@ def _check(source: TiltStacks, particles: Particles, box: int) -> None:
 def _describe(source: TiltStacks) -> None:
     """The tilt range about y that all particles together have, and notes."""
     assert source.tomogram is not None
-    used = {(str(name), tilts.tobytes()): tilts for name, tilts in zip(source.tomogram, source.tilts, strict=True)}
+    used = {
+        (str(name), tilts.tobytes()): tilts
+        for name, tilts in zip(source.tomogram, source.tilts, strict=True)
+    }
     axes = {series.axis() for series in source.series.values()}
     if axes == {"y"}:
-        angles = [source.series[name].tilts()[torch.from_numpy(tilts)] for (name, _), tilts in used.items()]
-        low, high = min(float(part.min()) for part in angles), max(float(part.max()) for part in angles)
+        angles = [
+            source.series[name].tilts()[torch.from_numpy(tilts)]
+            for (name, _), tilts in used.items()
+        ]
+        low, high = (
+            min(float(part.min()) for part in angles),
+            max(float(part.max()) for part in angles),
+        )
         source.tilt_range = (round(low, 1), round(high, 1))
     else:
         source.notes.append("tilted about x, not y: the tilt range is left out")

@@ -15,7 +15,9 @@ from cryoet_core.support.errors import UserError
 
 VOLUME_NAMES = ("volumes", "subtomograms", "particles", "data", "images", "x", "arr_0")
 LABEL_NAMES = ("labels", "classes", "class", "y")
-_COORDINATES = re.compile(r"(?:coords?|coordinates)_(xyz|zyx)(?:_([\d.]+)A)?(?:_(voxels|angstrom|A))?", re.IGNORECASE)
+_COORDINATES = re.compile(
+    r"(?:coords?|coordinates)_(xyz|zyx)(?:_([\d.]+)A)?(?:_(voxels|angstrom|A))?", re.IGNORECASE
+)
 
 
 def open_arrays(path: Path, key: str | None = None) -> Source:
@@ -60,7 +62,9 @@ def _load(path: Path, key: str | None) -> dict[str, np.ndarray]:
                 f"{path}: holds Python objects (a pickle), which can run code; expected plain arrays; "
                 "save them again with numpy.save(..., allow_pickle=False)"
             ) from error
-        raise UserError(f"{path}: damaged or no numpy file ({error}); expected .npy or .npz; copy it again") from error
+        raise UserError(
+            f"{path}: damaged or no numpy file ({error}); expected .npy or .npz; copy it again"
+        ) from error
 
 
 def _volumes_name(path: Path, members: dict[str, np.ndarray], key: str | None) -> str:
@@ -68,7 +72,9 @@ def _volumes_name(path: Path, members: dict[str, np.ndarray], key: str | None) -
         if key not in members:
             raise UserError(f"--key {key}: {path} has no such array; it has {', '.join(members)}")
         return key
-    large = [name for name, array in members.items() if array.ndim >= 3 and array.shape[1:] != (3, 3)]
+    large = [
+        name for name, array in members.items() if array.ndim >= 3 and array.shape[1:] != (3, 3)
+    ]
     named = [name for name in VOLUME_NAMES if name in large]
     cubes = [name for name in large if members[name].ndim in (4, 5)]
     found = named or cubes or large
@@ -77,7 +83,9 @@ def _volumes_name(path: Path, members: dict[str, np.ndarray], key: str | None) -
     if len(members) == 1:
         return next(iter(members))
     shapes = ", ".join(f"{name} {array.shape}" for name, array in members.items())
-    raise UserError(f"{path}: cannot tell which array holds the volumes ({shapes}); name it with --key")
+    raise UserError(
+        f"{path}: cannot tell which array holds the volumes ({shapes}); name it with --key"
+    )
 
 
 def _describe(path: Path, source: Source, members: dict[str, np.ndarray]) -> None:
@@ -126,16 +134,25 @@ def _names_of(path: Path, labels: np.ndarray, class_names: list[str]) -> np.ndar
     if labels.dtype.kind not in "iu":
         return np.array([str(label) for label in labels], dtype=object)
     if class_names and labels.max(initial=0) >= len(class_names):
-        raise UserError(f"{path}: label {labels.max()}; expected at most {len(class_names) - 1}, as class_names has it")
-    return np.array(["" if i < 0 else class_names[i] if class_names else str(i) for i in labels.tolist()], dtype=object)
+        raise UserError(
+            f"{path}: label {labels.max()}; expected at most {len(class_names) - 1}, as class_names has it"
+        )
+    return np.array(
+        ["" if i < 0 else class_names[i] if class_names else str(i) for i in labels.tolist()],
+        dtype=object,
+    )
 
 
-def _positions(path: Path, name: str, match: re.Match[str], values: np.ndarray, voxel: float | None) -> np.ndarray:
+def _positions(
+    path: Path, name: str, match: re.Match[str], values: np.ndarray, voxel: float | None
+) -> np.ndarray:
     order, pixel, unit = match[1].lower(), match[2], (match[3] or "voxels").lower()
     scale: Any = 1.0
     if unit == "voxels":
         scale = float(pixel) if pixel else voxel
         if scale is None:
-            raise UserError(f"{path}: {name} is in voxels of unknown size; name it coords_xyz_12A_voxels (12 Å)")
+            raise UserError(
+                f"{path}: {name} is in voxels of unknown size; name it coords_xyz_12A_voxels (12 Å)"
+            )
     result: np.ndarray = (values[:, ::-1] if order == "xyz" else values).astype(np.float64) * scale
     return result

@@ -28,7 +28,10 @@ def is_em(start: bytes, size: int) -> bool:
         return False
     item = np.dtype(TYPES.get(start[3], "c8")).itemsize
     shape = _shape(start)
-    return all(0 < edge < 1 << 20 for edge in shape) and HEADER_BYTES + item * int(np.prod(shape, dtype=object)) == size
+    return (
+        all(0 < edge < 1 << 20 for edge in shape)
+        and HEADER_BYTES + item * int(np.prod(shape, dtype=object)) == size
+    )
 
 
 def looks_truncated(start: bytes, size: int) -> bool:
@@ -37,7 +40,9 @@ def looks_truncated(start: bytes, size: int) -> bool:
         return False
     shape = _shape(start)
     item = np.dtype(TYPES[start[3]]).itemsize
-    return all(0 < edge <= 1 << 14 for edge in shape) and size < HEADER_BYTES + item * int(np.prod(shape, dtype=object))
+    return all(0 < edge <= 1 << 14 for edge in shape) and size < HEADER_BYTES + item * int(
+        np.prod(shape, dtype=object)
+    )
 
 
 def open_em(path: Path, file: BinaryIO) -> Stack:
@@ -47,12 +52,18 @@ def open_em(path: Path, file: BinaryIO) -> Stack:
     if not is_em(start, size_of(file)):
         raise UserError(f"{path}: no EM file, or a truncated one; copy it again")
     if start[3] == _COMPLEX:
-        raise UserError(f"{path}: an EM file of complex numbers; expected a volume of real ones; transform it back")
+        raise UserError(
+            f"{path}: an EM file of complex numbers; expected a volume of real ones; transform it back"
+        )
     shape = _shape(start)
     if shape[0] == 1 and shape[2] == 20:
-        raise UserError(f"{path}: an EM motive list of {shape[1]} particles, no volume; expected a volume")
+        raise UserError(
+            f"{path}: an EM motive list of {shape[1]} particles, no volume; expected a volume"
+        )
     order = ">" if start[0] in BIG_ENDIAN else "<"
-    return Stack(path, "EM", mapped(file, np.dtype(order + TYPES[start[3]]), HEADER_BYTES, (1, *shape)))
+    return Stack(
+        path, "EM", mapped(file, np.dtype(order + TYPES[start[3]]), HEADER_BYTES, (1, *shape))
+    )
 
 
 def _shape(start: bytes) -> tuple[int, int, int]:

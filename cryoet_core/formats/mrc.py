@@ -18,7 +18,12 @@ from cryoet_core.support.errors import UserError
 
 HEADER_BYTES = 1024
 TYPES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
-REFUSED = {3: "complex 16-bit", 4: "complex 32-bit (a Fourier transform)", 16: "RGB bytes", 101: "4-bit"}
+REFUSED = {
+    3: "complex 16-bit",
+    4: "complex 32-bit (a Fourier transform)",
+    16: "RGB bytes",
+    101: "4-bit",
+}
 _LARGEST = 1 << 20
 _IMOD_STAMP = 1146047817
 _LITTLE, _BIG = (b"\x44\x44", b"\x44\x41"), (b"\x11\x11",)
@@ -50,16 +55,22 @@ def read_header(path: Path, file: BinaryIO) -> Header:
     """Read and judge the header of an open file. UserError when it is no MRC file or cannot be read."""
     start = file.read(HEADER_BYTES)
     if len(start) < HEADER_BYTES:
-        raise UserError(f"{path}: {len(start)} bytes; expected an MRC file, whose header alone has {HEADER_BYTES}")
+        raise UserError(
+            f"{path}: {len(start)} bytes; expected an MRC file, whose header alone has {HEADER_BYTES}"
+        )
     orders = _byte_orders(start)
     if not orders:
-        raise UserError(f"{path}: no MRC header (its sizes or mode make no sense in either byte order)")
+        raise UserError(
+            f"{path}: no MRC header (its sizes or mode make no sense in either byte order)"
+        )
     stamped = ">" if start[212:214] in _BIG else "<"
     order = stamped if stamped in orders else orders[0]
     raw = _parse(start, order)
     mode = int(raw["mode"])
     if mode not in TYPES:
-        raise UserError(f"{path}: MRC mode {mode}, {REFUSED[mode]} data; expected mode 0, 1, 2, 6 or 12; convert it")
+        raise UserError(
+            f"{path}: MRC mode {mode}, {REFUSED[mode]} data; expected mode 0, 1, 2, 6 or 12; convert it"
+        )
     notes = [] if order == stamped or start[212:214] == b"\0\0" else ["the machine stamp is wrong"]
     header = Header(
         shape=(int(raw["nz"]), int(raw["ny"]), int(raw["nx"])),
@@ -116,7 +127,9 @@ def _byte_orders(start: bytes) -> list[str]:
 def _plausible(raw: Any) -> bool:
     sizes = [int(raw[name]) for name in ("nx", "ny", "nz")]
     known = int(raw["mode"]) in TYPES or int(raw["mode"]) in REFUSED
-    return known and all(0 < size <= _LARGEST for size in sizes) and 0 <= int(raw["nsymbt"]) < 1 << 30
+    return (
+        known and all(0 < size <= _LARGEST for size in sizes) and 0 <= int(raw["nsymbt"]) < 1 << 30
+    )
 
 
 def _axes(path: Path, raw: Any, notes: list[str]) -> tuple[int, int, int]:
@@ -126,7 +139,9 @@ def _axes(path: Path, raw: Any, notes: list[str]) -> tuple[int, int, int]:
         return 0, 1, 2
     if sorted(stored) != [1, 2, 3]:
         shown = ", ".join(str(axis) for axis in reversed(stored))
-        raise UserError(f"{path}: axis order {shown}; expected a permutation of 1, 2, 3; repair the header")
+        raise UserError(
+            f"{path}: axis order {shown}; expected a permutation of 1, 2, 3; repair the header"
+        )
     axes = (stored.index(3), stored.index(2), stored.index(1))
     if axes != (0, 1, 2):
         notes.append("axes were permuted; brought to z, y, x")
@@ -161,7 +176,9 @@ def _check_size(path: Path, header: Header, found: int, notes: list[str]) -> Non
     expected = header.offset + section * header.shape[0]
     shape = " x ".join(str(size) for size in reversed(header.shape))
     if found <= header.offset:
-        raise UserError(f"{path}: a header without data; expected {shape} voxels; copy the file again")
+        raise UserError(
+            f"{path}: a header without data; expected {shape} voxels; copy the file again"
+        )
     if found < expected:
         raise UserError(
             f"{path}: truncated: {found} bytes; expected {expected} for {shape} voxels of mode {header.mode}; "

@@ -17,7 +17,14 @@ import numpy as np
 
 from cryoet_core.support.errors import UserError
 
-UNITS = {"angstrom": 1.0, "ångström": 1.0, "å": 1.0, "nanometer": 10.0, "nanometre": 10.0, "nm": 10.0}
+UNITS = {
+    "angstrom": 1.0,
+    "ångström": 1.0,
+    "å": 1.0,
+    "nanometer": 10.0,
+    "nanometre": 10.0,
+    "nm": 10.0,
+}
 MARKS = {".zattrs", ".zgroup", ".zarray", "zarr.json"}
 SAME_VOXELS = 0.02
 
@@ -44,7 +51,9 @@ class ZarrVolume:
         try:
             values = self.array[tuple(index)]
         except Exception as error:  # each codec fails in its own way on a damaged chunk
-            where = ", ".join(f"{part.start or 0}-{part.stop if part.stop else ''}" for part in region)
+            where = ", ".join(
+                f"{part.start or 0}-{part.stop if part.stop else ''}" for part in region
+            )
             raise UserError(
                 f"{self.path}: a chunk in z, y, x {where} cannot be read ({_line(error)}); copy it again"
             ) from error
@@ -78,14 +87,20 @@ def open_omezarr(path: Path, voxel_size: float | None = None) -> Level:
     try:
         node = zarr.open(str(path), mode="r")
     except Exception as error:  # zarr has no one class for damaged metadata
-        raise UserError(f"{path}: a Zarr folder that cannot be read ({_line(error)}); copy it again") from error
+        raise UserError(
+            f"{path}: a Zarr folder that cannot be read ({_line(error)}); copy it again"
+        ) from error
     if hasattr(node, "shape"):
         volume = _volume(path, node, ("z", "y", "x"))
         return _whole(Level("", volume, None, f"{path} does not say it", ()))
     levels = _levels(path, node)
     chosen = levels[0]
     if voxel_size is not None:
-        matching = [level for level in levels if level.cell and abs(level.cell[0] / voxel_size - 1) <= SAME_VOXELS]
+        matching = [
+            level
+            for level in levels
+            if level.cell and abs(level.cell[0] / voxel_size - 1) <= SAME_VOXELS
+        ]
         chosen = matching[0] if matching else chosen
     return _whole(chosen)
 
@@ -94,23 +109,34 @@ def _levels(path: Path, group: Any) -> list[Level]:
     attributes = dict(group.attrs)
     image = _mapping(attributes.get("ome", attributes)).get("multiscales")
     if not isinstance(image, list) or not image or not isinstance(image[0], Mapping):
-        raise UserError(f"{path}: a Zarr folder without multiscales; expected the folder of an OME-Zarr image")
+        raise UserError(
+            f"{path}: a Zarr folder without multiscales; expected the folder of an OME-Zarr image"
+        )
     datasets = image[0].get("datasets")
     if not isinstance(datasets, list) or not datasets:
-        raise UserError(f"{path}: an OME-Zarr image without levels; expected multiscales[0].datasets; repair it")
+        raise UserError(
+            f"{path}: an OME-Zarr image without levels; expected multiscales[0].datasets; repair it"
+        )
     names, units = _axes(path, image[0].get("axes"))
     common = _scale(image[0], len(names) or 3)
     return [_level(path, group, _mapping(entry), names, units, common) for entry in datasets]
 
 
 def _level(
-    path: Path, group: Any, entry: Mapping[str, Any], names: Sequence[str], units: Sequence[str | None], common: Any
+    path: Path,
+    group: Any,
+    entry: Mapping[str, Any],
+    names: Sequence[str],
+    units: Sequence[str | None],
+    common: Any,
 ) -> Level:
     name = str(entry.get("path", ""))
     try:
         array = group[name]
     except Exception as error:
-        raise UserError(f"{path}: level {name!r} is missing or damaged ({_line(error)}); copy it again") from error
+        raise UserError(
+            f"{path}: level {name!r} is missing or damaged ({_line(error)}); copy it again"
+        ) from error
     if not names and len(array.shape) == 3:
         names = ("z", "y", "x")
     volume = _volume(path, array, names)
@@ -123,8 +149,16 @@ def _level(
     kept_units = [units[axis] if units else None for axis in volume.kept]
     if any(unit not in UNITS for unit in kept_units):
         found = next(unit for unit in kept_units if unit not in UNITS)
-        return Level(name, volume, None, f"{path} gives it in {found or 'no unit'}, not angstrom", tuple(notes))
-    sizes = [scale[axis] * UNITS[str(unit)] for axis, unit in zip(volume.kept, kept_units, strict=True)]
+        return Level(
+            name,
+            volume,
+            None,
+            f"{path} gives it in {found or 'no unit'}, not angstrom",
+            tuple(notes),
+        )
+    sizes = [
+        scale[axis] * UNITS[str(unit)] for axis, unit in zip(volume.kept, kept_units, strict=True)
+    ]
     z, y, x = (float(sizes[axis]) for axis in volume.order)
     return Level(name, volume, (z, y, x), "", tuple(notes))
 
@@ -135,8 +169,13 @@ def _axes(path: Path, axes: Any) -> tuple[tuple[str, ...], tuple[str | None, ...
         return (), ()
     if not isinstance(axes, list) or not all(isinstance(axis, (str, Mapping)) for axis in axes):
         raise UserError(f"{path}: axes {axes!r}; expected a list of named axes; repair .zattrs")
-    names = tuple(str(axis if isinstance(axis, str) else axis.get("name", "")).lower() for axis in axes)
-    units = tuple(None if isinstance(axis, str) or not axis.get("unit") else str(axis["unit"]).lower() for axis in axes)
+    names = tuple(
+        str(axis if isinstance(axis, str) else axis.get("name", "")).lower() for axis in axes
+    )
+    units = tuple(
+        None if isinstance(axis, str) or not axis.get("unit") else str(axis["unit"]).lower()
+        for axis in axes
+    )
     return names, units
 
 
@@ -146,7 +185,9 @@ def _scale(entry: Mapping[str, Any], count: int) -> list[float] | None:
     for step in entry.get("coordinateTransformations") or []:
         values = _mapping(step).get("scale")
         if isinstance(values, list) and len(values) == count:
-            found = [float(value) * (found[axis] if found else 1.0) for axis, value in enumerate(values)]
+            found = [
+                float(value) * (found[axis] if found else 1.0) for axis, value in enumerate(values)
+            ]
     return found
 
 
@@ -154,11 +195,19 @@ def _volume(path: Path, array: Any, names: Sequence[str]) -> ZarrVolume:
     """The array's z, y and x; other axes must be of length 1."""
     shape = array.shape
     if len(names) != len(shape) or sorted(set(names) & set("zyx")) != ["x", "y", "z"]:
-        raise UserError(f"{path}: an array {tuple(shape)} with axes {', '.join(names) or 'unnamed'}; expected z, y, x")
+        raise UserError(
+            f"{path}: an array {tuple(shape)} with axes {', '.join(names) or 'unnamed'}; expected z, y, x"
+        )
     kept = tuple(axis for axis, name in enumerate(names) if name in "zyx")
-    more = [f"{shape[axis]} along {name}" for axis, name in enumerate(names) if axis not in kept and shape[axis] != 1]
+    more = [
+        f"{shape[axis]} along {name}"
+        for axis, name in enumerate(names)
+        if axis not in kept and shape[axis] != 1
+    ]
     if more:
-        raise UserError(f"{path}: an image of {', '.join(more)}; expected one volume; split it first")
+        raise UserError(
+            f"{path}: an image of {', '.join(more)}; expected one volume; split it first"
+        )
     if np.dtype(array.dtype).kind not in "fiub":
         raise UserError(f"{path}: values of type {array.dtype}; expected real numbers")
     short = [names[axis] for axis in kept]
@@ -184,7 +233,10 @@ def _first_missing(folder: Path, array: Any) -> str:
     if (folder / "zarr.json").exists():
         prefix, separator = "c/", "/"
     else:
-        prefix, separator = "", _mapping(json.loads((folder / ".zarray").read_text())).get("dimension_separator", ".")
+        prefix, separator = (
+            "",
+            _mapping(json.loads((folder / ".zarray").read_text())).get("dimension_separator", "."),
+        )
     for position in product(*grid):
         key = prefix + separator.join(map(str, position))
         if not (folder / key).exists():

@@ -55,9 +55,15 @@ class Particles:
         """Class name of each particle from a column, with or without the underscore. UserError when there is none."""
         name = column.removeprefix("_")
         if name not in self.table:
-            close = difflib.get_close_matches(name, self.table.columns, 3, 0.5) or list(self.table.columns)
-            raise UserError(f"--label-column {column}: {self.path} has no such column; it has {', '.join(close)}")
-        return np.array(["" if text == UNLABELLED else text for text in self.table.columns[name]], dtype=object)
+            close = difflib.get_close_matches(name, self.table.columns, 3, 0.5) or list(
+                self.table.columns
+            )
+            raise UserError(
+                f"--label-column {column}: {self.path} has no such column; it has {', '.join(close)}"
+            )
+        return np.array(
+            ["" if text == UNLABELLED else text for text in self.table.columns[name]], dtype=object
+        )
 
 
 def read_particles(
@@ -86,7 +92,9 @@ def read_particles(
     if general is not None and general.columns["rlnTomoSubTomosAre2DStacks"][0] == "1":
         particles.dimensions = 2
     particles.image = table.columns.get("rlnImageName")
-    name = next((column for column in ("rlnTomoName", "rlnMicrographName") if column in table), None)
+    name = next(
+        (column for column in ("rlnTomoName", "rlnMicrographName") if column in table), None
+    )
     if name:
         particles.tomogram = np.array(table.columns[name], dtype=object)
     particles.rotations = _rotations(path, table)
@@ -98,13 +106,23 @@ def read_particles(
 
 def _particle_table(path: Path, tables: list[Table]) -> Table:
     known = ("rlnImageName", "rlnCoordinateX", "rlnCenteredCoordinateXAngst", "rlnTomoParticleName")
-    found = [table for table in tables if any(column in table for column in known) and table.name != "optics"]
+    found = [
+        table
+        for table in tables
+        if any(column in table for column in known) and table.name != "optics"
+    ]
     named = [table for table in found if table.name == "particles"]
     if found:
         return (named or sorted(found, key=len))[-1]
     columns = list(max(tables, key=len).columns)
-    what = "a STOPGAP motive list" if "motl_idx" in columns else f"a table of {', '.join(columns[:4])}, ..."
-    raise UserError(f"{path}: {what}; expected particles of RELION (rlnImageName, rlnCoordinateX); convert it")
+    what = (
+        "a STOPGAP motive list"
+        if "motl_idx" in columns
+        else f"a table of {', '.join(columns[:4])}, ..."
+    )
+    raise UserError(
+        f"{path}: {what}; expected particles of RELION (rlnImageName, rlnCoordinateX); convert it"
+    )
 
 
 def _dialect(table: Table, optics: Table | None) -> str:
@@ -118,8 +136,19 @@ def _dialect(table: Table, optics: Table | None) -> str:
 def _with_optics(path: Path, table: Table, optics: Table | None) -> dict[str, np.ndarray]:
     """Numeric optics columns for each particle: its own, or those of its optics group."""
     wanted = (
-        *("rlnImagePixelSize", "rlnPixelSize", "rlnDetectorPixelSize", "rlnMagnification", "rlnImageDimensionality"),
-        *("rlnTomoTiltSeriesPixelSize", "rlnVoltage", "rlnSphericalAberration", "rlnAmplitudeContrast"),
+        *(
+            "rlnImagePixelSize",
+            "rlnPixelSize",
+            "rlnDetectorPixelSize",
+            "rlnMagnification",
+            "rlnImageDimensionality",
+        ),
+        *(
+            "rlnTomoTiltSeriesPixelSize",
+            "rlnVoltage",
+            "rlnSphericalAberration",
+            "rlnAmplitudeContrast",
+        ),
     )
     joined = {column: table.numbers(column, path) for column in wanted if column in table}
     if optics is None:
@@ -128,28 +157,38 @@ def _with_optics(path: Path, table: Table, optics: Table | None) -> dict[str, np
     groups = table.columns.get("rlnOpticsGroup", [optics.columns["rlnOpticsGroup"][0]] * len(table))
     unknown = sorted(set(groups) - set(rows))
     if unknown:
-        raise UserError(f"{path}: optics group {unknown[0]} is not in data_optics; expected one of {', '.join(rows)}")
+        raise UserError(
+            f"{path}: optics group {unknown[0]} is not in data_optics; expected one of {', '.join(rows)}"
+        )
     which = np.array([rows[group] for group in groups], dtype=np.intp)
-    return joined | {column: optics.numbers(column, path)[which] for column in wanted if column in optics}
+    return joined | {
+        column: optics.numbers(column, path)[which] for column in wanted if column in optics
+    }
 
 
 def _pixel_size(path: Path, joined: dict[str, np.ndarray]) -> float | None:
     """Å of a pixel of the particles' images."""
     values = joined.get("rlnImagePixelSize")
     if values is None and "rlnDetectorPixelSize" in joined:
-        values = joined["rlnDetectorPixelSize"] * 1e4 / joined.get("rlnMagnification", np.array([1e4]))
+        values = (
+            joined["rlnDetectorPixelSize"] * 1e4 / joined.get("rlnMagnification", np.array([1e4]))
+        )
     if values is None:
         values = joined.get("rlnPixelSize")
     if values is None or not len(values):
         return None
     if np.ptp(values) > 1e-3 * values.max():
         found = ", ".join(f"{value:g}" for value in np.unique(values)[:4])
-        raise UserError(f"{path}: pixel sizes of {found} Å; expected one; import each optics group by itself")
+        raise UserError(
+            f"{path}: pixel sizes of {found} Å; expected one; import each optics group by itself"
+        )
     return float(values[0])
 
 
 def _rotations(path: Path, table: Table) -> np.ndarray | None:
-    turned = [column for column in BOX_ANGLES if column in table and np.any(table.numbers(column, path))]
+    turned = [
+        column for column in BOX_ANGLES if column in table and np.any(table.numbers(column, path))
+    ]
     if turned and "rlnImageName" in table:
         raise UserError(
             f"{path}: {turned[0]} is not 0: the boxes were cut out turned, each with its own missing wedge; expected "
@@ -174,24 +213,38 @@ def _origin(path: Path, table: Table, pixel_size: float | None) -> np.ndarray | 
     return origin * (pixel_size or 1.0)
 
 
-def _place(particles: Particles, joined: dict[str, np.ndarray], given: float | None, tomograms: Path | None) -> None:
+def _place(
+    particles: Particles, joined: dict[str, np.ndarray], given: float | None, tomograms: Path | None
+) -> None:
     """Positions of the particles, and a note that says which scale was taken for them."""
     path, table = particles.path, particles.table
     if all(f"rlnCenteredCoordinate{axis}Angst" in table for axis in ZYX):
-        centred = np.stack([table.numbers(f"rlnCenteredCoordinate{axis}Angst", path) for axis in ZYX], axis=1)
+        centred = np.stack(
+            [table.numbers(f"rlnCenteredCoordinate{axis}Angst", path) for axis in ZYX], axis=1
+        )
         if tomograms is None:
             particles.extras["centered_positions"] = centred
-            particles.notes.append("positions count from the tomogram's centre; --tomograms tomograms.star places them")
+            particles.notes.append(
+                "positions count from the tomogram's centre; --tomograms tomograms.star places them"
+            )
             return
         names = [] if particles.tomogram is None else list(particles.tomogram)
         corner = centred + tomogram_centres(tomograms, names)
     elif all(f"rlnCoordinate{axis}" in table for axis in ZYX):
-        scale, source = _coordinate_scale(joined, given, particles.pixel_size, _of_warptools(particles))
+        scale, source = _coordinate_scale(
+            joined, given, particles.pixel_size, _of_warptools(particles)
+        )
         if scale is None:
-            particles.notes.append("positions left out: no pixel size; give --coordinate-pixel-size")
+            particles.notes.append(
+                "positions left out: no pixel size; give --coordinate-pixel-size"
+            )
             return
-        corner = np.stack([table.numbers(f"rlnCoordinate{axis}", path) for axis in ZYX], axis=1) * scale
-        particles.notes.append(f"a coordinate counts {scale:g} Å ({source}; --coordinate-pixel-size sets another)")
+        corner = (
+            np.stack([table.numbers(f"rlnCoordinate{axis}", path) for axis in ZYX], axis=1) * scale
+        )
+        particles.notes.append(
+            f"a coordinate counts {scale:g} Å ({source}; --coordinate-pixel-size sets another)"
+        )
     else:
         return
     particles.positions = corner if particles.origin is None else corner - particles.origin
@@ -218,16 +271,26 @@ def _coordinate_scale(
 
 def tomogram_centres(path: Path, names: list[str]) -> np.ndarray:
     """Å (z, y, x) of the centre of each named tomogram, from a RELION tomogram set. UserError when one is not in it."""
-    columns = ("rlnTomoName", "rlnTomoSizeX", "rlnTomoSizeY", "rlnTomoSizeZ", "rlnTomoTiltSeriesPixelSize")
+    columns = (
+        "rlnTomoName",
+        "rlnTomoSizeX",
+        "rlnTomoSizeY",
+        "rlnTomoSizeZ",
+        "rlnTomoTiltSeriesPixelSize",
+    )
     table = next((t for t in read_star(path) if all(column in t for column in columns)), None)
     if table is None:
-        raise UserError(f"{path}: no RELION tomogram set; expected a table with {', '.join(columns)}")
+        raise UserError(
+            f"{path}: no RELION tomogram set; expected a table with {', '.join(columns)}"
+        )
     sizes = np.stack([table.numbers(f"rlnTomoSize{axis}", path) for axis in ZYX], axis=1)
     centres = sizes / 2 * table.numbers("rlnTomoTiltSeriesPixelSize", path)[:, None]
     rows = {name: row for row, name in enumerate(table.columns["rlnTomoName"])}
     missing = sorted({name for name in names if name not in rows})
     if missing or not names:
-        raise UserError(f"{path}: tomogram {missing[0] if missing else '(rlnTomoName)'} is not in it; add it")
+        raise UserError(
+            f"{path}: tomogram {missing[0] if missing else '(rlnTomoName)'} is not in it; add it"
+        )
     placed: np.ndarray = centres[[rows[name] for name in names]]
     return placed
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from cryoet_core.formats.stack import Stack, open_volumes
+from cryoet_core.formats.stack import Stack
+from cryoet_core.formats.volumes import open_volumes
 from cryoet_core.support.errors import UserError
 
 SAME_VOXEL_SIZE = 1e-3
@@ -67,7 +68,9 @@ class Source:
         source.voxel_size, source.voxel_reason = _common_voxel_size(stacks)
         for note in dict.fromkeys(note for stack in stacks for note in stack.notes):
             having = [stack.path for stack in stacks if note in stack.notes]
-            source.notes.append(f"{having[0].name}{f' and {len(having) - 1} more' if len(having) > 1 else ''}: {note}")
+            source.notes.append(
+                f"{having[0].name}{f' and {len(having) - 1} more' if len(having) > 1 else ''}: {note}"
+            )
         return source
 
     def classes(self) -> tuple[list[str], np.ndarray]:
@@ -96,7 +99,9 @@ class Source:
             if len(chosen) == len(rows):
                 return values
             if out is None:
-                out = np.empty((len(rows), *values.shape[1:]), np.result_type(values.dtype, np.float32))
+                out = np.empty(
+                    (len(rows), *values.shape[1:]), np.result_type(values.dtype, np.float32)
+                )
             out[chosen] = values
         assert out is not None
         return out
@@ -140,7 +145,10 @@ def _voxel_size(stack: Stack) -> tuple[float | None, str]:
     if cell is None or min(cell[1:]) <= 0:
         return None, f"{where} says 0 Å" if stack.format == "MRC" else f"{where} does not say it"
     if max(cell) - min(cell) > 0.01 * max(cell):
-        return None, f"{where} says {cell[2]:.4g}, {cell[1]:.4g}, {cell[0]:.4g} Å along x, y, z; expected equal ones"
+        return (
+            None,
+            f"{where} says {cell[2]:.4g}, {cell[1]:.4g}, {cell[0]:.4g} Å along x, y, z; expected equal ones",
+        )
     if abs(cell[2] - 1) < 1e-6:
         return None, f"{where} says 1 Å, which programs write when they do not know"
     if cell[2] < 0.3:

@@ -10,7 +10,6 @@ import tempfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -69,7 +68,9 @@ def plain_file(path: Path) -> BinaryIO:
     try:
         file = path.open("rb")
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}; expected a file that can be read") from error
+        raise UserError(
+            f"{path}: {error.strerror or error}; expected a file that can be read"
+        ) from error
     start = file.read(8)
     file.seek(0)
     for magic, opener in _COMPRESSIONS.items():
@@ -83,13 +84,17 @@ def first_bytes(path: Path, count: int) -> bytes:
     with path.open("rb") as file:
         start = file.read(8)
         file.seek(0)
-        opener = next((opener for magic, opener in _COMPRESSIONS.items() if start.startswith(magic)), None)
+        opener = next(
+            (opener for magic, opener in _COMPRESSIONS.items() if start.startswith(magic)), None
+        )
         if opener is None:
             return file.read(count)
         try:
             return bytes(opener(file).read(count))
         except _DAMAGED as error:
-            raise UserError(f"{path}: damaged or truncated compressed file ({error}); copy it again") from error
+            raise UserError(
+                f"{path}: damaged or truncated compressed file ({error}); copy it again"
+            ) from error
 
 
 def _unpacked(path: Path, file: BinaryIO, opener: Callable[[BinaryIO], Any]) -> BinaryIO:
@@ -99,7 +104,9 @@ def _unpacked(path: Path, file: BinaryIO, opener: Callable[[BinaryIO], Any]) -> 
             shutil.copyfileobj(opener(file), copy, 4 << 20)
     except _DAMAGED as error:
         copy.close()
-        raise UserError(f"{path}: damaged or truncated compressed file ({error}); copy it again") from error
+        raise UserError(
+            f"{path}: damaged or truncated compressed file ({error}); copy it again"
+        ) from error
     copy.seek(0)
     return copy
 
@@ -128,23 +135,3 @@ def has_volume_name(path: Path) -> bool:
     for packed in PACKED_SUFFIXES:
         name = name.removesuffix(packed)
     return name.endswith(VOLUME_SUFFIXES)
-
-
-@lru_cache(maxsize=16)
-def _opened(path: Path, modified: int) -> Stack:
-    from cryoet_core.formats import em, mrc
-
-    with plain_file(path) as file:
-        start = file.read(1024)
-        if em.is_em(start, size_of(file)):
-            return em.open_em(path, file)
-        if em.looks_truncated(start, size_of(file)):
-            raise UserError(f"{path}: a truncated EM file; expected as much data as its header says; copy it again")
-        return mrc.open_mrc(path, file)
-
-
-def open_volumes(path: Path) -> Stack:
-    """Open an MRC or EM file, known by its content. UserError with one line when it is neither, or damaged."""
-    if not path.exists():
-        raise UserError(f"{path}: no such file; expected an MRC or EM file")
-    return _opened(path, path.stat().st_mtime_ns)

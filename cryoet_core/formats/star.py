@@ -37,7 +37,9 @@ class Table:
             numbers = np.array([_number(value) for value in values])
         bad = np.flatnonzero(~np.isfinite(numbers))
         if len(bad):
-            raise UserError(f"{path}: {column} of row {bad[0]} is {values[bad[0]]!r}; expected a number")
+            raise UserError(
+                f"{path}: {column} of row {bad[0]} is {values[bad[0]]!r}; expected a number"
+            )
         return numbers
 
 
@@ -56,7 +58,9 @@ def read_star(path: Path) -> list[Table]:
         document = cif.read_string(raw.decode())
     except (ValueError, RuntimeError, MemoryError) as error:
         reason = " ".join(str(error).removeprefix("string").split())
-        raise UserError(f"{path}: no STAR file, or a damaged one ({reason}); expected data_ blocks") from error
+        raise UserError(
+            f"{path}: no STAR file, or a damaged one ({reason}); expected data_ blocks"
+        ) from error
     tables = [table for block in document for table in _tables(block)]
     if not tables:
         raise UserError(f"{path}: a STAR file without a table; expected a block with loop_")
@@ -71,7 +75,10 @@ def _tables(block: object) -> list[Table]:
         elif item.loop is not None:
             tags, values = item.loop.tags, item.loop.values
             width = len(tags)
-            columns = {tag.removeprefix("_"): [_text(v) for v in values[i::width]] for i, tag in enumerate(tags)}
+            columns = {
+                tag.removeprefix("_"): [_text(v) for v in values[i::width]]
+                for i, tag in enumerate(tags)
+            }
             tables.append(Table(name, columns))
     return [pairs, *tables] if pairs.columns else tables
 
@@ -84,7 +91,9 @@ def write_star(tables: list[Table], comment: str = "") -> str:
     for table in tables:
         parts.append(f"\ndata_{table.name}\n\n")
         if table.name == "general":
-            parts += [f"_{label} {cif.quote(values[0])}\n" for label, values in table.columns.items()]
+            parts += [
+                f"_{label} {cif.quote(values[0])}\n" for label, values in table.columns.items()
+            ]
             continue
         parts.append("loop_\n")
         parts += [f"_{label} #{number}\n" for number, label in enumerate(table.columns, 1)]
@@ -103,7 +112,8 @@ def columns_of(
 ) -> Mapping[str, list[str]]:
     """(n, 3) in (z, y, x) as three columns ``prefix + axis + suffix`` in x, y, z."""
     return {
-        f"{prefix}{axis}{suffix}": rounded(column, digits) for axis, column in zip(axes, values.T[::-1], strict=True)
+        f"{prefix}{axis}{suffix}": rounded(column, digits)
+        for axis, column in zip(axes, values.T[::-1], strict=True)
     }
 
 
@@ -114,7 +124,8 @@ def _text(value: str) -> str:
 
 
 _PLAIN = re.compile(
-    r"(?![.?]$|data_|loop_|save_|stop_|global_)[^\s\x00-\x1f\"'#$\[\];_][^\s\x00-\x1f\"']*", re.IGNORECASE | re.ASCII
+    r"(?![.?]$|data_|loop_|save_|stop_|global_)[^\s\x00-\x1f\"'#$\[\];_][^\s\x00-\x1f\"']*",
+    re.IGNORECASE | re.ASCII,
 )
 
 
@@ -126,7 +137,9 @@ def _quoted(value: str) -> str:
         return value
     quoted = str(cif.quote(value))
     if "\n" in quoted:
-        raise UserError(f"{value!r} cannot stand in a STAR file (a line break, or both kinds of quotes); rename it")
+        raise UserError(
+            f"{value!r} cannot stand in a STAR file (a line break, or both kinds of quotes); rename it"
+        )
     return quoted
 
 

@@ -26,7 +26,9 @@ def read_tilt_series(path: Path, names: list[str]) -> dict[str, TiltSeries]:
     found = {}
     for name in names:
         if name not in rows:
-            raise UserError(f"{path}: tomogram {name} is not in it; expected every tomogram of the particles; add it")
+            raise UserError(
+                f"{path}: tomogram {name} is not in it; expected every tomogram of the particles; add it"
+            )
         table = _series_table(path, tables, index, rows[name], name)
         found[name] = _series(path, table, index, rows[name])
     return found
@@ -38,9 +40,15 @@ def _series_table(path: Path, tables: list[Table], index: Table, row: int, name:
     if own is not None:
         return own
     if _SERIES not in index:
-        raise UserError(f"{path}: no table data_{name} and no {_SERIES}; expected the images of each tomogram")
+        raise UserError(
+            f"{path}: no table data_{name} and no {_SERIES}; expected the images of each tomogram"
+        )
     said = Path(index.columns[_SERIES][row])
-    places = [said] if said.is_absolute() else [base / said for base in (Path(), path.parent, *path.resolve().parents)]
+    places = (
+        [said]
+        if said.is_absolute()
+        else [base / said for base in (Path(), path.parent, *path.resolve().parents)]
+    )
     file = next((place for place in places if place.is_file()), None)
     if file is None:
         raise UserError(
@@ -59,7 +67,9 @@ def _series(path: Path, table: Table, index: Table, row: int) -> TiltSeries:
         return float(index.numbers(column, path)[row]) if column in index else default
 
     if "rlnDefocusU" not in table:
-        raise UserError(f"{path}: tilt images without rlnDefocusU; expected their defocus; estimate it first")
+        raise UserError(
+            f"{path}: tilt images without rlnDefocusU; expected their defocus; estimate it first"
+        )
     second = "rlnDefocusV" if "rlnDefocusV" in table else "rlnDefocusU"
     defocus = (table.numbers("rlnDefocusU", path) + table.numbers(second, path)) / 2e4
     return TiltSeries(
@@ -76,7 +86,10 @@ def _series(path: Path, table: Table, index: Table, row: int) -> TiltSeries:
 def _axes(path: Path, table: Table) -> np.ndarray:
     """Directions (t, 2, 3) of the images' x and y in the tomogram, components (x, y, z)."""
     if all(column in table for column in _PROJECTION):
-        rows = [[_vector(path, column, text) for text in table.columns[column]] for column in _PROJECTION]
+        rows = [
+            [_vector(path, column, text) for text in table.columns[column]]
+            for column in _PROJECTION
+        ]
         paired: np.ndarray = np.array(rows).transpose(1, 0, 2)
         return paired
     if not all(column in table for column in _ANGLES):

@@ -7,7 +7,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cryoet_core.picks.hypotheses import GIVEN, SCALES, Hypothesis, every_combination, single_changes
+from cryoet_core.picks.hypotheses import (
+    GIVEN,
+    SCALES,
+    Hypothesis,
+    every_combination,
+    single_changes,
+)
 from cryoet_core.picks.table import Picks
 from cryoet_core.tomograms import Tomogram
 
@@ -69,7 +75,9 @@ class Verdict:
 
     def words(self) -> str:
         """The verdict in a sentence or two."""
-        given = f"as given, the density at the picks is {self.given.contrast:+.2f} standard deviations"
+        given = (
+            f"as given, the density at the picks is {self.given.contrast:+.2f} standard deviations"
+        )
         if not self.clear:
             return (
                 f"Nothing stands out: {given} ({self.given.errors:+.1f} standard errors), and no other reading of the "
@@ -96,8 +104,14 @@ def judge(tomograms: Sequence[Tomogram], picks: Picks, diameter: float | None = 
     Looks at the ``MOST_TOMOGRAMS`` with the most picks, and at most ``MOST_PICKS`` in each. The density is that of the
     scale of the particle: smoothed, less its surroundings, so that the ice's gradients do not matter.
     """
-    shares = sorted(((int((picks.tomograms == t.name).sum()), t) for t in tomograms), key=lambda pair: -pair[0])
-    parts = [(t, _sample(picks.within(t.name).positions)) for count, t in shares[:MOST_TOMOGRAMS] if count]
+    shares = sorted(
+        ((int((picks.tomograms == t.name).sum()), t) for t in tomograms), key=lambda pair: -pair[0]
+    )
+    parts = [
+        (t, _sample(picks.within(t.name).positions))
+        for count, t in shares[:MOST_TOMOGRAMS]
+        if count
+    ]
     coarse = [(_coarse(tomogram), positions) for tomogram, positions in parts]
     found = [_judge(coarse, size) for size in ([diameter] if diameter else DIAMETERS)]
     return max(found, key=lambda verdict: abs(verdict.best.errors))
@@ -116,7 +130,10 @@ def _coarse(tomogram: Tomogram) -> Tomogram:
     factor = max(1.0, (np.prod(tomogram.shape) / _COARSE_VOXELS) ** (1 / 3))
     view = tomogram.at(tomogram.voxel_size * factor)
     depth, everything = view.shape[0], slice(None)
-    slabs = [view.read((slice(z, min(z + 16, depth)), everything, everything)) for z in range(0, depth, 16)]
+    slabs = [
+        view.read((slice(z, min(z + 16, depth)), everything, everything))
+        for z in range(0, depth, 16)
+    ]
     return replace(view, volume=ArrayVolume(np.concatenate(slabs)), density_sign=1)
 
 
@@ -145,8 +162,14 @@ class _Part:
 
 
 def _judge(tomograms: Sequence[tuple[Tomogram, np.ndarray]], diameter: float) -> Verdict:
-    parts = [_Part(_local(tomogram, diameter), tomogram.voxel_size, positions) for tomogram, positions in tomograms]
-    cells = {scale: sum(p.cells(p.positions * scale / p.voxel_size, diameter) for p in parts) for scale in SCALES}
+    parts = [
+        _Part(_local(tomogram, diameter), tomogram.voxel_size, positions)
+        for tomogram, positions in tomograms
+    ]
+    cells = {
+        scale: sum(p.cells(p.positions * scale / p.voxel_size, diameter) for p in parts)
+        for scale in SCALES
+    }
     rough = [
         (abs(sum(p.summed(p.moved(one))[0] for p in parts)) * cells[one.scale] ** 0.5, one)
         for one in every_combination()
@@ -154,7 +177,9 @@ def _judge(tomograms: Sequence[tuple[Tomogram, np.ndarray]], diameter: float) ->
     rows = [_scored(parts, one, diameter) for one in single_changes()]
     likely = sorted(rough, key=lambda pair: -pair[0])[:_CANDIDATES]
     best = rows[0]
-    for one in sorted((_scored(parts, one, diameter) for _, one in likely), key=lambda one: one.hypothesis.changes):
+    for one in sorted(
+        (_scored(parts, one, diameter) for _, one in likely), key=lambda one: one.hypothesis.changes
+    ):
         # of equally good ones the simplest; what was given has to be beaten clearly
         needed = BETTER if best.hypothesis == GIVEN else 1.0
         enough = CLEAR + (_MORE if one.hypothesis.changes > 1 else 0.0)
@@ -167,7 +192,11 @@ def _scored(parts: Sequence[_Part], hypothesis: Hypothesis, diameter: float) -> 
     total, inside, count, cells, aside = 0.0, 0, 0, 0, np.zeros(_OFFSETS)
     random = np.random.default_rng(0)
     direction = random.normal(size=(_OFFSETS, 3))
-    away = direction / np.linalg.norm(direction, axis=1, keepdims=True) * random.uniform(1.5, 4, (_OFFSETS, 1))
+    away = (
+        direction
+        / np.linalg.norm(direction, axis=1, keepdims=True)
+        * random.uniform(1.5, 4, (_OFFSETS, 1))
+    )
     for part in parts:
         voxels = part.moved(hypothesis)
         found, kept = part.summed(voxels)
@@ -192,7 +221,9 @@ def _local(tomogram: Tomogram, diameter: float) -> np.ndarray:
     values = tomogram.read()
     mean, deviation = tomogram.statistics()
     values = np.clip((values - mean) / deviation, -_CLIP, _CLIP)
-    band = gaussian_filter(values, sigma, mode="reflect") - gaussian_filter(values, 2.5 * sigma, mode="reflect")
+    band = gaussian_filter(values, sigma, mode="reflect") - gaussian_filter(
+        values, 2.5 * sigma, mode="reflect"
+    )
     low, middle, high = np.percentile(band, (15.87, 50, 84.13))
     band = np.clip((band - middle) / max((high - low) / 2, 1e-12), -_CLIP, _CLIP)
     standard: np.ndarray = (band - band.mean()) / max(float(band.std()), 1e-12)

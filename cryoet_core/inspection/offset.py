@@ -32,7 +32,10 @@ class Offset:
         return self.length > max(4 * self.error, 0.4 * voxel_size)
 
     def __str__(self) -> str:
-        parts = (f"{axis} {value:+.1f}".replace("-", "−") for axis, value in zip("zyx", self.vector, strict=True))
+        parts = (
+            f"{axis} {value:+.1f}".replace("-", "−")
+            for axis, value in zip("zyx", self.vector, strict=True)
+        )
         return f"{', '.join(parts)} Å"
 
 

@@ -44,13 +44,20 @@ def inspect(
     if diameter is not None and not (np.isfinite(diameter) and diameter > 0):
         raise UserError(f"--diameter {diameter:g}: expected a number of Å above 0")
     placed = rows_in(picks, tomograms)
-    beyond = sum(int(outside(picks.positions[rows], tomograms.named(name)).sum()) for name, rows in placed.items())
+    beyond = sum(
+        int(outside(picks.positions[rows], tomograms.named(name)).sum())
+        for name, rows in placed.items()
+    )
     chosen = [tomogram for tomogram in tomograms if tomogram.name in placed]
     verdict = judge(chosen, picks, diameter)
     size = diameter or verdict.diameter
     most = sorted(chosen, key=lambda tomogram: -len(placed[tomogram.name]))[:MOST_TOMOGRAMS]
     other = None if verdict.given_is_best else _reread(tomograms, picks, verdict.best.hypothesis)
-    off = offset(Tomograms(tuple(chosen)), picks if other is None else other, size) if verdict.clear else None
+    off = (
+        offset(Tomograms(tuple(chosen)), picks if other is None else other, size)
+        if verdict.clear
+        else None
+    )
     groups = sheet.groups(tomograms, picks, size)
     if other is not None:
         unscored = replace(other, scores=np.full(len(other), np.nan, np.float32))
@@ -85,26 +92,55 @@ def inspect(
 
 
 def _plain(row: Scored) -> dict[str, Any]:
-    return {"reading": str(row.hypothesis), "contrast": row.contrast, "errors": row.errors, "inside": row.inside}
+    return {
+        "reading": str(row.hypothesis),
+        "contrast": row.contrast,
+        "errors": row.errors,
+        "inside": row.inside,
+    }
 
 
 # ---- the parts -------------------------------------------------------------------------------------------------------
 
 
 def _head(
-    picks: Picks, tomograms: Sequence[Tomogram], beyond: int, verdict: Verdict, off: Offset | None, named: str
+    picks: Picks,
+    tomograms: Sequence[Tomogram],
+    beyond: int,
+    verdict: Verdict,
+    off: Offset | None,
+    named: str,
 ) -> str:
     counts = Counter(picks.class_names[c] if c >= 0 else "no class" for c in picks.classes)
     classes = ", ".join(f"{name} {count:,}" for name, count in counts.most_common(4))
     scored = picks.scores[np.isfinite(picks.scores)]
     tiles = [
         ("picks", f"{len(picks):,}", classes if len(counts) > 1 else next(iter(counts))),
-        ("tomograms", str(len(tomograms)), f"{len(picks) / len(tomograms):,.0f} picks in each, on average"),
+        (
+            "tomograms",
+            str(len(tomograms)),
+            f"{len(picks) / len(tomograms):,.0f} picks in each, on average",
+        ),
         ("outside", f"{beyond:,}", f"{percent(beyond / len(picks))} of the picks"),
-        ("density at the picks", f"{verdict.given.contrast:+.2f} σ", f"{verdict.given.errors:+.1f} standard errors"),
-        ("off the middle", f"{off.length:.1f} Å" if off else "–", f"{off}\n± {off.error:.1f} Å" if off else ""),
+        (
+            "density at the picks",
+            f"{verdict.given.contrast:+.2f} σ",
+            f"{verdict.given.errors:+.1f} standard errors",
+        ),
+        (
+            "off the middle",
+            f"{off.length:.1f} Å" if off else "–",
+            f"{off}\n± {off.error:.1f} Å" if off else "",
+        ),
         ("scores", "none" if not len(scored) else number(float(np.median(scored))), _range(scored)),
-        ("orientations", *(("none", "") if picks.rotations is None else (percent(_turned(picks)), "of the picks"))),
+        (
+            "orientations",
+            *(
+                ("none", "")
+                if picks.rotations is None
+                else (percent(_turned(picks)), "of the picks")
+            ),
+        ),
     ]
     drawn_tiles = "".join(
         f"<div><small>{text(name)}</small><b>{text(value)}</b><span>{text(below)}</span></div>"
@@ -133,7 +169,11 @@ def _moved(off: Offset | None, tomograms: Sequence[Tomogram]) -> str:
 
 
 def _range(scored: np.ndarray) -> str:
-    return f"median; {number(float(scored.min()))} to {number(float(scored.max()))}" if len(scored) else ""
+    return (
+        f"median; {number(float(scored.min()))} to {number(float(scored.max()))}"
+        if len(scored)
+        else ""
+    )
 
 
 def _turned(picks: Picks) -> float:
@@ -146,15 +186,37 @@ def _readings(verdict: Verdict) -> Section:
     if verdict.best.hypothesis not in {row.hypothesis for row in rows}:
         rows.append(verdict.best)
     widest = max(abs(row.errors) for row in rows) or 1.0
-    heads = ("reading of the coordinates", "picks inside", "density at the picks", "standard errors", "")
+    heads = (
+        "reading of the coordinates",
+        "picks inside",
+        "density at the picks",
+        "standard errors",
+        "",
+    )
     cells = []
     for row in rows:
-        words = Markup(f"{text(str(row.hypothesis))}{' <small>best</small>' if row == verdict.best else ''}")
-        colour = palette.SECOND if row == verdict.best else palette.ACCENT if abs(row.errors) >= CLEAR else "#b9bdc4"
+        words = Markup(
+            f"{text(str(row.hypothesis))}{' <small>best</small>' if row == verdict.best else ''}"
+        )
+        colour = (
+            palette.SECOND
+            if row == verdict.best
+            else palette.ACCENT
+            if abs(row.errors) >= CLEAR
+            else "#b9bdc4"
+        )
         width = 100 * abs(row.errors) / widest
         bar = f'<span class="share"><i style="width:{width:.0f}%;background:{colour}"></i></span>'
         contrast = f"{row.contrast:+.2f} σ".replace("-", "−")
-        cells.append([words, percent(row.inside), contrast, f"{row.errors:+.1f}".replace("-", "−"), Markup(bar)])
+        cells.append(
+            [
+                words,
+                percent(row.inside),
+                contrast,
+                f"{row.errors:+.1f}".replace("-", "−"),
+                Markup(bar),
+            ]
+        )
     html = table(heads, cells, "readings", [1, 2, 3])
     caption = paragraph(
         f"The density at the picks at the scale of {verdict.diameter:.0f} Å, less its surroundings, in standard "
@@ -171,16 +233,29 @@ def _reread(tomograms: Tomograms, picks: Picks, hypothesis: Hypothesis) -> Picks
     positions = picks.positions.copy()
     for tomogram in tomograms:
         rows = picks.tomograms == tomogram.name
-        positions[rows] = hypothesis.positions(positions[rows], np.array(tomogram.shape), tomogram.voxel_size)
+        positions[rows] = hypothesis.positions(
+            positions[rows], np.array(tomogram.shape), tomogram.voxel_size
+        )
     return replace(picks, positions=positions)
 
 
-def _slabs(tomogram: Tomogram, picks: Picks, other: Picks | None, diameter: float, reading: str) -> Section:
+def _slabs(
+    tomogram: Tomogram, picks: Picks, other: Picks | None, diameter: float, reading: str
+) -> Section:
     mine = picks.within(tomogram.name).positions
     rings = [Rings(mine, palette.mark(1).colour, word="as given")]
     if other is not None:
-        rings.append(Rings(other.within(tomogram.name).positions, palette.mark(5).colour, "4 2", f"read as: {reading}"))
-    pictures = side_by_side(planes(tomogram, rings[-1].positions, diameter / 2), rings, diameter / 2)
+        rings.append(
+            Rings(
+                other.within(tomogram.name).positions,
+                palette.mark(5).colour,
+                "4 2",
+                f"read as: {reading}",
+            )
+        )
+    pictures = side_by_side(
+        planes(tomogram, rings[-1].positions, diameter / 2), rings, diameter / 2
+    )
     shape = " × ".join(str(n) for n in tomogram.shape)
     caption = paragraph(
         f"The slabs with the most picks, {diameter / 4:.0f} Å thick, protein bright. Rings: spheres of "
@@ -188,7 +263,9 @@ def _slabs(tomogram: Tomogram, picks: Picks, other: Picks | None, diameter: floa
         f"{tomogram.voxel_size:.2f} Å.",
         kind="caption",
     )
-    return Section(f"Tomogram {tomogram.name}", f"{key(rings) if other is not None else ''}{pictures}{caption}")
+    return Section(
+        f"Tomogram {tomogram.name}", f"{key(rings) if other is not None else ''}{pictures}{caption}"
+    )
 
 
 def _contact(groups: Sequence[sheet.Group]) -> Section | None:
@@ -197,7 +274,11 @@ def _contact(groups: Sequence[sheet.Group]) -> Section | None:
     parts = []
     for group in groups:
         scored = np.isfinite(group.scores).all()
-        said = f", scores {number(float(group.scores.max()))} to {number(float(group.scores.min()))}" if scored else ""
+        said = (
+            f", scores {number(float(group.scores.max()))} to {number(float(group.scores.min()))}"
+            if scored
+            else ""
+        )
         average = images.strip(images.central_slices(group.average))
         parts.append(
             f'<div class="sheet"><h3>{text(group.title)}<small>{text(said)}</small></h3>'

@@ -37,7 +37,9 @@ def groups(tomograms: Tomograms, picks: Picks, diameter: float) -> list[Group]:
     inside = np.zeros(len(picks), bool)
     for tomogram in tomograms:
         at = picks.positions
-        inside |= (picks.tomograms == tomogram.name) & ((at >= 0) & (at <= tomogram.extent)).all(axis=1)
+        inside |= (picks.tomograms == tomogram.name) & ((at >= 0) & (at <= tomogram.extent)).all(
+            axis=1
+        )
     rows = np.flatnonzero(inside)
     if not len(rows):
         return []
@@ -45,16 +47,26 @@ def groups(tomograms: Tomograms, picks: Picks, diameter: float) -> list[Group]:
     if len(known) < 3 or np.ptp(picks.scores[known]) == 0:
         drawn = np.random.default_rng(0).permutation(rows)
         return [
-            _group("Picks, drawn at random" if len(rows) > SHOWN else "All picks", tomograms, picks, drawn, diameter)
+            _group(
+                "Picks, drawn at random" if len(rows) > SHOWN else "All picks",
+                tomograms,
+                picks,
+                drawn,
+                diameter,
+            )
         ]
     order = known[np.argsort(-picks.scores[known], kind="stable")]
     third = max(1, len(order) // 3)
     middle = order[np.argsort(np.abs(np.arange(len(order)) - len(order) // 2), kind="stable")]
     named = (("Best", order[:third]), ("Middle", middle[:third]), ("Worst", order[::-1][:third]))
-    return [_group(f"{name} by score", tomograms, picks, chosen, diameter) for name, chosen in named]
+    return [
+        _group(f"{name} by score", tomograms, picks, chosen, diameter) for name, chosen in named
+    ]
 
 
-def _group(title: str, tomograms: Tomograms, picks: Picks, rows: np.ndarray, diameter: float) -> Group:
+def _group(
+    title: str, tomograms: Tomograms, picks: Picks, rows: np.ndarray, diameter: float
+) -> Group:
     """The first ``SHOWN`` of the rows as tiles, the average over the first ``AVERAGED``."""
     rows = rows[:AVERAGED]
     own = max(tomogram.voxel_size for tomogram in tomograms)
@@ -74,7 +86,9 @@ def _group(title: str, tomograms: Tomograms, picks: Picks, rows: np.ndarray, dia
             shown = slot < len(tiles)
             if shown.any():
                 tiles[slot[shown]] = images.smoothed_slices((cubes[shown] - mean) / deviation)[0]
-    return Group(title, picks.scores[rows[: len(tiles)]], tiles, total / len(rows), len(rows), voxel)
+    return Group(
+        title, picks.scores[rows[: len(tiles)]], tiles, total / len(rows), len(rows), voxel
+    )
 
 
 def montage(tiles: np.ndarray, gap: int = 1) -> np.ndarray:

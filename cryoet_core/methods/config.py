@@ -25,7 +25,17 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-RUN_OPTIONS = ("out", "preset", "config", "seed", "device", "devices", "precision", "max_memory", "threads")
+RUN_OPTIONS = (
+    "out",
+    "preset",
+    "config",
+    "seed",
+    "device",
+    "devices",
+    "precision",
+    "max_memory",
+    "threads",
+)
 RESERVED = frozenset((*RUN_OPTIONS, "as_json", "json", "quiet", "no_report", "debug", "help"))
 """Names of the options that every method has; a method's own must differ."""
 
@@ -35,7 +45,12 @@ BOUNDS = (("ge", ">="), ("gt", ">"), ("le", "<="), ("lt", "<"))
 
 
 def option(
-    default: Any, help: str, *, paper: str | None = None, presets: Mapping[str, Any] | None = None, **constraints: Any
+    default: Any,
+    help: str,
+    *,
+    paper: str | None = None,
+    presets: Mapping[str, Any] | None = None,
+    **constraints: Any,
 ) -> Any:
     """A field of a ``Config``.
 
@@ -65,7 +80,11 @@ class Config(pydantic.BaseModel):
     """Base of every method's configuration: frozen, flat, without unknown keys."""
 
     model_config = pydantic.ConfigDict(
-        frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False, protected_namespaces=()
+        frozen=True,
+        extra="forbid",
+        validate_default=True,
+        allow_inf_nan=False,
+        protected_namespaces=(),
     )
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
@@ -75,7 +94,9 @@ class Config(pydantic.BaseModel):
         super().__pydantic_init_subclass__(**kwargs)
         taken = sorted(RESERVED & set(cls.model_fields))
         if taken:
-            raise TypeError(f"{cls.__name__}.{taken[0]}: {flag_of(taken[0])} belongs to every run; choose another name")
+            raise TypeError(
+                f"{cls.__name__}.{taken[0]}: {flag_of(taken[0])} belongs to every run; choose another name"
+            )
         presets: dict[str, dict[str, Any]] = {"fast": {}, "paper": {}}
         for name, info in cls.model_fields.items():
             for preset, value in _extra(info).get("presets", {}).items():
@@ -84,7 +105,10 @@ class Config(pydantic.BaseModel):
 
     @classmethod
     def from_layers(
-        cls: type[C], preset: str, file: Mapping[str, Any] | None = None, command_line: Mapping[str, Any] | None = None
+        cls: type[C],
+        preset: str,
+        file: Mapping[str, Any] | None = None,
+        command_line: Mapping[str, Any] | None = None,
     ) -> C:
         """Build the configuration; later layers win: default, preset, file, command line.
 
@@ -92,7 +116,9 @@ class Config(pydantic.BaseModel):
         of the file), what was found and what is allowed.
         """
         if preset not in cls.presets:
-            raise UserError(f"--preset {preset}: this method has the presets {', '.join(cls.presets)}")
+            raise UserError(
+                f"--preset {preset}: this method has the presets {', '.join(cls.presets)}"
+            )
         layers = {"the preset": cls.presets[preset], "the file": file or {}, "": command_line or {}}
         values: dict[str, Any] = {}
         origin: dict[str, str] = {}
@@ -114,7 +140,9 @@ class Config(pydantic.BaseModel):
         except pydantic.ValidationError as error:
             reason = cls._explain(error, {})
             hint = "install the version of the method that made the run"
-            raise UserError(f"{where}: does not fit the installed method: {reason}; {hint}") from None
+            raise UserError(
+                f"{where}: does not fit the installed method: {reason}; {hint}"
+            ) from None
 
     @classmethod
     def described(cls) -> list[OptionInfo]:
@@ -131,11 +159,15 @@ class Config(pydantic.BaseModel):
             name = str(problem["loc"][0])
             where = f" (in {origin[name]})" if origin.get(name) else ""
             if problem["type"] == "extra_forbidden":
-                lines.append(f"{flag_of(name)}{where}: no such option{close_names(name, cls.model_fields, flag_of)}")
+                lines.append(
+                    f"{flag_of(name)}{where}: no such option{close_names(name, cls.model_fields, flag_of)}"
+                )
                 continue
             allowed = _describe(name, cls.model_fields[name]).range
             expected = f"; allowed: {allowed}" if allowed else ""
-            lines.append(f"{flag_of(name)}{where}: got {problem['input']!r}, {_message(problem['msg'])}{expected}")
+            lines.append(
+                f"{flag_of(name)}{where}: got {problem['input']!r}, {_message(problem['msg'])}{expected}"
+            )
         return "; ".join(dict.fromkeys(lines))
 
 
@@ -169,7 +201,10 @@ def type_name(annotation: Any) -> str:
             parts.append("|".join(str(value) for value in get_args(part)))
         elif get_origin(part) in (list, tuple):
             inner = [type_name(a) for a in get_args(part) if a is not Ellipsis]
-            parts.append(",".join(inner) + (",..." if Ellipsis in get_args(part) or get_origin(part) is list else ""))
+            parts.append(
+                ",".join(inner)
+                + (",..." if Ellipsis in get_args(part) or get_origin(part) is list else "")
+            )
         else:
             parts.append({"str": "text"}.get(part.__name__, part.__name__))
     return " or ".join(parts)
@@ -210,11 +245,18 @@ def _range(info: FieldInfo) -> str:
     for part in _alternatives(info.annotation):
         if get_origin(part) is Literal:
             return ", ".join(str(value) for value in get_args(part))
-    found = {key: getattr(m, key) for m in info.metadata for key, _ in BOUNDS if getattr(m, key, None) is not None}
+    found = {
+        key: getattr(m, key)
+        for m in info.metadata
+        for key, _ in BOUNDS
+        if getattr(m, key, None) is not None
+    }
     if "ge" in found and "le" in found:
         return f"{found['ge']} to {found['le']}"
     words = [f"{symbol} {found[key]}" for key, symbol in BOUNDS if key in found]
-    return " and ".join(words) or " and ".join(f"matching {m.pattern}" for m in info.metadata if hasattr(m, "pattern"))
+    return " and ".join(words) or " and ".join(
+        f"matching {m.pattern}" for m in info.metadata if hasattr(m, "pattern")
+    )
 
 
 def _split(cls: type[Config], name: str, value: Any) -> Any:
@@ -248,5 +290,7 @@ def read_config_file(path: Path | None) -> dict[str, Any]:
         ) from error
     tables = [key for key, value in found.items() if isinstance(value, dict)]
     if tables:
-        raise UserError(f"--config {path}: has a table [{tables[0]}]; expected the method's options at the top level")
+        raise UserError(
+            f"--config {path}: has a table [{tables[0]}]; expected the method's options at the top level"
+        )
     return found

@@ -47,7 +47,8 @@ class _Broken(Exception):
 def discover() -> list[PluginInfo]:
     """Every installed plugin, by name, from metadata alone. Two of the same name are both marked ``duplicate``."""
     found = sorted(
-        (_from_entry_point(entry) for entry in entry_points(group=PROJECT)), key=lambda p: (p.name, p.module)
+        (_from_entry_point(entry) for entry in entry_points(group=PROJECT)),
+        key=lambda p: (p.name, p.module),
     )
     return [_mark_duplicate(info, found) for info in found]
 
@@ -75,7 +76,9 @@ def load_encoder(name: str) -> Callable[..., Any]:
     except _Broken as error:
         raise UserError(f"encoder {name!r} cannot be used: {error}") from error.__cause__
     if encoder not in factories:
-        raise UserError(f"plugin {plugin!r} has no encoder {encoder!r}{close_names(encoder, factories)}")
+        raise UserError(
+            f"plugin {plugin!r} has no encoder {encoder!r}{close_names(encoder, factories)}"
+        )
     return factories[encoder]
 
 
@@ -126,7 +129,9 @@ def _inspect(info: PluginInfo) -> PluginInfo:
             raise _Broken(f"its module {info.module} returns neither a trainer nor an encoder")
         return replace(info, status="ok", trainer=trainer, encoders=encoders)
     except _Broken as error:
-        return replace(info, status="broken", reason=f"{error} [{info.distribution} {info.version}]")
+        return replace(
+            info, status="broken", reason=f"{error} [{info.distribution} {info.version}]"
+        )
 
 
 def _hooks(info: PluginInfo) -> pluggy.HookRelay:
@@ -144,7 +149,9 @@ def _hooks(info: PluginInfo) -> pluggy.HookRelay:
         known = ", ".join(name for name in vars(hookspecs) if name.startswith(f"{PROJECT}_"))
         raise _Broken(f"{_one_line(error)} (the hooks are {known})") from error
     except BaseException as error:  # a plugin may raise anything on import, SystemExit included
-        raise _Broken(f"importing {info.module} failed: {type(error).__name__}: {_one_line(error)}") from error
+        raise _Broken(
+            f"importing {info.module} failed: {type(error).__name__}: {_one_line(error)}"
+        ) from error
     return manager.hook
 
 
@@ -153,14 +160,18 @@ def _call(hook: pluggy.HookCaller) -> list[Any]:
         results: list[Any] = hook()
         return results
     except Exception as error:
-        raise _Broken(f"its hook {hook.name} raised {type(error).__name__}: {_one_line(error)}") from error
+        raise _Broken(
+            f"its hook {hook.name} raised {type(error).__name__}: {_one_line(error)}"
+        ) from error
 
 
 def _encoders(hooks: pluggy.HookRelay) -> dict[str, Callable[..., Any]]:
     found: dict[str, Callable[..., Any]] = {}
     for result in _call(hooks.cryoet_encoders):
         if not isinstance(result, dict):
-            raise _Broken(f"its hook cryoet_encoders returned {type(result).__name__}, expected a dict of factories")
+            raise _Broken(
+                f"its hook cryoet_encoders returned {type(result).__name__}, expected a dict of factories"
+            )
         found.update(result)
     return found
 
@@ -176,8 +187,14 @@ def _trainer(info: PluginInfo, hooks: pluggy.HookRelay) -> type[Trainer] | None:
     classes = [item for result in results for item in result]
     for item in classes:
         if not (isinstance(item, type) and issubclass(item, Trainer)):
-            raise _Broken(f"its hook cryoet_trainers returned {item!r}, expected subclasses of Trainer")
-        missing = [part for part in ("name", "summary", "task", "inputs", "Config") if not hasattr(item, part)]
+            raise _Broken(
+                f"its hook cryoet_trainers returned {item!r}, expected subclasses of Trainer"
+            )
+        missing = [
+            part
+            for part in ("name", "summary", "task", "inputs", "Config")
+            if not hasattr(item, part)
+        ]
         if missing:
             raise _Broken(f"its trainer {item.__name__} does not define {', '.join(missing)}")
         clash = sorted(set(item.inputs) & (RESERVED | set(item.Config.model_fields)))
@@ -190,7 +207,9 @@ def _trainer(info: PluginInfo, hooks: pluggy.HookRelay) -> type[Trainer] | None:
             chosen: type[Trainer] = item
             return chosen
     names = ", ".join(repr(item.name) for item in classes)
-    raise _Broken(f"its entry point is {info.name!r} but its trainer is named {names}; both names must be equal")
+    raise _Broken(
+        f"its entry point is {info.name!r} but its trainer is named {names}; both names must be equal"
+    )
 
 
 def _one_line(error: BaseException) -> str:

@@ -48,14 +48,20 @@ def boxes(
         yield rows, cubes.numpy()
 
 
-def covered(tomogram: Tomogram, position: np.ndarray, box: int, voxel_size: float | None = None) -> list[np.ndarray]:
+def covered(
+    tomogram: Tomogram, position: np.ndarray, box: int, voxel_size: float | None = None
+) -> list[np.ndarray]:
     """For each axis, which of the box's voxels about a position (3,) Å lie inside the tomogram (box,) bool."""
     factor = _factor(tomogram, voxel_size)
     places = position[:, None] / tomogram.voxel_size + (np.arange(box) - box // 2) * factor
-    return [(line >= -0.5) & (line <= n - 0.5) for line, n in zip(places, tomogram.shape, strict=True)]
+    return [
+        (line >= -0.5) & (line <= n - 0.5) for line, n in zip(places, tomogram.shape, strict=True)
+    ]
 
 
-def inside(tomogram: Tomogram, positions: np.ndarray, box: int, voxel_size: float | None = None) -> np.ndarray:
+def inside(
+    tomogram: Tomogram, positions: np.ndarray, box: int, voxel_size: float | None = None
+) -> np.ndarray:
     """Whether the whole box about each position (n, 3) lies in the tomogram, (n,) bool."""
     factor = _factor(tomogram, voxel_size)
     low = positions / tomogram.voxel_size - box // 2 * factor
@@ -76,7 +82,10 @@ def _window(tomogram: Tomogram, corner: np.ndarray, size: int) -> np.ndarray:
     if values.shape == (size,) * 3:
         return values
     for axis in range(3):
-        wanted = np.clip(np.arange(corner[axis], corner[axis] + size), low[axis], high[axis] - 1) - low[axis]
+        wanted = (
+            np.clip(np.arange(corner[axis], corner[axis] + size), low[axis], high[axis] - 1)
+            - low[axis]
+        )
         values = np.take(values, wanted, axis=axis)
     return values
 
@@ -88,7 +97,9 @@ def _kernel(places: Tensor, size: int, stretch: float) -> Tensor:
     taps = first[..., None] + torch.arange(int(2 * reach) + 1)
     distance = (places[..., None] - taps) / stretch
     ratio = 1 - (distance / REACH) ** 2
-    weights = torch.sinc(distance) * torch.special.i0(_BETA * ratio.clamp(min=0).sqrt()) * (ratio > 0)
+    weights = (
+        torch.sinc(distance) * torch.special.i0(_BETA * ratio.clamp(min=0).sqrt()) * (ratio > 0)
+    )
     weights = (weights / weights.sum(dim=-1, keepdim=True)).float()
     # the last tap may have no weight and lie beyond the window: it is added to another one
     return torch.zeros(*places.shape, size).scatter_add_(-1, taps.clamp(max=size - 1), weights)

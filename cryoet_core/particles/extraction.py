@@ -40,12 +40,17 @@ class Cut:
     limit: int | None = None
 
     def __post_init__(self) -> None:
-        for name, value, known in (("normalise", self.normalise, Normalise), ("edge", self.edge, Edge)):
+        for name, value, known in (
+            ("normalise", self.normalise, Normalise),
+            ("edge", self.edge, Edge),
+        ):
             if value not in get_args(known):
                 raise UserError(f"--{name} {value}: expected {', '.join(get_args(known))}")
         if self.box < 4:
             raise UserError(f"--box {self.box}: expected at least 4 voxels")
-        if self.voxel_size is not None and not (np.isfinite(self.voxel_size) and self.voxel_size > 0):
+        if self.voxel_size is not None and not (
+            np.isfinite(self.voxel_size) and self.voxel_size > 0
+        ):
             raise UserError(f"--voxel-size {self.voxel_size:g}: expected a number of Å above 0")
         if self.limit is not None and self.limit < 1:
             raise UserError(f"--limit {self.limit}: expected at least 1")
@@ -74,10 +79,20 @@ def extract(
     """
     placed = placement.rows_in(picks, tomograms)
     chosen = chosen_rows(picks, cut)
-    work = Work(picks, cut, cut.voxel_size or Tomograms(tuple(t for t in tomograms if t.name in placed)).voxel_size)
-    plan = {t.name: work.kept(t, placed[t.name][chosen[placed[t.name]]]) for t in tomograms if t.name in placed}
+    work = Work(
+        picks,
+        cut,
+        cut.voxel_size or Tomograms(tuple(t for t in tomograms if t.name in placed)).voxel_size,
+    )
+    plan = {
+        t.name: work.kept(t, placed[t.name][chosen[placed[t.name]]])
+        for t in tomograms
+        if t.name in placed
+    }
     if not any(len(rows) for rows in plan.values()):
-        raise UserError(f"no box can be cut: {'; '.join(work.left_out_words()) or 'no picks'}; {work.cure()}")
+        raise UserError(
+            f"no box can be cut: {'; '.join(work.left_out_words()) or 'no picks'}; {work.cure()}"
+        )
     with SubtomogramWriter(
         out,
         cut.box,
@@ -100,11 +115,15 @@ def chosen_rows(picks: Picks, cut: Cut) -> np.ndarray:
     chosen = np.ones(len(picks), bool)
     if cut.min_score is not None:
         if not np.isfinite(picks.scores).any():
-            raise UserError(f"--min-score {cut.min_score:g}: the picks have no scores; leave the option out")
+            raise UserError(
+                f"--min-score {cut.min_score:g}: the picks have no scores; leave the option out"
+            )
         chosen = picks.scores >= cut.min_score
         if not chosen.any():
             best = float(np.nanmax(picks.scores))
-            raise UserError(f"--min-score {cut.min_score:g}: no pick scores as high; the best has {best:g}")
+            raise UserError(
+                f"--min-score {cut.min_score:g}: no pick scores as high; the best has {best:g}"
+            )
     if cut.limit is not None:
         keys = np.where(chosen, np.nan_to_num(picks.scores.astype(np.float64), nan=-1e300), -np.inf)
         best_rows = np.argsort(-keys, kind="stable")[: cut.limit]
@@ -124,7 +143,9 @@ class Work:
         self.turned = picks.rotations is not None and bool(np.isfinite(picks.rotations).all())
         if picks.rotations is not None and not self.turned:
             lacking = int((~np.isfinite(picks.rotations).all(axis=(1, 2))).sum())
-            self.notes.append(f"{lacking:,} of {len(picks):,} picks have no orientation, so none is stored")
+            self.notes.append(
+                f"{lacking:,} of {len(picks):,} picks have no orientation, so none is stored"
+            )
 
     def kept(self, tomogram: Tomogram, rows: np.ndarray) -> np.ndarray:
         """The rows whose boxes can be cut."""
@@ -156,7 +177,9 @@ class Work:
         return inner
 
     def _refuse_too_large(self, tomogram: Tomogram) -> None:
-        held = np.floor(np.array(tomogram.shape) * tomogram.voxel_size / self.voxel_size + 1e-6).astype(int)
+        held = np.floor(
+            np.array(tomogram.shape) * tomogram.voxel_size / self.voxel_size + 1e-6
+        ).astype(int)
         if self.cut.edge != "pad" and held.min() < self.cut.box:
             shape = " × ".join(map(str, held))
             raise UserError(
@@ -181,12 +204,16 @@ class Work:
             varied = std > 0
             self.left_out["in constant density"] += int((~varied).sum())
             taken = taken[varied]
-            self.counts += np.bincount(picks.classes[taken] % len(self.counts), minlength=len(self.counts))
+            self.counts += np.bincount(
+                picks.classes[taken] % len(self.counts), minlength=len(self.counts)
+            )
             writer.append(
                 volumes[varied],
                 labels=picks.classes[taken],
                 positions=picks.positions[taken],
-                rotations=picks.rotations[taken] if self.turned and picks.rotations is not None else None,
+                rotations=picks.rotations[taken]
+                if self.turned and picks.rotations is not None
+                else None,
                 tomogram=picks.tomograms[taken],
                 **self._extras(taken),
             )
@@ -195,7 +222,9 @@ class Work:
         """Give what lies beyond the tomogram the mean of what lies inside, box by box."""
         whole = inside(tomogram, self.picks.positions[rows], self.cut.box, self.voxel_size)
         for index in np.flatnonzero(~whole):
-            z, y, x = covered(tomogram, self.picks.positions[rows[index]], self.cut.box, self.voxel_size)
+            z, y, x = covered(
+                tomogram, self.picks.positions[rows[index]], self.cut.box, self.voxel_size
+            )
             part = z[:, None, None] & y[:, None] & x
             volumes[index][~part] = volumes[index][part].mean()
 
@@ -213,14 +242,20 @@ class Work:
         return [f"{count:,} {where}" for where, count in self.left_out.items() if count]
 
     def cure(self) -> str:
-        return "give a smaller --box or --edge pad" if self.left_out["at the edge"] else "see `cryoet data inspect`"
+        return (
+            "give a smaller --box or --edge pad"
+            if self.left_out["at the edge"]
+            else "see `cryoet data inspect`"
+        )
 
     def facts(self, writer: SubtomogramWriter, given: int, not_chosen: int) -> dict[str, Any]:
         notes = list(self.notes)
         if any(self.left_out.values()):
             notes.insert(0, f"left out: picks {', picks '.join(self.left_out_words())}")
         if self.padded:
-            notes.append(f"{self.padded:,} boxes reach beyond their tomogram and were filled up with their mean")
+            notes.append(
+                f"{self.padded:,} boxes reach beyond their tomogram and were filled up with their mean"
+            )
         return {
             "out": str(writer.path),
             "n": writer.count,
@@ -242,6 +277,8 @@ def _tilt_range(tomograms: list[Tomogram], notes: list[str]) -> tuple[float, flo
         return None
     if len(ranges) > 1:
         known = [f"{low:g} to {high:g}" for low, high in sorted(found for found in ranges if found)]
-        notes.append(f"tilt ranges differ ({', '.join(known)}{', unknown' if None in ranges else ''}): none is stored")
+        notes.append(
+            f"tilt ranges differ ({', '.join(known)}{', unknown' if None in ranges else ''}): none is stored"
+        )
         return None
     return next(iter(ranges))

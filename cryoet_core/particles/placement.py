@@ -26,7 +26,11 @@ def read_into(files: Sequence[Path], tomograms: Tomograms) -> tuple[Picks, list[
     """
     drafts = [Draft(t.name, t.volume, t.where, t.voxel_size) for t in tomograms]
     notes: list[str] = []
-    parts = [part for file in files for part in assigned(read(file, drafts, notes), file, drafts, notes).values()]
+    parts = [
+        part
+        for file in files
+        for part in assigned(read(file, drafts, notes), file, drafts, notes).values()
+    ]
     return join(parts), notes
 
 
@@ -39,7 +43,11 @@ def rows_in(picks: Picks, tomograms: Tomograms) -> dict[str, np.ndarray]:
         raise UserError("--picks: holds no picks; expected at least one")
     names, counts = np.unique(picks.tomograms.astype(str), return_counts=True)
     known = {tomogram.name for tomogram in tomograms}
-    unknown = [(str(name), int(count)) for name, count in zip(names, counts, strict=True) if name not in known]
+    unknown = [
+        (str(name), int(count))
+        for name, count in zip(names, counts, strict=True)
+        if name not in known
+    ]
     if unknown:
         total = sum(count for _, count in unknown)
         name, count = unknown[0]
@@ -48,7 +56,9 @@ def rows_in(picks: Picks, tomograms: Tomograms) -> dict[str, np.ndarray]:
             f"--picks: {total:,} of {len(picks):,} picks are in tomograms that --data does not have ({count:,} in "
             f"{name!r}{more}); expected {shown_names(tomograms)}; rename one or the other, or give all tomograms"
         )
-    return {t.name: rows for t in tomograms if len(rows := np.flatnonzero(picks.tomograms == t.name))}
+    return {
+        t.name: rows for t in tomograms if len(rows := np.flatnonzero(picks.tomograms == t.name))
+    }
 
 
 def outside(positions: np.ndarray, tomogram: Tomogram) -> np.ndarray:

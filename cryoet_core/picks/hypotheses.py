@@ -42,9 +42,17 @@ class Hypothesis:
         """``as given``, or what is different: ``y and x swapped, y flipped``."""
         parts = [_order_words(self.order)] if self.order != (0, 1, 2) else []
         if self.scale != 1:
-            parts.append(f"coordinates × {self.scale:g}" if self.scale > 1 else f"coordinates / {1 / self.scale:g}")
+            parts.append(
+                f"coordinates × {self.scale:g}"
+                if self.scale > 1
+                else f"coordinates / {1 / self.scale:g}"
+            )
         if self.origin:
-            parts.append("counted from the centre" if self.origin > 0 else "counted from the corner, not the centre")
+            parts.append(
+                "counted from the centre"
+                if self.origin > 0
+                else "counted from the corner, not the centre"
+            )
         flipped = [axis for axis, turned in zip(AXES, self.flip, strict=True) if turned]
         parts += [f"{' and '.join(flipped)} flipped"] if flipped else []
         return ", ".join(parts) or "as given"
@@ -54,7 +62,9 @@ def _order_words(order: tuple[int, ...]) -> str:
     moved = [a for a in range(3) if order[a] != a]
     if len(moved) == 2:
         return f"{AXES[moved[0]]} and {AXES[moved[1]]} swapped"
-    return "axes turned round (" + ", ".join(f"{AXES[order[a]]} is {AXES[a]}" for a in range(3)) + ")"
+    return (
+        "axes turned round (" + ", ".join(f"{AXES[order[a]]} is {AXES[a]}" for a in range(3)) + ")"
+    )
 
 
 GIVEN = Hypothesis()
@@ -74,7 +84,8 @@ def single_changes() -> list[Hypothesis]:
 def every_combination() -> Iterator[Hypothesis]:
     """All of them together, those with the fewest changes first."""
     found = [
-        Hypothesis(order, flip, scale, origin) for order, flip, scale, origin in product(ORDERS, FLIPS, SCALES, ORIGINS)
+        Hypothesis(order, flip, scale, origin)
+        for order, flip, scale, origin in product(ORDERS, FLIPS, SCALES, ORIGINS)
     ]
     return iter(sorted(found, key=lambda one: one.changes))
 
@@ -87,7 +98,9 @@ def likeliest_cause(read: np.ndarray, shape: tuple[int, ...], voxel_size: float)
     size = np.array(shape)
     found: list[tuple[float, str]] = []
     candidates = [
-        (str(one), one.positions(read, size, voxel_size)) for one in single_changes()[1:] if not any(one.flip)
+        (str(one), one.positions(read, size, voxel_size))
+        for one in single_changes()[1:]
+        if not any(one.flip)
     ]
     candidates.append(("they are voxels, not Å", read * voxel_size))
     candidates.append(("they are nm, not Å", read * 10))

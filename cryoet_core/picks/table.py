@@ -64,7 +64,9 @@ class Picks:
         n = len(positions)
         return cls(
             np.asarray(positions, dtype=np.float64).reshape(n, 3),
-            np.full(n, np.nan, np.float32) if scores is None else np.asarray(scores, dtype=np.float32),
+            np.full(n, np.nan, np.float32)
+            if scores is None
+            else np.asarray(scores, dtype=np.float32),
             np.zeros(n, np.int64) if classes is None else np.asarray(classes, dtype=np.int64),
             tuple(class_names),
             np.full(n, tomogram, dtype=object),
@@ -95,7 +97,9 @@ class Picks:
     def of_class(self, name: str) -> Picks:
         """Those of the class of this name. UserError when there is no such class."""
         if name not in self.class_names:
-            raise UserError(f"class {name!r}: the picks are of {', '.join(self.class_names) or 'no class'}")
+            raise UserError(
+                f"class {name!r}: the picks are of {', '.join(self.class_names) or 'no class'}"
+            )
         return self.select(self.classes == self.class_names.index(name))
 
     def best_first(self) -> Picks:

@@ -33,18 +33,27 @@ def _matrix(confusion: dict[str, Any], facts: Facts) -> str:
     rows = []
     for i, name in enumerate(confusion["rows"]):
         cells = "".join(
-            _cell(int(n), float(s), i == j, wide) for j, (n, s) in enumerate(zip(counts[i], shares[i], strict=True))
+            _cell(int(n), float(s), i == j, wide)
+            for j, (n, s) in enumerate(zip(counts[i], shares[i], strict=True))
         )
-        rows.append(f"<tr><th>{text(name)}</th>{cells}<td class=num>{int(totals[i, 0]):,}</td></tr>")
+        rows.append(
+            f"<tr><th>{text(name)}</th>{cells}<td class=num>{int(totals[i, 0]):,}</td></tr>"
+        )
     task, index = facts.task, {name: i for i, name in enumerate(facts.classes)}
     marks = [palette.mark(index.get(name, -1)).swatch() for name in confusion["columns"]]
     pairs = zip(confusion["columns"], marks, strict=True)
-    heads = "".join(f"<th>{'' if wide else drawn}<span>{text(name)}</span></th>" for name, drawn in pairs)
+    heads = "".join(
+        f"<th>{'' if wide else drawn}<span>{text(name)}</span></th>" for name, drawn in pairs
+    )
     found = "found clusters" if task == "clustering" else "predicted classes"
     caption = paragraph(
         f"Rows: known classes; columns: {found}. Each cell: number of subtomograms"
         + (" (the share of its row is its colour)." if wide else " and its share of the row.")
-        + (" Matched clusters come first, so agreement lies on the framed diagonal." if task == "clustering" else ""),
+        + (
+            " Matched clusters come first, so agreement lies on the framed diagonal."
+            if task == "clustering"
+            else ""
+        ),
         kind="caption",
     )
     size = " wide" if wide else ""
@@ -69,7 +78,9 @@ def per_class(scores: dict[str, Any], facts: Facts) -> str:
         return ""
     if facts.task == "classification":
         heads = ["class", "subtomograms", "predicted", "precision", "recall", "F1"]
-        body = [[r["class"], r["n"], r["predicted"], r["precision"], r["recall"], r["f1"]] for r in rows]
+        body = [
+            [r["class"], r["n"], r["predicted"], r["precision"], r["recall"], r["f1"]] for r in rows
+        ]
         macro, micro = scores["macro"], scores["micro"]
         body.append([Markup("<b>mean over classes</b>"), None, None, *macro.values()])
         body.append([Markup("<b>over all rows</b>"), None, None, *micro.values()])

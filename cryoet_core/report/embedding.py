@@ -84,7 +84,11 @@ def class_marks(facts: Facts) -> dict[int, Mark]:
         spare = len(known)
     else:
         clusters = {name: i for i, name in enumerate(facts.classes)}
-        known = {t: mark(clusters[c]) for c, t in facts.scores.get("matching", {}).items() if c in clusters}
+        known = {
+            t: mark(clusters[c])
+            for c, t in facts.scores.get("matching", {}).items()
+            if c in clusters
+        }
         spare = len(clusters)
     marks = {-1: mark(-1)}
     for i, name in enumerate(names):
@@ -111,15 +115,23 @@ def _layouts(embedding: np.ndarray) -> dict[str, np.ndarray]:
     if n < _SMALL or features < 3:
         return found
     scaled = parts / parts.std()
-    tsne = TSNE(2, init="pca", perplexity=min(30, n / 4), max_iter=500, random_state=0).fit_transform(scaled)
+    tsne = TSNE(
+        2, init="pca", perplexity=min(30, n / 4), max_iter=500, random_state=0
+    ).fit_transform(scaled)
     return {"t-SNE": tsne, **found}
 
 
-def _columns(facts: Facts, rows: np.ndarray, true: np.ndarray | None, marks: dict[int, Mark]) -> dict[str, Any]:
+def _columns(
+    facts: Facts, rows: np.ndarray, true: np.ndarray | None, marks: dict[int, Mark]
+) -> dict[str, Any]:
     assert facts.predictions is not None
     labels = facts.predictions.labels
     given = labels.labels[rows]
-    best = labels.probabilities[rows].max(axis=1) if labels.probabilities.shape[1] else np.zeros(len(rows))
+    best = (
+        labels.probabilities[rows].max(axis=1)
+        if labels.probabilities.shape[1]
+        else np.zeros(len(rows))
+    )
     by_cluster = [mark(int(label)) for label in given]
     columns: dict[str, Any] = {
         "row": rows,
@@ -135,7 +147,9 @@ def _columns(facts: Facts, rows: np.ndarray, true: np.ndarray | None, marks: dic
     }
     if true is not None and facts.data is not None:
         by_class = [marks.get(int(label), mark(-1)) for label in true]
-        columns["class"] = [facts.data.class_names[label] if label >= 0 else "not labelled" for label in true]
+        columns["class"] = [
+            facts.data.class_names[label] if label >= 0 else "not labelled" for label in true
+        ]
         columns["class colour"] = [m.colour for m in by_class]
         columns["class marker"] = [m.marker for m in by_class]
         columns["class label"] = true
@@ -149,7 +163,9 @@ def _pictures(facts: Facts, rows: np.ndarray) -> list[str]:
     found: list[str] = []
     for start in range(0, len(rows), _READ):
         z, y, x = images.smoothed_slices(facts.data.read(rows[start : start + _READ]))
-        found += [images.strip(list(three), _SHADES, shrink=True) for three in zip(z, y, x, strict=True)]
+        found += [
+            images.strip(list(three), _SHADES, shrink=True) for three in zip(z, y, x, strict=True)
+        ]
     return found
 
 
@@ -167,14 +183,21 @@ def _plot(columns: dict[str, Any], width: int, height: int, slices: bool, true: 
         fill_color="colour", line_color="colour", fill_alpha="alpha", line_alpha="alpha", line_width=0.5,
     )  # fmt: skip
     points.nonselection_glyph = None
-    picture = '<img src="@image" width="321" height="106" style="display:block" alt="">' if slices else ""
+    picture = (
+        '<img src="@image" width="321" height="106" style="display:block" alt="">' if slices else ""
+    )
     lines = "cluster <b>@cluster</b>, posterior @posterior{0.000}<br>" + (
         "true class <b>@class</b><br>" if true else ""
     )
     under = f'<div style="padding:4px 2px 0">{lines}row @row</div>'
     style = f"font:13px {plots.FONT.replace(chr(39), '')};color:{plots.INK};max-width:330px"
     plot.add_tools(
-        HoverTool(tooltips=f'<div style="{style}">{picture}{under}</div>', renderers=[points], limit=1, visible=False)
+        HoverTool(
+            tooltips=f'<div style="{style}">{picture}{under}</div>',
+            renderers=[points],
+            limit=1,
+            visible=False,
+        )
     )
     return plot
 
@@ -183,4 +206,7 @@ def _legend(labels: np.ndarray | None, names: tuple[str, ...]) -> dict[int, str]
     if labels is None:
         return {}
     present = [int(label) for label in np.unique(labels)]
-    return {label: names[label] if label >= 0 else "none" for label in sorted(present, key=lambda i: (i < 0, i))}
+    return {
+        label: names[label] if label >= 0 else "none"
+        for label in sorted(present, key=lambda i: (i < 0, i))
+    }

@@ -33,7 +33,9 @@ def scatters(facts: Facts) -> list[Section]:
 
 
 def pictures(facts: Facts) -> list[Section]:
-    return [Section(_title(each, "Pictures"), _pictures(each, facts.folder)) for each in facts.pictures]
+    return [
+        Section(_title(each, "Pictures"), _pictures(each, facts.folder)) for each in facts.pictures
+    ]
 
 
 def _title(part: Any, otherwise: str) -> str:
@@ -57,7 +59,10 @@ def _table(part: Any) -> str:
 
 def _pictures(part: Any, folder: Path) -> str:
     try:
-        cells = [_picture(folder, str(each["file"]), str(each.get("caption", ""))) for each in part["pictures"]]
+        cells = [
+            _picture(folder, str(each["file"]), str(each.get("caption", "")))
+            for each in part["pictures"]
+        ]
     except (KeyError, TypeError, AttributeError):
         return _DAMAGED
     return f'<div class="cards">{"".join(cells)}</div>{_note(part)}'
@@ -99,14 +104,23 @@ def _panel(panel: Mapping[str, Any]) -> Any:
             raise ValueError("a group with more x than y")
         look = palette.mark(index)
         plot.scatter(
-            list(group["x"]), list(group["y"]), size=5, color=look.colour, marker=look.marker, alpha=0.55, line_width=0
+            list(group["x"]),
+            list(group["y"]),
+            size=5,
+            color=look.colour,
+            marker=look.marker,
+            alpha=0.55,
+            line_width=0,
         )
-    plot.axis.visible = plot.grid.visible = False  # principal components have no units worth reading
+    plot.axis.visible = plot.grid.visible = (
+        False  # principal components have no units worth reading
+    )
     return plot
 
 
 def _legend(panel: Mapping[str, Any]) -> Markup:
     items = (
-        f"<span>{palette.mark(i).swatch()}{text(str(g.get('name', '')))}</span>" for i, g in enumerate(panel["groups"])
+        f"<span>{palette.mark(i).swatch()}{text(str(g.get('name', '')))}</span>"
+        for i, g in enumerate(panel["groups"])
     )
     return Markup(f'<p class="key">{"".join(items)}</p>')

@@ -90,14 +90,25 @@ class Facts:
         if self.true is None or self.predictions is None:
             return np.zeros(0, dtype=bool)
         known = self.true >= 0
-        return np.asarray(known & held_out(self.predictions.labels)) if self.task == "classification" else known
+        return (
+            np.asarray(known & held_out(self.predictions.labels))
+            if self.task == "classification"
+            else known
+        )
 
     def right(self) -> np.ndarray | None:
         """Whether each volume's label is right (after matching), (n,) bool; None without true labels."""
-        if self.true is None or self.predictions is None or self.data is None or self.scores is None:
+        if (
+            self.true is None
+            or self.predictions is None
+            or self.data is None
+            or self.scores is None
+        ):
             return None
         if self.task == "classification":
-            return np.asarray(in_classes(self.predictions.labels, self.data.class_names) == self.true)
+            return np.asarray(
+                in_classes(self.predictions.labels, self.data.class_names) == self.true
+            )
         index = {name: i for i, name in enumerate(self.data.class_names)}
         matching = self.scores["matching"]
         table = np.array([*(index.get(matching.get(name, ""), -2) for name in self.classes), -2])
@@ -149,7 +160,9 @@ def gather(folder: Path) -> Facts:
 
 def _no_better_than_noise(metrics: list[dict[str, Any]]) -> list[str]:
     """Of a method that compares its classes with noise alone: a line where these explain the particles no better."""
-    found = [row["log_evidence"] for row in metrics if isinstance(row.get("log_evidence"), (int, float))]
+    found = [
+        row["log_evidence"] for row in metrics if isinstance(row.get("log_evidence"), (int, float))
+    ]
     if not found or found[-1] >= LEAST_EVIDENCE:
         return []
     return [
@@ -185,7 +198,9 @@ def _predictions(folder: Path, remarks: list[str]) -> Predictions | None:
         return None
 
 
-def _data(predictions: Predictions | None, run: dict[str, Any], remarks: list[str]) -> Subtomograms | None:
+def _data(
+    predictions: Predictions | None, run: dict[str, Any], remarks: list[str]
+) -> Subtomograms | None:
     """The predicted volumes, in the order of the predictions; None when a file is gone or another than it was."""
     from cryoet_core.store import open_subtomograms
 
@@ -195,20 +210,34 @@ def _data(predictions: Predictions | None, run: dict[str, Any], remarks: list[st
     paths = [_whole(name, known) for name in predictions.files]
     for path in paths:
         if not path.exists():
-            remarks.append(f"{path.name} is no longer where the run found it: no slices of particles, no true labels.")
+            remarks.append(
+                f"{path.name} is no longer where the run found it: no slices of particles, no true labels."
+            )
             return None
         if str(path) in known and provenance.fingerprint(path) != known[str(path)]:
-            remarks.append(f"{path.name} has changed since the run: no slices of particles, no true labels.")
+            remarks.append(
+                f"{path.name} has changed since the run: no slices of particles, no true labels."
+            )
             return None
     try:
         data = open_subtomograms(paths, check_values=False)
     except UserError as error:
         remarks.append(f"The data could not be read: {error}")
         return None
-    where = {pair: i for i, pair in enumerate(zip(data.source_file.tolist(), data.source_row.tolist(), strict=True))}
-    rows = [where.get(pair, -1) for pair in zip(predictions.file.tolist(), predictions.rows.tolist(), strict=True)]
+    where = {
+        pair: i
+        for i, pair in enumerate(
+            zip(data.source_file.tolist(), data.source_row.tolist(), strict=True)
+        )
+    }
+    rows = [
+        where.get(pair, -1)
+        for pair in zip(predictions.file.tolist(), predictions.rows.tolist(), strict=True)
+    ]
     if min(rows) < 0:
-        remarks.append("The data has fewer volumes than the predictions: no slices of particles, no true labels.")
+        remarks.append(
+            "The data has fewer volumes than the predictions: no slices of particles, no true labels."
+        )
         return None
     return data if rows == list(range(len(data))) else data.subset(np.array(rows))
 
@@ -234,4 +263,8 @@ def _guessed_task(predictions: Predictions | None, data: Subtomograms | None) ->
     """A method that names the data's own classes classifies."""
     if predictions is None or data is None or not data.class_names:
         return "clustering"
-    return "classification" if set(predictions.labels.classes) <= set(data.class_names) else "clustering"
+    return (
+        "classification"
+        if set(predictions.labels.classes) <= set(data.class_names)
+        else "clustering"
+    )

@@ -12,12 +12,16 @@ from cryoet_core.report.provenance import card
 
 
 def header(facts: Facts) -> str:
-    names = [Path(path).name for paths in (facts.record.get("inputs") or {}).values() for path in paths]
+    names = [
+        Path(path).name for paths in (facts.record.get("inputs") or {}).values() for path in paths
+    ]
     data = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
     date = str(facts.run.get("finished") or facts.run.get("started") or "")
     n = len(facts.predictions) if facts.predictions else None
     words = [
-        f"{facts.task} of {plural(n, 'subtomogram')}".capitalize() if n is not None else facts.task.capitalize(),
+        f"{facts.task} of {plural(n, 'subtomogram')}".capitalize()
+        if n is not None
+        else facts.task.capitalize(),
         card(facts),
         f"{date[:10]} {date[11:16]}" if date else None,
         f"preset {facts.record['preset']}" if facts.record.get("preset") else None,
@@ -49,32 +53,62 @@ def _tiles(facts: Facts) -> list[tuple[str, str, str]]:
     if facts.predictions is not None:
         tiles.append(("subtomograms", f"{len(facts.predictions):,}", _unassigned(facts)))
         word = "clusters K" if facts.task == "clustering" else "classes"
-        known = plural(scores["classes"], "known class", "es") if scores.get("classes") else "no known classes"
+        known = (
+            plural(scores["classes"], "known class", "es")
+            if scores.get("classes")
+            else "no known classes"
+        )
         tiles.append((word, str(int((facts.counts > 0).sum())), known))
     if scores.get("n") and facts.task == "clustering":
         yardstick = facts.yardsticks.get("invariants") if facts.method != "invariants" else None
         beside = f"invariants {number(yardstick.get('matched_accuracy'))}\n" if yardstick else ""
         tiles.append(
-            ("matched accuracy", number(scores["matched_accuracy"]), f"{beside}majority {number(scores['majority'])}")
+            (
+                "matched accuracy",
+                number(scores["matched_accuracy"]),
+                f"{beside}majority {number(scores['majority'])}",
+            )
         )
-        beside = f"invariants {number(yardstick.get('ari'))}" if yardstick else f"NMI {number(scores['nmi'])}"
+        beside = (
+            f"invariants {number(yardstick.get('ari'))}"
+            if yardstick
+            else f"NMI {number(scores['nmi'])}"
+        )
         tiles.append(("adjusted Rand index", number(scores["ari"]), beside))
     elif scores.get("n"):
         held = f"of {scores['held_out']:,} held out\n" if scores.get("held_out") else ""
         beside = f"{held}majority {number(scores.get('majority'))}"
         tiles.append(("accuracy", number(scores.get("accuracy")), beside))
         macro = (scores.get("macro") or {}).get("f1")
-        tiles.append(("macro F1", number(macro), f"balanced accuracy {number(scores.get('balanced_accuracy'))}"))
-    if facts.run.get("wall_seconds"):
-        peak = [n for n in (facts.run.get("peak_memory") or {}).values() if isinstance(n, (int, float))]
         tiles.append(
-            ("wall time", duration(facts.run["wall_seconds"]), f"peak memory {size(max(peak))}" if peak else "")
+            (
+                "macro F1",
+                number(macro),
+                f"balanced accuracy {number(scores.get('balanced_accuracy'))}",
+            )
+        )
+    if facts.run.get("wall_seconds"):
+        peak = [
+            n for n in (facts.run.get("peak_memory") or {}).values() if isinstance(n, (int, float))
+        ]
+        tiles.append(
+            (
+                "wall time",
+                duration(facts.run["wall_seconds"]),
+                f"peak memory {size(max(peak))}" if peak else "",
+            )
         )
     device = (facts.run.get("provenance") or {}).get("device")
     if device:
         kind, _, model = str(device).partition(" ")
         processes = facts.run.get("processes")
-        tiles.append(("device", kind, model + (f", {processes} processes" if processes and processes > 1 else "")))
+        tiles.append(
+            (
+                "device",
+                kind,
+                model + (f", {processes} processes" if processes and processes > 1 else ""),
+            )
+        )
     return tiles
 
 

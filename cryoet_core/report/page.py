@@ -13,9 +13,7 @@ from cryoet_core.report.embedding import embedding_map
 from cryoet_core.report.facts import Facts
 from cryoet_core.report.header import header
 
-_POLICY = (
-    "default-src 'none'; img-src data: blob:; font-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
-)
+_POLICY = "default-src 'none'; img-src data: blob:; font-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 """Even a fault of ours could not make the reader's browser fetch anything."""
 
 
@@ -38,7 +36,9 @@ def render(facts: Facts) -> str:
         provenance.configuration(facts),
         provenance.origin(facts),
     ]
-    return document(f"{facts.method}: report", header(facts), [part for part in parts if part is not None])
+    return document(
+        f"{facts.method}: report", header(facts), [part for part in parts if part is not None]
+    )
 
 
 def document(title: str, head: str, parts: Sequence[Section]) -> str:
@@ -79,7 +79,8 @@ def _side_by_side(pair: list[Section | None]) -> Section | None:
     if len(present) < 2:
         return present[0] if present else None
     html = "".join(
-        f"<div>{'' if i == 0 else f'<h2>{text(part.title)}</h2>'}{part.html}</div>" for i, part in enumerate(present)
+        f"<div>{'' if i == 0 else f'<h2>{text(part.title)}</h2>'}{part.html}</div>"
+        for i, part in enumerate(present)
     )
     plots = {name: plot for part in present for name, plot in part.plots.items()}
     return Section(present[0].title, f'<div class="pair">{html}</div>', plots)

@@ -52,11 +52,24 @@ def _agreement(survey: SurveyFacts, on: str) -> Section | None:
     scores = survey.scores
     if scores is None:
         return None
-    heads = ("", "particles", "picks", "precision", "recall", "F1", "F-beta (4)", "AP", "best F1", "at score")
+    heads = (
+        "",
+        "particles",
+        "picks",
+        "precision",
+        "recall",
+        "F1",
+        "F-beta (4)",
+        "AP",
+        "best F1",
+        "at score",
+    )
     rows = [_scores(Markup("<b>all</b>"), scores)]
     if len(scores.get("per_class") or ()) > 1:
         rows += [_scores(row["class"], row) for row in scores["per_class"]]
-    voxels = f" ({number(scores['radius_voxels'], 1)} voxels)" if scores.get("radius_voxels") else ""
+    voxels = (
+        f" ({number(scores['radius_voxels'], 1)} voxels)" if scores.get("radius_voxels") else ""
+    )
     words = [
         f"A pick and a particle match at most {scores['radius']:g} Å{voxels} apart, one to one: "
         f"{_RULES.get(scores['rule'], scores['rule'])}. AP: the area under the steps of the precision-recall curve of "
@@ -64,13 +77,19 @@ def _agreement(survey: SurveyFacts, on: str) -> Section | None:
         "the best threshold, which is known only where the particles are."
     ]
     if scores.get("mean_distance") is not None:
-        words.append(f"Matched picks lie {scores['mean_distance']:.1f} Å from the particle on average.")
+        words.append(
+            f"Matched picks lie {scores['mean_distance']:.1f} Å from the particle on average."
+        )
     if scores.get("measured"):
-        values = (f"{name.replace('_', ' ')} {number(value)}" for name, value in scores["measured"].items())
+        values = (
+            f"{name.replace('_', ' ')} {number(value)}"
+            for name, value in scores["measured"].items()
+        )
         words.append(f"Measured by the method itself: {', '.join(values)}.")
     words += _left_out(scores.get("left_out") or {})
     return Section(
-        f"Agreement with the known particles{on}", table(heads, rows) + paragraph(" ".join(words), kind="caption")
+        f"Agreement with the known particles{on}",
+        table(heads, rows) + paragraph(" ".join(words), kind="caption"),
     )
 
 
@@ -84,11 +103,15 @@ def _left_out(left: dict[str, Any]) -> list[str]:
     words = []
     if left.get("tomograms"):
         names = left["tomograms"]
-        words.append(f"{plural(left.get('picks_there', 0), 'pick')} in {_few(names)}, whose particles are not known.")
+        words.append(
+            f"{plural(left.get('picks_there', 0), 'pick')} in {_few(names)}, whose particles are not known."
+        )
     for what, key_ in (("picks", "picks"), ("particles", "truth")):
         counts = left.get(key_) or {}
         if counts:
-            words.append(f"{what.capitalize()} of {_few([f'{n} ({c:,})' for n, c in counts.items()])}.")
+            words.append(
+                f"{what.capitalize()} of {_few([f'{n} ({c:,})' for n, c in counts.items()])}."
+            )
     return [f"Not compared: {' '.join(words)}"] if words else []
 
 
@@ -104,7 +127,9 @@ def _curves(survey: SurveyFacts, on: str) -> Section | None:
             ("hits", np.array(histogram["hits"]), palette.ACCENT),
             ("false picks", np.array(histogram["false"]), palette.WRONG),
         ]
-        drawn[f"scores{on}"] = plots.stacked(np.array(histogram["edges"]), groups, "score", "picks", 560)
+        drawn[f"scores{on}"] = plots.stacked(
+            np.array(histogram["edges"]), groups, "score", "picks", 560
+        )
         titled.append(("Where the two overlap, no threshold can part them.", f"scores{on}"))
     elif survey.picks is not None:
         known = survey.picks.scores[np.isfinite(survey.picks.scores)]
@@ -157,12 +182,16 @@ def _pictures(
         except UserError as error:
             parts.append(paragraph(f"{tomogram.name}: {error}", kind="caption"))
             continue
-        parts.append(Markup(f"<h3>{text(tomogram.name)}</h3>{key(mine)}{side_by_side(three, mine, radius)}"))
+        parts.append(
+            Markup(f"<h3>{text(tomogram.name)}</h3>{key(mine)}{side_by_side(three, mine, radius)}")
+        )
     words = [
         f"The slabs with the most of these, {radius / 2:.0f} Å thick, protein bright; rings of {2 * radius:.0f} Å."
     ]
     if survey.scores and len(groups) == 1:
-        words.append("Which picks are hits is not shown: the known particles are not at hand as they were compared.")
+        words.append(
+            "Which picks are hits is not shown: the known particles are not at hand as they were compared."
+        )
     if len(shown) < len(survey.rows):
         words.append(f"{len(shown)} of {len(survey.rows)} tomograms are shown.")
     return Section(title, "".join(parts) + paragraph(" ".join(words), kind="caption"))
@@ -187,10 +216,18 @@ def _worth_showing(survey: SurveyFacts, tomograms: Tomograms) -> list[Tomogram]:
     known = {tomogram.name: tomogram for tomogram in tomograms}
     rows = (survey.scores or {}).get("per_tomogram") or []
     if rows:
-        names = [row["tomogram"] for row in sorted(rows, key=lambda row: -row["f1"]) if row["tomogram"] in known]
+        names = [
+            row["tomogram"]
+            for row in sorted(rows, key=lambda row: -row["f1"])
+            if row["tomogram"] in known
+        ]
     else:
         counts = sorted(survey.rows, key=lambda row: -int(row.get("picks") or 0))
-        names = [row["name"] for row in counts if row.get("name") in known and row.get("status") == "done"]
+        names = [
+            row["name"]
+            for row in counts
+            if row.get("name") in known and row.get("status") == "done"
+        ]
         return [known[name] for name in names[:MOST_PICTURES]]
     if len(names) > MOST_PICTURES:
         names = [names[0], names[len(names) // 2], names[-1]]
@@ -219,7 +256,11 @@ def _rows(survey: SurveyFacts, on: str) -> Section | None:
         rows.append(cells)
     more = len(survey.rows) - len(rows)
     words = f"{plural(len(survey.rows), 'tomogram')}, {duration(survey.seconds)} in all"
-    words += f", {survey.failed} failed ({percent(survey.failed / len(survey.rows))})" if survey.failed else ""
+    words += (
+        f", {survey.failed} failed ({percent(survey.failed / len(survey.rows))})"
+        if survey.failed
+        else ""
+    )
     words += f"; {more} more are in {on.removeprefix(', ') or 'status.json'}" if more > 0 else ""
     numeric = range(1, len(heads) - bool(survey.failed))
     html = f'<div class="scroll">{table(heads, rows, "", list(numeric))}</div>'
@@ -244,5 +285,7 @@ def tiles(surveys: Sequence[SurveyFacts]) -> list[tuple[str, str, str]]:
         below = f"precision {number(scores['precision'])}\nrecall {number(scores['recall'])}"
         found.append(("F1", number(scores["f1"]), below))
         if scores.get("ap") is not None:
-            found.append(("average precision", number(scores["ap"]), f"best F1 {number(scores['best_f1'])}"))
+            found.append(
+                ("average precision", number(scores["ap"]), f"best F1 {number(scores['best_f1'])}")
+            )
     return found

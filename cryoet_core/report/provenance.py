@@ -69,7 +69,10 @@ def origin(facts: Facts) -> Section | None:
     options: dict[str, Any] = facts.record.get("options") or {}
     peak = run.get("peak_memory") or {}
     rows = [
-        ("command", Markup(f"<code>{text(came['command'])}</code>") if came.get("command") else None),
+        (
+            "command",
+            Markup(f"<code>{text(came['command'])}</code>") if came.get("command") else None,
+        ),
         ("folder", str(facts.folder)),
         ("started", _time(run.get("started"))),
         ("finished", _time(run.get("finished"))),
@@ -79,7 +82,12 @@ def origin(facts: Facts) -> Section | None:
         ("processes", run.get("processes")),
         ("precision", options.get("precision")),
         ("memory at most", size(options["max_memory"]) if options.get("max_memory") else None),
-        ("peak memory", ", ".join(f"{size(n)} ({where})" for where, n in peak.items() if isinstance(n, (int, float)))),
+        (
+            "peak memory",
+            ", ".join(
+                f"{size(n)} ({where})" for where, n in peak.items() if isinstance(n, (int, float))
+            ),
+        ),
         ("host", came.get("host")),
         ("system", came.get("platform")),
         ("Python", came.get("python")),
@@ -88,13 +96,20 @@ def origin(facts: Facts) -> Section | None:
     rows += [(name, version) for name, version in (came.get("packages") or {}).items()]
     plugin = (came.get("plugins") or {}).get(facts.method)
     rows += [("plugin", plugin)] if plugin else []
-    parts.append(_titled("How it was run", table(["", ""], [r for r in rows if r[1] not in (None, "")], "facts", [])))
+    parts.append(
+        _titled(
+            "How it was run",
+            table(["", ""], [r for r in rows if r[1] not in (None, "")], "facts", []),
+        )
+    )
     right = [part for part in (_timings(run), _inputs(run)) if part]
     if right:
         parts.append(Markup("".join(right)))
     if not any(value not in (None, "") for _, value in rows):
         return None
-    return Section("Origin", f'<div class="columns">{"".join(f"<div>{part}</div>" for part in parts)}</div>')
+    return Section(
+        "Origin", f'<div class="columns">{"".join(f"<div>{part}</div>" for part in parts)}</div>'
+    )
 
 
 def _titled(title: str, html: str) -> Markup:
@@ -108,7 +123,9 @@ def _time(stamp: Any) -> str | None:
 
 def _timings(run: dict[str, Any]) -> str:
     """Seconds of each phase; phases may lie inside one another, so shares need not add up."""
-    timings = {k: float(v) for k, v in (run.get("timings") or {}).items() if isinstance(v, (int, float))}
+    timings = {
+        k: float(v) for k, v in (run.get("timings") or {}).items() if isinstance(v, (int, float))
+    }
     wall = float(run.get("wall_seconds") or 0)
     if not timings and not wall:
         return ""

@@ -37,19 +37,42 @@ def comparison(facts: Facts) -> Section | None:
     if not scores or not scores.get("n") or facts.task == "classification":
         return None
     others = {name: values for name, values in facts.yardsticks.items() if name != facts.method}
-    lines = [(facts.method, "this method", scores), *((name, "yardstick", values) for name, values in others.items())]
+    lines = [
+        (facts.method, "this method", scores),
+        *((name, "yardstick", values) for name, values in others.items()),
+    ]
     best = {
-        key: max((float(s[key]) for _, _, s in lines if s.get(key) is not None), default=None) for key, _ in _COLUMNS
+        key: max((float(s[key]) for _, _, s in lines if s.get(key) is not None), default=None)
+        for key, _ in _COLUMNS
     }
     rows: list[list[Any]] = []
     for name, role, values in lines:
         cells = [_best(values.get(key), best[key], len(lines) > 1) for key, _ in _COLUMNS]
         rows.append([Markup(f"<b>{text(name)}</b> <small>{role}</small>"), values.get("k"), *cells])
     constant = [scores.get("majority"), 1 / scores["classes"] if scores.get("classes") else None]
-    rows.append([Markup("one class for all <small>majority</small>"), 1, *constant, 0.0, 0.0, 0.0, 1.0, constant[0]])
-    words = [f"{plural(scores['n'], 'labelled subtomogram')} of {plural(scores.get('classes') or 0, 'class', 'es')}"]
-    words += [f"{scores['unlabelled']:,} without a label left out"] if scores.get("unlabelled") else []
-    words += [f"{scores['unassigned']:,} not assigned, counted as errors"] if scores.get("unassigned") else []
+    rows.append(
+        [
+            Markup("one class for all <small>majority</small>"),
+            1,
+            *constant,
+            0.0,
+            0.0,
+            0.0,
+            1.0,
+            constant[0],
+        ]
+    )
+    words = [
+        f"{plural(scores['n'], 'labelled subtomogram')} of {plural(scores.get('classes') or 0, 'class', 'es')}"
+    ]
+    words += (
+        [f"{scores['unlabelled']:,} without a label left out"] if scores.get("unlabelled") else []
+    )
+    words += (
+        [f"{scores['unassigned']:,} not assigned, counted as errors"]
+        if scores.get("unassigned")
+        else []
+    )
     caption = paragraph(
         "; ".join(words),
         ". Each cluster counts for at most one class (the best one-to-one matching); further clusters of a class are "
@@ -61,13 +84,18 @@ def comparison(facts: Facts) -> Section | None:
         absent = "<code>invariants</code>, the yardstick, was not run beside this method, so it has no line here."
         missing = paragraph(Markup(absent), kind="caption")
     return Section(
-        "Agreement with the known classes", table(["", "K", *(n for _, n in _COLUMNS)], rows) + caption + missing
+        "Agreement with the known classes",
+        table(["", "K", *(n for _, n in _COLUMNS)], rows) + caption + missing,
     )
 
 
 def _best(value: float | None, best: float | None, several: bool) -> Any:
     shown = number(value)
-    return Markup(f"<b>{shown}</b>") if several and value is not None and value == best else Markup(shown)
+    return (
+        Markup(f"<b>{shown}</b>")
+        if several and value is not None and value == best
+        else Markup(shown)
+    )
 
 
 def class_averages(facts: Facts) -> Section | None:
@@ -84,8 +112,14 @@ def class_averages(facts: Facts) -> Section | None:
         found = facts.average_of(name)
         pictures = _slices(*found) if found else '<div class="absent">no average</div>'
         count = int(facts.counts[index]) if len(facts.counts) else None
-        share = f"{plural(count, 'particle')}, {percent(count / total)}" if count is not None else ""
-        known = f"known class: <b>{text(matching[name])}</b>" if name in matching else "no known class of its own"
+        share = (
+            f"{plural(count, 'particle')}, {percent(count / total)}" if count is not None else ""
+        )
+        known = (
+            f"known class: <b>{text(matching[name])}</b>"
+            if name in matching
+            else "no known class of its own"
+        )
         matched = f'<div class="matched">{known}</div>' if matching else ""
         swatch = palette.mark(index).swatch()
         cards.append(
@@ -101,7 +135,8 @@ def class_averages(facts: Facts) -> Section | None:
     if missed:
         lines.append(f"Not assigned to any class: {plural(missed, 'particle')}.")
     return Section(
-        "Class averages", f'<div class="cards">{"".join(cards)}</div>' + paragraph(" ".join(lines), kind="caption")
+        "Class averages",
+        f'<div class="cards">{"".join(cards)}</div>' + paragraph(" ".join(lines), kind="caption"),
     )
 
 
@@ -124,7 +159,10 @@ def _slices(volume: np.ndarray, voxel_size: float) -> str:
         bar = named = ""
         if plane == "xy" and width > 0 and np.isfinite(width):
             length = max((n for n in (1, 2, 5, 10, 20, 50, 100) if n <= width / 2), default=1)
-            bar, named = f'<i style="width:{100 * length / width:.1f}%"></i>', f"<span>{length} nm</span>"
+            bar, named = (
+                f'<i style="width:{100 * length / width:.1f}%"></i>',
+                f"<span>{length} nm</span>",
+            )
         image = f'<img src="{address}" alt="central {plane} slice">'
         parts.append(f"<div>{image}{bar}<p><span>{plane}</span>{named}</p></div>")
     return f'<div class="slices">{"".join(parts)}</div>'
@@ -134,14 +172,22 @@ def choice_of_k(facts: Facts) -> Section | None:
     plot = plots.selection_curve(facts.selection or {}, 560)
     if plot is None or facts.selection is None:
         return None
-    words = f"K = {facts.selection.get('chosen')} was chosen." if facts.selection.get("chosen") else ""
+    words = (
+        f"K = {facts.selection.get('chosen')} was chosen." if facts.selection.get("chosen") else ""
+    )
     used = int((facts.counts > 0).sum())
     if facts.predictions and facts.selection.get("chosen") not in (None, used):
-        later = {str(row["phase"]) for row in facts.metrics if row.get("phase") and row.get("k") is not None}
+        later = {
+            str(row["phase"])
+            for row in facts.metrics
+            if row.get("phase") and row.get("k") is not None
+        }
         after = f", after the phase {' and '.join(sorted(later))}" if later else ""
         words += f" {plural(used, 'cluster')} {'holds' if used == 1 else 'hold'} particles in the end{after}."
     return Section(
-        "Number of clusters", figures([("Bayesian information criterion of each K. " + words, "bic")]), {"bic": plot}
+        "Number of clusters",
+        figures([("Bayesian information criterion of each K. " + words, "bic")]),
+        {"bic": plot},
     )
 
 
@@ -162,7 +208,9 @@ def embedding(facts: Facts, found: Map | None) -> Section | None:
         return None
     n = len(facts.predictions)
     which = (
-        f"{found.shown:,} of {n:,} particles, drawn at random" if found.shown < n else f"All {plural(n, 'particle')}"
+        f"{found.shown:,} of {n:,} particles, drawn at random"
+        if found.shown < n
+        else f"All {plural(n, 'particle')}"
     )
     if found.with_slices:
         assert facts.data is not None
@@ -207,7 +255,9 @@ def _legend(kind: str, names: dict[int, str], marks: dict[int, palette.Mark], hi
         for label, name in names.items()
     )
     long = " long" if len(names) > 16 else ""
-    return f'<ul class="legend{long}" data-legend="{kind}"{" hidden" if hidden else ""}>{items}</ul>'
+    return (
+        f'<ul class="legend{long}" data-legend="{kind}"{" hidden" if hidden else ""}>{items}</ul>'
+    )
 
 
 def certainty(facts: Facts) -> Section | None:
@@ -222,4 +272,6 @@ def certainty(facts: Facts) -> Section | None:
     if right is not None and (best > 0.9).any():
         words += f"; of these, {percent(float(right[best > 0.9].mean()))} are right"
     plot = plots.posterior_histogram(best, right, 560)
-    return Section("Certainty of the labels", figures([(words + ".", "posterior")]), {"posterior": plot})
+    return Section(
+        "Certainty of the labels", figures([(words + ".", "posterior")]), {"posterior": plot}
+    )

@@ -13,7 +13,13 @@ from cryoet_core.picks.table import Picks
 from cryoet_core.support import files
 from cryoet_core.support.errors import RunError, UserError
 
-STATUS, PICKS, TRUTH, EVALUATION, REQUEST = "status.json", "picks.h5", "truth.h5", "evaluation.json", "request.json"
+STATUS, PICKS, TRUTH, EVALUATION, REQUEST = (
+    "status.json",
+    "picks.h5",
+    "truth.h5",
+    "evaluation.json",
+    "request.json",
+)
 PREDICTIONS = "predictions"
 
 
@@ -43,24 +49,42 @@ class SurveyFacts:
         return float(sum(row.get("seconds") or 0 for row in self.rows))
 
 
-def gather_surveys(folder: Path, record: Mapping[str, Any], remarks: list[str]) -> tuple[SurveyFacts, ...]:
+def gather_surveys(
+    folder: Path, record: Mapping[str, Any], remarks: list[str]
+) -> tuple[SurveyFacts, ...]:
     """The run's own survey, and those among its predictions that hold an evaluation; none for other runs."""
     if not (folder / STATUS).exists():
         return ()
     inputs = record.get("inputs") or {}
     own = [Path(path) for name, paths in inputs.items() if name != "picks" for path in paths]
-    reading = {**(record.get("reading") or {}), "picks": [Path(path) for path in inputs.get("picks", ())]}
+    reading = {
+        **(record.get("reading") or {}),
+        "picks": [Path(path) for path in inputs.get("picks", ())],
+    }
     found = [_survey(folder, "", own, reading, record, remarks)]
-    later = sorted((folder / PREDICTIONS).glob(f"*/{EVALUATION}")) if (folder / PREDICTIONS).is_dir() else []
+    later = (
+        sorted((folder / PREDICTIONS).glob(f"*/{EVALUATION}"))
+        if (folder / PREDICTIONS).is_dir()
+        else []
+    )
     for path in later:
         request = _read(path.parent / REQUEST, dict, remarks) or {}
         files_ = [Path(file["path"]) for file in request.get("files", ()) if "path" in file]
-        found.append(_survey(path.parent, path.parent.name, files_, request.get("reading") or {}, record, remarks))
+        found.append(
+            _survey(
+                path.parent, path.parent.name, files_, request.get("reading") or {}, record, remarks
+            )
+        )
     return tuple(found)
 
 
 def _survey(
-    folder: Path, name: str, paths: list[Path], reading: dict[str, Any], record: Mapping[str, Any], remarks: list[str]
+    folder: Path,
+    name: str,
+    paths: list[Path],
+    reading: dict[str, Any],
+    record: Mapping[str, Any],
+    remarks: list[str],
 ) -> SurveyFacts:
     scores = _read(folder / EVALUATION, dict, remarks)
     rows = _read(folder / STATUS, list, remarks) or []
@@ -111,7 +135,9 @@ def _read(path: Path, kind: type, remarks: list[str]) -> Any:
     return value
 
 
-def hits_of(survey: SurveyFacts, truth: Picks | None) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+def hits_of(
+    survey: SurveyFacts, truth: Picks | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     """Rows of picks that hit, of false picks, and of truth that was missed, as the comparison counted them.
 
     None where the truth is not at hand, or is not the one that was compared with.
@@ -133,6 +159,9 @@ def hits_of(survey: SurveyFacts, truth: Picks | None) -> tuple[np.ndarray, np.nd
         )
     except (UserError, KeyError):
         return None
-    if (len(found.hits), len(found.hits) + len(found.missed)) != (scores.get("hits"), scores.get("n_truth")):
+    if (len(found.hits), len(found.hits) + len(found.missed)) != (
+        scores.get("hits"),
+        scores.get("n_truth"),
+    ):
         return None
     return found.hits, found.false, found.missed

@@ -41,7 +41,9 @@ class Microscope:
         # |k|^2 * (box * voxel)^2 is a whole number: the CTF is computed once for each and looked up.
         squares = (radial_frequency(box) * box).square().round().long()
         self.lookup = squares.to(device)
-        self.radii = (torch.arange(int(squares.max()) + 1).double().sqrt() / (box * voxel_size)).to(device)
+        self.radii = (torch.arange(int(squares.max()) + 1).double().sqrt() / (box * voxel_size)).to(
+            device
+        )
         double = torch.full((box // 2 + 1,), 2.0)
         double[0] = 1
         if box % 2 == 0:
@@ -66,7 +68,9 @@ class Microscope:
         s = self.settings
         if s.snr_mode == "aitom":
             return aitom_ctf(self.radii, defocus, s.cs, s.voltage, s.voxel_size)
-        return -ctf(self.radii, defocus, s.cs, s.voltage, s.amplitude_contrast, s.bfactor, s.phase_shift)
+        return -ctf(
+            self.radii, defocus, s.cs, s.voltage, s.amplitude_contrast, s.bfactor, s.phase_shift
+        )
 
     def variance(self, spectrum: Tensor) -> Tensor:
         """(b,): variance over the box of volumes given by their half spectra (Parseval)."""
@@ -81,7 +85,12 @@ class Microscope:
         return self.back(torch.fft.rfftn(densities, dim=AXES) * self.transfer(defocus) * self.band)
 
     def image(
-        self, target: Tensor, around: Tensor | None, present: Tensor, noise: Tensor | None, defocus: Sequence[float]
+        self,
+        target: Tensor,
+        around: Tensor | None,
+        present: Tensor,
+        noise: Tensor | None,
+        defocus: Sequence[float],
     ) -> Images:
         """Images of densities (b, box, box, box). ``noise`` is white, of the same shape (b, 2, ...) in AITom's mode.
 
@@ -119,11 +128,15 @@ class Microscope:
         level = self.variance(raw * transfer) / (2 * self.settings.snr * power)
         first, second = torch.fft.rfftn(noise, dim=AXES).unbind(1)
         second = second * _detector(self.box).to(raw.device) * self.seen
-        disturbance: Tensor = (first * transfer + second) * self.band * level.sqrt()[:, None, None, None]
+        disturbance: Tensor = (
+            (first * transfer + second) * self.band * level.sqrt()[:, None, None, None]
+        )
         return disturbance
 
 
-def aitom_ctf(k: Tensor, defocus: list[float], cs_mm: float, voltage_kv: float, voxel_size: float) -> Tensor:
+def aitom_ctf(
+    k: Tensor, defocus: list[float], cs_mm: float, voltage_kv: float, voxel_size: float
+) -> Tensor:
     """AITom's transfer, (m, len(k)): a sine without amplitude contrast, protein bright, Gaussian envelope 0.4."""
     wavelength = electron_wavelength(voltage_kv)
     under = torch.tensor(defocus, dtype=torch.float64, device=k.device)[:, None] * 1e4

@@ -38,7 +38,9 @@ def project(volume: Tensor, tilts: Sequence[float]) -> Tensor:
         for rows in _chunks(height, len(turned), group.length):
             spectra = torch.fft.rfft(turned[:, rows], n=group.length, dim=2).permute(2, 0, 1)
             sheared = torch.bmm(group.shear, spectra.contiguous())  # (k, tilts, rows)
-            for row, stretch, part in zip(group.rows, group.stretches, sheared.unbind(1), strict=True):
+            for row, stretch, part in zip(
+                group.rows, group.stretches, sheared.unbind(1), strict=True
+            ):
                 flat = torch.cat((part.real, part.imag)).T
                 series[row, rows] = flat @ (stretch * group.counts)
     return series
@@ -54,7 +56,10 @@ def back_project(series: Tensor, tilts: Sequence[float], depth: int, width: int)
     for group in _groups(tilts, depth, width, series.device):
         across, along = (width, depth) if group.steep else (depth, width)
         for rows in _chunks(height, across, group.length):
-            parts = [stretch @ series[row, rows].T for row, stretch in zip(group.rows, group.stretches, strict=True)]
+            parts = [
+                stretch @ series[row, rows].T
+                for row, stretch in zip(group.rows, group.stretches, strict=True)
+            ]
             real, imaginary = torch.stack(parts, 1).chunk(2)  # (k, tilts, rows)
             spectra = torch.bmm(group.shear.mH, torch.complex(real, imaginary)).permute(1, 2, 0)
             smeared = torch.fft.irfft(spectra, n=group.length, dim=2)[..., :along] * group.length
@@ -77,7 +82,9 @@ class _Group:
     counts: Tensor
 
 
-def _groups(tilts: Sequence[float], depth: int, width: int, device: torch.device) -> Iterator[_Group]:
+def _groups(
+    tilts: Sequence[float], depth: int, width: int, device: torch.device
+) -> Iterator[_Group]:
     pixels = detector_width(depth, width)
     length = int(next_fast_len(math.ceil(pixels * math.sqrt(2)), real=True))
     for steep in (False, True):
@@ -85,7 +92,9 @@ def _groups(tilts: Sequence[float], depth: int, width: int, device: torch.device
         if not rows:
             continue
         along, across = (depth, width) if steep else (width, depth)
-        angles = torch.deg2rad(torch.tensor([90 - tilts[r] if steep else tilts[r] for r in rows], dtype=torch.float64))
+        angles = torch.deg2rad(
+            torch.tensor([90 - tilts[r] if steep else tilts[r] for r in rows], dtype=torch.float64)
+        )
         frequency = torch.fft.rfftfreq(length, dtype=torch.float64)
         b = torch.arange(across, dtype=torch.float64) - across // 2
         phase = -2 * math.pi * frequency[:, None, None] * torch.tan(angles)[:, None] * b
@@ -94,7 +103,9 @@ def _groups(tilts: Sequence[float], depth: int, width: int, device: torch.device
         for c in torch.cos(angles).tolist():
             turn = 2 * math.pi * frequency[:, None] * (detector / c + along // 2)
             seen = (frequency < 0.5 * abs(c))[:, None] / (abs(c) * length)
-            stretches.append(torch.cat((seen * torch.cos(turn), -seen * torch.sin(turn))).float().to(device))
+            stretches.append(
+                torch.cat((seen * torch.cos(turn), -seen * torch.sin(turn))).float().to(device)
+            )
         counts = torch.where(frequency == 0, 1.0, 2.0).repeat(2)[:, None].float()
         shear = torch.polar(torch.ones_like(phase), phase).to(torch.complex64)
         yield _Group(steep, rows, length, shear.to(device), stretches, counts.to(device))

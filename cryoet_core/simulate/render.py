@@ -75,7 +75,13 @@ def render_into(
             some = mine[start : start + few]
             shifts = np.array([p.centre for p in some]) / voxel_size
             whole = np.round(shifts)
-            drawn = _sampled(templates[label], some, shifts - whole, side, voxel_size / structures[label].voxel_size)
+            drawn = _sampled(
+                templates[label],
+                some,
+                shifts - whole,
+                side,
+                voxel_size / structures[label].voxel_size,
+            )
             for window, corner in zip(drawn, (whole.astype(int) - side // 2).tolist(), strict=True):
                 _add(volume, window, corner)
 
@@ -85,13 +91,19 @@ def window_side(structure: Structure, voxel_size: float) -> int:
     return 2 * math.ceil(structure.radius / voxel_size + 3)
 
 
-def _sampled(template: Tensor, items: Sequence[Placed], shifts: np.ndarray, side: int, scale: float) -> Tensor:
+def _sampled(
+    template: Tensor, items: Sequence[Placed], shifts: np.ndarray, side: int, scale: float
+) -> Tensor:
     """(n, side, side, side): the template turned as each item is, its centre at side // 2 + shift (voxels)."""
-    rotations = torch.from_numpy(np.array([p.rotation for p in items], dtype=np.float32)).to(template.device)
+    rotations = torch.from_numpy(np.array([p.rotation for p in items], dtype=np.float32)).to(
+        template.device
+    )
     moved = torch.from_numpy(shifts.astype(np.float32)).to(template.device)
     grid = sampling_grid(template.shape, (side,) * 3, rotations, moved, scale=scale)
     source = template.expand(len(items), 1, -1, -1, -1)
-    return grid_sample(source, grid, mode="bilinear", padding_mode="zeros", align_corners=True)[:, 0]
+    return grid_sample(source, grid, mode="bilinear", padding_mode="zeros", align_corners=True)[
+        :, 0
+    ]
 
 
 def _add(volume: Tensor, window: Tensor, start: list[int]) -> None:

@@ -46,9 +46,17 @@ class Settings:
         self._need("box", 8 <= self.box <= 512, "8 to 512 voxels")
         self._need("voxel_size", 0 < self.voxel_size < math.inf, "more than 0 Å")
         self._need("snr", self.snr > 0, "more than 0 (inf for no noise)")
-        self._need("tilt_range", -90 <= low < high <= 90, "two angles in order from -90 to 90 degrees")
-        self._need("tilt_step", self.tilt_step is None or 0 < self.tilt_step <= 180, "more than 0 degrees")
-        self._need("defocus", self._defocus_is_right(), "one value, or two in order, of 0 to 50 um (underfocus)")
+        self._need(
+            "tilt_range", -90 <= low < high <= 90, "two angles in order from -90 to 90 degrees"
+        )
+        self._need(
+            "tilt_step", self.tilt_step is None or 0 < self.tilt_step <= 180, "more than 0 degrees"
+        )
+        self._need(
+            "defocus",
+            self._defocus_is_right(),
+            "one value, or two in order, of 0 to 50 um (underfocus)",
+        )
         self._need("cs", 0 <= self.cs <= 20, "0 to 20 mm")
         self._need("voltage", 10 <= self.voltage <= 2000, "10 to 2000 kV")
         self._need("amplitude_contrast", 0 <= self.amplitude_contrast <= 1, "0 to 1")
@@ -87,8 +95,19 @@ class Settings:
 
     def optics(self) -> dict[str, Any]:
         """The microscope, for a store's header."""
-        names = ("ctf", "cs", "voltage", "amplitude_contrast", "bfactor", "phase_shift", "mtf", "tilt_step")
-        return {name: getattr(self, name) for name in names} | {"defocus_um": list(self.defocus) if self.ctf else None}
+        names = (
+            "ctf",
+            "cs",
+            "voltage",
+            "amplitude_contrast",
+            "bfactor",
+            "phase_shift",
+            "mtf",
+            "tilt_step",
+        )
+        return {name: getattr(self, name) for name in names} | {
+            "defocus_um": list(self.defocus) if self.ctf else None
+        }
 
 
 CHOICES = {

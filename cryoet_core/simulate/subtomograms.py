@@ -83,20 +83,26 @@ def simulate(
     microscope = Microscope(settings, device)
     # Neighbours are imaged in a wider box and then cropped, as from a tomogram: cutting them first would ring.
     wide = (
-        Microscope(replace(settings, box=settings.box + 2 * (settings.box // 4)), device) if settings.crowding else None
+        Microscope(replace(settings, box=settings.box + 2 * (settings.box // 4)), device)
+        if settings.crowding
+        else None
     )
     templates = [template(s, settings.voxel_size).to(device) for s in structures]
     batch_size = batch_size or default_batch(settings.box, device)
     pieces = [wanted[start : start + batch_size] for start in range(0, len(wanted), batch_size)]
 
     def make(piece: NDArray[np.int64]) -> Batch:
-        return _image(_plan(structures, settings, labels, piece), structures, templates, microscope, wide)
+        return _image(
+            _plan(structures, settings, labels, piece), structures, templates, microscope, wide
+        )
 
     yield from _in_order(make, pieces, torch.device(device))
 
 
 def _in_order(
-    make: Callable[[NDArray[np.int64]], Batch], pieces: list[NDArray[np.int64]], device: torch.device
+    make: Callable[[NDArray[np.int64]], Batch],
+    pieces: list[NDArray[np.int64]],
+    device: torch.device,
 ) -> Iterator[Batch]:
     """Yield ``make(piece)`` for each piece, made ahead by threads: each batch by one thread of its own on a CPU.
 
@@ -136,7 +142,9 @@ def plan_labels(structures: Sequence[Structure], settings: Settings) -> NDArray[
     for name in names:
         if names.count(name) > 1 or name == EMPTY:
             raise UserError(f"structure name {name!r}: taken twice; expected different names")
-    return class_order(settings.seed, settings.per_class, len(structures), settings.empty(len(structures)))
+    return class_order(
+        settings.seed, settings.per_class, len(structures), settings.empty(len(structures))
+    )
 
 
 def write_subtomograms(
@@ -173,14 +181,19 @@ def write_subtomograms(
                 "neighbours": batch.neighbours,
             }
             if batch.clean is not None:
-                extras["clean"] = (batch.clean * settings.density_sign).cpu().numpy().astype(np.float16)
+                extras["clean"] = (
+                    (batch.clean * settings.density_sign).cpu().numpy().astype(np.float16)
+                )
             volumes = batch.volumes.cpu().numpy() * np.float32(settings.density_sign)
             writer.append(volumes, labels=batch.labels, rotations=batch.rotations, **extras)
     return count
 
 
 def _plan(
-    structures: Sequence[Structure], settings: Settings, labels: NDArray[np.int64], indices: NDArray[np.int64]
+    structures: Sequence[Structure],
+    settings: Settings,
+    labels: NDArray[np.int64],
+    indices: NDArray[np.int64],
 ) -> Plan:
     box, spacing = settings.box, settings.voxel_size
     scenes, defocus = [], []
@@ -189,13 +202,19 @@ def _plan(
         label = int(labels[index])
         # An empty cube still has the place and the noise that one of the classes would have had.
         shape = label if label < len(structures) else index % len(structures)
-        target = Placed.of(shape, structures[shape], pose.rotation, pose.shift * settings.max_shift * spacing)
+        target = Placed.of(
+            shape, structures[shape], pose.rotation, pose.shift * settings.max_shift * spacing
+        )
         scene = [target]
         if settings.crowding:
             crowd = stream(settings.seed, index, CROWD)
-            scene += place_neighbours(target, structures, settings.crowding, (box // 2 - 1) * spacing, crowd)
+            scene += place_neighbours(
+                target, structures, settings.crowding, (box // 2 - 1) * spacing, crowd
+            )
         scenes.append(scene)
-        defocus.append(settings.defocus[0] + pose.fraction * (settings.defocus[-1] - settings.defocus[0]))
+        defocus.append(
+            settings.defocus[0] + pose.fraction * (settings.defocus[-1] - settings.defocus[0])
+        )
     noise = None
     if np.isfinite(settings.snr):
         shape_of = (2,) if settings.snr_mode == "aitom" else ()
@@ -217,7 +236,9 @@ def _image(
     others = [(row, placed) for row, scene in enumerate(plan.scenes) for placed in scene[1:]]
     around = None
     if others and wide is not None:
-        around = wide.project(render(others, len(targets), structures, templates, wide.settings), plan.defocus)
+        around = wide.project(
+            render(others, len(targets), structures, templates, wide.settings), plan.defocus
+        )
         inner = slice(settings.box // 4, settings.box // 4 + settings.box)
         around = around[:, inner, inner, inner]
     images = microscope.image(
@@ -233,8 +254,11 @@ def _image(
         clean=images.clean,
         labels=plan.labels,
         rotations=np.array([p.rotation for _, p in targets], dtype=np.float32),
-        shifts=np.array([p.centre for _, p in targets], dtype=np.float32) / np.float32(settings.voxel_size),
-        defocus=np.array(plan.defocus, dtype=np.float32) if settings.ctf else np.zeros(len(targets), np.float32),
+        shifts=np.array([p.centre for _, p in targets], dtype=np.float32)
+        / np.float32(settings.voxel_size),
+        defocus=np.array(plan.defocus, dtype=np.float32)
+        if settings.ctf
+        else np.zeros(len(targets), np.float32),
         snr=images.snr.cpu().numpy().astype(np.float32),
         neighbours=np.array([len(scene) - 1 for scene in plan.scenes]),
     )

@@ -46,7 +46,11 @@ class TiltRoute:
         return self.reconstruct(series, depth, width)
 
     def noise(
-        self, shape: Sequence[int], generator: np.random.Generator, profile: Array, device: torch.device
+        self,
+        shape: Sequence[int],
+        generator: np.random.Generator,
+        profile: Array,
+        device: torch.device,
     ) -> Tensor:
         """White noise in every image, times ``profile`` (y, x), reconstructed; its scale is arbitrary.
 
@@ -58,9 +62,13 @@ class TiltRoute:
         field = interpolate(field, series.shape[1:], mode="bilinear")[0, 0].to(device)
         thickness = depth * self.settings.voxel_size
         for row, tilt in enumerate(self.tilts):
-            white = torch.from_numpy(generator.standard_normal(tuple(series.shape[1:]), dtype=np.float32))
+            white = torch.from_numpy(
+                generator.standard_normal(tuple(series.shape[1:]), dtype=np.float32)
+            )
             path = thickness / max(math.cos(math.radians(tilt)), 0.1)
-            series[row] = white.to(device) * field * math.exp((path - thickness) / (2 * MEAN_FREE_PATH))
+            series[row] = (
+                white.to(device) * field * math.exp((path - thickness) / (2 * MEAN_FREE_PATH))
+            )
         return self.reconstruct(series, depth, width)
 
     def reconstruct(self, series: Tensor, depth: int, width: int) -> Tensor:
@@ -81,21 +89,34 @@ class TiltRoute:
         limit = abs(width / 2 * s.voxel_size * math.sin(math.radians(tilt)))
         rise = (across * math.tan(math.radians(tilt))).clamp(-limit, limit) * 1e-4  # um
         defoci = self._defoci(float(rise.abs().max()))
-        transfer = -ctf(squares.sqrt(), defoci, s.cs, s.voltage, s.amplitude_contrast, s.bfactor, s.phase_shift)
+        transfer = -ctf(
+            squares.sqrt(), defoci, s.cs, s.voltage, s.amplitude_contrast, s.bfactor, s.phase_shift
+        )
         place = (
-            (self.defocus + rise - defoci[0]) / (defoci[1] - defoci[0]) if len(defoci) > 1 else torch.zeros_like(rise)
+            (self.defocus + rise - defoci[0]) / (defoci[1] - defoci[0])
+            if len(defoci) > 1
+            else torch.zeros_like(rise)
         )
         out = torch.zeros_like(image)
         for index, filtered in enumerate(transfer):
-            out += _cropped(spectrum * filtered, size, image.shape) * (1 - (place - index).abs()).clamp(min=0)
+            out += _cropped(spectrum * filtered, size, image.shape) * (
+                1 - (place - index).abs()
+            ).clamp(min=0)
         return out
 
     def _defoci(self, reach: float) -> list[float]:
         """Defoci in um from ``reach`` below to ``reach`` above the middle's, near enough to blend between them."""
-        wavelength, nyquist = electron_wavelength(self.settings.voltage), 0.5 / self.settings.voxel_size
+        wavelength, nyquist = (
+            electron_wavelength(self.settings.voltage),
+            0.5 / self.settings.voxel_size,
+        )
         phase = math.pi * wavelength * nyquist**2 * reach * 1e4
         steps = math.ceil(2 * phase / PHASE_STEP)
-        return [self.defocus + reach * (2 * i / steps - 1) for i in range(steps + 1)] if steps else [self.defocus]
+        return (
+            [self.defocus + reach * (2 * i / steps - 1) for i in range(steps + 1)]
+            if steps
+            else [self.defocus]
+        )
 
 
 def ramp(series: Tensor) -> Tensor:
@@ -136,7 +157,10 @@ def _damage(k: Tensor, dose: float) -> Tensor:
 
 
 def _squares(size: Sequence[int], voxel_size: float, device: torch.device) -> Tensor:
-    y, x = torch.fft.fftfreq(size[0], voxel_size, device=device), torch.fft.rfftfreq(size[1], voxel_size, device=device)
+    y, x = (
+        torch.fft.fftfreq(size[0], voxel_size, device=device),
+        torch.fft.rfftfreq(size[1], voxel_size, device=device),
+    )
     squares: Tensor = y.square()[:, None] + x.square()
     return squares
 

@@ -46,7 +46,11 @@ class Route(Protocol):
     def image(self, density: Tensor, /) -> Tensor: ...
 
     def noise(
-        self, shape: Sequence[int], generator: np.random.Generator, profile: Array, device: torch.device
+        self,
+        shape: Sequence[int],
+        generator: np.random.Generator,
+        profile: Array,
+        device: torch.device,
     ) -> Tensor: ...
 
 
@@ -133,9 +137,15 @@ def build_scene(
     room = Room(settings.shape, settings.voxel_size)
     density = np.zeros(settings.shape, np.float32)
     counts = (settings.membranes, settings.filaments, settings.beads)
-    add_distractors(density, room, counts, len(structures) + 1, stream(settings.seed, index, DISTRACTORS))
+    add_distractors(
+        density, room, counts, len(structures) + 1, stream(settings.seed, index, DISTRACTORS)
+    )
     fraction = settings.volume_fraction
-    copies = settings.copies_of(len(structures)) if fraction is None else copies_for(fraction, room, structures)
+    copies = (
+        settings.copies_of(len(structures))
+        if fraction is None
+        else copies_for(fraction, room, structures)
+    )
     placed = pack(room, structures, copies, settings.margin, stream(settings.seed, index, PACKING))
     volume = torch.from_numpy(density).to(templates[0].device)
     render_into(volume, placed, structures, templates, settings.voxel_size)
@@ -155,7 +165,10 @@ def noise_profile(shape: tuple[int, int, int], gradient: float, direction: float
 
 
 def _own_variances(
-    route: Route, structures: Sequence[Structure], templates: list[Tensor], settings: TomogramSettings
+    route: Route,
+    structures: Sequence[Structure],
+    templates: list[Tensor],
+    settings: TomogramSettings,
 ) -> Array:
     """The variance of each structure's own image over the cube of its diameter, the mean over rotations.
 
@@ -176,7 +189,9 @@ def _own_variances(
         render_into(row, alone, structures, templates, settings.voxel_size)
         first = box // 2 - side // 2
         cubes = route.image(row)[first : first + side, :, first : first + side].unfold(1, box, box)
-        variances[label] = cubes[..., first : first + side].double().var((0, 2, 3), correction=0).mean()
+        variances[label] = (
+            cubes[..., first : first + side].double().var((0, 2, 3), correction=0).mean()
+        )
     return variances
 
 
@@ -198,7 +213,9 @@ def _measured(
         region = tuple(slice(max(0, s), s + side) for s in start.tolist())
         boxes.append(_variance(image[region]))
     return {
-        "snr_by_class": {s.name: float(v / level) for s, v in zip(structures, strength, strict=True)},
+        "snr_by_class": {
+            s.name: float(v / level) for s, v in zip(structures, strength, strict=True)
+        },
         "snr_in_boxes": float(np.mean(boxes) / level) if boxes else None,
         "snr_in_volume": _variance(image) / level,
     }

@@ -51,7 +51,9 @@ def write_tomograms(
     """
     out = Path(out)
     if out.suffix.lower() not in STORES + MRC:
-        raise UserError(f"--out {out}: unknown kind of file; expected a name that ends in .h5 or .mrc")
+        raise UserError(
+            f"--out {out}: unknown kind of file; expected a name that ends in .h5 or .mrc"
+        )
     if count < 1:
         raise UserError(f"--count: {count}; expected at least 1")
     store = out.suffix.lower() in STORES
@@ -60,7 +62,9 @@ def write_tomograms(
         raise UserError(f"--contrast: {contrast}; expected bright or dark")
     settings.check(structures)
     write = _write_store if store else _write_mrc
-    names = [out.stem if count == 1 else f"{out.stem}_{i + 1:0{len(str(count))}d}" for i in range(count)]
+    names = [
+        out.stem if count == 1 else f"{out.stem}_{i + 1:0{len(str(count))}d}" for i in range(count)
+    ]
     origin = {"simulated": settings.as_dict()} | (provenance or {})
 
     def simulated() -> Iterator[SimulatedTomogram]:
@@ -95,7 +99,8 @@ def _write_store(
                 tilt_range=settings.tilt_range,
                 picks=tomogram.picks,
                 masks={"ids": tomogram.ids, "classes": tomogram.labels} if masks else None,
-                attributes=tomogram.facts | {"mask_classes": tomogram.label_names, "optics": settings.optics()},
+                attributes=tomogram.facts
+                | {"mask_classes": tomogram.label_names, "optics": settings.optics()},
             )
     return written
 
@@ -114,14 +119,22 @@ def _write_mrc(
 
     truth, facts = out.with_suffix(".star"), out.with_suffix(".json")
     kinds = ("", "_ids", "_classes") if masks else ("",)
-    targets = {name: [out.with_name(f"{name}{kind}{out.suffix}") for kind in kinds] for name in names}
+    targets = {
+        name: [out.with_name(f"{name}{kind}{out.suffix}") for kind in kinds] for name in names
+    }
     for path in [truth, facts, *(path for paths in targets.values() for path in paths)]:
         if path.exists() and not overwrite:
-            raise UserError(f"{path}: exists and would be written too; choose another --out; --overwrite replaces it")
+            raise UserError(
+                f"{path}: exists and would be written too; choose another --out; --overwrite replaces it"
+            )
     written = Written()
     picks: list[Picks] = []
     for tomogram in tomograms:
-        volumes = [np.multiply(tomogram.volume, np.float32(sign), out=tomogram.volume), tomogram.ids, tomogram.labels]
+        volumes = [
+            np.multiply(tomogram.volume, np.float32(sign), out=tomogram.volume),
+            tomogram.ids,
+            tomogram.labels,
+        ]
         for path, volume in zip(targets[tomogram.name], volumes, strict=False):
             _write_volume(path, volume, settings.voxel_size)
             written.files.append(path)
@@ -129,7 +142,9 @@ def _write_mrc(
         picks.append(tomogram.picks)
     geometry = {name: Geometry(settings.shape, settings.voxel_size) for name in names}
     written.notes = write_picks(truth, join(picks), dialect="relion", geometry=geometry)
-    files.write_json(facts, {"tomograms": written.facts, "density_sign": sign, "provenance": origin})
+    files.write_json(
+        facts, {"tomograms": written.facts, "density_sign": sign, "provenance": origin}
+    )
     written.files += [truth, facts]
     return written
 
@@ -140,7 +155,9 @@ def _write_volume(path: Path, volume: np.ndarray, voxel_size: float) -> None:
 
     if volume.dtype.kind != "f":
         highest = int(volume.max(initial=0))
-        volume = volume.astype(np.int8 if highest < 128 else np.int16 if highest < 32768 else np.uint16)
+        volume = volume.astype(
+            np.int8 if highest < 128 else np.int16 if highest < 32768 else np.uint16
+        )
     with files.replacing(path) as beside, mrcfile.new(beside, overwrite=True) as file:
         file.set_data(volume)
         file.set_volume()

@@ -48,20 +48,38 @@ class TomogramSettings:
     def __post_init__(self) -> None:
         low, high = self.tilt_range
         fraction = self.volume_fraction
-        self._need("shape", len(self.shape) == 3 and all(16 <= n <= 8192 for n in self.shape), "three of 16 to 8192")
+        self._need(
+            "shape",
+            len(self.shape) == 3 and all(16 <= n <= 8192 for n in self.shape),
+            "three of 16 to 8192",
+        )
         self._need("voxel_size", 0 < self.voxel_size < math.inf, "more than 0 Å")
-        self._need("copies", len(self.copies) > 0 and min(self.copies) >= 0, "0 or more of each structure")
-        self._need("volume_fraction", fraction is None or 0 < fraction < 1, "more than 0 and below 1")
+        self._need(
+            "copies", len(self.copies) > 0 and min(self.copies) >= 0, "0 or more of each structure"
+        )
+        self._need(
+            "volume_fraction", fraction is None or 0 < fraction < 1, "more than 0 and below 1"
+        )
         self._need("margin", 0 <= self.margin < math.inf, "0 Å or more")
         for name in ("membranes", "filaments", "beads"):
             self._need(name, 0 <= getattr(self, name) <= 10_000, "0 to 10000")
         self._need("route", self.route in ROUTES, " or ".join(ROUTES))
         self._need("snr", self.snr > 0, "more than 0 (inf for no noise)")
         self._need("ice_gradient", 0 <= self.ice_gradient <= 1, "0 to 1")
-        self._need("tilt_range", -90 <= low < high <= 90, "two angles in order from -90 to 90 degrees")
-        self._need("tilt_step", 0 < self.tilt_step <= high - low, f"more than 0 and at most {high - low:g} degrees")
+        self._need(
+            "tilt_range", -90 <= low < high <= 90, "two angles in order from -90 to 90 degrees"
+        )
+        self._need(
+            "tilt_step",
+            0 < self.tilt_step <= high - low,
+            f"more than 0 and at most {high - low:g} degrees",
+        )
         self._need("dose", 0 <= self.dose < math.inf, "0 e/Å^2 or more")
-        self._need("defocus", self._defocus_is_right(), "one value, or two in order, of 0 to 50 um (underfocus)")
+        self._need(
+            "defocus",
+            self._defocus_is_right(),
+            "one value, or two in order, of 0 to 50 um (underfocus)",
+        )
         self._need("cs", 0 <= self.cs <= 20, "0 to 20 mm")
         self._need("voltage", 10 <= self.voltage <= 2000, "10 to 2000 kV")
         self._need("amplitude_contrast", 0 <= self.amplitude_contrast <= 1, "0 to 1")
@@ -85,7 +103,9 @@ class TomogramSettings:
         if not names:
             raise UserError("no structures; expected at least one: give --structures or --phantoms")
         if len(names) > 250:
-            raise UserError(f"--structures: {len(names)} of them; expected at most 250, as masks hold no more")
+            raise UserError(
+                f"--structures: {len(names)} of them; expected at most 250, as masks hold no more"
+            )
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice:
             raise UserError(f"structure name {twice!r}: taken twice; expected different names")
@@ -105,7 +125,9 @@ class TomogramSettings:
 
     def copies_of(self, structures: int) -> list[int]:
         """How many of each structure ``copies`` asks for."""
-        return list(self.copies) if len(self.copies) == structures else [self.copies[0]] * structures
+        return (
+            list(self.copies) if len(self.copies) == structures else [self.copies[0]] * structures
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Every setting, as it can be written to JSON (an infinite SNR becomes None)."""
@@ -114,7 +136,10 @@ class TomogramSettings:
     def optics(self) -> dict[str, Any]:
         """The microscope, for a store's header."""
         names = ["route", "ctf", "cs", "voltage", "amplitude_contrast", "bfactor", "phase_shift"]
-        return {name: getattr(self, name) for name in names + (["tilt_step", "dose"] if self.route == "tilts" else [])}
+        return {
+            name: getattr(self, name)
+            for name in names + (["tilt_step", "dose"] if self.route == "tilts" else [])
+        }
 
 
 ROUTES = ("filter", "tilts")

@@ -47,7 +47,11 @@ class FilterRoute:
         return image[:d, :h, :w].contiguous()
 
     def noise(
-        self, shape: Sequence[int], generator: np.random.Generator, profile: Array, device: torch.device
+        self,
+        shape: Sequence[int],
+        generator: np.random.Generator,
+        profile: Array,
+        device: torch.device,
     ) -> Tensor:
         """White noise (z, y, x), times ``profile`` (y, x), behind the missing wedge; its scale is arbitrary.
 
@@ -88,7 +92,9 @@ def wedge_plane(depth: int, width: int, tilt_range: tuple[float, float]) -> Tens
     kx = torch.fft.rfftfreq(width, dtype=torch.float64)[None, :]
 
     def seen_at(kz: Tensor) -> Tensor:
-        beam = kz.abs() if high >= 90 else -kz.abs()  # the beam's line belongs to +90 and -90 degrees alike
+        beam = (
+            kz.abs() if high >= 90 else -kz.abs()
+        )  # the beam's line belongs to +90 and -90 degrees alike
         angle = torch.rad2deg(torch.atan2(torch.where(kx == 0, beam, kz), kx))
         return ((angle >= low - 1e-6) & (angle <= high + 1e-6)).float()
 

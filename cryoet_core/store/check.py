@@ -13,7 +13,15 @@ from cryoet_core.store.statistics import scan
 from cryoet_core.store.subtomograms import describe_rows
 from cryoet_core.support.errors import UserError
 
-SHAPES = {"labels": (), "mean": (), "std": (), "positions": (3,), "rotations": (3, 3), "tomogram": (), "split": ()}
+SHAPES = {
+    "labels": (),
+    "mean": (),
+    "std": (),
+    "positions": (3,),
+    "rotations": (3, 3),
+    "tomogram": (),
+    "split": (),
+}
 
 
 def check_store(path: Path | str) -> list[str]:
@@ -27,7 +35,9 @@ def check_store(path: Path | str) -> list[str]:
             return list(_deviations(path, file))
     except UserError as error:
         return [str(error).removeprefix(f"{path}: ")]
-    except Exception as error:  # whatever HDF5 makes of damaged bytes is a finding, not a failure of the check
+    except (
+        Exception
+    ) as error:  # whatever HDF5 makes of damaged bytes is a finding, not a failure of the check
         return [f"damaged: {error}; expected a whole store; write it again"]
 
 
@@ -39,7 +49,10 @@ def _deviations(path: Path, file: Any) -> Iterator[str]:
     if file.attrs.get("kind") != layout.KIND or layout.volumes_problem(file):
         return
     count = len(file["volumes"])
-    names = [*(name for name in SHAPES if name in file), *(f"extras/{name}" for name in file.get("extras", {}))]
+    names = [
+        *(name for name in SHAPES if name in file),
+        *(f"extras/{name}" for name in file.get("extras", {})),
+    ]
     for name in names:
         yield from _rows(name, file[name], count)
     for name in sorted(set(file) - {*SHAPES, "volumes", "extras"}):

@@ -46,7 +46,9 @@ def allocate(file: Any, column: Column, count: int) -> int:
     link = h5p.create(h5p.LINK_CREATE)
     link.set_create_intermediate_group(True)
     space = h5s.create_simple((count, *column.shape))
-    dataset = h5d.create(file.id, column.name.encode(), h5t.py_create(column.dtype), space, dcpl=create, lcpl=link)
+    dataset = h5d.create(
+        file.id, column.name.encode(), h5t.py_create(column.dtype), space, dcpl=create, lcpl=link
+    )
     return int(dataset.get_offset())
 
 
@@ -66,7 +68,11 @@ def reserve(path: Path, size: int) -> None:
 
 def room(values: np.ndarray) -> int:
     """Bytes that a small data set takes in a file, at most: HDF5 keeps each text in blocks of 4 kB with some waste."""
-    size = values.nbytes if values.dtype.kind != "O" else sum(48 + 2 * len(str(value).encode()) for value in values)
+    size = (
+        values.nbytes
+        if values.dtype.kind != "O"
+        else sum(48 + 2 * len(str(value).encode()) for value in values)
+    )
     return size + (1 << 14)
 
 
@@ -82,7 +88,9 @@ def claim(partial: Path, path: Path) -> BinaryIO:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         lock.close()
-        raise UserError(f"{path}: another process is writing it; wait for it or choose another name") from error
+        raise UserError(
+            f"{path}: another process is writing it; wait for it or choose another name"
+        ) from error
     except OSError:
         pass  # a file system without locks: go on without
     return lock

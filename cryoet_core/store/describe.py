@@ -24,7 +24,9 @@ def describe_store(data: Subtomograms) -> dict[str, Any]:
         "tilt_axis": data.tilt_axis,
         "snr": data.snr,
         "optics": data.optics,
-        "classes": {name: int((data.labels == index).sum()) for index, name in enumerate(data.class_names)},
+        "classes": {
+            name: int((data.labels == index).sum()) for index, name in enumerate(data.class_names)
+        },
         "unlabelled": int((data.labels < 0).sum()),
         "tomograms": dict(sorted(tomograms.items())),
         "positions": data.positions is not None,

@@ -16,9 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from cryoet_core.formats.sniff import describe
 from cryoet_core.support.errors import UserError
+from cryoet_core.support.hdf5 import FORMAT, read_json, read_rows
 
-FORMAT, VERSION, KIND = "cryoet", 1, "subtomograms"
+VERSION, KIND = 1, "subtomograms"
 SPLITS = ("train", "val", "test")
 """``/split`` holds indices into these, -1 for none."""
 LARGE_ROW = 1024
@@ -78,13 +80,6 @@ class Shard:
         return int(self.volumes.array.shape[1])
 
 
-def text_type() -> Any:
-    """HDF5's type for a text of any length."""
-    import h5py
-
-    return h5py.string_dtype()
-
-
 def open_file(path: Path) -> Any:
     """Open an HDF5 file for reading. UserError when it is missing, a folder, empty, truncated or no HDF5 file.
 
@@ -95,7 +90,9 @@ def open_file(path: Path) -> Any:
     if not path.exists():
         raise UserError(f"{path}: no such file; expected a store of subtomograms (.h5)")
     if path.is_dir():
-        raise UserError(f"{path}: a folder; expected a store of subtomograms (.h5); `cryoet data import` makes one")
+        raise UserError(
+            f"{path}: a folder; expected a store of subtomograms (.h5); `cryoet data import` makes one"
+        )
     if path.stat().st_size == 0:
         raise UserError(f"{path}: the file is empty; expected a store of subtomograms (.h5)")
     try:
@@ -112,8 +109,6 @@ def _no_store(path: Path, error: OSError) -> str:
         is_hdf5 = file.read(8) == b"\x89HDF\r\n\x1a\n"
     if is_hdf5:
         return "a damaged or truncated HDF5 file; expected a whole store; make or copy it again"
-    from cryoet_core.formats.sniff import describe
-
     return f"{describe(path)}; expected a store of subtomograms (.h5); `cryoet data import` makes one of most formats"
 
 
@@ -158,9 +153,19 @@ def open_shard(path: Path) -> Shard:
             if problem:
                 raise UserError(f"{path}: {problem}")
             return _read(path, file)
-        except (KeyError, ValueError, TypeError, RuntimeError, OSError, OverflowError, AttributeError) as error:
+        except (
+            KeyError,
+            ValueError,
+            TypeError,
+            RuntimeError,
+            OSError,
+            OverflowError,
+            AttributeError,
+        ) as error:
             # the last: a group or a named type where a data set should be
-            raise UserError(f"{path}: a damaged store ({error}); see `cryoet data check {path}`") from error
+            raise UserError(
+                f"{path}: a damaged store ({error}); see `cryoet data check {path}`"
+            ) from error
 
 
 def _read(path: Path, file: Any) -> Shard:
@@ -198,24 +203,6 @@ def _read(path: Path, file: Any) -> Shard:
 ROWS = ("labels", "mean", "std", "positions", "rotations", "tomogram", "split")
 
 
-def read_json(attrs: Any, name: str) -> dict[str, Any]:
-    """The JSON object of a text attribute, empty where there is none."""
-    import json
-
-    value = json.loads(attrs.get(name, "{}"))
-    return value if isinstance(value, dict) else {}
-
-
-def read_rows(dataset: Any) -> np.ndarray:
-    """A data set's values; texts as numpy text."""
-    import h5py
-
-    if h5py.check_string_dtype(dataset.dtype) is not None:
-        return np.asarray(dataset.asstr()[:], dtype=np.str_)
-    values: np.ndarray = dataset[:]
-    return values
-
-
 def _is_large(dataset: Any) -> bool:
     row = dataset.dtype.itemsize * int(np.prod(dataset.shape[1:]))
     return row > LARGE_ROW and dataset.chunks is None and dataset.id.get_offset() is not None
@@ -225,5 +212,7 @@ def map_dataset(path: Path, dataset: Any) -> Map:
     """Map a contiguous data set of a file into memory, read-only."""
     with path.open("rb") as file:
         memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    array = np.frombuffer(memory, dtype=dataset.dtype, count=dataset.size, offset=dataset.id.get_offset())
+    array = np.frombuffer(
+        memory, dtype=dataset.dtype, count=dataset.size, offset=dataset.id.get_offset()
+    )
     return Map(array.reshape(dataset.shape), memory)

@@ -31,7 +31,9 @@ def cubes(volumes: Any, box: int) -> np.ndarray:
     return array.reshape(-1, box, box, box)
 
 
-def to_stored(volumes: np.ndarray, dtype: np.dtype[Any], first: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def to_stored(
+    volumes: np.ndarray, dtype: np.dtype[Any], first: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Volumes in the stored type, with the mean and standard deviation of each as stored.
 
     NotRepresentable where float16 loses too much; ``first`` numbers the volumes. Works on pieces that fit the cache.
@@ -58,7 +60,9 @@ def _refuse_losses(volumes: np.ndarray, stored: np.ndarray, first: int) -> None:
         _, std = volume_statistics(wide)
         wide -= stored.reshape(wide.shape)
         rms = np.sqrt(np.matmul(wide[:, None, :], wide[:, :, None])[:, 0, 0] / wide.shape[1])
-        lost = np.flatnonzero((std > 0) & ~(rms <= COARSE * std))  # a NaN or constant volume is judged elsewhere
+        lost = np.flatnonzero(
+            (std > 0) & ~(rms <= COARSE * std)
+        )  # a NaN or constant volume is judged elsewhere
     if len(lost):
         worst = volumes[lost[0]]
         raise NotRepresentable(
@@ -67,7 +71,9 @@ def _refuse_losses(volumes: np.ndarray, stored: np.ndarray, first: int) -> None:
         )
 
 
-def row_values(count: int, classes: int, given: dict[str, Any], extras: dict[str, Any]) -> dict[str, np.ndarray]:
+def row_values(
+    count: int, classes: int, given: dict[str, Any], extras: dict[str, Any]
+) -> dict[str, np.ndarray]:
     """Name -> (count, ...) in the stored types, of what is given. UserError for another number of rows."""
     rows = {
         "labels": _labels(given["labels"], count, classes),
@@ -77,7 +83,9 @@ def row_values(count: int, classes: int, given: dict[str, Any], extras: dict[str
         "split": _split_codes(given["split"]),
     }
     known = {name: value for name, value in rows.items() if value is not None}
-    known |= {f"extras/{name}": _extra(value) for name, value in extras.items() if value is not None}
+    known |= {
+        f"extras/{name}": _extra(value) for name, value in extras.items() if value is not None
+    }
     for name, value in known.items():
         if len(value) != count:
             raise UserError(f"{len(value)} rows of {name} for {count} volumes; expected as many")
@@ -88,19 +96,25 @@ def check_header(path: Path, box: int, voxel_size: float, sign: int, dtype: str,
     if box < 2:
         raise UserError(f"{path}: box {box}; expected at least 2 voxels")
     if not (np.isfinite(voxel_size) and voxel_size > 0):
-        raise UserError(f"{path}: voxel size {voxel_size} Å; expected a number above 0 (--voxel-size)")
+        raise UserError(
+            f"{path}: voxel size {voxel_size} Å; expected a number above 0 (--voxel-size)"
+        )
     if sign not in (1, -1):
         raise UserError(f"{path}: density sign {sign}; expected 1 (protein bright) or -1 (dark)")
     if dtype not in ("float16", "float32"):
         raise UserError(f"{path}: type {dtype}; expected float16 or float32")
     if tilt is not None and not -90 <= tilt[0] < tilt[1] <= 90:
-        raise UserError(f"{path}: tilt range {tilt[0]:g} to {tilt[1]:g}; expected rising degrees within -90 to 90")
+        raise UserError(
+            f"{path}: tilt range {tilt[0]:g} to {tilt[1]:g}; expected rising degrees within -90 to 90"
+        )
 
 
 def _labels(labels: Any, count: int, classes: int) -> np.ndarray:
     values = np.full(count, -1) if labels is None else np.asarray(labels).astype(np.int64)
     if len(values) and not -1 <= values.min() <= values.max() < classes:
-        raise UserError(f"labels {values.min()} to {values.max()}; expected -1 to {classes - 1}: {classes} class names")
+        raise UserError(
+            f"labels {values.min()} to {values.max()}; expected -1 to {classes - 1}: {classes} class names"
+        )
     return values.astype(np.int32)
 
 
@@ -111,7 +125,9 @@ def _shaped(values: Any, dtype: Any, shape: tuple[int, ...]) -> np.ndarray | Non
 def _names(names: Any, count: int) -> np.ndarray | None:
     if names is None:
         return None
-    return np.array([names] * count if isinstance(names, str) else [str(name) for name in names], dtype=object)
+    return np.array(
+        [names] * count if isinstance(names, str) else [str(name) for name in names], dtype=object
+    )
 
 
 def _split_codes(split: Any) -> np.ndarray | None:
@@ -119,7 +135,9 @@ def _split_codes(split: Any) -> np.ndarray | None:
         return None
     values = np.asarray(split)
     if values.dtype.kind in "UO":
-        values = np.array([layout.SPLITS.index(name) if name in layout.SPLITS else -1 for name in values])
+        values = np.array(
+            [layout.SPLITS.index(name) if name in layout.SPLITS else -1 for name in values]
+        )
     return values.astype(np.int8)
 
 

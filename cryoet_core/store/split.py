@@ -33,7 +33,9 @@ def stratified(labels: np.ndarray, fractions: Sequence[float], seed: int = 0) ->
     shares = np.array([*fractions, 0.0][: len(SPLITS)], dtype=np.float64)
     if len(fractions) not in (2, 3) or (shares < 0).any() or abs(shares.sum() - 1) > 1e-6:
         found = " ".join(f"{fraction:g}" for fraction in fractions)
-        raise UserError(f"split {found}; expected the shares of train, val and (optional) test, which sum to 1")
+        raise UserError(
+            f"split {found}; expected the shares of train, val and (optional) test, which sum to 1"
+        )
     generator = np.random.default_rng(seed)
     order = generator.permutation(len(labels))
     order = order[np.argsort(labels[order], kind="stable")]
@@ -57,7 +59,9 @@ def save_split(path: Path | str, codes: np.ndarray) -> None:
     path = Path(path)
     count = len(open_shard(path))
     if len(codes) != count:
-        raise UserError(f"{path}: {count} volumes, but a split of {len(codes)}; expected one code for each")
+        raise UserError(
+            f"{path}: {count} volumes, but a split of {len(codes)}; expected one code for each"
+        )
     with files.replacing(path) as beside:
         shutil.copyfile(path, beside)
         reserve(beside, beside.stat().st_size + room(codes))

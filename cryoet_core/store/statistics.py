@@ -33,8 +33,12 @@ def volume_statistics(volumes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean.astype(np.float32), std.astype(np.float32)
 
 
-def scan(read: Callable[[np.ndarray], np.ndarray], count: int, box: int) -> tuple[np.ndarray, np.ndarray]:
+def scan(
+    read: Callable[[np.ndarray], np.ndarray], count: int, box: int
+) -> tuple[np.ndarray, np.ndarray]:
     """``volume_statistics`` of all volumes, in chunks of bounded memory."""
     step = max(1, _CHUNK_BYTES // (4 * box**3))
-    parts = [volume_statistics(read(np.arange(i, min(i + step, count)))) for i in range(0, count, step)]
+    parts = [
+        volume_statistics(read(np.arange(i, min(i + step, count)))) for i in range(0, count, step)
+    ]
     return np.concatenate([mean for mean, _ in parts]), np.concatenate([std for _, std in parts])

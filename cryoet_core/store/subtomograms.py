@@ -41,9 +41,13 @@ class Subtomograms:
         self.source_file = np.repeat(np.arange(len(shards), dtype=np.int32), sizes)
         self.source_row = np.concatenate([np.arange(size, dtype=np.int64) for size in sizes])
         self.class_names, self.labels = _merge_labels(shards)
-        self.signs = np.repeat(np.array([shard.density_sign for shard in shards], dtype=np.int8), sizes)
+        self.signs = np.repeat(
+            np.array([shard.density_sign for shard in shards], dtype=np.int8), sizes
+        )
         names = set(shards[0].rows).intersection(*(shard.rows for shard in shards))
-        self._rows = {name: np.concatenate([shard.rows[name] for shard in shards]) for name in names}
+        self._rows = {
+            name: np.concatenate([shard.rows[name] for shard in shards]) for name in names
+        }
         names = set(shards[0].extras).intersection(*(shard.extras for shard in shards))
         self.extras: Mapping[str, np.ndarray] = {
             name: np.concatenate([shard.extras[name] for shard in shards]) for name in sorted(names)
@@ -70,7 +74,9 @@ class Subtomograms:
     @property
     def dtype(self) -> np.dtype[Any]:
         """The type of the stored volumes; float32 where files differ."""
-        return np.result_type(*(shard.volumes.array.dtype.newbyteorder("=") for shard in self._shards))
+        return np.result_type(
+            *(shard.volumes.array.dtype.newbyteorder("=") for shard in self._shards)
+        )
 
     @property
     def density_sign(self) -> int:
@@ -92,7 +98,11 @@ class Subtomograms:
     @property
     def optics(self) -> dict[str, Any]:
         first = self._shards[0].optics
-        return {k: v for k, v in first.items() if all(k in s.optics and s.optics[k] == v for s in self._shards)}
+        return {
+            k: v
+            for k, v in first.items()
+            if all(k in s.optics and s.optics[k] == v for s in self._shards)
+        }
 
     @property
     def provenance(self) -> tuple[dict[str, Any], ...]:
@@ -157,7 +167,9 @@ class Subtomograms:
         if name not in self._large:
             raise KeyError(f"no extra {name!r}; there are {self.extra_names}")
         maps = [shard.large[name] for shard in self._shards]
-        return self._gather(maps, indices, np.result_type(*(m.array.dtype.newbyteorder("=") for m in maps)))
+        return self._gather(
+            maps, indices, np.result_type(*(m.array.dtype.newbyteorder("=") for m in maps))
+        )
 
     @property
     def extra_names(self) -> list[str]:
@@ -165,7 +177,11 @@ class Subtomograms:
         return sorted({*self.extras, *self._large})
 
     def _gather(
-        self, maps: list[Map], indices: np.ndarray, dtype: np.dtype[Any], out: np.ndarray | None = None
+        self,
+        maps: list[Map],
+        indices: np.ndarray,
+        dtype: np.dtype[Any],
+        out: np.ndarray | None = None,
     ) -> np.ndarray:
         """Rows from the files' maps: a loop over files, none over rows; rising offsets where order does not matter."""
         indices = np.asarray(indices)
@@ -191,9 +207,14 @@ class Subtomograms:
     def refuse_bad_values(self) -> None:
         """UserError that names the volumes which hold NaN or infinity, or are constant."""
         mean, std = self.statistics()
-        for what, bad in (("not finite (NaN or infinity)", ~np.isfinite(mean + std)), ("constant", std == 0)):
+        for what, bad in (
+            ("not finite (NaN or infinity)", ~np.isfinite(mean + std)),
+            ("constant", std == 0),
+        ):
             if bad.any():
-                raise UserError(f"{self._where(bad)} {what}; expected finite, varying volumes; {_CURE}")
+                raise UserError(
+                    f"{self._where(bad)} {what}; expected finite, varying volumes; {_CURE}"
+                )
 
     def _where(self, bad: np.ndarray) -> str:
         """ "set.h5: 2 of 100 volumes (rows 3, 17) are", for the first file that has bad ones."""
@@ -217,7 +238,9 @@ class Subtomograms:
     def part(self, split: str) -> Subtomograms:
         """The volumes of one split: "train", "val" or "test". UserError where the files hold no split."""
         if self.split is None or split not in SPLITS:
-            raise UserError(f"{self.paths[0]}: no split {split!r} in the file; expected one of {', '.join(SPLITS)}")
+            raise UserError(
+                f"{self.paths[0]}: no split {split!r} in the file; expected one of {', '.join(SPLITS)}"
+            )
         return self.subset(self.split == SPLITS.index(split))
 
     def without_labels(self) -> Subtomograms:
@@ -237,7 +260,9 @@ class Subtomograms:
 _CURE = "`cryoet data import THE_FILE.h5 --drop-bad --out clean.h5` leaves them out"
 
 
-def open_subtomograms(paths: Sequence[Path | str] | Path | str, *, check_values: bool = True) -> Subtomograms:
+def open_subtomograms(
+    paths: Sequence[Path | str] | Path | str, *, check_values: bool = True
+) -> Subtomograms:
     """Open one or several stores as one data set.
 
     Raises UserError with one line for a missing, empty, truncated or unfinished file, a folder, another format or kind,
@@ -289,6 +314,8 @@ def _merge_labels(shards: Sequence[Shard]) -> tuple[tuple[str, ...], np.ndarray]
     for shard in shards:
         table = np.array([*(names.index(name) for name in shard.class_names), -1], dtype=np.int64)
         if not -1 <= shard.labels.min() <= shard.labels.max() < len(shard.class_names):
-            raise UserError(f"{shard.path}: labels beyond its {len(shard.class_names)} class names; write it again")
+            raise UserError(
+                f"{shard.path}: labels beyond its {len(shard.class_names)} class names; write it again"
+            )
         merged.append(table[shard.labels])
     return names, np.concatenate(merged)

@@ -73,7 +73,10 @@ class SubtomogramWriter:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         try:
             if error is None:
@@ -105,7 +108,9 @@ class SubtomogramWriter:
             if not len(volumes):
                 return
             if self.n is not None and self.count + len(volumes) > self.n:
-                raise UserError(f"more than the {self.n} announced volumes; expected {self.n - self.count} more")
+                raise UserError(
+                    f"more than the {self.n} announced volumes; expected {self.n - self.count} more"
+                )
             given = {"labels": labels, "positions": positions, "rotations": rotations}
             given |= {"tomogram": tomogram, "split": split}
             batch = rows.row_values(len(volumes), len(self.class_names), given, extras)
@@ -126,7 +131,9 @@ class SubtomogramWriter:
             column = Column(name, value.shape[1:], value.dtype)
             if name.startswith("extras/") and column.row_bytes > layout.LARGE_ROW:
                 self._columns.append(column)
-        self._rows = {name: [] for name in batch if name not in {column.name for column in self._columns}}
+        self._rows = {
+            name: [] for name in batch if name not in {column.name for column in self._columns}
+        }
         if self.n is not None:
             self._make(self.n)
             return
@@ -157,11 +164,15 @@ class SubtomogramWriter:
     def _store(self, batch: Mapping[str, np.ndarray]) -> None:
         expected = {*self._rows, *(column.name for column in self._columns)}
         if set(batch) != expected:
-            raise UserError(f"{self.path}: rows of {_listed(batch)}; expected, as before, {_listed(expected)}")
+            raise UserError(
+                f"{self.path}: rows of {_listed(batch)}; expected, as before, {_listed(expected)}"
+            )
         with files.explained(self.path):
             for column in self._columns:
                 if batch[column.name].shape[1:] != column.shape:
-                    raise UserError(f"{self.path}: {column.name} changed its shape; expected (n, *{column.shape})")
+                    raise UserError(
+                        f"{self.path}: {column.name} changed its shape; expected (n, *{column.shape})"
+                    )
                 column.write(batch[column.name])
         for name, parts in self._rows.items():
             parts.append(batch[name])
@@ -172,17 +183,24 @@ class SubtomogramWriter:
         if not self.count:
             raise UserError(f"{self.path}: no volumes were written; expected at least one")
         if self.n is not None and self.count != self.n:
-            raise UserError(f"{self.path}: {self.count} volumes were written; {self.n} were announced")
+            raise UserError(
+                f"{self.path}: {self.count} volumes were written; {self.n} were announced"
+            )
         if self.n is None:
             self._assemble()
         for column in self._columns:
             column.close()
         rows = {name: np.concatenate(parts) for name, parts in self._rows.items()}
-        reserve(self.partial, self.partial.stat().st_size + sum(room(values) for values in rows.values()))
+        reserve(
+            self.partial,
+            self.partial.stat().st_size + sum(room(values) for values in rows.values()),
+        )
         with h5py.File(self.partial, "r+", locking=False) as file:
             for name, values in rows.items():
                 text = values.dtype.kind == "O"
-                file.create_dataset(name, data=values.astype(layout.text_type()) if text else values)
+                file.create_dataset(
+                    name, data=values.astype(layout.text_type()) if text else values
+                )
         files.sync(self.partial)
         # only once everything else is on the disk, so that no half-written file ever says that it is complete
         with h5py.File(self.partial, "r+", locking=False) as file:
@@ -212,7 +230,9 @@ class SubtomogramWriter:
             try:
                 column.close()
             except OSError:
-                column.file = None  # a full disk refuses the last buffer of a file that is removed anyway
+                column.file = (
+                    None  # a full disk refuses the last buffer of a file that is removed anyway
+                )
             if column.spool is not None:
                 column.spool.unlink(missing_ok=True)
         if self._lock is not None:
@@ -226,11 +246,15 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(sorted(names))
 
 
-def write_store(path: Path | str, volumes: Any, voxel_size: float, labels: Any = None, **facts: Any) -> Path:
+def write_store(
+    path: Path | str, volumes: Any, voxel_size: float, labels: Any = None, **facts: Any
+) -> Path:
     """Write volumes (n, d, d, d) that are in memory. ``facts``: header fields and rows of ``SubtomogramWriter``."""
     per_row = ("positions", "rotations", "tomogram", "split")
     given = {name: facts.pop(name) for name in per_row if name in facts}
     extras = facts.pop("extras", {})
-    with SubtomogramWriter(path, np.shape(volumes)[-1], voxel_size, n=len(volumes), **facts) as writer:
+    with SubtomogramWriter(
+        path, np.shape(volumes)[-1], voxel_size, n=len(volumes), **facts
+    ) as writer:
         writer.append(volumes, labels, **given, **extras)
     return Path(path)

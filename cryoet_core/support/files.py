@@ -104,7 +104,9 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         what = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
-        raise RunError(f"{path}: {what}; expected JSON that `cryoet run` wrote; start the run again") from error
+        raise RunError(
+            f"{path}: {what}; expected JSON that `cryoet run` wrote; start the run again"
+        ) from error
 
 
 def plain(value: Any) -> Any:

@@ -16,7 +16,16 @@ from cryoet_core.support.errors import UserError
 if TYPE_CHECKING:
     import torch
 
-_PACKAGES = ("cryoet", "torch", "numpy", "scipy", "scikit-learn", "h5py", "lightning-fabric", "safetensors")
+_PACKAGES = (
+    "cryoet",
+    "torch",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "h5py",
+    "lightning-fabric",
+    "safetensors",
+)
 _BLOCK, _SAMPLES = 1 << 16, 32
 
 
@@ -42,7 +51,9 @@ def device_name(device: torch.device) -> str:
         return f"{device} {torch.cuda.get_device_name(device)}"
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+        model = next(
+            line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")
+        )
     except (OSError, StopIteration):
         model = platform.processor() or platform.machine()
     return f"cpu {model}"
@@ -51,7 +62,10 @@ def device_name(device: torch.device) -> str:
 def plugin_versions() -> dict[str, str]:
     """Method name -> "distribution version" of every installed plugin, read from the metadata without an import."""
     points = metadata.entry_points(group="cryoet")
-    return {p.name: f"{p.dist.name} {p.dist.version}" if p.dist else "?" for p in sorted(points, key=lambda p: p.name)}
+    return {
+        p.name: f"{p.dist.name} {p.dist.version}" if p.dist else "?"
+        for p in sorted(points, key=lambda p: p.name)
+    }
 
 
 def _version(name: str) -> str | None:
@@ -67,14 +81,20 @@ def commit(root: Path) -> str | None:
         return None
     try:
         head = _git(root, "rev-parse", "HEAD")
-        return f"{head}, modified" if _git(root, "status", "--porcelain", "--untracked-files=no") else head
+        return (
+            f"{head}, modified"
+            if _git(root, "status", "--porcelain", "--untracked-files=no")
+            else head
+        )
     except (OSError, subprocess.SubprocessError):
         return None
 
 
 def _git(root: Path, *arguments: str) -> str:
     command = ["git", "-C", str(root), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=5, check=True
+    ).stdout.strip()
 
 
 def fingerprint(path: Path) -> dict[str, Any]:

@@ -6,7 +6,17 @@ import re
 
 from cryoet_core.support.errors import UserError
 
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
+_UNITS = {
+    "": 1,
+    "K": 10**3,
+    "M": 10**6,
+    "G": 10**9,
+    "T": 10**12,
+    "KI": 2**10,
+    "MI": 2**20,
+    "GI": 2**30,
+    "TI": 2**40,
+}
 _SIZE = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([KMGT]I?)?B?\s*", re.IGNORECASE)
 
 
@@ -18,7 +28,9 @@ def parse_size(text: str | int) -> int:
     match = _SIZE.fullmatch(str(text))
     size = int(float(match[1]) * _UNITS[(match[2] or "").upper()]) if match else 0
     if size <= 0:
-        raise UserError(f"{text!r} is no size of memory; expected a number with a unit, such as 500MB, 4GB or 1.5GiB")
+        raise UserError(
+            f"{text!r} is no size of memory; expected a number with a unit, such as 500MB, 4GB or 1.5GiB"
+        )
     return size
 
 

@@ -33,7 +33,9 @@ class TaskModule(Protocol):
     ) -> Facts:
         """Label or pick in other data; ``support``: files of examples of the classes to name."""
 
-    def evaluate(self, run: Run, trainer: Trainer, paths: Sequence[Path], reading: Mapping[str, Any], /) -> Facts:
+    def evaluate(
+        self, run: Run, trainer: Trainer, paths: Sequence[Path], reading: Mapping[str, Any], /
+    ) -> Facts:
         """Compare with what is known."""
 
     def card(self, data: Any, /) -> Facts:

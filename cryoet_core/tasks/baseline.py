@@ -13,7 +13,14 @@ import torch
 from cryoet_core.algorithms.centring import Centring, sample_rows
 from cryoet_core.algorithms.descriptors import Invariants
 from cryoet_core.algorithms.mixtures.gmm import Mixture
-from cryoet_core.algorithms.mixtures.selection import Projection, Scaling, candidates, choose, search, selection
+from cryoet_core.algorithms.mixtures.selection import (
+    Projection,
+    Scaling,
+    candidates,
+    choose,
+    search,
+    selection,
+)
 from cryoet_core.methods.interfaces import Labels
 from cryoet_core.support.errors import UserError
 
@@ -60,19 +67,34 @@ class Yardstick:
         ks = candidates(k_min, k_max, len(data))
         volumes = run.volumes(data)
         some = sample_rows(len(volumes))
-        centring = Centring.fit(lambda: volumes.batches(_BATCH, some), data.box, max_shift, run.device)
+        centring = Centring.fit(
+            lambda: volumes.batches(_BATCH, some), data.box, max_shift, run.device
+        )
         invariants = Invariants(data.box, data.tilt_range, data.tilt_axis, run.device)
         blocks = _described(volumes, centring, invariants)
         scaling = Scaling.fit(blocks)
         features = scaling(blocks)
-        projection = Projection.fit(features, min(dimensions, features.shape[1], max(1, len(data) - 1)))
-        mixtures = search(projection(features), ks, run.generator("invariants"), restarts=restarts, reg=reg_covar)
+        projection = Projection.fit(
+            features, min(dimensions, features.shape[1], max(1, len(data) - 1))
+        )
+        mixtures = search(
+            projection(features), ks, run.generator("invariants"), restarts=restarts, reg=reg_covar
+        )
         chosen = choose(mixtures)
         mixture = mixtures[chosen]
-        used = torch.bincount(mixture.predict(projection(features)), minlength=chosen).nonzero()[:, 0]
+        used = torch.bincount(mixture.predict(projection(features)), minlength=chosen).nonzero()[
+            :, 0
+        ]
         mixture = mixture.select(used)
-        facts = {"box": data.box, "tilt_range": data.tilt_range, "tilt_axis": data.tilt_axis, "max_shift": max_shift}
-        return cls(centring, invariants, scaling, projection, mixture, facts), selection(mixtures, mixture.k)
+        facts = {
+            "box": data.box,
+            "tilt_range": data.tilt_range,
+            "tilt_axis": data.tilt_axis,
+            "max_shift": max_shift,
+        }
+        return cls(centring, invariants, scaling, projection, mixture, facts), selection(
+            mixtures, mixture.k
+        )
 
     def label(self, data: Subtomograms, run: Run) -> Labels:
         """Posterior probabilities and the projected descriptors as the embedding."""
@@ -81,7 +103,9 @@ class Yardstick:
                 f"the run was trained on cubes of {self.facts['box']} voxels, the data set has {data.box}; "
                 "cut or resample the new cubes to the same box and voxel size"
             )
-        points = self.projection(self.scaling(_described(run.volumes(data), self.centring, self.invariants)))
+        points = self.projection(
+            self.scaling(_described(run.volumes(data), self.centring, self.invariants))
+        )
         shares = self.mixture.posterior(points).float().cpu().numpy()
         return Labels(shares.argmax(1), shares, self.classes, points.float().cpu().numpy())
 
@@ -111,22 +135,32 @@ class Yardstick:
 
         saved = run.load(name)
         if saved is None:
-            raise RunError(f"{run.dir}: checkpoints/{name}.safetensors is missing; run the method again")
+            raise RunError(
+                f"{run.dir}: checkpoints/{name}.safetensors is missing; run the method again"
+            )
         tensors, facts = saved
         t = {key: value.to(run.device) for key, value in tensors.items()}
         tilt_range = tuple(facts["tilt_range"]) if facts["tilt_range"] else None
         return cls(
-            Centring(t["centring.template"], t["centring.whitening"], facts["max_shift"], facts["spread"]),
+            Centring(
+                t["centring.template"], t["centring.whitening"], facts["max_shift"], facts["spread"]
+            ),
             Invariants(facts["box"], tilt_range, facts["tilt_axis"], run.device),
             Scaling(t["scaling.mean"], t["scaling.scale"]),
             Projection(t["projection.mean"], t["projection.axes"]),
             Mixture(
-                t["mixture.weights"], t["mixture.means"], t["mixture.covariances"], facts["log_likelihood"], facts["n"]
+                t["mixture.weights"],
+                t["mixture.means"],
+                t["mixture.covariances"],
+                facts["log_likelihood"],
+                facts["n"],
             ),
             facts,
         )
 
 
-def _described(volumes: DeviceVolumes, centring: Centring, invariants: Invariants) -> list[torch.Tensor]:
+def _described(
+    volumes: DeviceVolumes, centring: Centring, invariants: Invariants
+) -> list[torch.Tensor]:
     parts = [invariants(centring.centred(batch)) for batch in volumes.batches(_BATCH)]
     return [torch.cat(blocks) for blocks in zip(*parts, strict=True)]

@@ -15,7 +15,12 @@ from cryoet_core.support import files
 from cryoet_core.support.errors import UserError
 from cryoet_core.support.files import shown
 
-FOLDER, FACTS, PICTURE, PICTURES = "explanations", "explanation.json", "overlay.png", "pictures.json"
+FOLDER, FACTS, PICTURE, PICTURES = (
+    "explanations",
+    "explanation.json",
+    "overlay.png",
+    "pictures.json",
+)
 TITLE = "Where the network looks"
 _SMALLEST = 192
 """Slices are enlarged to at least this many pixels."""
@@ -50,7 +55,9 @@ def explain_run(
     found = [(shown(run.dir), first)]
     if beside is not None:
         other, other_trainer = open_finished(beside, run_options)
-        second = explain(other_trainer.load(other), data, index, other, class_name=first.class_name, cams=cams)
+        second = explain(
+            other_trainer.load(other), data, index, other, class_name=first.class_name, cams=cams
+        )
         found.append((shown(other.dir), second))
     _write(where, found, data.voxel_size)
     facts = {
@@ -96,17 +103,24 @@ def overlay(volume: np.ndarray, maps: Sequence[np.ndarray]) -> Any:
     low, high = np.percentile(np.concatenate([plane.ravel() for plane in slices]), (1, 99.5))
     grey = [np.clip((plane - low) / max(high - low, 1e-12), 0, 1) for plane in slices]
     rows = [[np.repeat(plane[..., None], 3, axis=-1) for plane in grey]]
-    rows += [[_heated(plane, heat) for plane, heat in zip(grey, central_slices(m), strict=True)] for m in maps]
+    rows += [
+        [_heated(plane, heat) for plane, heat in zip(grey, central_slices(m), strict=True)]
+        for m in maps
+    ]
     factor = max(1, -(-_SMALLEST // max(volume.shape)))
     height = max(plane.shape[0] for plane in grey) * factor
-    lines = [np.concatenate([_enlarged(plane, factor, height) for plane in row], axis=1) for row in rows]
+    lines = [
+        np.concatenate([_enlarged(plane, factor, height) for plane in row], axis=1) for row in rows
+    ]
     return Image.fromarray(np.rint(np.concatenate(lines) * 255).astype(np.uint8))
 
 
 def _heated(grey: np.ndarray, heat: np.ndarray) -> np.ndarray:
     """(h, w, 3): red that turns yellow, more opaque where the map is larger."""
     strength = np.clip(heat, 0, 1)
-    colour = np.stack([np.ones_like(strength), np.clip(2 * strength - 1, 0, 1), np.zeros_like(strength)], axis=-1)
+    colour = np.stack(
+        [np.ones_like(strength), np.clip(2 * strength - 1, 0, 1), np.zeros_like(strength)], axis=-1
+    )
     share = _OPAQUE * strength[..., None]
     mixed: np.ndarray = (1 - share) * grey[..., None] + share * colour
     return mixed
@@ -122,7 +136,11 @@ def _enlarged(plane: np.ndarray, factor: int, height: int) -> np.ndarray:
 
 def _captions(found: Sequence[tuple[str, Explanation]]) -> list[str]:
     """What each row of the picture shows, from the top."""
-    rows = [f"{cam} of {name} ({one.probability:.2f} {one.class_name})" for name, one in found for cam in one.maps]
+    rows = [
+        f"{cam} of {name} ({one.probability:.2f} {one.class_name})"
+        for name, one in found
+        for cam in one.maps
+    ]
     return ["the volume", *rows]
 
 
@@ -138,6 +156,8 @@ def _report(run: Any, where: Path, facts: dict[str, Any], rows: list[str]) -> st
         groups.append(group)
     true = f", truly {facts['true']}" if "true" in facts else ""
     caption = f"subtomogram {facts['index']}: {facts['predicted']}{true}; rows: {'; '.join(rows)}"
-    group["pictures"].append({"file": (where / PICTURE).relative_to(run.dir).as_posix(), "caption": caption})
+    group["pictures"].append(
+        {"file": (where / PICTURE).relative_to(run.dir).as_posix(), "caption": caption}
+    )
     run.write_json(PICTURES, groups)
     return shown(write_report(run.dir))

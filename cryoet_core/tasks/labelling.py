@@ -60,17 +60,23 @@ def predict(
     _refuse(reading)
     out = out or run.dir / "predictions" / Path(paths[0]).stem
     if (out / HDF5_NAME).exists() or out.is_file():
-        raise UserError(f"--out {shown(out)}: exists already; expected a new folder; choose another name or remove it")
+        raise UserError(
+            f"--out {shown(out)}: exists already; expected a new folder; choose another name or remove it"
+        )
     data = opening.open_input("data", opening.subject_spec(trainer), paths, labels_required=False)
     started = time.monotonic()
     labeller = _learnt(trainer, data, run, support)
     labels = labeller.label(data.without_labels(), run)
     facts = {"predictions": shown(write_predictions(run, labels, data, out))}
     scores = _evaluate(task_of(labeller, trainer), labels, data)
-    return facts | scores | _describe(labels) | {"wall_seconds": round(time.monotonic() - started, 3)}
+    return (
+        facts | scores | _describe(labels) | {"wall_seconds": round(time.monotonic() - started, 3)}
+    )
 
 
-def evaluate(run: Run, trainer: Trainer, paths: Sequence[Path], reading: Mapping[str, Any]) -> dict[str, Any]:
+def evaluate(
+    run: Run, trainer: Trainer, paths: Sequence[Path], reading: Mapping[str, Any]
+) -> dict[str, Any]:
     """Compare labels with the known ones: of the run's own data as labelled then, or of other data, labelled now."""
     from cryoet_core.evaluation.scoring import comparable
     from cryoet_core.runs.predictions import read_predictions
@@ -79,16 +85,25 @@ def evaluate(run: Run, trainer: Trainer, paths: Sequence[Path], reading: Mapping
     files = list(paths) or run.inputs[opening.subject_name(type(trainer), run.inputs)]
     data = opening.open_input("data", opening.subject_spec(trainer), files, labels_required=False)
     if not opening.has_labels(data):
-        raise UserError(f"{opening.named(files)}: has no class labels, so there is nothing to compare with")
+        raise UserError(
+            f"{opening.named(files)}: has no class labels, so there is nothing to compare with"
+        )
     if not comparable(data.labels):
-        raise UserError(f"{opening.named(files)}: all labels are of one class, so there is nothing to compare with")
+        raise UserError(
+            f"{opening.named(files)}: all labels are of one class, so there is nothing to compare with"
+        )
     if paths:
         labeller = _learnt(trainer, data, run)
         labels, task = labeller.label(data.without_labels(), run), task_of(labeller, trainer)
     else:
-        labels, task = read_predictions(run.dir).labels, run.facts.get("facts", {}).get("task", trainer.task)
+        labels, task = (
+            read_predictions(run.dir).labels,
+            run.facts.get("facts", {}).get("task", trainer.task),
+        )
     if len(labels) != len(data):
-        raise UserError(f"{opening.named(files)}: {len(data)} subtomograms now, but the run labelled {len(labels)}")
+        raise UserError(
+            f"{opening.named(files)}: {len(data)} subtomograms now, but the run labelled {len(labels)}"
+        )
     return _evaluate(task, labels, data)
 
 
@@ -103,7 +118,9 @@ def card(data: Subtomograms) -> dict[str, Any]:
 def _refuse(reading: Mapping[str, Any]) -> None:
     given = sorted(name for name, value in reading.items() if value not in (None, ()))
     if given:
-        raise UserError(f"--{given[0].replace('_', '-')}: this run labels subtomograms; the option is for pickers")
+        raise UserError(
+            f"--{given[0].replace('_', '-')}: this run labels subtomograms; the option is for pickers"
+        )
 
 
 def task_of(fitted: Any, trainer: Trainer | type[Trainer]) -> str:
@@ -111,7 +128,9 @@ def task_of(fitted: Any, trainer: Trainer | type[Trainer]) -> str:
     return str(getattr(fitted, "task", trainer.task))
 
 
-def _learnt(trainer: Trainer, data: Subtomograms, run: Run, support: Sequence[Path] = ()) -> Labeller:
+def _learnt(
+    trainer: Trainer, data: Subtomograms, run: Run, support: Sequence[Path] = ()
+) -> Labeller:
     """What labels new data; a difference from the training data is said aloud."""
     for line in _differences(run.facts.get("facts", {}).get("data"), data):
         run.say(f"note: {line}")
@@ -128,25 +147,35 @@ def _supported(labeller: Labeller, trainer: Trainer, paths: Sequence[Path], run:
         raise UserError(
             f"--support {named}: {trainer.name} takes no examples; expected a run of a method such as protonet"
         )
-    examples = opening.open_input("support", opening.subject_spec(trainer), paths, labels_required=False)
+    examples = opening.open_input(
+        "support", opening.subject_spec(trainer), paths, labels_required=False
+    )
     if not opening.has_labels(examples):
-        raise UserError(f"--support {named}: has no class labels; expected a few labelled subtomograms of each class")
+        raise UserError(
+            f"--support {named}: has no class labels; expected a few labelled subtomograms of each class"
+        )
     return labeller.with_support(examples, run)
 
 
 def _labeller(fitted: Any) -> Labeller:
     if isinstance(fitted, Labeller):
         return fitted
-    raise RunError(f"the method returned a {type(fitted).__name__}; expected an object with classes and label()")
+    raise RunError(
+        f"the method returned a {type(fitted).__name__}; expected an object with classes and label()"
+    )
 
 
 def _differences(trained_on: Mapping[str, Any] | None, data: Subtomograms) -> list[str]:
     """In what new data differs from the data of training, one line each."""
     found = []
     if trained_on and abs(data.voxel_size / trained_on["voxel_size"] - 1) > opening.SAME_VOXELS:
-        found.append(f"voxels of {data.voxel_size:.2f} Å, but the run was trained on {trained_on['voxel_size']:.2f} Å")
+        found.append(
+            f"voxels of {data.voxel_size:.2f} Å, but the run was trained on {trained_on['voxel_size']:.2f} Å"
+        )
     if trained_on and data.box != trained_on["box"]:
-        found.append(f"boxes of {data.box}^3 voxels, but the run was trained on {trained_on['box']}^3")
+        found.append(
+            f"boxes of {data.box}^3 voxels, but the run was trained on {trained_on['box']}^3"
+        )
     return found
 
 
@@ -166,16 +195,22 @@ def _write_averages(run: Run, labels: Labels, data: Subtomograms) -> None:
     if folder.exists():
         return
     poses: dict[str, Any] = {
-        name: torch.from_numpy(labels.extra[name]) for name in ("rotations", "shifts") if name in labels.extra
+        name: torch.from_numpy(labels.extra[name])
+        for name in ("rotations", "shifts")
+        if name in labels.extra
     }
     wedge: dict[str, Any] = {"tilt_range": data.tilt_range, "tilt_axis": data.tilt_axis}
     wanted = getattr(run.config, "align_averages", "rotations" in poses)
     with run.timer("averages"):
         volumes, k = run.volumes(data), len(labels.classes)
         if wanted and "rotations" not in poses:
-            averages, _ = aligned_averages(volumes, labels.labels, k, generator=run.generator("averages"), **wedge)
+            averages, _ = aligned_averages(
+                volumes, labels.labels, k, generator=run.generator("averages"), **wedge
+            )
         else:
-            averages = class_averages(volumes, labels.labels, k, **wedge, **(poses if wanted else {}))
+            averages = class_averages(
+                volumes, labels.labels, k, **wedge, **(poses if wanted else {})
+            )
         write_averages(folder, averages, labels.classes, data.voxel_size)
 
 
@@ -189,13 +224,16 @@ def _write_yardstick(run: Run, data: Subtomograms) -> None:
     if run.method == "invariants" or not comparable(data.labels):
         return
     if len(data) > YARDSTICK_SAMPLE:
-        rows = np.sort(np.random.default_rng(run.seed).choice(len(data), YARDSTICK_SAMPLE, replace=False))
+        rows = np.sort(
+            np.random.default_rng(run.seed).choice(len(data), YARDSTICK_SAMPLE, replace=False)
+        )
         data = data.subset(rows)
     k_max = min(15, len(data))
     with run.timer("yardstick"):
         fitted, _ = Yardstick.fit(data.without_labels(), run, k_min=min(2, k_max), k_max=k_max)
         run.write_json(
-            "yardsticks.json", {"invariants": _evaluate("clustering", fitted.label(data.without_labels(), run), data)}
+            "yardsticks.json",
+            {"invariants": _evaluate("clustering", fitted.label(data.without_labels(), run), data)},
         )
 
 

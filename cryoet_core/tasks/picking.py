@@ -54,7 +54,9 @@ def predict(
     why, and the others finish; RunError at the end then.
     """
     if support:
-        raise UserError(f"--support {opening.named(support)}: this run picks in tomograms; the option is for labelling")
+        raise UserError(
+            f"--support {opening.named(support)}: this run picks in tomograms; the option is for labelling"
+        )
     folder = out or run.dir / "predictions" / _stem(paths)
     if folder.is_file() or Survey.is_done(folder):
         raise UserError(
@@ -73,7 +75,9 @@ def predict(
     return facts | {"wall_seconds": round(time.monotonic() - started, 3)}
 
 
-def evaluate(run: Run, trainer: Trainer, paths: Sequence[Path], reading: Mapping[str, Any]) -> dict[str, Any]:
+def evaluate(
+    run: Run, trainer: Trainer, paths: Sequence[Path], reading: Mapping[str, Any]
+) -> dict[str, Any]:
     """Compare picks with the known centres, in the run's own tomograms or in others (picked now unless they were).
 
     reading: besides what is said of the files, ``radius`` (Å; default half the method's diameter), ``rule`` and
@@ -88,14 +92,20 @@ def evaluate(run: Run, trainer: Trainer, paths: Sequence[Path], reading: Mapping
         taught = {} if paths else {opening.PICKS: tuple(run.inputs.get(opening.PICKS, ()))}
         said = {**run.reading, **taught, **_given(said)}
     sources = [Path(path) for path in (paths or run.inputs[name])]
-    truth = opening.open_input("data", spec, sources, labels_required=False, reading=_as_trained(run, said))
+    truth = opening.open_input(
+        "data", spec, sources, labels_required=False, reading=_as_trained(run, said)
+    )
     if not opening.has_labels(truth):
-        raise UserError(f"{opening.named(sources)}: has no known particle centres to compare with; give --picks")
+        raise UserError(
+            f"{opening.named(sources)}: has no known particle centres to compare with; give --picks"
+        )
     learnt = trainer.load(run)
     if "radius" not in asked:
         asked["radius"] = _radius_of(run, learnt)
     if asked["radius"] is None:
-        raise UserError("--radius: missing; expected how far a pick may lie from the true centre, in Å")
+        raise UserError(
+            "--radius: missing; expected how far a pick may lie from the true centre, in Å"
+        )
     picks = _own_picks(run) if own else _picked(run, trainer, sources, reading)
     folder = run.dir if own else run.dir / "predictions" / _stem(sources)
     measured = _measured(learnt, truth, folder)
@@ -113,7 +123,11 @@ def evaluate(run: Run, trainer: Trainer, paths: Sequence[Path], reading: Mapping
 def card(data: Tomograms) -> dict[str, Any]:
     """What later data is read and compared with."""
     first = data.tomograms[0]
-    return {"n": len(data), "voxel_size": float(first.voxel_size), "density_sign": int(first.density_sign)}
+    return {
+        "n": len(data),
+        "voxel_size": float(first.voxel_size),
+        "density_sign": int(first.density_sign),
+    }
 
 
 # ---- the steps -------------------------------------------------------------------------------------------------------
@@ -128,7 +142,9 @@ def _own_scores(run: Run, fitted: Any, picks: Picks, data: Tomograms) -> dict[st
     try:
         scores = _scores(picks, data, {"radius": radius}) | measured
     except UserError as error:
-        run.say(f"note: not compared with the known centres ({error}); see: cryoet evaluate {shown(run.dir)} --help")
+        run.say(
+            f"note: not compared with the known centres ({error}); see: cryoet evaluate {shown(run.dir)} --help"
+        )
         return measured
     _keep(scores, data, run.dir)
     return _headline(scores) | measured
@@ -152,7 +168,9 @@ def _keep(scores: Mapping[str, Any], truth: Tomograms, folder: Path) -> None:
 def _picker(fitted: Any) -> Picker:
     if isinstance(fitted, Picker):
         return fitted
-    raise RunError(f"the method returned a {type(fitted).__name__}; expected an object with class_names and pick()")
+    raise RunError(
+        f"the method returned a {type(fitted).__name__}; expected an object with class_names and pick()"
+    )
 
 
 def _survey(
@@ -163,17 +181,23 @@ def _survey(
     spec = opening.subject_spec(trainer)
 
     def open_one(path: Path) -> Any:
-        opened = opening.open_input("data", spec, [path], labels_required=False, reading=_as_trained(run, said))
+        opened = opening.open_input(
+            "data", spec, [path], labels_required=False, reading=_as_trained(run, said)
+        )
         for line in opening.notes([opened]):
             run.say(f"note: {line}")
         return opened
 
     tomograms, failed = opened_one_by_one([Path(path) for path in paths], open_one)
     if not tomograms:
-        raise UserError(f"none of {len(failed)} files can be opened; the first: {failed[0].message}")
+        raise UserError(
+            f"none of {len(failed)} files can be opened; the first: {failed[0].message}"
+        )
     for line in _differences(run.facts.get("facts", {}).get("data"), tomograms):
         run.say(f"note: {line}")
-    prints = [provenance.fingerprint(Path(path).absolute()) for path in paths if Path(path).exists()]
+    prints = [
+        provenance.fingerprint(Path(path).absolute()) for path in paths if Path(path).exists()
+    ]
     survey = Survey(folder, {"run": str(run.dir), "files": prints, "reading": _given(said)})
     return survey.pick(_picker(trainer.load(run)), tomograms, run, failed)
 
@@ -192,7 +216,10 @@ def _given(said: Mapping[str, Any]) -> dict[str, Any]:
 def _differences(trained_on: Mapping[str, Any] | None, tomograms: Sequence[Tomogram]) -> list[str]:
     found = []
     for tomogram in tomograms:
-        if trained_on and abs(tomogram.voxel_size / trained_on["voxel_size"] - 1) > opening.SAME_VOXELS:
+        if (
+            trained_on
+            and abs(tomogram.voxel_size / trained_on["voxel_size"] - 1) > opening.SAME_VOXELS
+        ):
             found.append(
                 f"{tomogram.name}: voxels of {tomogram.voxel_size:g} Å, resampled to those of training, "
                 f"{trained_on['voxel_size']:g} Å"
@@ -209,7 +236,9 @@ def _picked(run: Run, trainer: Trainer, paths: Sequence[Path], reading: Mapping[
         prints = [provenance.fingerprint(path.absolute()) for path in paths]
         if files.read_json(folder / "request.json")["files"] == files.plain(prints):
             return load_picks(folder / PICKS)
-        raise UserError(f"{shown(folder)}: holds picks of other files of this name; remove it or rename the files")
+        raise UserError(
+            f"{shown(folder)}: holds picks of other files of this name; remove it or rename the files"
+        )
     picks, rows = _survey(run, trainer, paths, folder, reading)
     failed = [row for row in rows if row.status == "failed"]
     if failed:
@@ -271,11 +300,26 @@ def _particles_by_voxel(tomogram: Tomogram) -> np.ndarray:
 
 
 def _headline(scores: Mapping[str, Any]) -> dict[str, Any]:
-    names = ("n_truth", "precision", "recall", "f1", "f_beta4", "ap", "best_f1", "best_threshold", "radius", "rule")
+    names = (
+        "n_truth",
+        "precision",
+        "recall",
+        "f1",
+        "f_beta4",
+        "ap",
+        "best_f1",
+        "best_threshold",
+        "radius",
+        "rule",
+    )
     return {name: scores[name] for name in names if name in scores}
 
 
 def _describe(picks: Picks, rows: Sequence[Row]) -> dict[str, Any]:
-    counts = {name: int((picks.classes == index).sum()) for index, name in enumerate(picks.class_names)}
+    counts = {
+        name: int((picks.classes == index).sum()) for index, name in enumerate(picks.class_names)
+    }
     failed = sum(row.status == "failed" for row in rows)
-    return {"n": len(picks), "tomograms": len(rows), "counts": counts} | ({"failed": failed} if failed else {})
+    return {"n": len(picks), "tomograms": len(rows), "counts": counts} | (
+        {"failed": failed} if failed else {}
+    )

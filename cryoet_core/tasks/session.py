@@ -57,10 +57,20 @@ def run_method(
     reading = {name: value for name, value in (reading or {}).items() if value is not None}
     data = opening.open_inputs(trainer, given, reading)
     run = Run.create(
-        method, config, given, out, seed=seed, device=device, preset=chosen, reading=reading, **run_options
+        method,
+        config,
+        given,
+        out,
+        seed=seed,
+        device=device,
+        preset=chosen,
+        reading=reading,
+        **run_options,
     )
     why = f" (auto on {run.device.type})" if preset == "auto" else ""
-    run.say(f"{method}: preset {chosen}{why}, device {run.device}, seed {seed}, folder {shown(run.dir)}")
+    run.say(
+        f"{method}: preset {chosen}{why}, device {run.device}, seed {seed}, folder {shown(run.dir)}"
+    )
     for line in opening.notes(data.values()):
         run.say(f"note: {line}")
     return _fit_and_close(trainer(config), data, run, report)
@@ -97,7 +107,11 @@ def predict_run(
 
 
 def evaluate_run(
-    folder: Path, paths: Sequence[Path] = (), *, reading: Mapping[str, Any] | None = None, **options: Any
+    folder: Path,
+    paths: Sequence[Path] = (),
+    *,
+    reading: Mapping[str, Any] | None = None,
+    **options: Any,
 ) -> dict[str, Any]:
     """Compare a run's labels or picks with the known ones, of its own data or of other data.
 
@@ -121,7 +135,9 @@ def report_run(folder: Path) -> Path:
 # ---- the steps -------------------------------------------------------------------------------------------------------
 
 
-def _fit_and_close(trainer: Trainer, data: Mapping[str, Any], run: Run, report: bool) -> dict[str, Any]:
+def _fit_and_close(
+    trainer: Trainer, data: Mapping[str, Any], run: Run, report: bool
+) -> dict[str, Any]:
     task = tasks.of(trainer.task)
     with _recorded(run):
         seen = opening.what_it_may_see(type(trainer), data)
@@ -130,7 +146,9 @@ def _fit_and_close(trainer: Trainer, data: Mapping[str, Any], run: Run, report: 
         name = opening.subject_name(type(trainer), data)
         facts = task.finish(run, fitted, seen[name], data[name])
         run.barrier()
-        scalars = {key: value for key, value in facts.items() if not isinstance(value, (list, dict))}
+        scalars = {
+            key: value for key, value in facts.items() if not isinstance(value, (list, dict))
+        }
         run.finish(data=task.card(data[name]), **scalars)
         if run.rank:
             return dict(facts)
@@ -140,7 +158,12 @@ def _fit_and_close(trainer: Trainer, data: Mapping[str, Any], run: Run, report: 
             facts["report"] = shown(write_report(run.dir))
         closed = run.facts
         facts |= {"wall_seconds": closed["wall_seconds"], "peak_memory": closed["peak_memory"]}
-        return {"run": shown(run.dir), "method": run.method, "preset": run.preset, "seed": run.seed} | facts
+        return {
+            "run": shown(run.dir),
+            "method": run.method,
+            "preset": run.preset,
+            "seed": run.seed,
+        } | facts
 
 
 @contextmanager
@@ -152,7 +175,9 @@ def _recorded(run: Run) -> Iterator[None]:
         yield
     except BaseException as error:
         stopped = isinstance(error, KeyboardInterrupt)
-        with suppress(UserError, OSError):  # a full disk: what happened first is what the user must hear
+        with suppress(
+            UserError, OSError
+        ):  # a full disk: what happened first is what the user must hear
             if stopped:
                 run.fail("by the user", "interrupted")
             else:

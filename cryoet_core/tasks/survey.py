@@ -88,13 +88,17 @@ class Survey:
             parts.append(picks)
             files.write_json(self.folder / STATUS, [asdict(row) for row in rows])
             run.say(f"{row.name}: {row.message or f'{row.picks} picks, {row.seconds:.1f} s'}")
-        picks = join([part for part in parts if part is not None] or [Picks.empty(picker.class_names)])
+        picks = join(
+            [part for part in parts if part is not None] or [Picks.empty(picker.class_names)]
+        )
         self._end(picks)
         return picks, rows
 
     # ---- one tomogram ------------------------------------------------------------------------------------------------
 
-    def _one(self, picker: Picker, tomogram: Tomogram, run: Run, only: bool) -> tuple[Row, Picks | None]:
+    def _one(
+        self, picker: Picker, tomogram: Tomogram, run: Run, only: bool
+    ) -> tuple[Row, Picks | None]:
         from cryoet_core.formats.picks.store_file import load_picks, save_picks
 
         kept = self.work / f"{file_name(tomogram.name)}.h5"
@@ -110,7 +114,11 @@ class Survey:
         except (UserError, RunError, OSError, MemoryError) as error:
             if only:
                 raise
-            return Row(tomogram.name, "failed", message=" ".join(str(error).split()) or type(error).__name__), None
+            return Row(
+                tomogram.name,
+                "failed",
+                message=" ".join(str(error).split()) or type(error).__name__,
+            ), None
         row = Row(tomogram.name, "done", len(picks), round(time.monotonic() - started, 3))
         files.write_json(said, asdict(row))
         save_picks(kept, picks)  # the last step: its presence says that the tomogram is done
@@ -139,20 +147,31 @@ def file_name(tomogram: str) -> str:
 def checked(picks: Picks, tomogram: Tomogram) -> Picks:
     """The picks of a method, best first. RunError when they are not of this tomogram or lie outside it."""
     outside = (picks.positions < 0) | (picks.positions > tomogram.extent)
-    if not np.isfinite(picks.positions).all() or (outside.any() and np.abs(_excess(picks, tomogram)).max() > 1.0):
-        raise RunError(f"{tomogram.name}: the method gave {int(outside.any(1).sum())} picks outside the tomogram")
+    if not np.isfinite(picks.positions).all() or (
+        outside.any() and np.abs(_excess(picks, tomogram)).max() > 1.0
+    ):
+        raise RunError(
+            f"{tomogram.name}: the method gave {int(outside.any(1).sum())} picks outside the tomogram"
+        )
     if len(picks) and set(picks.tomograms) != {tomogram.name}:
-        raise RunError(f"{tomogram.name}: the method gave picks in {sorted(set(picks.tomograms))[:3]}")
+        raise RunError(
+            f"{tomogram.name}: the method gave picks in {sorted(set(picks.tomograms))[:3]}"
+        )
     return picks.best_first()
 
 
 def _excess(picks: Picks, tomogram: Tomogram) -> np.ndarray:
     """Voxels by which picks lie outside; a sub-voxel fit at the border may go a little over."""
-    over: np.ndarray = np.maximum(-picks.positions, picks.positions - tomogram.extent).clip(min=0) / tomogram.voxel_size
+    over: np.ndarray = (
+        np.maximum(-picks.positions, picks.positions - tomogram.extent).clip(min=0)
+        / tomogram.voxel_size
+    )
     return over
 
 
-def opened_one_by_one(paths: Sequence[Path], open_one: Callable[[Path], Any]) -> tuple[list[Tomogram], list[Row]]:
+def opened_one_by_one(
+    paths: Sequence[Path], open_one: Callable[[Path], Any]
+) -> tuple[list[Tomogram], list[Row]]:
     """The tomograms of each file, and a failed row for each file that cannot be opened, unless it is the only one."""
     from cryoet_core.tomograms import Tomograms
 

@@ -56,7 +56,10 @@ def iter_checks(name: str) -> Iterator[Result]:
         if name not in {info.name for info in discover()}:
             raise
         yield Result("check_name", _about(CHECKS[0]), "failed", str(error), 0.0)
-        yield from (Result(c.__name__, _about(c), "skipped", "the method cannot be loaded", 0.0) for c in CHECKS[1:])
+        yield from (
+            Result(c.__name__, _about(c), "skipped", "the method cannot be loaded", 0.0)
+            for c in CHECKS[1:]
+        )
         return
     with tempfile.TemporaryDirectory(prefix=f"cryoet-check-{name}-") as workdir:
         yield from check_class(trainer, Path(workdir))
@@ -71,11 +74,15 @@ def check_class(trainer: TrainerClass, workdir: Path) -> Iterator[Result]:
             continue
         started = time.perf_counter()
         status, reason = _outcome(check, trainer, workdir)
-        yield Result(check.__name__, _about(check), status, reason, round(time.perf_counter() - started, 3))
+        yield Result(
+            check.__name__, _about(check), status, reason, round(time.perf_counter() - started, 3)
+        )
         fits = check.__name__ != "check_fit" or status != "failed"
 
 
-def _outcome(check: Check, trainer: TrainerClass, workdir: Path) -> tuple[Literal["passed", "failed", "skipped"], str]:
+def _outcome(
+    check: Check, trainer: TrainerClass, workdir: Path
+) -> tuple[Literal["passed", "failed", "skipped"], str]:
     try:
         check(trainer, workdir)
     except Skip as reason:

@@ -23,7 +23,9 @@ def answer_of(learnt: Any, data: Any, run: Run) -> Answer:
     if data.kind == "subtomograms" and isinstance(learnt, Labeller):
         return learnt.label(data, run)
     expected = "class_names and pick()" if data.kind == "tomograms" else "classes and label()"
-    raise TypeError(f"fit returned a {type(learnt).__name__} for {data.kind}; expected an object with {expected}")
+    raise TypeError(
+        f"fit returned a {type(learnt).__name__} for {data.kind}; expected an object with {expected}"
+    )
 
 
 def picks_of(learnt: Picker, tomogram: Tomogram, run: Run) -> Picks:
@@ -73,7 +75,9 @@ def _between_picks(a: Picks, b: Picks, tolerance: float) -> str | None:
     return _between_numbers(pairs, tolerance)
 
 
-def _between_numbers(pairs: list[tuple[str, np.ndarray, np.ndarray]], tolerance: float) -> str | None:
+def _between_numbers(
+    pairs: list[tuple[str, np.ndarray, np.ndarray]], tolerance: float
+) -> str | None:
     for name, one, other in pairs:
         if one.shape != other.shape:
             return f"{name} of shapes {one.shape} and {other.shape}"

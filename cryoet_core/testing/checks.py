@@ -49,7 +49,10 @@ def check_name(trainer: TrainerClass, workdir: Path) -> None:
         found = load_trainer(trainer.name)
     except UserError as error:
         raise Failure(str(error)) from error
-    require(found is trainer, f"the entry point {trainer.name!r} leads to {found.__module__}.{found.__qualname__}")
+    require(
+        found is trainer,
+        f"the entry point {trainer.name!r} leads to {found.__module__}.{found.__qualname__}",
+    )
 
 
 @registered
@@ -57,15 +60,24 @@ def check_config(trainer: TrainerClass, workdir: Path) -> None:
     """Config builds bare and with each preset, survives JSON and describes every field."""
     from cryoet_core.methods.config import Config
 
-    require(issubclass(trainer.Config, Config), "Config is not a subclass of cryoet_core.methods.config.Config")
+    require(
+        issubclass(trainer.Config, Config),
+        "Config is not a subclass of cryoet_core.methods.config.Config",
+    )
     try:
-        configs = [trainer.Config()] + [trainer.Config.from_layers(preset, {}, {}) for preset in trainer.Config.presets]
+        configs = [trainer.Config()] + [
+            trainer.Config.from_layers(preset, {}, {}) for preset in trainer.Config.presets
+        ]
     except (UserError, ValueError) as error:
         raise Failure(f"Config cannot be built from defaults and presets: {error}") from error
     for config in configs:
         again = trainer.Config.model_validate(json.loads(config.model_dump_json()))
         require(again == config, f"Config is not the same after JSON: {config!r} became {again!r}")
-    bare = [name for name, info in trainer.Config.model_fields.items() if not (info.description or "").strip()]
+    bare = [
+        name
+        for name, info in trainer.Config.model_fields.items()
+        if not (info.description or "").strip()
+    ]
     require(not bare, f"Config fields without a description: {', '.join(bare)}")
 
 
@@ -76,12 +88,18 @@ def check_inputs(trainer: TrainerClass, workdir: Path) -> None:
 
     require(len(trainer.inputs) > 0, "no input is declared")
     for name, spec in trainer.inputs.items():
-        require(isinstance(spec, InputSpec), f"input {name!r} is a {type(spec).__name__}, not an InputSpec")
+        require(
+            isinstance(spec, InputSpec),
+            f"input {name!r} is a {type(spec).__name__}, not an InputSpec",
+        )
         require(bool(spec.help.strip()), f"input {name!r} has no help text")
         known = {"kind": typing.get_args(Kind), "labels": ("never", "optional", "required")}
         for part, allowed in known.items():
             found = getattr(spec, part)
-            require(found in allowed, f"input {name!r} has {part} {found!r}; expected one of {', '.join(allowed)}")
+            require(
+                found in allowed,
+                f"input {name!r} has {part} {found!r}; expected one of {', '.join(allowed)}",
+            )
     paths = harness.write_inputs(trainer, workdir / "data")
     for name in paths:
         wrong = kit_data.write_other_kind(workdir / f"wrong-{name}.h5", trainer.inputs[name].kind)
@@ -89,7 +107,9 @@ def check_inputs(trainer: TrainerClass, workdir: Path) -> None:
         try:
             open_inputs(trainer, given)
         except UserError as error:
-            require(wrong.name in str(error), f"the error about {wrong.name} does not name it: {error}")
+            require(
+                wrong.name in str(error), f"the error about {wrong.name} does not name it: {error}"
+            )
         else:
             raise Failure(f"input {name!r} took {wrong.name}, a file of another kind")
 
@@ -110,23 +130,33 @@ def check_fit(trainer: TrainerClass, workdir: Path) -> None:
 def _check_picks(picks: Picks, shape: tuple[int, int, int]) -> None:
     extent = (np.array(shape) - 1) * kit_data.VOXEL_SIZE
     require(bool(np.isfinite(picks.positions).all()), "positions are not finite")
-    inside = (picks.positions >= -kit_data.VOXEL_SIZE) & (picks.positions <= extent + kit_data.VOXEL_SIZE)
+    inside = (picks.positions >= -kit_data.VOXEL_SIZE) & (
+        picks.positions <= extent + kit_data.VOXEL_SIZE
+    )
     require(
-        bool(inside.all()), f"{int((~inside).any(1).sum())} picks lie outside the tomogram; expected (z, y, x) in Å"
+        bool(inside.all()),
+        f"{int((~inside).any(1).sum())} picks lie outside the tomogram; expected (z, y, x) in Å",
     )
     require(bool(np.isfinite(picks.scores).all()), "scores are not finite")
     require(bool((picks.classes >= 0).all()), "a pick has no class")
     if picks.rotations is not None:
         turned = picks.rotations @ picks.rotations.transpose(0, 2, 1)
-        require(bool(np.allclose(turned, np.eye(3), atol=1e-3)), "rotations are not orthogonal matrices")
+        require(
+            bool(np.allclose(turned, np.eye(3), atol=1e-3)), "rotations are not orthogonal matrices"
+        )
 
 
 def _check_labels(labels: Labels, n: int) -> None:
     k = len(labels.classes)
-    require(labels.labels.shape == (n,), f"labels have shape {labels.labels.shape}; expected ({n},)")
+    require(
+        labels.labels.shape == (n,), f"labels have shape {labels.labels.shape}; expected ({n},)"
+    )
     require(labels.labels.dtype.kind == "i", f"labels are {labels.labels.dtype}; expected int64")
     probabilities = labels.probabilities
-    require(probabilities.shape == (n, k), f"probabilities have shape {probabilities.shape}; expected ({n}, {k})")
+    require(
+        probabilities.shape == (n, k),
+        f"probabilities have shape {probabilities.shape}; expected ({n}, {k})",
+    )
     require(bool(np.isfinite(probabilities).all()), "probabilities are not finite")
     require(bool((probabilities >= 0).all()), "probabilities are negative")
     off = float(np.abs(probabilities.sum(axis=1) - 1).max())
@@ -135,7 +165,10 @@ def _check_labels(labels: Labels, n: int) -> None:
     require(low >= -1 and high < k, f"labels reach from {low} to {high}; expected -1 to {k - 1}")
     given = labels.labels >= 0
     own = probabilities[np.flatnonzero(given), labels.labels[given]]
-    require(bool((own >= probabilities[given].max(axis=1) - 1e-6).all()), "a label is not the most probable class")
+    require(
+        bool((own >= probabilities[given].max(axis=1) - 1e-6).all()),
+        "a label is not the most probable class",
+    )
     require(len(set(labels.classes)) == k, f"class names repeat: {labels.classes}")
 
 
@@ -154,7 +187,9 @@ def check_seed(trainer: TrainerClass, workdir: Path) -> None:
     """The same seed gives the same output."""
     fitted, paths = harness.base_fit(trainer, workdir)
     np.random.seed(12345)  # noqa: NPY002  a method must not lean on this
-    again = harness.fit(trainer, harness.start(trainer, paths, workdir / "again"), harness.opened(trainer, paths))
+    again = harness.fit(
+        trainer, harness.start(trainer, paths, workdir / "again"), harness.opened(trainer, paths)
+    )
     different = difference(fitted.answer, again.answer)
     require(different is None, f"two fits with one seed: {different}")
 
@@ -170,7 +205,10 @@ def check_inputs_unchanged(trainer: TrainerClass, workdir: Path) -> None:
         found: dict[str, str] = {}
         for name, path in paths.items():
             parts = {"file": path.read_bytes(), **_contents(inputs[name])}
-            found |= {f"{part} of {name!r}": hashlib.sha256(content).hexdigest() for part, content in parts.items()}
+            found |= {
+                f"{part} of {name!r}": hashlib.sha256(content).hexdigest()
+                for part, content in parts.items()
+            }
         return found
 
     before = state()
@@ -183,8 +221,13 @@ def _contents(data: Any) -> dict[str, bytes]:
     """What a method must leave as it is, in bytes."""
     if data.kind == "subtomograms":
         parts = {"volumes": data.read(slice(None)), "labels": data.labels}
-        return {what: values.tobytes() for what, values in parts.items()} | {"names": repr(data.class_names).encode()}
-    return {"volumes": b"".join(volume.read().tobytes() for volume in data), "picks": data.picks.positions.tobytes()}
+        return {what: values.tobytes() for what, values in parts.items()} | {
+            "names": repr(data.class_names).encode()
+        }
+    return {
+        "volumes": b"".join(volume.read().tobytes() for volume in data),
+        "picks": data.picks.positions.tobytes(),
+    }
 
 
 @registered
@@ -253,7 +296,9 @@ def check_resume(trainer: TrainerClass, workdir: Path) -> None:
         run = harness.start(trainer, paths, workdir / f"stopped {stop}")
         with contextlib.suppress(Interrupted):
             harness.fit(trainer, run, harness.opened(trainer, paths), stop_after=stop)
-            raise Failure(f"a second fit with the same seed made fewer than {stop} calls of Run.save and Run.log")
+            raise Failure(
+                f"a second fit with the same seed made fewer than {stop} calls of Run.save and Run.log"
+            )
         run = Run.resume(run.dir, config=harness.config_of(trainer), quiet=True)
         try:
             resumed = harness.fit(trainer, run, harness.opened(trainer, paths))
@@ -278,8 +323,16 @@ def _steps(folder: Path) -> list[tuple[object, object]]:
 def check_awkward_data(trainer: TrainerClass, workdir: Path) -> None:
     """Next to no data, tiny boxes, noise alone: an answer, or one clear line; never another exception."""
     harness.base_fit(trainer, workdir)
-    subtomograms = {"two volumes": (trainer.tiny_box, 2), "a box of 4 voxels": (4, 36), "noise": (trainer.tiny_box, 36)}
-    tomograms = {"noise": kit_data.SHAPE, "a tomogram of 4 voxels": (4, 4, 4), "one slice": (1, 48, 48)}
+    subtomograms = {
+        "two volumes": (trainer.tiny_box, 2),
+        "a box of 4 voxels": (4, 36),
+        "noise": (trainer.tiny_box, 36),
+    }
+    tomograms = {
+        "noise": kit_data.SHAPE,
+        "a tomogram of 4 voxels": (4, 4, 4),
+        "one slice": (1, 48, 48),
+    }
     picking = harness.subject(trainer, trainer.inputs).kind == "tomograms"
     for what in tomograms if picking else subtomograms:
         folder = workdir / what
@@ -288,18 +341,30 @@ def check_awkward_data(trainer: TrainerClass, workdir: Path) -> None:
         for name, spec in trainer.inputs.items():
             path = folder / f"{name}.h5"
             if spec.kind == "tomograms":
-                paths[name] = kit_data.write_noise_tomogram(path, tomograms.get(what, kit_data.SHAPE))
+                paths[name] = kit_data.write_noise_tomogram(
+                    path, tomograms.get(what, kit_data.SHAPE)
+                )
             else:
-                paths[name] = kit_data.write_noise(path, *subtomograms.get(what, (trainer.tiny_box, 36)))
+                paths[name] = kit_data.write_noise(
+                    path, *subtomograms.get(what, (trainer.tiny_box, 36))
+                )
         try:
-            fitted = harness.fit(trainer, harness.start(trainer, paths, folder / "run"), harness.opened(trainer, paths))
+            fitted = harness.fit(
+                trainer,
+                harness.start(trainer, paths, folder / "run"),
+                harness.opened(trainer, paths),
+            )
             if isinstance(fitted.answer, Labels):
                 _check_labels(fitted.answer, subtomograms[what][1])
             else:
                 _check_picks(fitted.answer, tomograms[what])
         except (UserError, RunError) as error:
-            require("\n" not in str(error).strip(), f"{what}: the error has more than one line: {error}")
+            require(
+                "\n" not in str(error).strip(), f"{what}: the error has more than one line: {error}"
+            )
         except (Failure, Skip) as error:
             raise type(error)(f"{what}: {error}") from error
         except Exception as error:
-            raise Failure(f"{what}: {type(error).__name__}: {error}; expected an answer or a UserError") from error
+            raise Failure(
+                f"{what}: {type(error).__name__}: {error}; expected an answer or a UserError"
+            ) from error

@@ -19,7 +19,9 @@ DIAMETER = 96.0
 TOMOGRAMS = ("first", "second")
 
 
-def write_subtomograms(path: Path, box: int = 24, *, per_class: int = PER_CLASS, seed: int = 0) -> Path:
+def write_subtomograms(
+    path: Path, box: int = 24, *, per_class: int = PER_CLASS, seed: int = 0
+) -> Path:
     """Write ``3 * per_class`` labelled cubes to a store, the classes interleaved."""
     from cryoet_core.store import SubtomogramWriter
 
@@ -28,7 +30,9 @@ def write_subtomograms(path: Path, box: int = 24, *, per_class: int = PER_CLASS,
     labels = np.arange(n) % len(CLASS_NAMES)
     volumes = np.stack([_shape(CLASS_NAMES[label], box, generator) for label in labels])
     volumes += generator.normal(0, _NOISE, volumes.shape)
-    with SubtomogramWriter(path, box, VOXEL_SIZE, class_names=CLASS_NAMES, tilt_range=(-60.0, 60.0)) as writer:
+    with SubtomogramWriter(
+        path, box, VOXEL_SIZE, class_names=CLASS_NAMES, tilt_range=(-60.0, 60.0)
+    ) as writer:
         writer.append(volumes.astype(np.float32), labels=labels)
     return path
 
@@ -46,7 +50,7 @@ def write_noise(path: Path, box: int, n: int) -> Path:
 def write_tomograms(path: Path, *, seed: int = 0) -> Path:
     """Write two tomograms with the centres of the balls in them."""
     from cryoet_core.picks.table import Picks
-    from cryoet_core.tomograms.store import TomogramWriter
+    from cryoet_core.tomograms.writer import TomogramWriter
 
     generator = np.random.default_rng(seed)
     with TomogramWriter(path) as writer:
@@ -54,7 +58,11 @@ def write_tomograms(path: Path, *, seed: int = 0) -> Path:
             centres = _spots(generator)
             volume = _balls(centres) + generator.normal(0, _NOISE, SHAPE)
             picks = Picks.of(centres * VOXEL_SIZE, name, class_names=("ball",))
-            facts: dict[str, Any] = {"voxel_size": VOXEL_SIZE, "tilt_range": (-60.0, 60.0), "picks": picks}
+            facts: dict[str, Any] = {
+                "voxel_size": VOXEL_SIZE,
+                "tilt_range": (-60.0, 60.0),
+                "picks": picks,
+            }
             writer.add(name, volume.astype(np.float32), **facts)
     return path
 
@@ -62,7 +70,7 @@ def write_tomograms(path: Path, *, seed: int = 0) -> Path:
 def write_noise_tomogram(path: Path, shape: tuple[int, int, int]) -> Path:
     """Write one tomogram of noise alone, with three centres that mean nothing."""
     from cryoet_core.picks.table import Picks
-    from cryoet_core.tomograms.store import TomogramWriter
+    from cryoet_core.tomograms.writer import TomogramWriter
 
     generator = np.random.default_rng(0)
     centres = generator.uniform(0, 1, (3, 3)) * (np.array(shape) - 1)
@@ -86,7 +94,9 @@ def write_other_kind(path: Path, kind: str) -> Path:
 
 def _spots(generator: np.random.Generator) -> np.ndarray:
     """A dozen centres (12, 3) in voxels, one in each cell of a grid, so that no two balls touch."""
-    cells = np.stack(np.meshgrid([6, 18], [6, 18, 30, 42], [6, 18, 30, 42], indexing="ij"), axis=-1).reshape(-1, 3)
+    cells = np.stack(
+        np.meshgrid([6, 18], [6, 18, 30, 42], [6, 18, 30, 42], indexing="ij"), axis=-1
+    ).reshape(-1, 3)
     chosen = generator.choice(len(cells), 12, replace=False)
     jittered: np.ndarray = cells[chosen] + generator.uniform(-1, 1, (12, 3))
     return jittered

@@ -77,10 +77,14 @@ def start(trainer: TrainerClass, paths: Paths, folder: Path) -> Run:
     from cryoet_core.runs.run import Run
 
     given = {name: [path] for name, path in paths.items()}
-    return Run.create(trainer.name, config_of(trainer), given, folder, seed=1, device="cpu", quiet=True)
+    return Run.create(
+        trainer.name, config_of(trainer), given, folder, seed=1, device="cpu", quiet=True
+    )
 
 
-def fit(trainer: TrainerClass, run: Run, inputs: Mapping[str, Any], *, stop_after: int | None = None) -> Fit:
+def fit(
+    trainer: TrainerClass, run: Run, inputs: Mapping[str, Any], *, stop_after: int | None = None
+) -> Fit:
     """Fit, then label the subject or pick in it.
 
     With ``stop_after`` n, ``Interrupted`` is raised once it saved or logged n times.

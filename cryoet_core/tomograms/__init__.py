@@ -6,6 +6,16 @@
 
 from cryoet_core.tomograms.reading import Reading
 from cryoet_core.tomograms.sources import open_tomograms
-from cryoet_core.tomograms.tomogram import ArrayVolume, Mask, Region, Tomogram, Tomograms, Volume
+from cryoet_core.tomograms.tomogram import Tomogram, Tomograms
+from cryoet_core.tomograms.volume import ArrayVolume, Mask, Region, Volume
 
-__all__ = ["ArrayVolume", "Mask", "Reading", "Region", "Tomogram", "Tomograms", "Volume", "open_tomograms"]
+__all__ = [
+    "ArrayVolume",
+    "Mask",
+    "Reading",
+    "Region",
+    "Tomogram",
+    "Tomograms",
+    "Volume",
+    "open_tomograms",
+]

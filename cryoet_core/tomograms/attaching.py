@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
+from cryoet_core.formats.picks import Geometry, PickReading, read_picks
 from cryoet_core.picks.table import Picks, join
 from cryoet_core.support.errors import UserError
+from cryoet_core.tomograms.names import stem
 from cryoet_core.tomograms.reading import Draft
-from cryoet_core.tomograms.sources import stem
 
 _SHOWN = 5
 
@@ -50,9 +51,9 @@ def read(file: Path, drafts: Sequence[Draft], notes: list[str]) -> Picks:
 
     The geometry of the tomograms serves formats that count in voxels, or from the middle.
     """
-    from cryoet_core.formats.picks import Geometry, PickReading, read_picks
-
-    geometry = {draft.name: Geometry(draft.volume.shape, float(draft.voxel_size or 1)) for draft in drafts}
+    geometry = {
+        draft.name: Geometry(draft.volume.shape, float(draft.voxel_size or 1)) for draft in drafts
+    }
     found = read_picks(Path(file), PickReading(geometry=geometry))
     notes += [f"{Path(file).name}: {note}" for note in found.notes]
     if found.named or len(drafts) == 1:
@@ -60,7 +61,9 @@ def read(file: Path, drafts: Sequence[Draft], notes: list[str]) -> Picks:
     return replace(found.picks, tomograms=np.full(len(found.picks), "", dtype=object))
 
 
-def assigned(picks: Picks, file: Path, drafts: Sequence[Draft], notes: list[str]) -> dict[str, Picks]:
+def assigned(
+    picks: Picks, file: Path, drafts: Sequence[Draft], notes: list[str]
+) -> dict[str, Picks]:
     """Tomogram name -> its picks. Names match as they are, without folders and endings, or as a part of one another.
 
     UserError where a name matches none and a tomogram is left without picks, or where it is not clear which.
@@ -90,7 +93,12 @@ def assigned(picks: Picks, file: Path, drafts: Sequence[Draft], notes: list[str]
 
 
 def _refuse_unknown(
-    picks: Picks, file: Path, drafts: Sequence[Draft], unknown: list[str], found: set[str], notes: list[str]
+    picks: Picks,
+    file: Path,
+    drafts: Sequence[Draft],
+    unknown: list[str],
+    found: set[str],
+    notes: list[str],
 ) -> None:
     if not unknown:
         return
@@ -106,7 +114,9 @@ def _refuse_unknown(
             f"{file}: picks in {_listed(unknown)}, which matches no tomogram; expected {_listed(left)}; rename one or "
             "the other, or leave out the tomograms without picks"
         )
-    notes.append(f"{Path(file).name}: {rows} picks in {_listed(unknown)} are left out: not among the tomograms given")
+    notes.append(
+        f"{Path(file).name}: {rows} picks in {_listed(unknown)} are left out: not among the tomograms given"
+    )
 
 
 def _target(name: str, file: Path, drafts: Sequence[Draft]) -> str | None:
@@ -132,7 +142,10 @@ def _equal(one: str, other: str) -> bool:
 def _part(one: str, other: str) -> bool:
     """Whether the shorter name stands in the longer one as a word or several: TS_1 in rec_TS_1, not in TS_10."""
     short, long = sorted((one, other), key=len)
-    return bool(short) and re.search(rf"(?<![A-Za-z0-9]){re.escape(short)}(?![A-Za-z0-9])", long) is not None
+    return (
+        bool(short)
+        and re.search(rf"(?<![A-Za-z0-9]){re.escape(short)}(?![A-Za-z0-9])", long) is not None
+    )
 
 
 def _of_one(picks: Picks, file: Path, draft: Draft) -> Picks:
@@ -140,7 +153,9 @@ def _of_one(picks: Picks, file: Path, draft: Draft) -> Picks:
     names = list(dict.fromkeys(str(each) for each in picks.tomograms))
     own = [name for name in names if _target(name, file, [draft])]
     if not own and len(names) > 1:
-        raise UserError(f"{file}: picks in {_listed(names)}; expected some of tomogram {draft.name}; rename it")
+        raise UserError(
+            f"{file}: picks in {_listed(names)}; expected some of tomogram {draft.name}; rename it"
+        )
     part = picks.select(np.isin(picks.tomograms.astype(str), own or names))
     return replace(part, tomograms=np.full(len(part), draft.name, dtype=object))
 
@@ -164,7 +179,9 @@ def refuse_outside(draft: Draft, picks: Picks) -> None:
     count = int(outside.sum())
     if not count:
         return
-    furthest = picks.positions[outside][np.argmax(np.abs(picks.positions[outside] - extent / 2).max(axis=1))]
+    furthest = picks.positions[outside][
+        np.argmax(np.abs(picks.positions[outside] - extent / 2).max(axis=1))
+    ]
     raise UserError(
         f"{draft.where}: {count} of {len(picks)} picks lie outside of it (z, y, x {_vector(furthest)} Å; expected 0 to "
         f"{_vector(extent)}); {_explanation(picks.positions, extent, size)}check their tomogram, --voxel-size, the "

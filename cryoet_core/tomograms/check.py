@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from cryoet_core.store.layout import read_json
 from cryoet_core.store.subtomograms import describe_rows
 from cryoet_core.support.errors import UserError
+from cryoet_core.support.hdf5 import read_json
 from cryoet_core.tomograms import layout
+from cryoet_core.tomograms.reading import Reading
+from cryoet_core.tomograms.sources import drafts_of
 from cryoet_core.tomograms.statistics import bad_slices, describe_bad, ranges, slabs
 
 _PARTS = ("volume", "picks", "masks")
@@ -29,15 +31,14 @@ def check_tomograms(path: Path | str) -> list[str]:
             return list(_deviations(file))
     except UserError as error:
         return [str(error).removeprefix(f"{path}: ")]
-    except Exception as error:  # whatever HDF5 makes of damaged bytes is a finding, not a failure of the check
+    except (
+        Exception
+    ) as error:  # whatever HDF5 makes of damaged bytes is a finding, not a failure of the check
         return [f"damaged: {error}; expected a whole store; write it again"]
 
 
 def check_sources(path: Path) -> list[str]:
     """What an import of tomograms in a file of another program would stumble on: reads all of them."""
-    from cryoet_core.tomograms.reading import Reading
-    from cryoet_core.tomograms.sources import drafts_of
-
     found = []
     try:
         for draft in drafts_of(path, Reading()):
@@ -167,7 +168,9 @@ def _positions(positions: np.ndarray, shape: tuple[int, ...], voxel_size: Any) -
     if voxel_size is None or not voxel_size > 0:
         return
     extent = (np.array(shape) - 1) * float(voxel_size)
-    outside = ~infinite & ((positions < -float(voxel_size)) | (positions > extent + float(voxel_size))).any(axis=1)
+    outside = ~infinite & (
+        (positions < -float(voxel_size)) | (positions > extent + float(voxel_size))
+    ).any(axis=1)
     if outside.any():
         box = " x ".join(f"{edge:g}" for edge in extent)
         yield f"picks/positions: outside in {describe_rows(np.flatnonzero(outside))}; expected 0 to {box} Å (z, y, x)"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cryoet_core.tomograms.tomogram import Volume
+from cryoet_core.tomograms.volume import Volume
 
 RADII = (30.0, 60.0, 100.0, 150.0)
 """Å; particles differ in size, so several are tried."""
@@ -33,10 +33,16 @@ class Verdict:
 
     def __str__(self) -> str:
         if not self.radius:  # nothing was compared
-            few = f", it takes {FEWEST_PICKS}" if self.count < FEWEST_PICKS else " in voxels of this size"
+            few = (
+                f", it takes {FEWEST_PICKS}"
+                if self.count < FEWEST_PICKS
+                else " in voxels of this size"
+            )
             return f"not clear ({self.count} picks{few})"
         word = {1: "bright", -1: "dark", 0: "not clear"}[self.sign]
-        return f"{word} ({self.z:+.1f} standard errors within {self.radius:g} Å of {self.count} picks)"
+        return (
+            f"{word} ({self.z:+.1f} standard errors within {self.radius:g} Å of {self.count} picks)"
+        )
 
 
 def sign_at_picks(volume: Volume, voxel_size: float, positions: np.ndarray) -> Verdict:
@@ -46,7 +52,9 @@ def sign_at_picks(volume: Volume, voxel_size: float, positions: np.ndarray) -> V
     the median absolute deviation, so that a few wrong picks do not matter. NaN in the volume is passed over.
     """
     radii = [radius for radius in RADII if 1.5 <= radius / voxel_size <= MOST_VOXELS]
-    rows = np.unique(np.linspace(0, len(positions) - 1, min(len(positions), MOST_PICKS)).astype(int))
+    rows = np.unique(
+        np.linspace(0, len(positions) - 1, min(len(positions), MOST_PICKS)).astype(int)
+    )
     if len(rows) < FEWEST_PICKS or not radii:
         return Verdict(0, 0.0, 0.0, len(rows))
     differences = np.array([_differences(volume, positions[row] / voxel_size, np.array(radii) / voxel_size)
@@ -70,7 +78,9 @@ def _differences(volume: Volume, centre: np.ndarray, radii: np.ndarray) -> np.nd
         return np.full(len(radii), np.nan)
     z, y, x = (slice(*span) for span in spans)
     values = volume.read((z, y, x))
-    lines = [(np.arange(start, stop) - c) ** 2 for (start, stop), c in zip(spans, centre, strict=True)]
+    lines = [
+        (np.arange(start, stop) - c) ** 2 for (start, stop), c in zip(spans, centre, strict=True)
+    ]
     squared = lines[0][:, None, None] + lines[1][:, None] + lines[2]
     finite = np.isfinite(values)
     answer = np.full(len(radii), np.nan)
@@ -78,7 +88,9 @@ def _differences(volume: Volume, centre: np.ndarray, radii: np.ndarray) -> np.nd
         inner = finite & (squared <= radius**2)
         shell = finite & (squared > (1.5 * radius) ** 2) & (squared <= (2 * radius) ** 2)
         if inner.any() and shell.any():
-            answer[index] = values[inner].mean(dtype=np.float64) - values[shell].mean(dtype=np.float64)
+            answer[index] = values[inner].mean(dtype=np.float64) - values[shell].mean(
+                dtype=np.float64
+            )
     return answer
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from cryoet_core.formats.stack import plain_file
 from cryoet_core.support.errors import UserError
-from cryoet_core.tomograms.reading import Draft, Reading
-from cryoet_core.tomograms.tomogram import SAME_VOXELS
+from cryoet_core.tomograms.reading import Draft, Opener, Reading
+from cryoet_core.tomograms.volume import SAME_VOXELS
 
 RUNS = "ExperimentRuns"
 _SPACING = re.compile(r"^VoxelSpacing(\d+(?:\.\d+)?)$")
@@ -38,7 +38,9 @@ def roots(path: Path) -> list[Path]:
             if is_project(folder) and folder not in found:
                 found.append(folder)
     if not found:
-        shown = ", ".join(str(config[name]) for name in ("overlay_root", "static_root") if config.get(name))
+        shown = ", ".join(
+            str(config[name]) for name in ("overlay_root", "static_root") if config.get(name)
+        )
         raise UserError(
             f"{path}: a copick project whose data is not here ({shown or 'no overlay_root'}); expected a local folder "
             f"that holds {RUNS}; copy it to this machine"
@@ -46,20 +48,28 @@ def roots(path: Path) -> list[Path]:
     return found
 
 
-def drafts(path: Path, reading: Reading) -> list[Draft]:
+def drafts(path: Path, reading: Reading, opener: Opener) -> list[Draft]:
     """One tomogram of each run that has any, with its picks. UserError where it is not clear which tomogram."""
     folders = roots(path)
-    names = sorted({entry.name for root in folders for entry in (root / RUNS).iterdir() if entry.is_dir()})
-    found = [draft for name in names if (draft := _run(path, [root / RUNS / name for root in folders], reading))]
+    names = sorted(
+        {entry.name for root in folders for entry in (root / RUNS).iterdir() if entry.is_dir()}
+    )
+    found = [
+        draft
+        for name in names
+        if (draft := _run(path, [root / RUNS / name for root in folders], reading, opener))
+    ]
     if not found:
-        raise UserError(f"{path}: a copick project without tomograms; expected {RUNS}/RUN/VoxelSpacing10.000/TYPE.zarr")
+        raise UserError(
+            f"{path}: a copick project without tomograms; expected {RUNS}/RUN/VoxelSpacing10.000/TYPE.zarr"
+        )
     return found
 
 
-def _run(path: Path, folders: list[Path], reading: Reading) -> Draft | None:
-    from cryoet_core.tomograms.sources import drafts_of
-
-    images = {(size, image.name): image for folder in reversed(folders) for size, image in _images(folder)}
+def _run(path: Path, folders: list[Path], reading: Reading, opener: Opener) -> Draft | None:
+    images = {
+        (size, image.name): image for folder in reversed(folders) for size, image in _images(folder)
+    }
     if not images:
         return None
     name = folders[0].name
@@ -69,17 +79,24 @@ def _run(path: Path, folders: list[Path], reading: Reading) -> Draft | None:
         sizes = near or sizes
     shown = ", ".join(f"{size:g}" for size in sizes)
     if len(sizes) > 1:
-        raise UserError(f"{path}: run {name} has tomograms of {shown} Å; expected one size; choose by --voxel-size")
-    chosen = sorted((image for (size, _), image in images.items() if size == sizes[0]), key=lambda image: image.name)
+        raise UserError(
+            f"{path}: run {name} has tomograms of {shown} Å; expected one size; choose by --voxel-size"
+        )
+    chosen = sorted(
+        (image for (size, _), image in images.items() if size == sizes[0]),
+        key=lambda image: image.name,
+    )
     if len(chosen) > 1:
         kinds = ", ".join(image.stem for image in chosen)
         raise UserError(
             f"{path}: run {name} has {len(chosen)} tomograms of {shown} Å ({kinds}); expected one; give the .zarr "
             f"folders in its place, such as {chosen[0]}"
         )
-    draft = drafts_of(chosen[0], reading)[0]
+    draft = opener(chosen[0], reading)[0]
     if draft.voxel_size is None:
-        draft = replace(draft, voxel_size=sizes[0]).noted(f"voxel size {sizes[0]:g} Å by the name of its folder")
+        draft = replace(draft, voxel_size=sizes[0]).noted(
+            f"voxel size {sizes[0]:g} Å by the name of its folder"
+        )
     files, notes = _picks(folders, name)
     return replace(draft, name=name, pick_files=files).noted(*notes)
 
@@ -88,7 +105,11 @@ def _images(folder: Path) -> Iterator[tuple[float, Path]]:
     for spacing in sorted(folder.glob("VoxelSpacing*")):
         match = _SPACING.match(spacing.name)
         if match:
-            yield from ((float(match[1]), image) for image in sorted(spacing.glob("*.zarr")) if image.is_dir())
+            yield from (
+                (float(match[1]), image)
+                for image in sorted(spacing.glob("*.zarr"))
+                if image.is_dir()
+            )
 
 
 def _picks(folders: list[Path], run: str) -> tuple[tuple[Path, ...], list[str]]:
@@ -102,7 +123,9 @@ def _picks(folders: list[Path], run: str) -> tuple[tuple[Path, ...], list[str]]:
         for name, files in by_object.items()
         if len(files) > 1
     ]
-    return tuple(next(iter(files.values())) for files in by_object.values() if len(files) == 1), notes
+    return tuple(
+        next(iter(files.values())) for files in by_object.values() if len(files) == 1
+    ), notes
 
 
 def _config(path: Path) -> Mapping[str, Any]:
@@ -110,7 +133,9 @@ def _config(path: Path) -> Mapping[str, Any]:
         with plain_file(path) as file:
             found = json.loads(file.read(_LARGEST))
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: no JSON that can be read ({error}); expected a copick configuration") from error
+        raise UserError(
+            f"{path}: no JSON that can be read ({error}); expected a copick configuration"
+        ) from error
     if not isinstance(found, Mapping):
         raise UserError(f"{path}: JSON of another kind; expected a copick configuration")
     return found

@@ -18,8 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from cryoet_core.store.layout import FORMAT
+from cryoet_core.formats.sniff import describe
 from cryoet_core.support.errors import UserError
+from cryoet_core.support.hdf5 import FORMAT
 
 VERSION, KIND, ROOT = 1, "tomograms", "tomograms"
 CHUNK = 64
@@ -49,7 +50,9 @@ def opened(path: Path) -> Iterator[Any]:
         raise UserError(f"{path}: no such file; expected a store of tomograms (.h5)")
     if path.is_dir() or path.stat().st_size == 0:
         found = "a folder" if path.is_dir() else "the file is empty"
-        raise UserError(f"{path}: {found}; expected a store of tomograms (.h5); `cryoet data import` makes one")
+        raise UserError(
+            f"{path}: {found}; expected a store of tomograms (.h5); `cryoet data import` makes one"
+        )
     try:
         file = h5py.File(path, "r", locking=False)
     except OSError as error:
@@ -64,8 +67,6 @@ def _no_store(path: Path, error: OSError) -> str:
     with path.open("rb") as file:
         if file.read(8) == b"\x89HDF\r\n\x1a\n":
             return "a damaged or truncated HDF5 file; expected a whole store; make or copy it again"
-    from cryoet_core.formats.sniff import describe
-
     return f"{describe(path)}; expected a store of tomograms (.h5); `cryoet data import` makes one of most formats"
 
 

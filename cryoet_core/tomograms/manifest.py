@@ -13,7 +13,7 @@ from typing import Any
 from cryoet_core.formats.stack import plain_file
 from cryoet_core.formats.star import Table, read_star
 from cryoet_core.support.errors import UserError
-from cryoet_core.tomograms.reading import SIGNS, Draft, Reading
+from cryoet_core.tomograms.reading import SIGNS, Draft, Opener, Reading
 
 COLUMNS = ("path", "name", "voxel_size", "contrast", "tilt_low", "tilt_high", "picks", "axes")
 _OTHER_NAMES = {"tomogram": "path", "file": "path", "pixel_size": "voxel_size", "tilt_min": "tilt_low",
@@ -43,18 +43,18 @@ class Row:
         return value
 
 
-def drafts(path: Path, reading: Reading) -> list[Draft]:
+def drafts(path: Path, reading: Reading, opener: Opener) -> list[Draft]:
     """The tomograms that a manifest lists, each with what its row says. UserError names the line."""
-    from cryoet_core.tomograms.sources import drafts_of
-
     found = []
     for row in rows_of(path):
         place, said = _place(path, row), _said(row, reading)
-        inner = drafts_of(place, said)
+        inner = opener(place, said)
         if len(inner) > 1 and row.values.get("name"):
             inner = [draft for draft in inner if draft.name == row.values["name"]]
         if len(inner) != 1:
-            raise UserError(f"{row.where}: {place} holds {len(inner) or 'no such'} tomograms; expected one; name it")
+            raise UserError(
+                f"{row.where}: {place} holds {len(inner) or 'no such'} tomograms; expected one; name it"
+            )
         found.append(_with_row(path, row, inner[0]))
     return found
 
@@ -66,7 +66,9 @@ def rows_of(path: Path) -> list[Row]:
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: no text in UTF-8 ({error.reason}); expected a star or csv") from error
+        raise UserError(
+            f"{path}: no text in UTF-8 ({error.reason}); expected a star or csv"
+        ) from error
     rows = _star_rows(path) if _first_line(text).startswith("data_") else _csv_rows(path, text)
     if not rows:
         raise UserError(f"{path}: a manifest without rows; expected one for each tomogram")
@@ -79,14 +81,18 @@ def rows_of(path: Path) -> list[Row]:
 def _csv_rows(path: Path, text: str) -> list[Row]:
     delimiter = _delimiter(_first_line(text))
     try:
-        lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
+        lines = csv.reader(
+            io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True
+        )
         records: list[tuple[int, list[str]]] = []
         for cells in lines:
             cells = [cell.strip() for cell in cells]
             if any(cells) and not cells[0].startswith("#"):
                 records.append((lines.line_num, cells))
     except csv.Error as error:
-        raise UserError(f"{path}: no csv that can be read ({error}); expected one line for each tomogram") from error
+        raise UserError(
+            f"{path}: no csv that can be read ({error}); expected one line for each tomogram"
+        ) from error
     if not records:
         raise UserError(f"{path}: an empty file; expected a header and one line for each tomogram")
     header = [_column(cell) for cell in records[0][1]]
@@ -94,7 +100,9 @@ def _csv_rows(path: Path, text: str) -> list[Row]:
     rows = []
     for line, cells in records[1:]:
         if len(cells) != len(header):
-            raise UserError(f"{path}: line {line} has {len(cells)} cells; expected {len(header)}, as in the header")
+            raise UserError(
+                f"{path}: line {line} has {len(cells)} cells; expected {len(header)}, as in the header"
+            )
         rows.append(Row(f"{path}: line {line}", dict(zip(header, cells, strict=True))))
     return rows
 
@@ -119,7 +127,9 @@ def _judge_columns(path: Path, columns: Sequence[str]) -> None:
     if twice:
         raise UserError(f"{path}: two columns named {twice[0]}; expected each once")
     if "path" not in columns:
-        raise UserError(f"{path}: no column named path; expected {', '.join(COLUMNS)} (path alone must be there)")
+        raise UserError(
+            f"{path}: no column named path; expected {', '.join(COLUMNS)} (path alone must be there)"
+        )
     for column in sorted(set(columns) - set(COLUMNS)):
         close = difflib.get_close_matches(column, COLUMNS, n=1, cutoff=0.8)
         if close:
@@ -137,12 +147,19 @@ def _star_rows(path: Path) -> list[Row]:
         columns = {_column(label): values for label, values in table.columns.items()}
         if "path" in columns:
             _judge_columns(path, list(columns))
-            cells = [{name: _known(values[i]) for name, values in columns.items()} for i in range(len(table))]
+            cells = [
+                {name: _known(values[i]) for name, values in columns.items()}
+                for i in range(len(table))
+            ]
             return [Row(f"{path}: row {index}", values) for index, values in enumerate(cells)]
     if any("rlnTomoReconstructedTomogramHalf1" in table for table in tables):
-        raise UserError(f"{path}: names half tomograms only; expected the column {_RELION}; reconstruct whole ones")
+        raise UserError(
+            f"{path}: names half tomograms only; expected the column {_RELION}; reconstruct whole ones"
+        )
     labels = ", ".join([label for table in tables for label in table.columns][:5])
-    raise UserError(f"{path}: a STAR file that lists no tomograms ({labels}, ...); expected path or {_RELION}")
+    raise UserError(
+        f"{path}: a STAR file that lists no tomograms ({labels}, ...); expected path or {_RELION}"
+    )
 
 
 def _known(value: str) -> str:
@@ -151,13 +168,23 @@ def _known(value: str) -> str:
 
 def _relion(path: Path, table: Table, index: int) -> Row:
     """A row of RELION's tomogram set; its pixel size counts where the volume's header does not say one."""
-    value: Callable[[str], str] = lambda column: table.columns[column][index] if column in table else ""  # noqa: E731
-    row = Row(f"{path}: row {index}", {"path": value(_RELION), "name": value("rlnTomoName"), "relion": "yes"})
+    value: Callable[[str], str] = lambda column: (
+        table.columns[column][index] if column in table else ""
+    )  # noqa: E731
+    row = Row(
+        f"{path}: row {index}",
+        {"path": value(_RELION), "name": value("rlnTomoName"), "relion": "yes"},
+    )
     pixel = Row(row.where, {"rlnTomoTiltSeriesPixelSize": value("rlnTomoTiltSeriesPixelSize"),
                             "rlnTomoTomogramBinning": value("rlnTomoTomogramBinning")})  # fmt: skip
-    size, binning = pixel.number("rlnTomoTiltSeriesPixelSize"), pixel.number("rlnTomoTomogramBinning")
+    size, binning = (
+        pixel.number("rlnTomoTiltSeriesPixelSize"),
+        pixel.number("rlnTomoTomogramBinning"),
+    )
     known = {"stated_size": f"{size * binning:.6g}"} if size and binning else {}
-    return replace(row, values={**row.values, **known, "series": value("rlnTomoTiltSeriesStarFile")})
+    return replace(
+        row, values={**row.values, **known, "series": value("rlnTomoTiltSeriesStarFile")}
+    )
 
 
 # ---- what a row says -------------------------------------------------------------------------------------------------
@@ -170,7 +197,9 @@ def _place(path: Path, row: Row) -> Path:
         raise UserError(f"{row.where}: no path; expected a file")
     found = beside(path, text, above="relion" in row.values)
     if found is None:
-        raise UserError(f"{row.where}: {text} is not there; expected a file (paths count from {path.resolve().parent})")
+        raise UserError(
+            f"{row.where}: {text} is not there; expected a file (paths count from {path.resolve().parent})"
+        )
     return found
 
 
@@ -188,10 +217,14 @@ def _said(row: Row, reading: Reading) -> Reading:
     if row.values.get("contrast"):
         changes["contrast"] = row.values["contrast"].lower()
         if changes["contrast"] not in SIGNS:
-            raise UserError(f"{row.where}: contrast {row.values['contrast']!r}; expected dark or bright")
+            raise UserError(
+                f"{row.where}: contrast {row.values['contrast']!r}; expected dark or bright"
+            )
     low, high = row.number("tilt_low"), row.number("tilt_high")
     if (low is None) != (high is None):
-        raise UserError(f"{row.where}: one of tilt_low and tilt_high is empty; expected both or none")
+        raise UserError(
+            f"{row.where}: one of tilt_low and tilt_high is empty; expected both or none"
+        )
     if low is not None:
         changes["tilt_range"] = (low, high)
     if row.values.get("axes"):
@@ -211,13 +244,17 @@ def _with_row(path: Path, row: Row, draft: Draft) -> Draft:
     if stated and draft.voxel_size is None:
         draft = replace(draft, voxel_size=stated)
     elif stated and draft.voxel_size and abs(stated / draft.voxel_size - 1) > 0.02:
-        draft = draft.noted(f"voxels of {draft.voxel_size:g} Å by its header, {stated:g} Å by {path.name}")
+        draft = draft.noted(
+            f"voxels of {draft.voxel_size:g} Å by its header, {stated:g} Å by {path.name}"
+        )
     if row.values.get("series") and draft.tilt_range is None:
         draft = replace(draft, tilt_range=_tilt_range(path, row.values["series"]))
     if row.values.get("picks"):
         picks = beside(path, row.values["picks"])
         if picks is None:
-            raise UserError(f"{row.where}: picks {row.values['picks']} are not there; expected a file")
+            raise UserError(
+                f"{row.where}: picks {row.values['picks']} are not there; expected a file"
+            )
         draft = replace(draft, pick_files=(picks,))
     return draft
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -12,7 +12,8 @@ import numpy as np
 from cryoet_core.picks.table import Picks
 from cryoet_core.support.errors import UserError
 from cryoet_core.tomograms.contrast import sign_at_picks
-from cryoet_core.tomograms.tomogram import SAME_VOXELS, Mask, Region, Tomogram, Volume
+from cryoet_core.tomograms.tomogram import Tomogram
+from cryoet_core.tomograms.volume import SAME_VOXELS, Mask, Region, Volume
 
 Contrast: TypeAlias = Literal["dark", "bright"]
 SIGNS = {"dark": -1, "bright": 1}
@@ -36,16 +37,23 @@ class Reading:
 
     def refuse_nonsense(self) -> None:
         """UserError that names the option."""
-        for name, value in (("contrast", self.contrast), ("default-contrast", self.default_contrast)):
+        for name, value in (
+            ("contrast", self.contrast),
+            ("default-contrast", self.default_contrast),
+        ):
             if value is not None and value not in SIGNS:
                 raise UserError(f"--{name} {value}: expected dark or bright (how protein looks)")
         if self.voxel_size is not None and not 0 < self.voxel_size < float("inf"):
             raise UserError(f"--voxel-size {self.voxel_size}: expected a number of Å above 0")
         tilt = self.tilt_range
         if tilt is not None and not -90 <= tilt[0] < tilt[1] <= 90:
-            raise UserError(f"--tilt-range {tilt[0]:g} {tilt[1]:g}: expected rising degrees within -90 to 90")
+            raise UserError(
+                f"--tilt-range {tilt[0]:g} {tilt[1]:g}: expected rising degrees within -90 to 90"
+            )
         if self.axes is not None and sorted(self.axes) != ["x", "y", "z"]:
-            raise UserError(f"--axes {self.axes}: expected an order of z, y and x, slowest first, such as zyx or yzx")
+            raise UserError(
+                f"--axes {self.axes}: expected an order of z, y and x, slowest first, such as zyx or yzx"
+            )
 
 
 @dataclass(frozen=True)
@@ -75,6 +83,10 @@ class Draft:
         return replace(self, notes=(*self.notes, *notes))
 
 
+Opener: TypeAlias = Callable[[Path, Reading], list[Draft]]
+"""Opens what stands in a project or a manifest: ``sources.drafts_of``."""
+
+
 @dataclass(frozen=True)
 class TurnedVolume:
     """A volume whose axes lie in another order in the file. order: for z, y and x, which axis of ``source`` it is."""
@@ -100,15 +112,23 @@ def with_geometry(draft: Draft) -> Draft:
     said = draft.reading
     if said.axes is not None and said.axes != "zyx":
         if draft.ours:
-            raise UserError(f"{draft.where}: a store of tomograms, whose axes are z, y, x; leave --axes out")
+            raise UserError(
+                f"{draft.where}: a store of tomograms, whose axes are z, y, x; leave --axes out"
+            )
         order = (said.axes.index("z"), said.axes.index("y"), said.axes.index("x"))
-        draft = replace(draft, volume=TurnedVolume(draft.volume, order)).noted(f"axes {said.axes} as given")
+        draft = replace(draft, volume=TurnedVolume(draft.volume, order)).noted(
+            f"axes {said.axes} as given"
+        )
     if 1 in draft.volume.shape:
         found = " x ".join(str(size) for size in draft.volume.shape)
-        raise UserError(f"{draft.where}: {found} (z, y, x) voxels, a 2-D image; expected a tomogram")
+        raise UserError(
+            f"{draft.where}: {found} (z, y, x) voxels, a 2-D image; expected a tomogram"
+        )
     size = said.voxel_size or draft.voxel_size
     if size is None:
-        raise UserError(f"{draft.where}: voxel size unknown ({_without(draft.reason, draft.where)}); give --voxel-size")
+        raise UserError(
+            f"{draft.where}: voxel size unknown ({_without(draft.reason, draft.where)}); give --voxel-size"
+        )
     if draft.voxel_size and abs(size / draft.voxel_size - 1) > SAME_VOXELS:
         if draft.ours:
             raise UserError(
@@ -145,7 +165,9 @@ def _sign(draft: Draft) -> tuple[int, str]:
     if draft.sign is not None:
         if said is not None and SIGNS[said] != draft.sign:
             word = "bright" if draft.sign > 0 else "dark"
-            raise UserError(f"{draft.where}: says that protein is {word}, but --contrast {said}; leave it out")
+            raise UserError(
+                f"{draft.where}: says that protein is {word}, but --contrast {said}; leave it out"
+            )
         return draft.sign, ""
     positions = np.zeros((0, 3)) if draft.picks is None else draft.picks.positions
     seen = sign_at_picks(draft.volume, float(draft.voxel_size or 1), positions)
@@ -159,7 +181,9 @@ def _sign(draft: Draft) -> tuple[int, str]:
     if seen.sign:
         return seen.sign, f"contrast from the density at the picks: {seen}"
     if draft.reading.default_contrast is not None:
-        return SIGNS[draft.reading.default_contrast], f"contrast taken as {draft.reading.default_contrast}"
+        return SIGNS[
+            draft.reading.default_contrast
+        ], f"contrast taken as {draft.reading.default_contrast}"
     looked = f"; at the picks it is {seen}" if len(positions) else ""
     raise UserError(
         f"{draft.where}: contrast unknown (the file does not say it{looked}); give --contrast dark or --contrast bright"
@@ -180,7 +204,9 @@ def describe_drafts(drafts: Sequence[Draft]) -> dict[str, Any]:
         facts[draft.name] = {
             "file": draft.where,
             "shape_zyx": list(draft.volume.shape),
-            "voxel_size": f"unknown ({_without(draft.reason, draft.where)})" if size is None else size,
+            "voxel_size": f"unknown ({_without(draft.reason, draft.where)})"
+            if size is None
+            else size,
             "contrast": words[said],
             "tilt_range": draft.reading.tilt_range or draft.tilt_range,
             "picks": [str(file) for file in draft.pick_files],

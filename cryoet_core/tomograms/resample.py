@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cryoet_core.tomograms.tomogram import Region, Volume
+from cryoet_core.tomograms.volume import Region, Volume
 
 REACH = 2.0
 """Half width of the cubic kernel, in voxels of the coarser of the two grids."""
@@ -36,7 +36,10 @@ class ResampledVolume:
         spans = [part.indices(size)[:2] for part, size in zip(region, self.shape, strict=True)]
         if any(stop <= start for start, stop in spans):
             return np.zeros([max(stop - start, 0) for start, stop in spans], np.float32)
-        inner = [self._source_span(*span, size) for span, size in zip(spans, self.source.shape, strict=True)]
+        inner = [
+            self._source_span(*span, size)
+            for span, size in zip(spans, self.source.shape, strict=True)
+        ]
         z, y, x = (slice(*span) for span in inner)
         values = self.source.read((z, y, x))
         with np.errstate(invalid="ignore"):  # NaN is met by who reads a tomogram
@@ -50,7 +53,9 @@ class ResampledVolume:
         high = int(np.floor((stop - 1) * self.factor + reach))
         return max(low, 0), min(high + 1, size)
 
-    def _along(self, values: np.ndarray, axis: int, span: tuple[int, int], offset: int) -> np.ndarray:
+    def _along(
+        self, values: np.ndarray, axis: int, span: tuple[int, int], offset: int
+    ) -> np.ndarray:
         """Resample one axis, in blocks, for the matrices of weights are banded."""
         parts = []
         for start in range(span[0], span[1], _BLOCK):
@@ -63,7 +68,11 @@ class ResampledVolume:
             elif axis == 1:
                 parts.append(weights @ taken)
             else:
-                parts.append((weights @ taken.reshape(len(taken), -1)).reshape(stop - start, *taken.shape[1:]))
+                parts.append(
+                    (weights @ taken.reshape(len(taken), -1)).reshape(
+                        stop - start, *taken.shape[1:]
+                    )
+                )
         return np.concatenate(parts, axis=axis)
 
     def _weights(self, start: int, stop: int, low: int, high: int, size: int) -> np.ndarray:

@@ -7,19 +7,28 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from cryoet_core.formats.mrc import HEADER_BYTES, declared_depth
 from cryoet_core.formats.omezarr import Level, is_zarr, open_omezarr
+from cryoet_core.formats.sniff import recognise
 from cryoet_core.formats.source import SAME_VOXEL_SIZE, Source
-from cryoet_core.formats.stack import PACKED_SUFFIXES, VOLUME_SUFFIXES, Stack, first_bytes, open_volumes
+from cryoet_core.formats.stack import Stack, first_bytes
+from cryoet_core.formats.volumes import open_volumes
 from cryoet_core.support.errors import UserError
+from cryoet_core.tomograms import copick, manifest
+from cryoet_core.tomograms.attaching import with_picks
+from cryoet_core.tomograms.names import stem
 from cryoet_core.tomograms.reading import Draft, Reading, finished, with_geometry
-from cryoet_core.tomograms.tomogram import ArrayVolume, Tomograms
+from cryoet_core.tomograms.store import open_store
+from cryoet_core.tomograms.tomogram import Tomograms
+from cryoet_core.tomograms.volume import ArrayVolume
 
 EXPECTED = "an MRC file, an OME-Zarr, a store of tomograms, a copick project or a manifest"
-_STEMS = (*PACKED_SUFFIXES, ".ome.zarr", ".zarr", ".h5", ".hdf5", ".tomostar", ".tlt", *VOLUME_SUFFIXES)
 _COPICK = re.compile(r"^VoxelSpacing[\d.]+$")
 
 
-def open_tomograms(paths: Sequence[Path | str] | Path | str, reading: Reading | None = None) -> Tomograms:
+def open_tomograms(
+    paths: Sequence[Path | str] | Path | str, reading: Reading | None = None
+) -> Tomograms:
     """Open tomograms of any kind as one data set, with the picks that ``reading.picks`` names. Nothing is read yet.
 
     UserError with one line for what is no tomogram or damaged, for a voxel size or contrast that nobody says, for two
@@ -33,11 +42,11 @@ def open_tomograms(paths: Sequence[Path | str] | Path | str, reading: Reading | 
     drafts = [with_geometry(draft) for path in given for draft in drafts_of(Path(path), reading)]
     notes: list[str] = []
     if reading.picks or any(draft.pick_files for draft in drafts):
-        from cryoet_core.tomograms.attaching import with_picks
-
         drafts, notes = with_picks(drafts, reading.picks)
     tomograms = tuple(finished(draft) for draft in drafts)
-    return Tomograms(tomograms, (*(note for tomogram in tomograms for note in tomogram.notes), *notes))
+    return Tomograms(
+        tomograms, (*(note for tomogram in tomograms for note in tomogram.notes), *notes)
+    )
 
 
 def drafts_of(path: Path, reading: Reading) -> list[Draft]:
@@ -46,32 +55,21 @@ def drafts_of(path: Path, reading: Reading) -> list[Draft]:
         raise UserError(f"{path}: no such file or folder; expected {EXPECTED}")
     if is_zarr(path):
         return [_from_zarr(path, reading)]
-    from cryoet_core.formats.sniff import identify
-    from cryoet_core.tomograms import copick, manifest
-
-    found = identify(path, facts=False)
+    found = recognise(path)
     if found["kind"] in ("tomograms", "store"):
         return _from_store(path, reading)
     if found["kind"] == "volumes":
         return [_from_volume(path, reading)]
     if found["kind"] == "copick":
-        return copick.drafts(path, reading)
+        return copick.drafts(path, reading, drafts_of)
     if found["kind"] in ("star", "manifest"):
-        return manifest.drafts(path, reading)
+        return manifest.drafts(path, reading, drafts_of)
     if path.is_dir():
-        raise UserError(f"{path}: {found['what']}; expected {EXPECTED}; give the files in it, one by one")
+        raise UserError(
+            f"{path}: {found['what']}; expected {EXPECTED}; give the files in it, one by one"
+        )
     hint = "; picks are given by --picks" if found["kind"] in ("picks", "model") else ""
     raise UserError(f"{path}: {found['what']}; expected {EXPECTED}{hint}")
-
-
-def stem(name: str) -> str:
-    """The name of a tomogram from that of a file: without folders and known endings."""
-    name = re.split(r"[/\\]", name.rstrip("/\\"))[-1]
-    shorter = True
-    while shorter:
-        ending = next((ending for ending in _STEMS if name.lower().endswith(ending) and len(name) > len(ending)), "")
-        name, shorter = name[: len(name) - len(ending)], bool(ending)
-    return name
 
 
 def _from_volume(path: Path, reading: Reading) -> Draft:
@@ -82,18 +80,24 @@ def _from_volume(path: Path, reading: Reading) -> Draft:
     if size.voxel_size is None:
         reason = size.voxel_reason.replace("a subtomogram", "a tomogram")
     return Draft(
-        stem(path.name), ArrayVolume(stack.array[0]), str(path), size.voxel_size, reason, notes=notes, reading=reading
+        stem(path.name),
+        ArrayVolume(stack.array[0]),
+        str(path),
+        size.voxel_size,
+        reason,
+        notes=notes,
+        reading=reading,
     )
 
 
 def _joined(path: Path, stack: Stack) -> Stack:
     """One volume of a file whose depth is a multiple of its width; UserError where its header says it is a stack."""
-    from cryoet_core.formats.mrc import HEADER_BYTES, declared_depth
-
     depth = declared_depth(first_bytes(path, HEADER_BYTES))
     n, d, h, w = stack.array.shape
     if depth is not None and depth != n * d:
-        raise UserError(f"{path}: a stack of {n} volumes of {d} x {h} x {w} voxels; expected one tomogram; split it")
+        raise UserError(
+            f"{path}: a stack of {n} volumes of {d} x {h} x {w} voxels; expected one tomogram; split it"
+        )
     return replace(stack, array=stack.array.reshape(1, n * d, h, w))
 
 
@@ -102,7 +106,11 @@ def _from_zarr(path: Path, reading: Reading) -> Draft:
     size, reason = _voxel_size(level)
     folder = path.resolve().parent
     name = folder.parent.name if _COPICK.match(folder.name) else stem(path.resolve().name)
-    notes = level.notes if level.name in ("", "0") else (*level.notes, f"level {level.name} of the image")
+    notes = (
+        level.notes
+        if level.name in ("", "0")
+        else (*level.notes, f"level {level.name} of the image")
+    )
     return Draft(name, level.volume, str(path), size, reason, notes=notes, reading=reading)
 
 
@@ -120,8 +128,6 @@ def _voxel_size(level: Level) -> tuple[float | None, str]:
 
 
 def _from_store(path: Path, reading: Reading) -> list[Draft]:
-    from cryoet_core.tomograms.store import open_store
-
     return [
         Draft(
             found.name,

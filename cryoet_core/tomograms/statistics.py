@@ -10,7 +10,8 @@ import numpy as np
 from cryoet_core.support.errors import UserError
 
 if TYPE_CHECKING:
-    from cryoet_core.tomograms.tomogram import Region, Tomogram, Volume
+    from cryoet_core.tomograms.tomogram import Tomogram
+    from cryoet_core.tomograms.volume import Region, Volume
 
 SAMPLED = 1 << 22
 """Voxels that the sample has, about; smaller volumes are read as a whole."""
@@ -23,7 +24,9 @@ _SLAB_VOXELS = 1 << 22
 
 def robust_statistics(tomogram: Tomogram) -> tuple[float, float]:
     """Mean and standard deviation of a tomogram's values by repeated clipping; UserError where it is constant."""
-    values = np.concatenate([tomogram.read(region).ravel() for region in sample_regions(tomogram.shape)])
+    values = np.concatenate(
+        [tomogram.read(region).ravel() for region in sample_regions(tomogram.shape)]
+    )
     mean, deviation = float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64))
     if deviation <= 1e-6 * abs(mean):
         raise UserError(
@@ -35,7 +38,11 @@ def robust_statistics(tomogram: Tomogram) -> tuple[float, float]:
         kept = values[np.abs(values - mean) <= CLIPPED * deviation]
         narrower = float(kept.std(dtype=np.float64))
         # a few particles on a background without noise: clipping would take all that varies
-        if len(kept) == len(values) or len(kept) < _MOST_KEPT * count or narrower < 0.01 * deviation:
+        if (
+            len(kept) == len(values)
+            or len(kept) < _MOST_KEPT * count
+            or narrower < 0.01 * deviation
+        ):
             break
         values, mean, deviation = kept, float(kept.mean(dtype=np.float64)), narrower
     return mean, deviation
@@ -52,7 +59,10 @@ def sample_regions(shape: tuple[int, int, int]) -> list[Region]:
     tops = [round(i * (d - thick) / max(count - 1, 1)) for i in range(count)]
     # bands go through y by the golden ratio, so that they meet every part of it
     lefts = [int((0.5 + i * 0.6180339887) % 1 * (h - rows)) for i in range(count)]
-    return [(slice(z, z + thick), slice(y, y + rows), slice(0, w)) for z, y in zip(tops, lefts, strict=True)]
+    return [
+        (slice(z, z + thick), slice(y, y + rows), slice(0, w))
+        for z, y in zip(tops, lefts, strict=True)
+    ]
 
 
 def slabs(shape: tuple[int, int, int], thick: int | None = None) -> Iterator[slice]:
@@ -93,5 +103,7 @@ def ranges(numbers: list[int], most: int = 6) -> str:
             runs[-1] = (runs[-1][0], number)
         else:
             runs.append((number, number))
-    shown = ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs[:most])
+    shown = ", ".join(
+        str(first) if first == last else f"{first}-{last}" for first, last in runs[:most]
+    )
     return shown + (f" and {len(runs) - most} more stretches" if len(runs) > most else "")

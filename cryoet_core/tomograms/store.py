@@ -13,14 +13,13 @@ from typing import Any
 import numpy as np
 
 from cryoet_core.picks.table import Picks
-from cryoet_core.store.layout import read_json, read_rows
 from cryoet_core.support.errors import UserError
+from cryoet_core.support.hdf5 import read_json, read_rows
 from cryoet_core.tomograms import layout
-from cryoet_core.tomograms.check import check_tomograms
-from cryoet_core.tomograms.tomogram import Region, Tomogram
-from cryoet_core.tomograms.writer import TomogramWriter
+from cryoet_core.tomograms.tomogram import Tomogram
+from cryoet_core.tomograms.volume import Region
 
-__all__ = ["StoredVolume", "TomogramWriter", "check_tomograms", "describe_tomograms", "open_store"]
+__all__ = ["StoredVolume", "describe_tomograms", "open_store"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,9 @@ class StoredVolume:
             with _LOCK:  # one handle of HDF5 must not be read by two threads
                 values = _handle(self.path, modified, os.getpid())[self.dataset][region]
         except (OSError, KeyError, RuntimeError, ValueError) as error:
-            raise UserError(f"{self.path}: cannot be read ({error}); see `cryoet data check {self.path}`") from error
+            raise UserError(
+                f"{self.path}: cannot be read ({error}); see `cryoet data check {self.path}`"
+            ) from error
         return values if self.whole_numbers else np.asarray(values, dtype=np.float32)
 
 
@@ -64,7 +65,9 @@ def open_store(path: Path | str) -> list[Tomogram]:
             groups = list(file[layout.ROOT].values())
             return [_tomogram(path, group, alone=len(groups) == 1) for group in groups]
         except (KeyError, ValueError, TypeError, RuntimeError, OSError, AttributeError) as error:
-            raise UserError(f"{path}: a damaged store ({error}); see `cryoet data check {path}`") from error
+            raise UserError(
+                f"{path}: a damaged store ({error}); see `cryoet data check {path}`"
+            ) from error
 
 
 def _tomogram(path: Path, group: Any, *, alone: bool) -> Tomogram:
@@ -85,7 +88,10 @@ def _tomogram(path: Path, group: Any, *, alone: bool) -> Tomogram:
         str(attrs.get("tilt_axis", "y")),
         _picks(group["picks"], name) if "picks" in group else None,
         str(path) if alone else f"{path}: tomogram {name}",
-        {mask: StoredVolume(path, masks[mask].name, masks[mask].shape, whole_numbers=True) for mask in masks},
+        {
+            mask: StoredVolume(path, masks[mask].name, masks[mask].shape, whole_numbers=True)
+            for mask in masks
+        },
         read_json(attrs, "attributes"),
     )
 
@@ -123,7 +129,10 @@ def _facts(tomogram: Tomogram) -> dict[str, Any]:
     }
     picks = tomogram.picks
     if picks is not None:
-        facts["picks"] = {name: int((picks.classes == index).sum()) for index, name in enumerate(picks.class_names)}
+        facts["picks"] = {
+            name: int((picks.classes == index).sum())
+            for index, name in enumerate(picks.class_names)
+        }
         facts["rotations"] = picks.rotations is not None
     if tomogram.masks:
         facts["masks"] = list(tomogram.masks)

@@ -28,7 +28,9 @@ class TileFile:
     is noted only once its values are on the disk, so what is noted is there, whatever crashed.
     """
 
-    def __init__(self, folder: Path, name: str, shape: tuple[int, int, int, int], facts: Mapping[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, name: str, shape: tuple[int, int, int, int], facts: Mapping[str, Any]
+    ) -> None:
         files.make_folder(folder)
         self.path = folder / f"{re.sub(r'[^A-Za-z0-9._-]+', '_', name)}.tiles"
         self._journal = self.path.with_name(f"{self.path.name}.jsonl")
@@ -36,7 +38,12 @@ class TileFile:
         head = json.loads(json.dumps(files.plain({"name": name, "map": shape, **facts})))
         rows = journal.read(self._journal)
         size = 4 * int(np.prod(shape))
-        if not rows or rows[0] != head or not self.path.exists() or self.path.stat().st_size != size:
+        if (
+            not rows
+            or rows[0] != head
+            or not self.path.exists()
+            or self.path.stat().st_size != size
+        ):
             rows = [head]
             self._begin(head, size)
         self._done: list[Box] = [_box(row["done"]) for row in rows[1:]]

@@ -17,7 +17,8 @@ from cryoet_core.tomograms.tilefile import Box, TileFile
 
 if TYPE_CHECKING:
     from cryoet_core.runs.run import Run
-    from cryoet_core.tomograms.tomogram import Region, Tomogram
+    from cryoet_core.tomograms.tomogram import Tomogram
+    from cryoet_core.tomograms.volume import Region
 
 Edge = Literal["reflect", "zero"]
 Triple = tuple[int, int, int]
@@ -78,11 +79,15 @@ def score_map(
             answer = function(region[None, None])
         expected = (1, channels, *(n // s for n, s in zip(region.shape, stride, strict=True)))
         if tuple(answer.shape) != expected:
-            raise ValueError(f"the function answered {tuple(answer.shape)} for a tile; expected {expected}")
+            raise ValueError(
+                f"the function answered {tuple(answer.shape)} for a tile; expected {expected}"
+            )
         z, y, x = plan.core(box)
         found = answer[0, :, z, y, x].float().cpu().numpy()
         if not np.isfinite(found).all():
-            raise RunError(f"{tomogram.name}: {name} is not finite at output voxels {box}; see the method's training")
+            raise RunError(
+                f"{tomogram.name}: {name} is not finite at output voxels {box}; see the method's training"
+            )
         return found
 
     limit = run.max_memory if run.device.type == "cuda" else min(run.max_memory, HOST_BYTES)
@@ -149,7 +154,9 @@ class _Plan:
     @property
     def smallest(self) -> int:
         """Input voxels of a tile whose core is a single output voxel."""
-        return int(np.prod([(2 * c + 1) * s for c, s in zip(self.context, self.stride, strict=True)]))
+        return int(
+            np.prod([(2 * c + 1) * s for c, s in zip(self.context, self.stride, strict=True)])
+        )
 
     def boxes(self, budget: int) -> list[Box]:
         """Boxes of output voxels that cover the output, whose inputs have at most ``budget`` voxels where they can.
@@ -157,8 +164,12 @@ class _Plan:
         Of all ways to cut each axis evenly the one that costs least: voxels computed, margins and all, and tiles begun.
         """
         cores = [np.unique(-(-n // np.arange(1, n + 1))) for n in self.out]
-        tiles = [(core + 2 * c) * s for core, c, s in zip(cores, self.context, self.stride, strict=True)]
-        totals = [-(-n // core) * tile for n, core, tile in zip(self.out, cores, tiles, strict=True)]
+        tiles = [
+            (core + 2 * c) * s for core, c, s in zip(cores, self.context, self.stride, strict=True)
+        ]
+        totals = [
+            -(-n // core) * tile for n, core, tile in zip(self.out, cores, tiles, strict=True)
+        ]
         voxels, cost = _products(tiles), _products(totals)
         cost += PER_TILE * cost / voxels
         fits = voxels <= max(budget, voxels.min())
@@ -169,7 +180,9 @@ class _Plan:
 
     def core(self, box: Box) -> Region:
         """Where a box lies in the function's answer for its tile."""
-        z, y, x = (slice(c, c + stop - start) for c, (start, stop) in zip(self.context, box, strict=True))
+        z, y, x = (
+            slice(c, c + stop - start) for c, (start, stop) in zip(self.context, box, strict=True)
+        )
         return z, y, x
 
     def read(self, tomogram: Tomogram, box: Box, mean: float, deviation: float) -> np.ndarray:
@@ -184,7 +197,11 @@ class _Plan:
         values -= np.float32(mean)
         values *= np.float32(1 / deviation)
         for axis, (source, part) in enumerate(zip(sources, (z, y, x), strict=True)):
-            if len(source) != values.shape[axis] or source[0] != part.start or source[-1] != part.stop - 1:
+            if (
+                len(source) != values.shape[axis]
+                or source[0] != part.start
+                or source[-1] != part.stop - 1
+            ):
                 values = np.take(values, source - part.start, axis=axis)
         if self.edge == "zero":
             for axis, (line, n) in enumerate(zip(lines, self.shape, strict=True)):

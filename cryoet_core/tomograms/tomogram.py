@@ -4,48 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal
 
 import numpy as np
 
 from cryoet_core.picks.table import Picks, join
 from cryoet_core.support.errors import UserError
-
-Region: TypeAlias = tuple[slice, slice, slice]
-SAME_VOXELS = 0.02
-
-
-class Volume(Protocol):
-    """What a file offers: its shape (z, y, x) and any region of it as float32, values as they stand there."""
-
-    @property
-    def shape(self) -> tuple[int, int, int]: ...
-
-    def read(self, region: Region, /) -> np.ndarray: ...
-
-
-class Mask(Protocol):
-    """Whole numbers (z, y, x) of the shape of a tomogram's volume: ids of particles, classes of voxels."""
-
-    @property
-    def shape(self) -> tuple[int, int, int]: ...
-
-    def read(self, region: Region, /) -> np.ndarray: ...
-
-
-@dataclass(frozen=True)
-class ArrayVolume:
-    """A volume (z, y, x) in memory, or in a memory map."""
-
-    array: np.ndarray
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        d, h, w = self.array.shape
-        return d, h, w
-
-    def read(self, region: Region) -> np.ndarray:
-        return np.array(self.array[region], dtype=np.float32)
+from cryoet_core.tomograms.resample import ResampledVolume
+from cryoet_core.tomograms.statistics import describe_bad_slices, robust_statistics
+from cryoet_core.tomograms.volume import SAME_VOXELS, Mask, Region, Volume
 
 
 @dataclass(frozen=True)
@@ -89,8 +56,6 @@ class Tomogram:
         region = region or (slice(None), slice(None), slice(None))
         values = self.volume.read(region)
         if not np.isfinite(values).all():
-            from cryoet_core.tomograms.statistics import describe_bad_slices
-
             raise UserError(f"{self.where or self.name}: {describe_bad_slices(self.volume)}")
         return values if self.density_sign > 0 else np.negative(values, out=values)
 
@@ -101,8 +66,6 @@ class Tomogram:
         """
         if abs(voxel_size / self.voxel_size - 1) <= SAME_VOXELS:
             return self
-        from cryoet_core.tomograms.resample import ResampledVolume
-
         volume = ResampledVolume(self.volume, voxel_size / self.voxel_size)
         return replace(self, volume=volume, voxel_size=float(voxel_size), masks={})
 
@@ -112,8 +75,6 @@ class Tomogram:
         UserError where the volume is constant or the sample holds NaN.
         """
         if "statistics" not in self._facts:
-            from cryoet_core.tomograms.statistics import robust_statistics
-
             self._facts["statistics"] = robust_statistics(self)
         mean, deviation = self._facts["statistics"]
         return mean, deviation
@@ -138,7 +99,9 @@ class Tomograms:
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             files = ", ".join(t.where or t.name for t in self.tomograms if t.name == twice[0])
-            raise UserError(f"two tomograms are named {twice[0]!r} ({files}); rename a file or list them in a manifest")
+            raise UserError(
+                f"two tomograms are named {twice[0]!r} ({files}); rename a file or list them in a manifest"
+            )
 
     def __len__(self) -> int:
         return len(self.tomograms)
@@ -173,7 +136,9 @@ class Tomograms:
         for tomogram in self.tomograms:
             if tomogram.name == name:
                 return tomogram
-        raise UserError(f"tomogram {name!r}: there is none of this name; expected one of {shown_names(self)}")
+        raise UserError(
+            f"tomogram {name!r}: there is none of this name; expected one of {shown_names(self)}"
+        )
 
     def without_picks(self) -> Tomograms:
         """The same tomograms, labels hidden."""

@@ -13,13 +13,13 @@ import numpy as np
 
 from cryoet_core.picks.table import Picks
 from cryoet_core.store.columns import claim, reserve, room
-from cryoet_core.store.layout import FORMAT, text_type
 from cryoet_core.store.rows import COARSE, NotRepresentable
 from cryoet_core.support import files
 from cryoet_core.support.errors import UserError
+from cryoet_core.support.hdf5 import FORMAT, text_type
 from cryoet_core.tomograms import layout
 from cryoet_core.tomograms.statistics import describe_bad, slabs
-from cryoet_core.tomograms.tomogram import ArrayVolume, Volume
+from cryoet_core.tomograms.volume import ArrayVolume, Volume
 
 
 class TomogramWriter:
@@ -34,7 +34,11 @@ class TomogramWriter:
     """
 
     def __init__(
-        self, path: Path | str, *, overwrite: bool = False, provenance: Mapping[str, Any] | None = None
+        self,
+        path: Path | str,
+        *,
+        overwrite: bool = False,
+        provenance: Mapping[str, Any] | None = None,
     ) -> None:
         self.path = Path(path)
         self.partial = self.path.with_name(f"{self.path.name}.partial")
@@ -51,13 +55,23 @@ class TomogramWriter:
         import h5py
 
         with files.explained(self.path), h5py.File(self.partial, "w", locking=False) as file:
-            file.attrs.update({"format": FORMAT, "version": layout.VERSION, "kind": layout.KIND, "complete": False})
+            file.attrs.update(
+                {
+                    "format": FORMAT,
+                    "version": layout.VERSION,
+                    "kind": layout.KIND,
+                    "complete": False,
+                }
+            )
             file.attrs["provenance"] = self._provenance
             file.create_group(layout.ROOT, track_order=True)
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         try:
             if error is None:
@@ -99,7 +113,10 @@ class TomogramWriter:
         size = (extent[0], extent[1], extent[2])
         self._refuse(name, voxel_size, density_sign, tilt_range, tilt_axis, dtype)
         columns = _columns(self.path, name, picks)
-        whole = {mask: _whole_numbers(self.path, mask, values, size) for mask, values in (masks or {}).items()}
+        whole = {
+            mask: _whole_numbers(self.path, mask, values, size)
+            for mask, values in (masks or {}).items()
+        }
         facts: dict[str, Any] = {
             "name": name,
             "voxel_size": float(voxel_size),
@@ -110,14 +127,22 @@ class TomogramWriter:
         if tilt_range is not None:
             facts["tilt_range"] = np.array(tilt_range, dtype=np.float64)
         with files.explained(self.path):
-            self._write(name, _slabs_of(volume), size, np.dtype(dtype), facts, picks, columns, whole)
+            self._write(
+                name, _slabs_of(volume), size, np.dtype(dtype), facts, picks, columns, whole
+            )
         self.names.append(name)
 
-    def _refuse(self, name: str, voxel_size: float, sign: int, tilt: Any, tilt_axis: str, dtype: str) -> None:
+    def _refuse(
+        self, name: str, voxel_size: float, sign: int, tilt: Any, tilt_axis: str, dtype: str
+    ) -> None:
         problems = {
-            f"tomogram {name!r}; expected a name of one line": not name.strip() or not name.isprintable(),
-            f"two tomograms named {name!r}; expected a name of its own for each": name in self.names,
-            f"voxel size {voxel_size} Å; expected a number above 0 (--voxel-size)": not 0 < voxel_size < float("inf"),
+            f"tomogram {name!r}; expected a name of one line": not name.strip()
+            or not name.isprintable(),
+            f"two tomograms named {name!r}; expected a name of its own for each": name
+            in self.names,
+            f"voxel size {voxel_size} Å; expected a number above 0 (--voxel-size)": not 0
+            < voxel_size
+            < float("inf"),
             f"density sign {sign}; expected 1 (protein bright) or -1 (dark)": sign not in (1, -1),
             f"tilt axis {tilt_axis!r}; expected y (turn the tomogram first)": tilt_axis != "y",
             f"tilt range {tilt}; expected rising degrees within -90 to 90": (
@@ -145,24 +170,39 @@ class TomogramWriter:
         import h5py
 
         chunk = layout.chunks(shape, dtype.itemsize)
-        padded = int(np.prod([-(-edge // step) * step for edge, step in zip(shape, chunk, strict=True)]))
-        taken = self.partial.stat().st_size + padded * dtype.itemsize + sum(map(room, columns.values())) + (1 << 20)
+        padded = int(
+            np.prod([-(-edge // step) * step for edge, step in zip(shape, chunk, strict=True)])
+        )
+        taken = (
+            self.partial.stat().st_size
+            + padded * dtype.itemsize
+            + sum(map(room, columns.values()))
+            + (1 << 20)
+        )
         reserve(self.partial, taken + sum(mask.nbytes + (1 << 20) for mask in masks.values()))
         with h5py.File(self.partial, "r+", locking=False) as file:
             group = file[layout.ROOT].create_group(layout.key(name))
             try:
                 group.attrs.update(facts)
                 volume = group.create_dataset("volume", shape, dtype, chunks=chunk)
-                _Stream(f"{self.path}: tomogram {name!r}", volume, shape, dtype).write(parts, chunk[0])
+                _Stream(f"{self.path}: tomogram {name!r}", volume, shape, dtype).write(
+                    parts, chunk[0]
+                )
                 for mask, values in masks.items():
-                    options: dict[str, Any] = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
+                    options: dict[str, Any] = {
+                        "compression": "gzip",
+                        "compression_opts": 1,
+                        "shuffle": True,
+                    }
                     group.create_dataset(f"masks/{mask}", data=values, chunks=chunk, **options)
                 if picks is not None:
                     store = group.create_group("picks")
                     store.attrs["class_names"] = np.array(picks.class_names, dtype=text_type())
                     for column, values in columns.items():
                         text = values.dtype.kind == "O"
-                        store.create_dataset(column, data=values.astype(text_type()) if text else values)
+                        store.create_dataset(
+                            column, data=values.astype(text_type()) if text else values
+                        )
             except BaseException:
                 del file[layout.ROOT][layout.key(name)]
                 raise
@@ -185,7 +225,9 @@ class TomogramWriter:
 class _Stream:
     """Slabs of any thickness into a chunked data set, a layer of chunks at a time; judges what they hold."""
 
-    def __init__(self, where: str, volume: Any, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> None:
+    def __init__(
+        self, where: str, volume: Any, shape: tuple[int, int, int], dtype: np.dtype[Any]
+    ) -> None:
         self.where, self.volume, self.shape, self.dtype = where, volume, shape, dtype
         self.bad: list[int] = []
         self.sums = np.zeros(3)
@@ -196,8 +238,14 @@ class _Stream:
         layer = np.empty((thick, *self.shape[1:]), self.dtype)
         done, filled = 0, 0
         for part in parts:
-            if part.ndim != 3 or part.shape[1:] != self.shape[1:] or done + filled + len(part) > self.shape[0]:
-                raise UserError(f"{self.where}: a slab of {part.shape} after {done + filled} of {self.shape} slices")
+            if (
+                part.ndim != 3
+                or part.shape[1:] != self.shape[1:]
+                or done + filled + len(part) > self.shape[0]
+            ):
+                raise UserError(
+                    f"{self.where}: a slab of {part.shape} after {done + filled} of {self.shape} slices"
+                )
             for start in range(0, len(part), thick):
                 piece = self._judged(part[start : start + thick], done + filled)
                 while len(piece):
@@ -231,7 +279,9 @@ class _Stream:
         if self.bad:
             raise UserError(f"{self.where}: {describe_bad(self.bad, self.shape[0])}")
         if self.low == self.high:
-            raise UserError(f"{self.where}: constant ({self.low:g} everywhere); expected a tomogram that varies")
+            raise UserError(
+                f"{self.where}: constant ({self.low:g} everywhere); expected a tomogram that varies"
+            )
         if self.dtype == np.float16:
             lost, mean, square = self.sums / np.prod(self.shape)
             deviation = float(np.sqrt(max(square - mean**2, 0.0)))
@@ -263,10 +313,18 @@ def _columns(path: Path, name: str, picks: Picks | None) -> dict[str, np.ndarray
         return {}
     others = sorted({str(other) for other in picks.tomograms} - {name, ""})
     if others:
-        raise UserError(f"{path}: picks of tomogram {others[0]!r} were given to {name!r}; expected its own")
+        raise UserError(
+            f"{path}: picks of tomogram {others[0]!r} were given to {name!r}; expected its own"
+        )
     if not np.isfinite(picks.positions).all():
-        raise UserError(f"{path}: picks of tomogram {name!r} at positions that are no numbers; expected Å")
-    columns = {"positions": picks.positions, "scores": picks.scores, "classes": picks.classes.astype(np.int32)}
+        raise UserError(
+            f"{path}: picks of tomogram {name!r} at positions that are no numbers; expected Å"
+        )
+    columns = {
+        "positions": picks.positions,
+        "scores": picks.scores,
+        "classes": picks.classes.astype(np.int32),
+    }
     if picks.rotations is not None:
         columns["rotations"] = picks.rotations
     for extra, values in picks.extra.items():
@@ -274,11 +332,15 @@ def _columns(path: Path, name: str, picks: Picks | None) -> dict[str, np.ndarray
     return columns
 
 
-def _whole_numbers(path: Path, name: str, values: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+def _whole_numbers(
+    path: Path, name: str, values: np.ndarray, shape: tuple[int, int, int]
+) -> np.ndarray:
     """A mask in the smallest type that holds its numbers."""
     values = np.asarray(values)
     if values.shape != shape or values.dtype.kind not in "iub":
-        raise UserError(f"{path}: mask {name!r} of {values.shape} {values.dtype}; expected whole numbers of {shape}")
+        raise UserError(
+            f"{path}: mask {name!r} of {values.shape} {values.dtype}; expected whole numbers of {shape}"
+        )
     low, high = int(values.min()), int(values.max())
     types = ("u1", "u2", "u4", "u8") if low >= 0 else ("i1", "i2", "i4", "i8")
     fitting = next(t for t in types if np.iinfo(t).min <= low and high <= np.iinfo(t).max)

@@ -80,7 +80,9 @@ class Fitted:
 class Em:
     """Points (n, d) of this process and what the two steps need. ``n`` counts the points of all processes."""
 
-    def __init__(self, points: Tensor, n: int, reg: float, reduce: Reduce = lambda tensor: tensor) -> None:
+    def __init__(
+        self, points: Tensor, n: int, reg: float, reduce: Reduce = lambda tensor: tensor
+    ) -> None:
         self.columns = points.T.contiguous()
         self.n, self.reg, self.reduce = n, reg, reduce
         self.d = points.shape[1]
@@ -90,11 +92,18 @@ class Em:
         """One model for each labelling (n,) of this process's points with numbers below its size."""
         total = self._zeros(sum(sizes))
         for block in self._blocks(sum(sizes)):
-            shares = [torch.nn.functional.one_hot(part[block], k).T for part, k in zip(labels, sizes, strict=True)]
-            total += torch.cat(shares).to(self.columns) @ self._features(block, self.columns.dtype).T
+            shares = [
+                torch.nn.functional.one_hot(part[block], k).T
+                for part, k in zip(labels, sizes, strict=True)
+            ]
+            total += (
+                torch.cat(shares).to(self.columns) @ self._features(block, self.columns.dtype).T
+            )
         return self._maximise(self.reduce(total), sizes)
 
-    def run(self, models: Models, max_iter: int, tol: float, race: Mapping[int, int] | None = None) -> Fitted:
+    def run(
+        self, models: Models, max_iter: int, tol: float, race: Mapping[int, int] | None = None
+    ) -> Fitted:
         """Iterate each model until its mean log-likelihood per point gains less than ``tol``.
 
         race {iteration: count}: at that iteration only the ``count`` likeliest models of each size go on.
@@ -104,7 +113,9 @@ class Em:
         ended: dict[int, tuple[Models, float, bool, int]] = {}
         for iteration in range(1, max_iter + 1):
             total, likelihoods = self._expect(models)
-            converged = [value - previous[m] < tol for m, value in zip(active, likelihoods, strict=True)]
+            converged = [
+                value - previous[m] < tol for m, value in zip(active, likelihoods, strict=True)
+            ]
             leading = _leading(models.sizes, likelihoods, (race or {}).get(iteration))
             still = []
             for place, m in enumerate(active):
@@ -195,7 +206,9 @@ class Em:
 
     def _blocks(self, components: int) -> Iterator[slice]:
         budget = _BLOCK_BYTES.get(self.columns.device.type, _BLOCK_BYTES_OF_A_GPU)
-        width = max(1, budget // (self.columns.element_size() * (components + len(self.row) + self.d + 1)))
+        width = max(
+            1, budget // (self.columns.element_size() * (components + len(self.row) + self.d + 1))
+        )
         return (slice(i, i + width) for i in range(0, self.columns.shape[1], width))
 
     def _zeros(self, components: int) -> Tensor:
@@ -211,7 +224,9 @@ def _components(sizes: Sequence[int], places: Sequence[int]) -> Tensor:
 def _leading(sizes: Sequence[int], likelihoods: Sequence[float], count: int | None) -> set[int]:
     """Places of the ``count`` likeliest models of each size; of all without a count."""
     order = sorted(range(len(sizes)), key=lambda place: -likelihoods[place])
-    return {place for size in set(sizes) for place in [p for p in order if sizes[p] == size][:count]}
+    return {
+        place for size in set(sizes) for place in [p for p in order if sizes[p] == size][:count]
+    }
 
 
 def _runs(sizes: Sequence[int]) -> Iterator[tuple[slice, slice, int]]:

@@ -132,7 +132,9 @@ def fit_mixtures(
     """
     n = int(reduce(torch.tensor(float(len(x)), dtype=torch.float64)))
     if not candidates or min(candidates) < 1 or max(candidates) > n:
-        raise ValueError(f"fit_mixtures: candidates are {list(candidates)}, expected numbers from 1 to the {n} points")
+        raise ValueError(
+            f"fit_mixtures: candidates are {list(candidates)}, expected numbers from 1 to the {n} points"
+        )
     if not bool(torch.isfinite(x).all()):
         raise ValueError("fit_mixtures: some points are not finite")
     origin = reduce(x.double().sum(0)) / n
@@ -148,7 +150,9 @@ def fit_mixtures(
         fitted = em.run(started(em, sample[:_SEED_POINTS], sizes, generator), max_iter, tol)
     else:
         on_sample = Em(sample, len(sample), reg)
-        starts = screened(on_sample, sample[:_SEED_POINTS], candidates, restarts, generator, max_iter, tol)
+        starts = screened(
+            on_sample, sample[:_SEED_POINTS], candidates, restarts, generator, max_iter, tol
+        )
         fitted = em.run(starts, max_iter, tol, _RACE)
     warm = None if warm_labels is None else _from_labels(em, warm_labels, candidates)
     if warm is not None:
@@ -165,7 +169,9 @@ def _from_labels(em: Em, labels: Tensor, candidates: Sequence[int]) -> Models | 
     return em.from_labels([labels.to(em.columns.device)], [used]) if used in candidates else None
 
 
-def _mixtures(em: Em, fitted: Fitted, candidates: Sequence[int], origin: Tensor, scale: float) -> list[Mixture]:
+def _mixtures(
+    em: Em, fitted: Fitted, candidates: Sequence[int], origin: Tensor, scale: float
+) -> list[Mixture]:
     """The likeliest model of each candidate, in the units of the caller's points."""
     places = [fitted.best(k)[0] for k in candidates]
     likelihoods = [fitted.likelihoods[place] for place in places]

@@ -54,7 +54,9 @@ class Scaling:
         spread = (reduce((x - mean).square().sum(0)) / n).sqrt()
         width = torch.cat([x.new_full((b.shape[1],), float(b.shape[1])) for b in blocks]).sqrt()
         # a feature that does not vary says nothing
-        scale = torch.where(spread > 1e-9, 1 / (spread.clamp(min=1e-9) * width), torch.zeros_like(spread))
+        scale = torch.where(
+            spread > 1e-9, 1 / (spread.clamp(min=1e-9) * width), torch.zeros_like(spread)
+        )
         return cls(mean.float(), scale.float())
 
     def __call__(self, blocks: Sequence[Tensor]) -> Tensor:
@@ -67,7 +69,9 @@ def candidates(k_min: int, k_max: int, n: int) -> list[int]:
     if k_min > k_max:
         raise UserError(f"--k-min {k_min}: larger than --k-max {k_max}; give a range in order")
     if n < k_max:
-        raise UserError(f"--k-max {k_max}: the data set has only {n} volumes; lower --k-max or give more data")
+        raise UserError(
+            f"--k-max {k_max}: the data set has only {n} volumes; lower --k-max or give more data"
+        )
     return list(range(k_min, k_max + 1))
 
 

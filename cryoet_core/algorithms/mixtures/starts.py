@@ -24,7 +24,12 @@ _PROPOSALS_RACE = {3: 1}
 
 
 def started(
-    em: Em, seeds: Tensor, sizes: Sequence[int], generator: torch.Generator, trials: int = 1, rounds: int = 15
+    em: Em,
+    seeds: Tensor,
+    sizes: Sequence[int],
+    generator: torch.Generator,
+    trials: int = 1,
+    rounds: int = 15,
 ) -> Models:
     """One start for each of ``sizes``, from starting means among ``seeds`` (m, d).
 
@@ -53,7 +58,9 @@ def screened(
     less than ``tol`` pass for the same.
     """
     sizes = [k for k in candidates for _ in range(restarts)]
-    found = em.run(started(em, seeds, sizes, generator, trials=3, rounds=3), max_iter, _COARSE * tol)
+    found = em.run(
+        started(em, seeds, sizes, generator, trials=3, rounds=3), max_iter, _COARSE * tol
+    )
     shelf: dict[int, list[tuple[float, Models]]] = {}
 
     def offer(likelihood: float, model: Models) -> None:
@@ -104,7 +111,9 @@ def merged(model: Models, count: int) -> Iterator[Models]:
 
     What is lost is log-likelihood, for components that do not overlap; where they do, the loss is smaller.
     """
-    first, second = torch.triu_indices(model.sizes[0], model.sizes[0], 1, device=model.weights.device)
+    first, second = torch.triu_indices(
+        model.sizes[0], model.sizes[0], 1, device=model.weights.device
+    )
     weight = model.weights[first] + model.weights[second]
     share = (model.weights[first] / weight)[:, None]
     apart = model.means[first] - model.means[second]
@@ -119,7 +128,9 @@ def merged(model: Models, count: int) -> Iterator[Models]:
         yield _replaced(model, gone, weight[pair, None], mean[pair, None], covariance[pair, None])
 
 
-def _replaced(model: Models, gone: Sequence[int], weights: Tensor, means: Tensor, covariances: Tensor) -> Models:
+def _replaced(
+    model: Models, gone: Sequence[int], weights: Tensor, means: Tensor, covariances: Tensor
+) -> Models:
     """The model with some components taken out and others added."""
     kept = [i for i in range(model.sizes[0]) if i not in gone]
     return Models(
@@ -159,7 +170,9 @@ def nearest(columns: Tensor, centres: Sequence[Tensor]) -> list[Tensor]:
     return list(torch.cat(labels, 1))
 
 
-def plus_plus(points: Tensor, sizes: Sequence[int], generator: torch.Generator, trials: int = 1) -> list[Tensor]:
+def plus_plus(
+    points: Tensor, sizes: Sequence[int], generator: torch.Generator, trials: int = 1
+) -> list[Tensor]:
     """k-means++ starting means for each size (Arthur and Vassilvitskii 2007), all starts drawn side by side.
 
     points (n, d) -> one tensor (size, d) per entry of ``sizes``. Each mean is the best of ``trials`` draws. Points

@@ -37,7 +37,12 @@ class Band:
     """
 
     def __init__(
-        self, box: int, radius: int, tilt_range: TiltRange, device: torch.device | str = "cpu", tilt_axis: str = "y"
+        self,
+        box: int,
+        radius: int,
+        tilt_range: TiltRange,
+        device: torch.device | str = "cpu",
+        tilt_axis: str = "y",
     ) -> None:
         self.box = box
         self.radius = max(1, min(radius, box // 2 - 1))
@@ -73,7 +78,9 @@ class Band:
         z, y, x = self.index.unbind(1)
         spectrum[:, z, y, x] = coefficients
         spectrum[:, -z, -y, -x] = coefficients.conj()
-        real: Tensor = torch.fft.fftshift(torch.fft.ifftn(spectrum, dim=(1, 2, 3)).real, dim=(1, 2, 3))
+        real: Tensor = torch.fft.fftshift(
+            torch.fft.ifftn(spectrum, dim=(1, 2, 3)).real, dim=(1, 2, 3)
+        )
         return real
 
     def spectrum(self, small: Tensor) -> Tensor:
@@ -99,7 +106,9 @@ class Band:
         mate = points[..., 2:] < 0
         scale = points.new_tensor([2, 2, 4]) / self._reach
         grid = torch.where(mate, -points, points) * scale - points.new_tensor([0.0, 0.0, 1.0])
-        values = grid_sample(spectrum, grid.flip(-1)[:, :, None, None, :], align_corners=True)[..., 0, 0]
+        values = grid_sample(spectrum, grid.flip(-1)[:, :, None, None, :], align_corners=True)[
+            ..., 0, 0
+        ]
         values = values.view(n, -1, 2, p)
         sign = 1.0 - 2.0 * mate[..., 0].to(values.dtype)
         values[:, :, 1] *= sign[:, None]
@@ -108,7 +117,9 @@ class Band:
     def shell_mean(self, values: Tensor, which: Tensor | None = None) -> Tensor:
         """Mean of values (..., m) over each shell, (..., radius + 1); ``which`` selects points (default: all)."""
         shell = self.shell if which is None else self.shell[which]
-        total = values.new_zeros((*values.shape[:-1], self.radius + 1)).index_add_(-1, shell, values)
+        total = values.new_zeros((*values.shape[:-1], self.radius + 1)).index_add_(
+            -1, shell, values
+        )
         count = values.new_zeros(self.radius + 1).index_add_(
             0, shell, torch.ones_like(values[(0,) * (values.ndim - 1)])
         )

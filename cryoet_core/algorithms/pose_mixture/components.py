@@ -13,7 +13,9 @@ from cryoet_core.algorithms.pose_mixture.em import Parameters
 from cryoet_core.algorithms.pose_mixture.state import Reduce
 
 
-def survivors(mixed: Tensor, k: int, merge: float, reduce: Reduce = lambda tensor: tensor) -> Tensor:
+def survivors(
+    mixed: Tensor, k: int, merge: float, reduce: Reduce = lambda tensor: tensor
+) -> Tensor:
     """Which of the first ``k`` components to keep, from log(weight * evidence), (n, k) or with an empty one (n, k + 1).
 
     One that is nobody's best goes. Then, one after the other, the component goes whose own particles lose the smallest
@@ -22,10 +24,16 @@ def survivors(mixed: Tensor, k: int, merge: float, reduce: Reduce = lambda tenso
     alive = list(range(mixed.shape[1]))
     while sum(b < k for b in alive) > 1:
         current = mixed[:, alive]
-        whole = current.logsumexp(1).clamp(min=0)  # what is explained worse than by nothing tells nothing
+        whole = current.logsumexp(1).clamp(
+            min=0
+        )  # what is explained worse than by nothing tells nothing
         own = torch.nn.functional.one_hot(current.argmax(1), len(alive)).float()
         without = torch.stack(
-            [torch.cat([current[:, :b], current[:, b + 1 :]], 1).logsumexp(1) for b in range(len(alive))], 1
+            [
+                torch.cat([current[:, :b], current[:, b + 1 :]], 1).logsumexp(1)
+                for b in range(len(alive))
+            ],
+            1,
         ).clamp(min=0)
         loss = reduce((own * (whole[:, None] - without)).sum(0))
         gain = reduce((own * whole[:, None]).sum(0))
@@ -56,7 +64,10 @@ def recentred(templates: Tensor) -> tuple[Tensor, Tensor]:
     line = torch.arange(size, device=templates.device, dtype=torch.float32) - size // 2
     mass = templates.square()
     total = mass.sum((1, 2, 3)).clamp(min=1e-20)
-    axes = [(mass * line.view([-1 if a == b else 1 for b in range(3)])).sum((1, 2, 3)) / total for a in range(3)]
+    axes = [
+        (mass * line.view([-1 if a == b else 1 for b in range(3)])).sum((1, 2, 3)) / total
+        for a in range(3)
+    ]
     centres = torch.stack(axes, 1)
     return translate(templates, -centres), centres
 
@@ -64,7 +75,10 @@ def recentred(templates: Tensor) -> tuple[Tensor, Tensor]:
 def with_empty(parameters: Parameters) -> Parameters:
     if len(parameters.weights) > len(parameters.templates):
         return parameters
-    return replace(parameters, weights=torch.cat([parameters.weights * 0.98, parameters.weights.new_tensor([0.02])]))
+    return replace(
+        parameters,
+        weights=torch.cat([parameters.weights * 0.98, parameters.weights.new_tensor([0.02])]),
+    )
 
 
 def fit_to(parameters: Parameters, band: Band) -> Parameters:

@@ -32,7 +32,13 @@ class Poses:
 
 
 def expectation(
-    band: Band, small: Tensor, templates: Tensor, weights: Tensor, noise: Tensor, rotations: Tensor, best: int = 6
+    band: Band,
+    small: Tensor,
+    templates: Tensor,
+    weights: Tensor,
+    noise: Tensor,
+    rotations: Tensor,
+    best: int = 6,
 ) -> Poses:
     """Evidence of every component for cropped volumes ``small`` (n, s, s, s), all ``rotations`` (r, 3, 3) tried.
 
@@ -59,10 +65,14 @@ class Views:
             evidence = torch.cat([evidence, evidence.new_zeros(n, 1)], 1)
         total = (evidence + prior).logsumexp(1, keepdim=True) + math.log(self.rotations)
         top, pair = (self.top + prior[:k, None]).flatten(1).topk(best, dim=1)
-        return Poses(evidence, pair // best, self.where.flatten(1).gather(1, pair), (top - total).exp())
+        return Poses(
+            evidence, pair // best, self.where.flatten(1).gather(1, pair), (top - total).exp()
+        )
 
 
-def views(band: Band, small: Tensor, templates: Tensor, noise: Tensor, rotations: Tensor, best: int = 6) -> Views:
+def views(
+    band: Band, small: Tensor, templates: Tensor, noise: Tensor, rotations: Tensor, best: int = 6
+) -> Views:
     """As ``expectation``, for any mixing shares."""
     k, n = len(templates), len(small)
     precision = (1 / noise)[band.shell[band.seen]]
@@ -73,7 +83,9 @@ def views(band: Band, small: Tensor, templates: Tensor, noise: Tensor, rotations
     spectrum = band.spectrum(templates).flatten(0, 1)[None]
     step = max(1, _CHUNK_BYTES // (4 * k * max(n, 16 * int(band.seen.sum()))))
     for start in range(0, len(rotations), step):
-        score = _scores(band, spectrum, data, precision, rotations[start : start + step])  # (n, k, r)
+        score = _scores(
+            band, spectrum, data, precision, rotations[start : start + step]
+        )  # (n, k, r)
         running = torch.logaddexp(running, score.logsumexp(2))
         values, index = score.topk(min(best, score.shape[2]), dim=2)
         top, order = torch.cat([top, values], 2).topk(best, dim=2)
@@ -95,7 +107,9 @@ def balanced(log_evidence: Tensor, rounds: int, reduce: Reduce) -> Tensor:
     return bias.softmax(0)
 
 
-def _scores(band: Band, spectrum: Tensor, data: Tensor, precision: Tensor, rotations: Tensor) -> Tensor:
+def _scores(
+    band: Band, spectrum: Tensor, data: Tensor, precision: Tensor, rotations: Tensor
+) -> Tensor:
     """log-likelihood ratio of each (component, rotation) against noise alone, (n, k, r)."""
     k, r = spectrum.shape[1] // 2, len(rotations)
     points = (band.points[band.seen] @ rotations).reshape(1, -1, 3)  # R^-1 F
@@ -109,7 +123,9 @@ def _scores(band: Band, spectrum: Tensor, data: Tensor, precision: Tensor, rotat
 class Sums:
     """Sufficient statistics of the maximisation step; sums over particles, so those of shards add up."""
 
-    signal: Tensor  # (k, m) complex: posterior-weighted coefficients turned into the component's frame
+    signal: (
+        Tensor  # (k, m) complex: posterior-weighted coefficients turned into the component's frame
+    )
     coverage: Tensor  # (k, m): posterior-weighted number of particles that measured the point
     power: Tensor  # (radius + 1,): total power per shell within the measured region
     share: Tensor  # (k,) or (k + 1,): posterior mass of each component
@@ -118,7 +134,9 @@ class Sums:
         return [torch.view_as_real(self.signal), self.coverage, self.power, self.share]
 
 
-def sums(band: Band, small: Tensor, poses: Poses, weights: Tensor, rotations: Tensor, batch: int = 128) -> Sums:
+def sums(
+    band: Band, small: Tensor, poses: Poses, weights: Tensor, rotations: Tensor, batch: int = 128
+) -> Sums:
     """Turn every particle back by its best poses and add it up per component, measured regions likewise."""
     k = len(weights) - int(poses.log_evidence.shape[1] < len(weights))
     m, device = len(band.points), small.device
@@ -134,8 +152,12 @@ def sums(band: Band, small: Tensor, poses: Poses, weights: Tensor, rotations: Te
                 continue
             weight = poses.weight[cut, place][rows, None]
             component = poses.component[cut, place][rows]
-            points = band.points @ rotations[poses.rotation[cut, place][rows]].transpose(1, 2)  # R F
-            values = band.sample(spectrum if len(rows) == len(spectrum) else spectrum[rows], points)[:, 0]
+            points = band.points @ rotations[poses.rotation[cut, place][rows]].transpose(
+                1, 2
+            )  # R F
+            values = band.sample(
+                spectrum if len(rows) == len(spectrum) else spectrum[rows], points
+            )[:, 0]
             seen = measured(points, band.tilt_range, band.tilt_axis) * weight
             signal.index_add_(0, component, torch.complex(values[:, 0] * seen, values[:, 1] * seen))
             coverage.index_add_(0, component, seen)

@@ -10,7 +10,13 @@ from torch import Tensor
 
 from cryoet_core.algorithms.centring import LEAST_SPREAD, peak, soft_sphere, translate
 from cryoet_core.algorithms.pose_mixture.band import Band, TiltRange
-from cryoet_core.algorithms.pose_mixture.components import fit_to, recentred, select, survivors, with_empty
+from cryoet_core.algorithms.pose_mixture.components import (
+    fit_to,
+    recentred,
+    select,
+    survivors,
+    with_empty,
+)
 from cryoet_core.algorithms.pose_mixture.em import (
     Parameters,
     Poses,
@@ -21,7 +27,16 @@ from cryoet_core.algorithms.pose_mixture.em import (
     sums,
     views,
 )
-from cryoet_core.algorithms.pose_mixture.state import SCHEDULE, Assignment, Reduce, Shard, Source, Stage, State, plan
+from cryoet_core.algorithms.pose_mixture.state import (
+    SCHEDULE,
+    Assignment,
+    Reduce,
+    Shard,
+    Source,
+    Stage,
+    State,
+    plan,
+)
 from cryoet_core.algorithms.transforms import random_rotations, rotation_grid
 
 _SPLIT = (Stage(6, 24.0, 5, balance=True), Stage(6, 24.0, 2, merge=0.15))
@@ -55,7 +70,12 @@ class PoseMixture:
         empty: bool = False,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.box, self.tilt_range, self.tilt_axis, self.device = box, tilt_range, tilt_axis, torch.device(device)
+        self.box, self.tilt_range, self.tilt_axis, self.device = (
+            box,
+            tilt_range,
+            tilt_axis,
+            torch.device(device),
+        )
         self.schedule = tuple(schedule)
         self.mask_radius = box / 2 - 1 if mask_radius is None else mask_radius
         self.max_shift, self.empty = max_shift, empty
@@ -91,7 +111,11 @@ class PoseMixture:
             yield state
 
     def _opening(
-        self, shard: Shard, seeds: Tensor, shifts: Tensor | None, generator: Callable[[int], torch.Generator]
+        self,
+        shard: Shard,
+        seeds: Tensor,
+        shifts: Tensor | None,
+        generator: Callable[[int], torch.Generator],
     ) -> State:
         """The first stage, particles as they lie or moved by ``shifts``, whichever explains a sample of them better.
 
@@ -107,14 +131,21 @@ class PoseMixture:
             mine = rows[(rows >= shard.first) & (rows < shard.first + shard.n)] - shard.first
             trials = []
             for guess in (origin, shifts.to(self.device)):
-                start = self._begin(part, torch.searchsorted(rows, few), guess[mine.to(self.device)], self.schedule[0])
+                start = self._begin(
+                    part,
+                    torch.searchsorted(rows, few),
+                    guess[mine.to(self.device)],
+                    self.schedule[0],
+                )
                 trials.append(self._stage(part, start, generator).history[-1]["log_evidence"])
             if trials[1] > trials[0]:
                 origin = shifts.to(self.device)
         state = self._stage(shard, self._begin(shard, seeds, origin, self.schedule[0]), generator)
         return replace(state, parameters=with_empty(state.parameters)) if self.empty else state
 
-    def _stage(self, shard: Shard, state: State, generator: Callable[[int], torch.Generator]) -> State:
+    def _stage(
+        self, shard: Shard, state: State, generator: Callable[[int], torch.Generator]
+    ) -> State:
         for number in range(1, self.schedule[0].iterations + 1):
             state = self._iterate(shard, self.schedule[0], state, generator(number))
         return state
@@ -138,7 +169,9 @@ class PoseMixture:
         spread = max(spread, LEAST_SPREAD) if spread > 0 else 0.0
         return State(0, Parameters(templates, weights, noise), shifts, spread, labels)
 
-    def _iterate(self, shard: Shard, stage: Stage, state: State, generator: torch.Generator) -> State:
+    def _iterate(
+        self, shard: Shard, stage: Stage, state: State, generator: torch.Generator
+    ) -> State:
         band = self._band(stage)
         parameters = fit_to(state.parameters, band)
         # Turning the whole grid each time keeps its gaps from being always the same poses.
@@ -148,24 +181,33 @@ class PoseMixture:
         weights = parameters.weights
         if stage.balance:
             rest = weights[len(parameters.templates) :]
-            weights = torch.cat([balanced(seen.log_evidence, _BALANCE, shard.reduce) * (1 - rest.sum()), rest])
+            weights = torch.cat(
+                [balanced(seen.log_evidence, _BALANCE, shard.reduce) * (1 - rest.sum()), rest]
+            )
         poses = seen.poses(weights)
         total = Sums(*_reduced(sums(band, small, poses, weights, rotations), shard.reduce))
         mask = soft_sphere(band.small, self.mask_radius * band.small / self.box, device=self.device)
         fitted = maximisation(band, total, mask, parameters.noise, shard.total)
         mixed = poses.log_evidence + weights.log()
         # of the model as it came in: balanced shares say nothing about the particles
-        evidence = float(shard.reduce((poses.log_evidence + parameters.weights.log()).logsumexp(1).sum())) / shard.total
+        evidence = (
+            float(shard.reduce((poses.log_evidence + parameters.weights.log()).logsumexp(1).sum()))
+            / shard.total
+        )
         moved, spread = state.shifts, state.spread
         if spread > 0 and stage.move:
             templates, centres = recentred(fitted.templates)
             fitted = replace(fitted, templates=templates)
             centres = centres * (self.box / band.small)
             moved = self._moved(band, small, poses, parameters, rotations, moved, spread, centres)
-            spread = max(float((shard.reduce(moved.square().sum()) / (3 * shard.total)).sqrt()), LEAST_SPREAD)
+            spread = max(
+                float((shard.reduce(moved.square().sum()) / (3 * shard.total)).sqrt()), LEAST_SPREAD
+            )
         keep = survivors(mixed, len(parameters.templates), stage.merge, shard.reduce)
         fitted = select(fitted, keep, len(parameters.templates))
-        places = torch.cat([keep, torch.arange(len(parameters.templates), mixed.shape[1], device=mixed.device)])
+        places = torch.cat(
+            [keep, torch.arange(len(parameters.templates), mixed.shape[1], device=mixed.device)]
+        )
         labels = mixed[:, places].argmax(1)
         fact = {"log_evidence": evidence, "k": float(len(keep)), "radius": float(band.radius)}
         return State(state.iteration + 1, fitted, moved, spread, labels, [*state.history, fact])
@@ -178,17 +220,27 @@ class PoseMixture:
         templates, weights = [], []
         for component in range(count):
             rows = (labels == component).nonzero()[:, 0].cpu()
-            found = known.templates[component : component + 1], state.parameters.weights[component : component + 1]
+            found = (
+                known.templates[component : component + 1],
+                state.parameters.weights[component : component + 1],
+            )
             parts = self._apart(shard, rows, state.shifts, found, generator)
             templates.append(parts[0])
             weights.append(parts[1])
         parameters = Parameters(
-            torch.cat(templates), torch.cat([*weights, state.parameters.weights[count:]]), state.parameters.noise
+            torch.cat(templates),
+            torch.cat([*weights, state.parameters.weights[count:]]),
+            state.parameters.noise,
         )
         return replace(state, parameters=parameters)
 
     def _apart(
-        self, shard: Shard, rows: Tensor, shifts: Tensor, found: tuple[Tensor, Tensor], generator: torch.Generator
+        self,
+        shard: Shard,
+        rows: Tensor,
+        shifts: Tensor,
+        found: tuple[Tensor, Tensor],
+        generator: torch.Generator,
     ) -> tuple[Tensor, Tensor]:
         """The templates and weights that some particles come apart into, and these again: two seeds may be of one kind.
 
@@ -208,7 +260,13 @@ class PoseMixture:
             return found
         labels = part.everywhere(inner.labels).cpu()
         parts = [
-            self._apart(shard, rows[labels == c], shifts, (templates[c : c + 1], weights[c : c + 1]), generator)
+            self._apart(
+                shard,
+                rows[labels == c],
+                shifts,
+                (templates[c : c + 1], weights[c : c + 1]),
+                generator,
+            )
             for c in range(len(templates))
         ]
         return torch.cat([t for t, _ in parts]), torch.cat([w for _, w in parts])
@@ -218,7 +276,9 @@ class PoseMixture:
 
     # ---- use -----------------------------------------------------------------------------------------------------
 
-    def label(self, source: Source, n: int, parameters: Parameters, shifts: Tensor, spread: float) -> Assignment:
+    def label(
+        self, source: Source, n: int, parameters: Parameters, shifts: Tensor, spread: float
+    ) -> Assignment:
         """Class probabilities and best poses of n volumes; shifts (n, 3) are a first guess, ``spread`` their prior.
 
         The rotation grid is as it is, so a volume's answer depends on no other volume.
@@ -226,15 +286,22 @@ class PoseMixture:
         shifts = shifts if spread > 0 else torch.zeros_like(shifts)
         last = self.schedule[-1]
         stages = [last]
-        if spread > 0:  # low frequencies see further: a particle a few voxels away is drawn in by them alone
-            coarse = [replace(self.schedule[0], radius=max(1, round(part * last.radius))) for part in _APPROACH]
+        if (
+            spread > 0
+        ):  # low frequencies see further: a particle a few voxels away is drawn in by them alone
+            coarse = [
+                replace(self.schedule[0], radius=max(1, round(part * last.radius)))
+                for part in _APPROACH
+            ]
             stages = [*coarse, last]
         for stage in stages:
             band = self._band(stage)
             fitted = fit_to(parameters, band)
             rotations = rotation_grid(stage.step).to(self.device)
             small = self._cropped(band, source, n, shifts)
-            poses = expectation(band, small, fitted.templates, fitted.weights, fitted.noise, rotations, 1)
+            poses = expectation(
+                band, small, fitted.templates, fitted.weights, fitted.noise, rotations, 1
+            )
             if spread > 0:
                 shifts = self._moved(band, small, poses, fitted, rotations, shifts, spread)
         shares = (poses.log_evidence + parameters.weights.log()).softmax(1)
@@ -250,11 +317,19 @@ class PoseMixture:
             or self._kept[1] is not shifts
             or self._kept[2] != band.radius
         ):
-            self._kept = (shard, shifts, band.radius, self._cropped(band, shard.source, shard.n, shifts))
+            self._kept = (
+                shard,
+                shifts,
+                band.radius,
+                self._cropped(band, shard.source, shard.n, shifts),
+            )
         return self._kept[3]
 
     def _cropped(self, band: Band, source: Source, n: int, shifts: Tensor) -> Tensor:
-        parts = [band.crop(self._masked(source(rows), shifts[rows])).half() for rows in torch.arange(n).split(256)]
+        parts = [
+            band.crop(self._masked(source(rows), shifts[rows])).half()
+            for rows in torch.arange(n).split(256)
+        ]
         return torch.cat(parts)
 
     def _masked(self, volumes: Tensor, shifts: Tensor) -> Tensor:

@@ -87,7 +87,9 @@ class Shard:
         mine = (rows >= self.first) & (rows < self.first + self.n)
         local = (rows[mine] - self.first).cpu()
         before = int((rows < self.first).sum())
-        return Shard(lambda part: self.source(local[part]), len(local), before, len(rows), self.reduce)
+        return Shard(
+            lambda part: self.source(local[part]), len(local), before, len(rows), self.reduce
+        )
 
     def gather(self, rows: Tensor, box: int, device: torch.device) -> Tensor:
         """Volumes (m, 1, box, box, box) of rows of the whole set, on every process."""

@@ -82,7 +82,10 @@ def _figures(lines: Mapping[str, Mapping[str, Any]]) -> Figures:
 
 
 def _failures(
-    one: Mapping[str, Mapping[str, Any]], other: Mapping[str, Mapping[str, Any]], first: str, second: str
+    one: Mapping[str, Mapping[str, Any]],
+    other: Mapping[str, Mapping[str, Any]],
+    first: str,
+    second: str,
 ) -> dict[str, str]:
     """Runs that are measured in one result and failed in the other."""
     found = {}

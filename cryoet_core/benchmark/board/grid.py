@@ -27,7 +27,9 @@ summary { cursor: pointer; color: #626973; } details code { display: block; marg
 def grid(board: Board, folder: Path) -> Markup:
     """The table. Of several metrics under one condition the condition is said once, above them."""
     best = best_of(board)
-    body = "".join(_row(board, row, before, folder, best) for row, before in _with_the_row_before(board.rows))
+    body = "".join(
+        _row(board, row, before, folder, best) for row, before in _with_the_row_before(board.rows)
+    )
     return Markup(
         f'<div class="scroll"><table class="board"><thead>{_head(board)}</thead><tbody>{body}</tbody></table></div>'
     )
@@ -37,7 +39,9 @@ def _head(board: Board) -> str:
     table = board.table
     fixed = [*list(table.axes)[:-1], "method"]
     if len(table.metrics) == 1 or not board.columns[0][0]:
-        cells = "".join(f"<th class=num>{text(markdown.head(board, column))}</th>" for column in board.columns)
+        cells = "".join(
+            f"<th class=num>{text(markdown.head(board, column))}</th>" for column in board.columns
+        )
         return f"<tr>{''.join(f'<th>{text(name)}</th>' for name in fixed)}{cells}</tr>"
     axis, wide = list(table.axes)[-1], len(table.metrics)
     groups = "".join(
@@ -46,7 +50,9 @@ def _head(board: Board) -> str:
         if not index
     )
     names = table.names or table.metrics
-    cells = "".join(f'<th class="num{_first(index)}">{text(names[index])}</th>' for _, index in board.columns)
+    cells = "".join(
+        f'<th class="num{_first(index)}">{text(names[index])}</th>' for _, index in board.columns
+    )
     heads = "".join(f"<th>{text(name)}</th>" for name in fixed)
     return f"<tr><th colspan={len(fixed)}></th>{groups}</tr><tr>{heads}{cells}</tr>"
 
@@ -76,7 +82,11 @@ def best_of(board: Board) -> set[int]:
     for heads in dict.fromkeys(row.heads for row in board.rows):
         group = [row for row in board.rows if row.heads == heads]
         for column in range(len(board.columns)):
-            values = {id(f): f.ours.value for f in (row.figures[column] for row in group) if f.ours is not None}
+            values = {
+                id(f): f.ours.value
+                for f in (row.figures[column] for row in group)
+                if f.ours is not None
+            }
             if len(set(values.values())) > 1:
                 top = min(values.values()) if board.table.lower_is_better else max(values.values())
                 found |= {name for name, value in values.items() if value == top}
@@ -92,15 +102,20 @@ def _cell(board: Board, figure: Figure, index: int, folder: Path, best: set[int]
         shown = f'<span class="{kind}" title="{text(figure.reason)}">{figure.status}</span>'
     paper = markdown.printed(board, figure)
     last = index == len(board.table.metrics) - 1
-    below = ([f"paper {text(paper)}"] if paper else []) + (_links(figure.lines, folder) if last else [])
+    below = ([f"paper {text(paper)}"] if paper else []) + (
+        _links(figure.lines, folder) if last else []
+    )
     return Markup(shown + (f"<small>{' · '.join(below)}</small>" if below else ""))
 
 
 def _links(lines: Sequence[Mapping[str, Any]], folder: Path) -> list[str]:
     """The reports of the runs behind a figure, by seed; nothing where there is none."""
-    found = [(line["seed"], path) for line in lines if (path := report_of(line, folder)) is not None]
+    found = [
+        (line["seed"], path) for line in lines if (path := report_of(line, folder)) is not None
+    ]
     one = len(lines) == 1
     links = [
-        f'<a href="{text(path)}" title="report of seed {seed}">{"report" if one else seed}</a>' for seed, path in found
+        f'<a href="{text(path)}" title="report of seed {seed}">{"report" if one else seed}</a>'
+        for seed, path in found
     ]
     return [("" if one else "reports ") + " ".join(links)] if links else []

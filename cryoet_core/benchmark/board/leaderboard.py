@@ -31,7 +31,9 @@ def write_leaderboard(plan: Plan, results: Results, out: Path, *, custom: bool) 
     return facts | {name: shown(path) for name, path in paths.items()}
 
 
-def closing_facts(plan: Plan, found: Sequence[summary.Board], results: Results, *, custom: bool) -> dict[str, Any]:
+def closing_facts(
+    plan: Plan, found: Sequence[summary.Board], results: Results, *, custom: bool
+) -> dict[str, Any]:
     """What the heads of the leaderboards and the closing line say."""
     lines = [results.lines[key] for key in plan.cells if key in results.lines]
     failures = {line["key"]: line["reason"] for line in lines if line["status"] != "ok"}
@@ -43,7 +45,9 @@ def closing_facts(plan: Plan, found: Sequence[summary.Board], results: Results, 
     return {
         "scale": plan.scale,
         "seeds": plan.seeds,
-        "data": f"maps in {os.path.relpath(plan.stock.structures)}" if plan.stock.structures else "built-in phantoms",
+        "data": f"maps in {os.path.relpath(plan.stock.structures)}"
+        if plan.stock.structures
+        else "built-in phantoms",
         "measured": len(good),
         "failed": len(failures),
         "missing": sum(board.counts()["not run"] for board in found),
@@ -70,9 +74,16 @@ def _everything(plan: Plan, results: Results) -> Plan:
     if not others:
         return whole
     rest = Plan(others, plan.scale, plan.seeds, plan.stock, plan.installed)
-    measured = {place.suite.name for place in rest.places for made in place.cells if made.key in results.lines}
+    measured = {
+        place.suite.name
+        for place in rest.places
+        for made in place.cells
+        if made.key in results.lines
+    }
     more = [suite for suite in others if suite.name in measured]
-    return Plan([*plan.suites, *more], plan.scale, plan.seeds, plan.stock, plan.installed, (), plan.custom)
+    return Plan(
+        [*plan.suites, *more], plan.scale, plan.seeds, plan.stock, plan.installed, (), plan.custom
+    )
 
 
 def _origin(origins: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -83,7 +94,9 @@ def _origin(origins: Sequence[Mapping[str, Any]]) -> dict[str, str]:
             if origin.get(name):
                 found.setdefault(name, {})[str(origin[name])] = None
         for kind in ("packages", "plugins"):
-            said = ", ".join(f"{name} {version}" for name, version in (origin.get(kind) or {}).items())
+            said = ", ".join(
+                f"{name} {version}" for name, version in (origin.get(kind) or {}).items()
+            )
             found.setdefault(kind, {})[said] = None
     return {name: "; ".join(values) for name, values in found.items()}
 
@@ -92,7 +105,11 @@ def _some(values: Sequence[str]) -> str:
     """The last different value, and how many others there are."""
     different = list(dict.fromkeys(reversed(values)))
     others = len(different) - 1
-    return (different[0] + (f" and {others} other{'s' * (others > 1)}" if others else "")) if different else ""
+    return (
+        (different[0] + (f" and {others} other{'s' * (others > 1)}" if others else ""))
+        if different
+        else ""
+    )
 
 
 def _short(commit: str | None) -> str:

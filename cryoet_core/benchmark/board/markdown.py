@@ -31,7 +31,10 @@ def _about(facts: Mapping[str, Any]) -> list[str]:
         "and the two compare in kind only.",
     ]
     if facts["without_a_table"]:
-        lines += ["", f"Installed methods that no table takes: {', '.join(facts['without_a_table'])}."]
+        lines += [
+            "",
+            f"Installed methods that no table takes: {', '.join(facts['without_a_table'])}.",
+        ]
     return lines
 
 
@@ -42,11 +45,17 @@ def _table(board: Board) -> list[str]:
     lines = [title, "", *([_said(table), ""] if table.source or table.note else [])]
     lines += ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     for row in board.rows:
-        cells = [_cell(board, figure, index) for figure, (_, index) in zip(row.figures, board.columns, strict=True)]
+        cells = [
+            _cell(board, figure, index)
+            for figure, (_, index) in zip(row.figures, board.columns, strict=True)
+        ]
         lines.append("| " + " | ".join([*row.heads, row.entry.label, *cells]) + " |")
     lines += [""]
     if board.tests:
-        lines += [f"Paired over runs of the same data and seed, p after Holm ({len(board.tests)} tests):", ""]
+        lines += [
+            f"Paired over runs of the same data and seed, p after Holm ({len(board.tests)} tests):",
+            "",
+        ]
         lines += [*(_test(board, test) for test in board.tests), ""]
     for reason, commands in board.missing.items():
         lines += [f"Missing ({reason}):", "", *(f"    {command}" for command in commands), ""]
@@ -54,7 +63,9 @@ def _table(board: Board) -> list[str]:
 
 
 def _said(table: Table) -> str:
-    return " ".join(part for part in (f"{table.source}." if table.source else "", table.note) if part)
+    return " ".join(
+        part for part in (f"{table.source}." if table.source else "", table.note) if part
+    )
 
 
 def _test(board: Board, test: Test) -> str:
@@ -95,7 +106,11 @@ def printed(board: Board, figure: Figure) -> str:
         return ""
     value, spread = figure.printed
     form = ".1f" if board.table.percent else "g"
-    return f"{value:{form}}" if spread is None or math.isnan(spread) else f"{value:{form}} ± {spread:{form}}"
+    return (
+        f"{value:{form}}"
+        if spread is None or math.isnan(spread)
+        else f"{value:{form}} ± {spread:{form}}"
+    )
 
 
 def digits_of(board: Board, index: int) -> int:

@@ -28,12 +28,19 @@ def leaderboard(found: Sequence[Board], facts: Mapping[str, Any], folder: Path) 
 
 def _head(facts: Mapping[str, Any]) -> str:
     tiles = [
-        ("runs measured", str(facts["measured"]), f"{facts['failed']} failed" if facts["failed"] else "none failed"),
+        (
+            "runs measured",
+            str(facts["measured"]),
+            f"{facts['failed']} failed" if facts["failed"] else "none failed",
+        ),
         ("methods", str(len(facts["methods"])), f"in {facts['tables']} tables"),
         ("seeds", str(facts["seeds"]), f"scale {facts['scale']}"),
         ("time of the runs", duration(facts["seconds"]), facts["devices"]),
     ]
-    shown = "".join(f"<div><small>{text(a)}</small><b>{text(b)}</b><span>{text(c)}</span></div>" for a, b, c in tiles)
+    shown = "".join(
+        f"<div><small>{text(a)}</small><b>{text(b)}</b><span>{text(c)}</span></div>"
+        for a, b, c in tiles
+    )
     line = f"{facts['date']} · commit {facts['commit']} · data from {facts['data']}"
     return f'{STYLE}<header><h1>Leaderboard</h1><p>{text(line)}</p><div class="tiles">{shown}</div></header>'
 
@@ -43,10 +50,34 @@ def _overview(found: Sequence[Board], facts: Mapping[str, Any]) -> Section:
     for board in found:
         counts = board.counts()
         name, value, n = board.best
-        best = f"{name} {value * board.scale:.{markdown.digits_of(board, board.table.main_index)}f}" if name else "–"
-        link = Markup(f'<a href="#{_anchor(board)}">{text(f"{board.suite.name} {board.table.id}")}</a>')
-        rows.append((link, board.table.title, counts["measured"], counts["failed"], counts["not run"], best, n or "–"))
-    heads = ("table", "", "measured", "failed", "not run", "best in the runs that all share", "runs")
+        best = (
+            f"{name} {value * board.scale:.{markdown.digits_of(board, board.table.main_index)}f}"
+            if name
+            else "–"
+        )
+        link = Markup(
+            f'<a href="#{_anchor(board)}">{text(f"{board.suite.name} {board.table.id}")}</a>'
+        )
+        rows.append(
+            (
+                link,
+                board.table.title,
+                counts["measured"],
+                counts["failed"],
+                counts["not run"],
+                best,
+                n or "–",
+            )
+        )
+    heads = (
+        "table",
+        "",
+        "measured",
+        "failed",
+        "not run",
+        "best in the runs that all share",
+        "runs",
+    )
     words = [
         "A figure is our mean over the seeds ± half of its 95 % interval (Student's t; none for one seed); below it "
         "what the paper prints. "
@@ -58,7 +89,9 @@ def _overview(found: Sequence[Board], facts: Mapping[str, Any]) -> Section:
         )
     if facts["without_a_table"]:
         words.append(f"No table takes {', '.join(facts['without_a_table'])}.")
-    return Section("Tables", paragraph(*words, kind="caption") + table(heads, rows, "overview", (2, 3, 4, 6)))
+    return Section(
+        "Tables", paragraph(*words, kind="caption") + table(heads, rows, "overview", (2, 3, 4, 6))
+    )
 
 
 def _anchor(board: Board) -> str:
@@ -70,9 +103,17 @@ def _section(board: Board, folder: Path) -> Section:
     words = [f"{said.source}." if said.source else "", said.note]
     plot = _cost(board)
     under = _tests(board) + (f"<figure>{slot(_anchor(board))}</figure>" if plot else "")
-    html = f'<a id="{_anchor(board)}"></a>' + paragraph(" ".join(part for part in words if part), kind="caption")
-    html += grid(board, folder) + (f'<div class="under">{under}</div>' if under else "") + _missing(board)
-    return Section(f"{board.suite.name} {said.id}: {said.title}", html, {_anchor(board): plot} if plot else {})
+    html = f'<a id="{_anchor(board)}"></a>' + paragraph(
+        " ".join(part for part in words if part), kind="caption"
+    )
+    html += (
+        grid(board, folder)
+        + (f'<div class="under">{under}</div>' if under else "")
+        + _missing(board)
+    )
+    return Section(
+        f"{board.suite.name} {said.id}: {said.title}", html, {_anchor(board): plot} if plot else {}
+    )
 
 
 def _tests(board: Board) -> str:
@@ -112,7 +153,15 @@ def _cost(board: Board) -> Any:
         mark = palette.mark(index)
         source = {"x": [seconds], "y": [value], "name": [label]}
         marks.append(
-            plot.scatter("x", "y", source=source, size=10, color=mark.colour, marker=mark.marker, legend_label=label)
+            plot.scatter(
+                "x",
+                "y",
+                source=source,
+                size=10,
+                color=mark.colour,
+                marker=mark.marker,
+                legend_label=label,
+            )
         )
     plot.add_layout(plot.legend[0], "right")
     plot.legend.label_text_font, plot.legend.label_text_font_size = plots.FONT, "12px"
@@ -140,13 +189,20 @@ def _failures(found: Sequence[Board], facts: Mapping[str, Any]) -> list[Section]
     for key, reason in facts["failures"].items():
         line = lines.get(key)
         folder = Markup(f"<code>{text(Path(line['run']).parent)}</code>") if line else "–"
-        rows.append((line["method"] if line else key, line["seed"] if line else "–", reason, folder))
-    return [Section("Failed", table(("method", "seed", "why", "folder"), rows, "facts", ()))] if rows else []
+        rows.append(
+            (line["method"] if line else key, line["seed"] if line else "–", reason, folder)
+        )
+    return (
+        [Section("Failed", table(("method", "seed", "why", "folder"), rows, "facts", ()))]
+        if rows
+        else []
+    )
 
 
 def _origin(facts: Mapping[str, Any]) -> Section:
     rows = [(name, value) for name, value in facts["origin"].items() if value]
     note = paragraph(
-        "Every run with its options, data hashes, versions and cost is a line of results.jsonl.", kind="caption"
+        "Every run with its options, data hashes, versions and cost is a line of results.jsonl.",
+        kind="caption",
     )
     return Section("Where this comes from", table(("", ""), rows, "facts", ()) + note)

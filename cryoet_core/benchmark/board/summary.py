@@ -45,7 +45,9 @@ class Row:
     @property
     def lines(self) -> list[Mapping[str, Any]]:
         """The results behind all figures, each once."""
-        return list({line["key"]: line for figure in self.figures for line in figure.lines}.values())
+        return list(
+            {line["key"]: line for figure in self.figures for line in figure.lines}.values()
+        )
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,9 @@ class Board:
     def missing(self) -> dict[str, list[str]]:
         """Why figures are missing: the reason, and the commands that would measure them."""
         found: dict[str, list[str]] = {}
-        for figure in (figure for row in self.rows for figure in row.figures if figure.status != "measured"):
+        for figure in (
+            figure for row in self.rows for figure in row.figures if figure.status != "measured"
+        ):
             commands = found.setdefault(figure.reason, [])
             if figure.command not in commands:
                 commands.append(figure.command)
@@ -120,7 +124,10 @@ def _order(table: Table, heads: Sequence[str]) -> list[int]:
 
 
 def _row(
-    heads: tuple[str, ...], by_value: Mapping[str, Place], columns: Sequence[tuple[str, int]], lines: Lines
+    heads: tuple[str, ...],
+    by_value: Mapping[str, Place],
+    columns: Sequence[tuple[str, int]],
+    lines: Lines,
 ) -> Row:
     figures = tuple(figure_of(by_value[value], index, lines) for value, index in columns)
     return Row(next(iter(by_value.values())).entry, heads, figures)
@@ -139,7 +146,9 @@ def figure_of(place: Place, index: int, lines: Lines) -> Figure:
     if known:
         return Figure(mean_of(known), printed, "measured", lines=tuple(found))
     if failed:
-        return Figure(None, printed, "failed", str(failed[0]["reason"]), place.command, tuple(found))
+        return Figure(
+            None, printed, "failed", str(failed[0]["reason"]), place.command, tuple(found)
+        )
     if found:
         reason = f"{place.entry.method} reports no {metric}"
         return Figure(None, printed, "failed", reason, place.command, tuple(found))
@@ -161,7 +170,9 @@ def _tests(places: Sequence[Place], lines: Lines) -> list[Test]:
     return sorted(tests, key=lambda test: test.p)
 
 
-def matched_scores(places: Sequence[Place], lines: Lines) -> dict[str, dict[tuple[Condition, int], float]]:
+def matched_scores(
+    places: Sequence[Place], lines: Lines
+) -> dict[str, dict[tuple[Condition, int], float]]:
     """The main metric of every entry by condition and seed."""
     scores: dict[str, dict[tuple[Condition, int], float]] = defaultdict(dict)
     for place in places:
@@ -185,7 +196,9 @@ def leader(
     shared = set.intersection(*(set(found) for found in scores.values()))
     if not shared:
         return "", float("nan"), 0
-    means = {name: sum(found[key] for key in shared) / len(shared) for name, found in scores.items()}
+    means = {
+        name: sum(found[key] for key in shared) / len(shared) for name, found in scores.items()
+    }
     best = min(means.values()) if lowest else max(means.values())
     names = [name for name, mean in means.items() if mean == best]
     others = f" and {len(names) - 1} more" if len(names) > 1 else ""
@@ -202,5 +215,6 @@ def cost(board: Board) -> list[tuple[str, float, float]]:
             if seconds and value is not None and line["status"] == "ok":
                 found[row.entry.label].append((seconds, value * board.scale))
     return [
-        (name, sum(s for s, _ in some) / len(some), sum(v for _, v in some) / len(some)) for name, some in found.items()
+        (name, sum(s for s, _ in some) / len(some), sum(v for _, v in some) / len(some))
+        for name, some in found.items()
     ]

@@ -22,7 +22,10 @@ READ = "csv, star, cbox, box, tbl, mod, coords, em, json, ndjson, h5 or a copick
 
 def command(
     paths: Annotated[list[Path], typer.Argument(help=f"Picks: {READ}.", metavar="FILE...")],
-    out: Annotated[Path, option("The file to write, or a folder (copick).", "--out", panel=OUTPUT, metavar="PATH")],
+    out: Annotated[
+        Path,
+        option("The file to write, or a folder (copick).", "--out", panel=OUTPUT, metavar="PATH"),
+    ],
     dialect: Annotated[
         str | None,
         option(
@@ -32,44 +35,70 @@ def command(
             metavar="NAME",
         ),
     ] = None,
-    box: Annotated[int | None, option("Edge of the boxes in voxels, for cbox and box.", panel=OUTPUT)] = None,
+    box: Annotated[
+        int | None, option("Edge of the boxes in voxels, for cbox and box.", panel=OUTPUT)
+    ] = None,
     out_voxel_size: Annotated[
-        float | None, option("Å that written voxels count. Default: as in the input.", panel=OUTPUT, metavar="Å")
+        float | None,
+        option("Å that written voxels count. Default: as in the input.", panel=OUTPUT, metavar="Å"),
     ] = None,
     optics: Annotated[
         tuple[float, float, float] | None,
-        option("kV, mm and contrast, for a star: RELION's programs ask for them.", panel=OUTPUT, metavar="KV CS Q"),
+        option(
+            "kV, mm and contrast, for a star: RELION's programs ask for them.",
+            panel=OUTPUT,
+            metavar="KV CS Q",
+        ),
     ] = None,
     voxel_size: Annotated[
-        float | None, option("Å, where a file counts in voxels and does not say it.", panel=INPUT, metavar="Å")
+        float | None,
+        option("Å, where a file counts in voxels and does not say it.", panel=INPUT, metavar="Å"),
     ] = None,
     coordinate_pixel_size: Annotated[
-        float | None, option("Å that the coordinates count in, whatever the file says.", panel=INPUT, metavar="Å")
+        float | None,
+        option(
+            "Å that the coordinates count in, whatever the file says.", panel=INPUT, metavar="Å"
+        ),
     ] = None,
     unit: Annotated[
-        str | None, option("Unit of a table that does not say it.", panel=INPUT, metavar="angstrom|nm|voxel")
+        str | None,
+        option("Unit of a table that does not say it.", panel=INPUT, metavar="angstrom|nm|voxel"),
     ] = None,
     from_: Annotated[
         str | None,
-        option("The input's format, where its content does not tell.", "--from", panel=INPUT, metavar="NAME"),
+        option(
+            "The input's format, where its content does not tell.",
+            "--from",
+            panel=INPUT,
+            metavar="NAME",
+        ),
     ] = None,
-    class_column: Annotated[str | None, option("The column with the class.", panel=INPUT, metavar="NAME")] = None,
+    class_column: Annotated[
+        str | None, option("The column with the class.", panel=INPUT, metavar="NAME")
+    ] = None,
     slice_: Annotated[
-        float | None, option("The slice of picks in x and y alone, from 0.", "--slice", panel=INPUT, metavar="N")
+        float | None,
+        option("The slice of picks in x and y alone, from 0.", "--slice", panel=INPUT, metavar="N"),
     ] = None,
     tomogram: Annotated[
-        str | None, option("The tomogram of a file that names none.", panel=TOMOGRAMS, metavar="NAME")
+        str | None,
+        option("The tomogram of a file that names none.", panel=TOMOGRAMS, metavar="NAME"),
     ] = None,
     names: Annotated[
-        Path | None, option("Numbers and names of tomograms (Dynamo's .doc).", panel=TOMOGRAMS, metavar="FILE")
+        Path | None,
+        option("Numbers and names of tomograms (Dynamo's .doc).", panel=TOMOGRAMS, metavar="FILE"),
     ] = None,
     tomograms: Annotated[
-        Path | None, option("RELION tomogram set: sizes, and pixels of the tilt series.", panel=TOMOGRAMS)
+        Path | None,
+        option("RELION tomogram set: sizes, and pixels of the tilt series.", panel=TOMOGRAMS),
     ] = None,
     data: Annotated[
-        list[Path] | None, option("The tomograms themselves, for their sizes.", panel=TOMOGRAMS, metavar="FILE")
+        list[Path] | None,
+        option("The tomograms themselves, for their sizes.", panel=TOMOGRAMS, metavar="FILE"),
     ] = None,
-    overwrite: Annotated[bool, option("Replace existing files.", "--overwrite", panel=OUTPUT)] = False,
+    overwrite: Annotated[
+        bool, option("Replace existing files.", "--overwrite", panel=OUTPUT)
+    ] = False,
     as_json: JSON = False,
 ) -> None:
     """Convert picks: as many come out as go in, and what a format cannot hold is said.
@@ -98,10 +127,16 @@ def command(
     picks = join([each.picks for each in found])
     targets = picks_files(out, picks, dialect)
     _refuse_existing(out, targets, overwrite, paths)
-    notes = [f"{path.name}: {note}" for path, each in zip(paths, found, strict=True) for note in each.notes]
+    notes = [
+        f"{path.name}: {note}"
+        for path, each in zip(paths, found, strict=True)
+        for note in each.notes
+    ]
     size, note = _written_size(out_voxel_size, voxel_size, found)
     known = _targets_geometry(geometry, tomograms, dialect)
-    lost = write_picks(out, picks, dialect, known, voxel_size=size, box=box, optics=_optics(optics, found))
+    lost = write_picks(
+        out, picks, dialect, known, voxel_size=size, box=box, optics=_optics(optics, found)
+    )
     if note and not known and format_of(dialect or format_for(out).dialect).in_voxels:
         notes.append(note)
     facts = _facts(found, picks, targets, notes, lost)
@@ -117,7 +152,9 @@ def _refuse_nonsense(box: int | None, size: float | None, data: list[Path] | Non
     if size is not None and not 0 < size < float("inf"):
         raise UserError(f"--out-voxel-size {size}: expected a number of Å above 0")
     if size is not None and data:
-        raise UserError(f"--out-voxel-size {size:g}: the tomograms (--data) say their voxel size; give one of both")
+        raise UserError(
+            f"--out-voxel-size {size:g}: the tomograms (--data) say their voxel size; give one of both"
+        )
 
 
 def _geometry(data: list[Path] | None) -> dict[str, Geometry] | None:
@@ -142,7 +179,9 @@ def _targets_geometry(
     return geometry or {}
 
 
-def _written_size(given: float | None, read: float | None, found: Iterable[PickFile]) -> tuple[float | None, str]:
+def _written_size(
+    given: float | None, read: float | None, found: Iterable[PickFile]
+) -> tuple[float | None, str]:
     """Å of a voxel in what is written, and a note where it is that of the input."""
     sizes = {each.voxel_size for each in found if each.voxel_size is not None}
     if given or read or len(sizes) != 1:
@@ -164,7 +203,9 @@ def _refuse_existing(out: Path, targets: list[Path], overwrite: bool, paths: lis
         if target.exists() and any(path.exists() and target.samefile(path) for path in paths):
             raise UserError(f"--out {out}: {target} is an input too; choose another name")
         if target.exists() and not overwrite:
-            raise UserError(f"--out {out}: {target} exists already; choose another name or give --overwrite")
+            raise UserError(
+                f"--out {out}: {target} exists already; choose another name or give --overwrite"
+            )
 
 
 def _facts(
@@ -175,7 +216,9 @@ def _facts(
         "n": len(picks),
         "from": list(dict.fromkeys(each.dialect for each in found)),
         "tomograms": tomograms,
-        "classes": {name: int((picks.classes == i).sum()) for i, name in enumerate(picks.class_names)},
+        "classes": {
+            name: int((picks.classes == i).sum()) for i, name in enumerate(picks.class_names)
+        },
         "files": [str(path) for path in targets],
         "notes": notes,
         "lost": lost,

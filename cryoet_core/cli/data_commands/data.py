@@ -16,7 +16,9 @@ from cryoet_core.support.errors import UserError
 if TYPE_CHECKING:
     from cryoet_core.support.progress import Terminal
 
-app = typer.Typer(help="Import, export, describe and check data sets.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(
+    help="Import, export, describe and check data sets.", no_args_is_help=True, add_completion=False
+)
 
 app.command("convert")(convert.command)
 app.command("extract")(extract.command)
@@ -35,46 +37,69 @@ def import_(
             metavar="PATH...",
         ),
     ],
-    out: Annotated[Path, option("The store to write (.h5).", "--out", panel=STORE, metavar="FILE.h5")],
+    out: Annotated[
+        Path, option("The store to write (.h5).", "--out", panel=STORE, metavar="FILE.h5")
+    ],
     kind: Annotated[
         str,
         option(
-            "What the volumes are; auto: cubes are subtomograms.", panel=FILES, metavar="auto|subtomograms|tomograms"
+            "What the volumes are; auto: cubes are subtomograms.",
+            panel=FILES,
+            metavar="auto|subtomograms|tomograms",
         ),
     ] = "auto",
     star: Annotated[
-        Path | None, option("A star that describes the stack's volumes.", panel=FILES, metavar="FILE")
+        Path | None,
+        option("A star that describes the stack's volumes.", panel=FILES, metavar="FILE"),
     ] = None,
     picks: Annotated[
         list[Path] | None,
-        option("Known particle centres in tomograms: a star or any other pick file.", panel=FILES, metavar="FILE"),
+        option(
+            "Known particle centres in tomograms: a star or any other pick file.",
+            panel=FILES,
+            metavar="FILE",
+        ),
     ] = None,
     label_column: Annotated[
-        str | None, option("The star's column with the class of each particle.", panel=FILES, metavar="NAME")
+        str | None,
+        option("The star's column with the class of each particle.", panel=FILES, metavar="NAME"),
     ] = None,
     key: Annotated[
-        str | None, option("The array of an .npz that holds the volumes.", panel=FILES, metavar="NAME")
+        str | None,
+        option("The array of an .npz that holds the volumes.", panel=FILES, metavar="NAME"),
     ] = None,
     tomograms: Annotated[
-        Path | None, option("RELION tomogram set, for centred coordinates.", panel=FILES, metavar="FILE.star")
+        Path | None,
+        option("RELION tomogram set, for centred coordinates.", panel=FILES, metavar="FILE.star"),
     ] = None,
     voxel_size: Annotated[
-        float | None, option("Å, where the file does not say or is wrong.", panel=MEANING, metavar="Å")
+        float | None,
+        option("Å, where the file does not say or is wrong.", panel=MEANING, metavar="Å"),
     ] = None,
     contrast: Annotated[
-        str | None, option("How protein looks in the volumes.", panel=MEANING, metavar="dark|bright")
+        str | None,
+        option("How protein looks in the volumes.", panel=MEANING, metavar="dark|bright"),
     ] = None,
     tilt_range: Annotated[
-        tuple[float, float] | None, option("Lowest and highest tilt, in degrees.", panel=MEANING, metavar="LOW HIGH")
+        tuple[float, float] | None,
+        option("Lowest and highest tilt, in degrees.", panel=MEANING, metavar="LOW HIGH"),
     ] = None,
     axes: Annotated[
-        str | None, option("A tomogram's axes as they lie in the file, e.g. yzx.", panel=MEANING, metavar="ZYX")
+        str | None,
+        option(
+            "A tomogram's axes as they lie in the file, e.g. yzx.", panel=MEANING, metavar="ZYX"
+        ),
     ] = None,
     coordinate_pixel_size: Annotated[
         float | None, option("Å that the star's coordinates count in.", panel=MEANING, metavar="Å")
     ] = None,
     dtype: Annotated[
-        str, option("Stored type; auto: float16 unless it loses too much.", panel=STORE, metavar="auto|float16|float32")
+        str,
+        option(
+            "Stored type; auto: float16 unless it loses too much.",
+            panel=STORE,
+            metavar="auto|float16|float32",
+        ),
     ] = "auto",
     drop_bad: Annotated[
         bool, option("Leave out volumes that hold NaN or are constant.", "--drop-bad", panel=STORE)
@@ -84,7 +109,9 @@ def import_(
         option("Shares of train, val and test, equal in each class.", panel=STORE, metavar="A B C"),
     ] = None,
     seed: Annotated[int, option("Seed of the split.", panel=STORE)] = 0,
-    overwrite: Annotated[bool, option("Replace an existing store.", "--overwrite", panel=STORE)] = False,
+    overwrite: Annotated[
+        bool, option("Replace an existing store.", "--overwrite", panel=STORE)
+    ] = False,
     as_json: JSON = False,
     quiet: QUIET = False,
 ) -> None:
@@ -105,44 +132,70 @@ def import_(
             "--key": key,
             "--tomograms": tomograms,
         }
-        others |= {"--coordinate-pixel-size": coordinate_pixel_size, "--split": split, "--drop-bad": drop_bad or None}
-        _refuse_options(others, "an option for subtomograms, but these are tomograms (--kind says otherwise)")
-        said = {"picks": tuple(picks or ()), "voxel_size": voxel_size, "contrast": contrast, "axes": axes}
+        others |= {
+            "--coordinate-pixel-size": coordinate_pixel_size,
+            "--split": split,
+            "--drop-bad": drop_bad or None,
+        }
+        _refuse_options(
+            others, "an option for subtomograms, but these are tomograms (--kind says otherwise)"
+        )
+        said = {
+            "picks": tuple(picks or ()),
+            "voxel_size": voxel_size,
+            "contrast": contrast,
+            "axes": axes,
+        }
         _import_tomograms(paths, out, said | {"tilt_range": tilt_range}, dtype, terminal, as_json)
         return
-    _refuse_options({"--picks": picks, "--axes": axes}, "an option for tomograms (--kind tomograms)")
+    _refuse_options(
+        {"--picks": picks, "--axes": axes}, "an option for tomograms (--kind tomograms)"
+    )
     from cryoet_core.exchange.collect import Reading, collect
     from cryoet_core.exchange.importing import Settings, import_source
 
-    source = collect(paths, Reading(star, label_column, key, voxel_size, coordinate_pixel_size, tomograms))
+    source = collect(
+        paths, Reading(star, label_column, key, voxel_size, coordinate_pixel_size, tomograms)
+    )
     settings = Settings(voxel_size, contrast, tilt_range, dtype, drop_bad)
     if split is not None:
         from cryoet_core.store.split import stratified
 
         source.split = stratified(source.classes()[1], split, seed)
-    facts = import_source(source, out, settings, lambda parts: terminal.progress(parts, "importing"))
+    facts = import_source(
+        source, out, settings, lambda parts: terminal.progress(parts, "importing")
+    )
     _print(facts, as_json, f"{out}: {facts['n']} subtomograms imported")
 
 
 def _import_tomograms(
-    paths: list[Path], out: Path, said: Mapping[str, Any], dtype: str, terminal: Terminal, as_json: bool
+    paths: list[Path],
+    out: Path,
+    said: Mapping[str, Any],
+    dtype: str,
+    terminal: Terminal,
+    as_json: bool,
 ) -> None:
     from cryoet_core.exchange.convert import import_tomograms
     from cryoet_core.tomograms import Reading
 
-    facts = import_tomograms(paths, out, Reading(**said), dtype, lambda parts: terminal.progress(parts, "importing"))
+    facts = import_tomograms(
+        paths, out, Reading(**said), dtype, lambda parts: terminal.progress(parts, "importing")
+    )
     _print(facts, as_json, f"{out}: {facts['n']} tomograms imported")
 
 
 def _are_tomograms(kind: str, paths: list[Path], star: Path | None) -> bool:
     """Whether tomograms are to be imported: as said, else as the first file looks."""
-    from cryoet_core.formats.sniff import identify
+    from cryoet_core.exchange.facts import identify
 
     if kind not in ("auto", "subtomograms", "tomograms"):
         raise UserError(f"--kind {kind}: expected auto, subtomograms or tomograms")
     if kind != "auto" or star is not None:
         return kind == "tomograms"
-    return str(identify(paths[0]).get("importable", "")).startswith("yes, as a tomogram") or _is_tomogram_kind(paths[0])
+    return str(identify(paths[0]).get("importable", "")).startswith(
+        "yes, as a tomogram"
+    ) or _is_tomogram_kind(paths[0])
 
 
 def _is_tomogram_kind(path: Path) -> bool:
@@ -159,21 +212,30 @@ def _refuse_options(given: Mapping[str, Any], reason: str) -> None:
 
 @app.command("export")
 def export(
-    paths: Annotated[list[Path], typer.Argument(help="Stores to export as one set.", metavar="FILE.h5...")],
+    paths: Annotated[
+        list[Path], typer.Argument(help="Stores to export as one set.", metavar="FILE.h5...")
+    ],
     out: Annotated[
         Path,
-        option("The star to write, the stack lies beside it; of tomograms FILE.mrc or a folder.", "--out", panel=ROWS),
+        option(
+            "The star to write, the stack lies beside it; of tomograms FILE.mrc or a folder.",
+            "--out",
+            panel=ROWS,
+        ),
     ],
     dialect: Annotated[
         str, option("The star's dialect.", panel=ROWS, metavar="relion30|relion31|relion4|relion5")
     ] = "relion31",
     tomograms: Annotated[
-        Path | None, option("Tomogram set, for relion5's centred coordinates.", panel=ROWS, metavar="FILE.star")
+        Path | None,
+        option("Tomogram set, for relion5's centred coordinates.", panel=ROWS, metavar="FILE.star"),
     ] = None,
     half: Annotated[
         bool, option("float16 volumes (MRC mode 12, RELION 4 and later).", "--float16", panel=ROWS)
     ] = False,
-    overwrite: Annotated[bool, option("Replace existing files.", "--overwrite", panel=ROWS)] = False,
+    overwrite: Annotated[
+        bool, option("Replace existing files.", "--overwrite", panel=ROWS)
+    ] = False,
     as_json: JSON = False,
     quiet: QUIET = False,
 ) -> None:
@@ -184,7 +246,9 @@ def export(
 
     if paths[0].exists() and _is_tomogram_kind(paths[0]):
         _refuse_options({"--tomograms": tomograms}, "an option for subtomograms")
-        _export_tomograms(paths, out, dialect, half, overwrite, Terminal(silent=quiet, to_stderr=as_json), as_json)
+        _export_tomograms(
+            paths, out, dialect, half, overwrite, Terminal(silent=quiet, to_stderr=as_json), as_json
+        )
         return
     if out.suffix != ".star":
         raise UserError(f"--out {out}: expected a name that ends in .star")
@@ -192,12 +256,25 @@ def export(
         _refuse_existing(path, overwrite, paths)
     data = open_subtomograms(paths, check_values=False)
     terminal = Terminal(silent=quiet, to_stderr=as_json)
-    facts = export_store(data, out, dialect, half, tomograms, watch=lambda parts: terminal.progress(parts, "exporting"))
+    facts = export_store(
+        data,
+        out,
+        dialect,
+        half,
+        tomograms,
+        watch=lambda parts: terminal.progress(parts, "exporting"),
+    )
     _print(facts, as_json, f"{out}: {facts['n']} subtomograms exported")
 
 
 def _export_tomograms(
-    paths: list[Path], out: Path, dialect: str, half: bool, overwrite: bool, terminal: Terminal, as_json: bool
+    paths: list[Path],
+    out: Path,
+    dialect: str,
+    half: bool,
+    overwrite: bool,
+    terminal: Terminal,
+    as_json: bool,
 ) -> None:
     from cryoet_core.exchange.convert import export_tomograms, targets_of
     from cryoet_core.tomograms.store import open_store
@@ -206,16 +283,19 @@ def _export_tomograms(
     for target in targets_of(found, out):
         for path in (target, target.with_suffix(".star")):
             _refuse_existing(path, overwrite, paths)
-    facts = export_tomograms(found, out, half, dialect, lambda parts: terminal.progress(parts, "exporting"))
+    facts = export_tomograms(
+        found, out, half, dialect, lambda parts: terminal.progress(parts, "exporting")
+    )
     _print(facts, as_json, f"{out}: {facts['n']} tomograms exported")
 
 
 @app.command("info")
 def info(
-    paths: Annotated[list[Path], typer.Argument(help="Any file or folder.", metavar="PATH...")], as_json: JSON = False
+    paths: Annotated[list[Path], typer.Argument(help="Any file or folder.", metavar="PATH...")],
+    as_json: JSON = False,
 ) -> None:
     """Say what a file is: a store, a map, a star, or anything else that could be given."""
-    from cryoet_core.formats.sniff import identify
+    from cryoet_core.exchange.facts import identify
 
     found = [identify(path) for path in paths]
     if as_json:
@@ -228,13 +308,17 @@ def info(
 
 @app.command("check")
 def check(
-    paths: Annotated[list[Path], typer.Argument(help="Stores, or files of other programs.", metavar="PATH...")],
+    paths: Annotated[
+        list[Path], typer.Argument(help="Stores, or files of other programs.", metavar="PATH...")
+    ],
     as_json: JSON = False,
 ) -> None:
     """Report everything that is wrong with a store, or with a file to import; exit code 2 if anything is."""
     found = {str(path): _deviations(path) for path in paths}
     if as_json:
-        results = [{"file": path, "ok": not lines, "deviations": lines} for path, lines in found.items()]
+        results = [
+            {"file": path, "ok": not lines, "deviations": lines} for path, lines in found.items()
+        ]
         _dump(results[0] if len(results) == 1 else results)
     else:
         for path, lines in found.items():
@@ -246,7 +330,7 @@ def check(
 
 def _deviations(path: Path) -> list[str]:
     """What is wrong with a store; of another file, what an import would stumble on."""
-    from cryoet_core.formats.sniff import identify
+    from cryoet_core.exchange.facts import identify
     from cryoet_core.store import check_store
 
     try:
@@ -256,7 +340,7 @@ def _deviations(path: Path) -> list[str]:
     if facts["kind"] == "store":
         return check_store(path)
     if facts["kind"] == "tomograms":
-        from cryoet_core.tomograms.store import check_tomograms
+        from cryoet_core.tomograms.check import check_tomograms
 
         return check_tomograms(path)
     importable = str(facts.get("importable", ""))
@@ -300,7 +384,9 @@ def _lines(facts: Mapping[str, Any]) -> None:
         if name == "notes":
             for note in value:
                 print(f"  note: {note}")
-        elif isinstance(value, Mapping) and any(isinstance(item, Mapping) for item in value.values()):
+        elif isinstance(value, Mapping) and any(
+            isinstance(item, Mapping) for item in value.values()
+        ):
             for key, item in list(value.items())[:20]:
                 print(f"  {key}: {_phrase(item)}")
             if len(value) > 20:

@@ -12,45 +12,75 @@ from cryoet_core.support.errors import UserError
 FILES, BOXES, CHOICE = "The files", "The boxes", "Which picks"
 
 DATA = Annotated[
-    list[Path], option("Tomograms: MRC, OME-Zarr, a store, a manifest.", "--data", panel=FILES, metavar="FILE")
+    list[Path],
+    option("Tomograms: MRC, OME-Zarr, a store, a manifest.", "--data", panel=FILES, metavar="FILE"),
 ]
 PICKS = Annotated[
     list[Path] | None,
-    option("Picks, in any format that is read. Default: those in the data.", panel=FILES, metavar="FILE"),
+    option(
+        "Picks, in any format that is read. Default: those in the data.",
+        panel=FILES,
+        metavar="FILE",
+    ),
 ]
 
 AXES = Annotated[
-    str | None, option("The tomograms' axes as they lie in the file, e.g. yzx.", panel=TOMOGRAMS, metavar="ZYX")
+    str | None,
+    option(
+        "The tomograms' axes as they lie in the file, e.g. yzx.", panel=TOMOGRAMS, metavar="ZYX"
+    ),
 ]
 
 
 def command(
     data: DATA,
-    out: Annotated[Path, option("The store to write (.h5).", "--out", panel=OUTPUT, metavar="FILE.h5")],
+    out: Annotated[
+        Path, option("The store to write (.h5).", "--out", panel=OUTPUT, metavar="FILE.h5")
+    ],
     box: Annotated[int, option("Edge of the cubes in voxels.", "--box", panel=BOXES, metavar="N")],
     picks: PICKS = None,
     voxel_size: Annotated[
-        float | None, option("Å of the boxes' voxels. Default: the tomograms'.", panel=BOXES, metavar="Å")
+        float | None,
+        option("Å of the boxes' voxels. Default: the tomograms'.", panel=BOXES, metavar="Å"),
     ] = None,
     normalise: Annotated[
-        str, option("Bring each to mean 0 and deviation 1.", panel=BOXES, metavar="tomogram|volume|none")
+        str,
+        option(
+            "Bring each to mean 0 and deviation 1.", panel=BOXES, metavar="tomogram|volume|none"
+        ),
     ] = "tomogram",
     edge: Annotated[
-        str, option("What becomes of boxes that reach beyond the tomogram.", panel=BOXES, metavar="drop|pad|refuse")
+        str,
+        option(
+            "What becomes of boxes that reach beyond the tomogram.",
+            panel=BOXES,
+            metavar="drop|pad|refuse",
+        ),
     ] = "drop",
-    min_score: Annotated[float | None, option("Leave out picks that score lower.", panel=CHOICE, metavar="S")] = None,
-    limit: Annotated[int | None, option("The best so many (without scores, the first).", panel=CHOICE)] = None,
+    min_score: Annotated[
+        float | None, option("Leave out picks that score lower.", panel=CHOICE, metavar="S")
+    ] = None,
+    limit: Annotated[
+        int | None, option("The best so many (without scores, the first).", panel=CHOICE)
+    ] = None,
     drop_outside: Annotated[
         bool,
-        option("Leave out picks outside their tomogram, which are refused otherwise.", "--drop-outside", panel=CHOICE),
+        option(
+            "Leave out picks outside their tomogram, which are refused otherwise.",
+            "--drop-outside",
+            panel=CHOICE,
+        ),
     ] = False,
     contrast: CONTRAST = None,
     tomogram_voxel_size: Annotated[
-        float | None, option("Å, where the tomograms do not say it or are wrong.", panel=TOMOGRAMS, metavar="Å")
+        float | None,
+        option("Å, where the tomograms do not say it or are wrong.", panel=TOMOGRAMS, metavar="Å"),
     ] = None,
     tilt_range: TILT_RANGE = None,
     axes: AXES = None,
-    overwrite: Annotated[bool, option("Replace an existing store.", "--overwrite", panel=OUTPUT)] = False,
+    overwrite: Annotated[
+        bool, option("Replace an existing store.", "--overwrite", panel=OUTPUT)
+    ] = False,
     as_json: JSON = False,
     quiet: QUIET = False,
 ) -> None:
@@ -64,7 +94,12 @@ def command(
     if out.exists() and not overwrite:
         raise UserError(f"--out {out}: exists already; choose another name or give --overwrite")
     cut = Cut(box, voxel_size, normalise, edge, drop_outside, min_score, limit)  # type: ignore[arg-type]
-    said = {"contrast": contrast, "voxel_size": tomogram_voxel_size, "tilt_range": tilt_range, "axes": axes}
+    said = {
+        "contrast": contrast,
+        "voxel_size": tomogram_voxel_size,
+        "tilt_range": tilt_range,
+        "axes": axes,
+    }
     tomograms, found, notes = opened(data, picks or (), said, anywhere=drop_outside)
     terminal = Terminal(silent=quiet, to_stderr=as_json)
     facts = extract(
@@ -80,7 +115,10 @@ def command(
         print(json.dumps(facts, ensure_ascii=False))
         return
     print(f"{out}: {facts['n']:,} subtomograms of {facts['picks']:,} picks")
-    shown = {"box": f"{box} voxels of {facts['voxel_size']:g} Å", "classes": _counts(facts["classes"])}
+    shown = {
+        "box": f"{box} voxels of {facts['voxel_size']:g} Å",
+        "classes": _counts(facts["classes"]),
+    }
     if facts["not_chosen"]:
         shown["not chosen by score"] = f"{facts['not_chosen']:,}"
     for name, value in shown.items():
@@ -89,7 +127,9 @@ def command(
         print(f"  note: {note}")
 
 
-def opened(data: Any, picks: Any, said: dict[str, Any], *, anywhere: bool) -> tuple[Any, Any, list[str]]:
+def opened(
+    data: Any, picks: Any, said: dict[str, Any], *, anywhere: bool
+) -> tuple[Any, Any, list[str]]:
     """The tomograms, the picks in them, and what was assumed. anywhere: picks outside are not refused here."""
     from cryoet_core.particles.placement import read_into
     from cryoet_core.picks.table import Picks
@@ -118,4 +158,8 @@ def _provenance(data: list[Path], picks: Any, cut: Any) -> dict[str, Any]:
 
     files = [str(path) for path in [*picks, *data]]
     more = [f"and {len(files) - 20} more"] if len(files) > 20 else []
-    return {"made_by": f"cryoet {__version__} data extract", "files": files[:20] + more, "cut": asdict(cut)}
+    return {
+        "made_by": f"cryoet {__version__} data extract",
+        "files": files[:20] + more,
+        "cut": asdict(cut),
+    }

@@ -13,12 +13,14 @@ from cryoet_core.cli.options import CONTRAST, JSON, OUTPUT, TOMOGRAMS, VOXEL_SIZ
 def command(
     data: DATA,
     picks: PICKS = None,
-    out: Annotated[Path, option("The page to write; an old one is replaced.", "--out", panel=OUTPUT)] = Path(
-        "inspect.html"
-    ),
+    out: Annotated[
+        Path, option("The page to write; an old one is replaced.", "--out", panel=OUTPUT)
+    ] = Path("inspect.html"),
     diameter: Annotated[
         float | None,
-        option("Å of the particle. Default: that with the most contrast.", panel=TOMOGRAMS, metavar="Å"),
+        option(
+            "Å of the particle. Default: that with the most contrast.", panel=TOMOGRAMS, metavar="Å"
+        ),
     ] = None,
     contrast: CONTRAST = None,
     voxel_size: VOXEL_SIZE = None,
@@ -32,7 +34,12 @@ def command(
     from cryoet_core.inspection.page import inspect
     from cryoet_core.support.files import plain
 
-    said = {"contrast": contrast, "voxel_size": voxel_size, "axes": axes, "default_contrast": "dark"}
+    said = {
+        "contrast": contrast,
+        "voxel_size": voxel_size,
+        "axes": axes,
+        "default_contrast": "dark",
+    }
     tomograms, found, notes = opened(data, picks or (), said, anywhere=True)
     files = [path.name for path in picks or ()] or ["own picks"]
     named = f"{_few(files)} on {_few([path.name for path in data])}"
@@ -40,7 +47,9 @@ def command(
     if as_json:
         print(json.dumps(plain(facts), ensure_ascii=False))
         return
-    print(f"{out}: {facts['n']:,} picks in {facts['tomograms']} tomogram{'s' if facts['tomograms'] != 1 else ''}")
+    print(
+        f"{out}: {facts['n']:,} picks in {facts['tomograms']} tomogram{'s' if facts['tomograms'] != 1 else ''}"
+    )
     print(f"  {facts['verdict']}")
     if facts["outside"]:
         print(f"  outside of their tomogram: {facts['outside']:,}")

@@ -16,9 +16,17 @@ from cryoet_core.simulate.settings import Settings
 if TYPE_CHECKING:
     from cryoet_core.simulate.shapes.structures import Structure
 
-app = typer.Typer(help="Make data sets with known truth.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(
+    help="Make data sets with known truth.", no_args_is_help=True, add_completion=False
+)
 
-WHAT, POSES, OPTICS, NOISE, OUT = "What is in the cubes", "Poses", "The microscope", "Noise", "The store"
+WHAT, POSES, OPTICS, NOISE, OUT = (
+    "What is in the cubes",
+    "Poses",
+    "The microscope",
+    "Noise",
+    "The store",
+)
 
 
 @app.callback()
@@ -28,63 +36,134 @@ def simulate() -> None:
 
 @app.command(cls=Command)
 def subtomograms(
-    out: Annotated[Path, option("The store to write (.h5).", "--out", panel=OUT, metavar="FILE.h5")],
+    out: Annotated[
+        Path, option("The store to write (.h5).", "--out", panel=OUT, metavar="FILE.h5")
+    ],
     structures: Annotated[
         list[Path] | None,
-        option("Maps (.mrc, .map), models (.pdb, .cif), each also .gz, or folders.", panel=WHAT, metavar="PATH..."),
+        option(
+            "Maps (.mrc, .map), models (.pdb, .cif), each also .gz, or folders.",
+            panel=WHAT,
+            metavar="PATH...",
+        ),
     ] = None,
     phantoms: Annotated[
         list[str] | None,
-        option("Built-in complexes: how many (8 if not said), or their names.", panel=WHAT, metavar="[N|NAME...]"),
+        option(
+            "Built-in complexes: how many (8 if not said), or their names.",
+            panel=WHAT,
+            metavar="[N|NAME...]",
+        ),
     ] = None,
-    per_class: Annotated[int, option("Cubes of each structure.", panel=WHAT, metavar="N")] = Settings.per_class,
-    box: Annotated[int, option("Side of a cube in voxels.", panel=WHAT, metavar="N")] = Settings.box,
-    voxel_size: Annotated[float, option("Å per voxel.", panel=WHAT, metavar="Å")] = Settings.voxel_size,
+    per_class: Annotated[
+        int, option("Cubes of each structure.", panel=WHAT, metavar="N")
+    ] = Settings.per_class,
+    box: Annotated[
+        int, option("Side of a cube in voxels.", panel=WHAT, metavar="N")
+    ] = Settings.box,
+    voxel_size: Annotated[
+        float, option("Å per voxel.", panel=WHAT, metavar="Å")
+    ] = Settings.voxel_size,
     resolution: Annotated[
-        float | None, option("Of models and phantoms, in Å. Default: two voxels.", panel=WHAT, metavar="Å")
+        float | None,
+        option("Of models and phantoms, in Å. Default: two voxels.", panel=WHAT, metavar="Å"),
     ] = None,
     assembly: Annotated[
-        str, option("Of models: auto is the first that the file lists, none the atoms as deposited.", panel=WHAT)
+        str,
+        option(
+            "Of models: auto is the first that the file lists, none the atoms as deposited.",
+            panel=WHAT,
+        ),
     ] = "auto",
-    crowding: Annotated[int, option("Random neighbours around each target.", panel=WHAT, metavar="K")] = 0,
+    crowding: Annotated[
+        int, option("Random neighbours around each target.", panel=WHAT, metavar="K")
+    ] = 0,
     empty_fraction: Annotated[
-        float, option("Share of cubes without a target, of class 'empty', added.", panel=WHAT, metavar="0..1")
+        float,
+        option(
+            "Share of cubes without a target, of class 'empty', added.", panel=WHAT, metavar="0..1"
+        ),
     ] = 0.0,
     orientation: Annotated[
-        str, option("aitom: the few orientations of AITom's generator.", panel=POSES, metavar="uniform|aitom")
+        str,
+        option(
+            "aitom: the few orientations of AITom's generator.",
+            panel=POSES,
+            metavar="uniform|aitom",
+        ),
     ] = "uniform",
     max_shift: Annotated[
-        float, option("Targets are off-centre by up to so many voxels, on each axis.", panel=POSES, metavar="VOXELS")
+        float,
+        option(
+            "Targets are off-centre by up to so many voxels, on each axis.",
+            panel=POSES,
+            metavar="VOXELS",
+        ),
     ] = 0.0,
-    seed: Annotated[int, option("The same seed: the same poses, under any optics or SNR.", panel=POSES)] = 0,
+    seed: Annotated[
+        int, option("The same seed: the same poses, under any optics or SNR.", panel=POSES)
+    ] = 0,
     tilt_range: Annotated[
         tuple[float, float], option("Lowest and highest tilt.", panel=OPTICS, metavar="LOW HIGH")
     ] = Settings.tilt_range,
-    tilt_step: Annotated[float, option("Degrees between tilts.", panel=OPTICS, metavar="DEGREES")] = 3.0,
+    tilt_step: Annotated[
+        float, option("Degrees between tilts.", panel=OPTICS, metavar="DEGREES")
+    ] = 3.0,
     defocus: Annotated[
         list[float] | None,
-        option("Underfocus, or its range from which each cube draws. Default: 4.", panel=OPTICS, metavar="UM [UM]"),
+        option(
+            "Underfocus, or its range from which each cube draws. Default: 4.",
+            panel=OPTICS,
+            metavar="UM [UM]",
+        ),
     ] = None,
     cs: Annotated[float, option("Spherical aberration.", panel=OPTICS, metavar="MM")] = Settings.cs,
-    voltage: Annotated[float, option("Acceleration voltage.", panel=OPTICS, metavar="KV")] = Settings.voltage,
+    voltage: Annotated[
+        float, option("Acceleration voltage.", panel=OPTICS, metavar="KV")
+    ] = Settings.voltage,
     amplitude_contrast: Annotated[
         float, option("Share of amplitude contrast.", panel=OPTICS, metavar="0..1")
     ] = Settings.amplitude_contrast,
-    bfactor: Annotated[float, option("Envelope exp(-B k^2 / 4).", panel=OPTICS, metavar="Å^2")] = Settings.bfactor,
-    phase_shift: Annotated[float, option("Of a phase plate.", panel=OPTICS, metavar="DEGREES")] = 0.0,
-    mtf: Annotated[str, option("The detector's transfer.", panel=OPTICS, metavar="none|sinc")] = "none",
-    ctf: Annotated[bool, option("Apply the contrast transfer function.", "--ctf/--no-ctf", panel=OPTICS)] = True,
+    bfactor: Annotated[
+        float, option("Envelope exp(-B k^2 / 4).", panel=OPTICS, metavar="Å^2")
+    ] = Settings.bfactor,
+    phase_shift: Annotated[
+        float, option("Of a phase plate.", panel=OPTICS, metavar="DEGREES")
+    ] = 0.0,
+    mtf: Annotated[
+        str, option("The detector's transfer.", panel=OPTICS, metavar="none|sinc")
+    ] = "none",
+    ctf: Annotated[
+        bool, option("Apply the contrast transfer function.", "--ctf/--no-ctf", panel=OPTICS)
+    ] = True,
     contrast: Annotated[
-        str, option("How protein looks in the file; methods turn it bright.", panel=OPTICS, metavar="bright|dark")
+        str,
+        option(
+            "How protein looks in the file; methods turn it bright.",
+            panel=OPTICS,
+            metavar="bright|dark",
+        ),
     ] = "bright",
     snr: Annotated[
-        float, option("var(signal) / var(noise) in each final cube; inf: no noise.", panel=NOISE, metavar="X")
+        float,
+        option(
+            "var(signal) / var(noise) in each final cube; inf: no noise.", panel=NOISE, metavar="X"
+        ),
     ] = Settings.snr,
     snr_mode: Annotated[
-        str, option("aitom: noise as AITom adds it, of another true SNR.", panel=NOISE, metavar="variance|aitom")
+        str,
+        option(
+            "aitom: noise as AITom adds it, of another true SNR.",
+            panel=NOISE,
+            metavar="variance|aitom",
+        ),
     ] = "variance",
-    clean: Annotated[bool, option("Store each cube without noise too.", "--clean", panel=OUT)] = False,
-    overwrite: Annotated[bool, option("Replace --out where it exists.", "--overwrite", panel=OUT)] = False,
+    clean: Annotated[
+        bool, option("Store each cube without noise too.", "--clean", panel=OUT)
+    ] = False,
+    overwrite: Annotated[
+        bool, option("Replace --out where it exists.", "--overwrite", panel=OUT)
+    ] = False,
     device: DEVICE = "auto",
     threads: THREADS = None,
     as_json: JSON = False,
@@ -94,10 +173,23 @@ def subtomograms(
 
     Example: cryoet simulate subtomograms --phantoms 5 --snr 0.1 --out sim_snr01.h5
     """
-    given = {name: value for name, value in locals().items() if name in Settings.__dataclass_fields__}
+    given = {
+        name: value for name, value in locals().items() if name in Settings.__dataclass_fields__
+    }
     settings = Settings(**given | {"defocus": tuple(defocus or Settings.defocus)})
     check_out(out, overwrite)
-    facts = _run(out, structures or [], phantoms or [], settings, resolution, assembly, device, threads, as_json, quiet)
+    facts = _run(
+        out,
+        structures or [],
+        phantoms or [],
+        settings,
+        resolution,
+        assembly,
+        device,
+        threads,
+        as_json,
+        quiet,
+    )
     print(json.dumps(facts) if as_json else _closing(facts), flush=True)
 
 

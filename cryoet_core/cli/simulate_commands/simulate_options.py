@@ -55,7 +55,11 @@ def check_out(out: Path, overwrite: bool) -> None:
 
 
 def load(
-    paths: list[Path], phantoms: list[str], voxel_size: float, resolution: float | None = None, assembly: str = "auto"
+    paths: list[Path],
+    phantoms: list[str],
+    voxel_size: float,
+    resolution: float | None = None,
+    assembly: str = "auto",
 ) -> list[Structure]:
     """The structures that a command line names, on half the voxels of the cubes. UserError where there is none."""
     from cryoet_core.simulate.shapes.phantoms import choose_phantoms, load_phantom
@@ -65,7 +69,10 @@ def load(
     if not fine > 0:
         raise UserError(f"--resolution: {resolution}; expected more than 0 Å")
     names = choose_phantoms(phantoms)
-    found = [load_structure(path, voxel_size / 2, fine, assembly=assembly) for path in find_structures(paths)]
+    found = [
+        load_structure(path, voxel_size / 2, fine, assembly=assembly)
+        for path in find_structures(paths)
+    ]
     return found + [load_phantom(name, voxel_size / 2, fine) for name in names]
 
 

@@ -11,7 +11,13 @@ from cryoet_core.cli.simulate_commands.simulate_options import check_out, load, 
 from cryoet_core.simulate.tomogram_settings import TomogramSettings
 from cryoet_core.support.errors import UserError
 
-WHAT, AMONG, OPTICS, NOISE, OUT = "Particles", "What else is there", "The microscope", "Noise", "The files"
+WHAT, AMONG, OPTICS, NOISE, OUT = (
+    "Particles",
+    "What else is there",
+    "The microscope",
+    "Noise",
+    "The files",
+)
 
 
 def tomogram(
@@ -26,39 +32,71 @@ def tomogram(
     ],
     structures: Annotated[
         list[Path] | None,
-        option("Maps (.mrc, .map), models (.pdb, .cif), each also .gz, or folders.", panel=WHAT, metavar="PATH..."),
+        option(
+            "Maps (.mrc, .map), models (.pdb, .cif), each also .gz, or folders.",
+            panel=WHAT,
+            metavar="PATH...",
+        ),
     ] = None,
     phantoms: Annotated[
         list[str] | None,
-        option("Built-in complexes: how many (8 if not said), or their names.", panel=WHAT, metavar="[N|NAME...]"),
+        option(
+            "Built-in complexes: how many (8 if not said), or their names.",
+            panel=WHAT,
+            metavar="[N|NAME...]",
+        ),
     ] = None,
     shape: Annotated[
         tuple[int, int, int], option("Voxels of a tomogram.", panel=WHAT, metavar="Z Y X")
     ] = TomogramSettings.shape,
-    voxel_size: Annotated[float, option("Å per voxel.", panel=WHAT, metavar="Å")] = TomogramSettings.voxel_size,
+    voxel_size: Annotated[
+        float, option("Å per voxel.", panel=WHAT, metavar="Å")
+    ] = TomogramSettings.voxel_size,
     copies: Annotated[
         list[int] | None,
-        option("Of each structure, or one number for each. Default: 200.", panel=WHAT, metavar="N..."),
+        option(
+            "Of each structure, or one number for each. Default: 200.", panel=WHAT, metavar="N..."
+        ),
     ] = None,
     volume_fraction: Annotated[
         float | None,
-        option("In place of --copies: share of the volume that particles fill.", panel=WHAT, metavar="0..1"),
+        option(
+            "In place of --copies: share of the volume that particles fill.",
+            panel=WHAT,
+            metavar="0..1",
+        ),
     ] = None,
     margin: Annotated[
         float, option("Between particles and the faces of the volume.", panel=WHAT, metavar="Å")
     ] = TomogramSettings.margin,
     resolution: Annotated[
-        float | None, option("Of models and phantoms, in Å. Default: two voxels.", panel=WHAT, metavar="Å")
+        float | None,
+        option("Of models and phantoms, in Å. Default: two voxels.", panel=WHAT, metavar="Å"),
     ] = None,
     assembly: Annotated[
-        str, option("Of models: auto is the first that the file lists, none the atoms as deposited.", panel=WHAT)
+        str,
+        option(
+            "Of models: auto is the first that the file lists, none the atoms as deposited.",
+            panel=WHAT,
+        ),
     ] = "auto",
-    seed: Annotated[int, option("The same seed: the same scene and white noise, under any optics.", panel=WHAT)] = 0,
-    membranes: Annotated[int, option("Vesicles and pieces of larger ones.", panel=AMONG, metavar="N")] = 0,
-    filaments: Annotated[int, option("Microtubules and actin filaments, in turn.", panel=AMONG, metavar="N")] = 0,
+    seed: Annotated[
+        int, option("The same seed: the same scene and white noise, under any optics.", panel=WHAT)
+    ] = 0,
+    membranes: Annotated[
+        int, option("Vesicles and pieces of larger ones.", panel=AMONG, metavar="N")
+    ] = 0,
+    filaments: Annotated[
+        int, option("Microtubules and actin filaments, in turn.", panel=AMONG, metavar="N")
+    ] = 0,
     beads: Annotated[int, option("Gold beads of 10 nm.", panel=AMONG, metavar="N")] = 0,
     route: Annotated[
-        str, option("One filter in 3-D, or projections and back-projection.", panel=OPTICS, metavar="filter|tilts")
+        str,
+        option(
+            "One filter in 3-D, or projections and back-projection.",
+            panel=OPTICS,
+            metavar="filter|tilts",
+        ),
     ] = TomogramSettings.route,
     tilt_range: Annotated[
         tuple[float, float], option("Lowest and highest tilt.", panel=OPTICS, metavar="LOW HIGH")
@@ -71,32 +109,62 @@ def tomogram(
     ] = TomogramSettings.dose,
     defocus: Annotated[
         list[float] | None,
-        option("Underfocus, or its range from which each tomogram draws. Default: 4.", panel=OPTICS, metavar="UM [UM]"),
+        option(
+            "Underfocus, or its range from which each tomogram draws. Default: 4.",
+            panel=OPTICS,
+            metavar="UM [UM]",
+        ),
     ] = None,
-    cs: Annotated[float, option("Spherical aberration.", panel=OPTICS, metavar="MM")] = TomogramSettings.cs,
-    voltage: Annotated[float, option("Acceleration voltage.", panel=OPTICS, metavar="KV")] = TomogramSettings.voltage,
+    cs: Annotated[
+        float, option("Spherical aberration.", panel=OPTICS, metavar="MM")
+    ] = TomogramSettings.cs,
+    voltage: Annotated[
+        float, option("Acceleration voltage.", panel=OPTICS, metavar="KV")
+    ] = TomogramSettings.voltage,
     amplitude_contrast: Annotated[
         float, option("Share of amplitude contrast.", panel=OPTICS, metavar="0..1")
     ] = TomogramSettings.amplitude_contrast,
     bfactor: Annotated[
         float, option("Envelope exp(-B k^2 / 4).", panel=OPTICS, metavar="Å^2")
     ] = TomogramSettings.bfactor,
-    phase_shift: Annotated[float, option("Of a phase plate.", panel=OPTICS, metavar="DEGREES")] = 0.0,
-    ctf: Annotated[bool, option("Apply the contrast transfer function.", "--ctf/--no-ctf", panel=OPTICS)] = True,
+    phase_shift: Annotated[
+        float, option("Of a phase plate.", panel=OPTICS, metavar="DEGREES")
+    ] = 0.0,
+    ctf: Annotated[
+        bool, option("Apply the contrast transfer function.", "--ctf/--no-ctf", panel=OPTICS)
+    ] = True,
     snr: Annotated[
         float,
-        option("var(a particle's image in its cube) / var(noise), on average; inf: none.", panel=NOISE, metavar="X"),
+        option(
+            "var(a particle's image in its cube) / var(noise), on average; inf: none.",
+            panel=NOISE,
+            metavar="X",
+        ),
     ] = TomogramSettings.snr,
     ice_gradient: Annotated[
-        float, option("How much the noise rises across the field, as under thicker ice.", panel=NOISE, metavar="0..1")
+        float,
+        option(
+            "How much the noise rises across the field, as under thicker ice.",
+            panel=NOISE,
+            metavar="0..1",
+        ),
     ] = 0.0,
-    count: Annotated[int, option("How many tomograms, of scenes of their own.", panel=OUT, metavar="N")] = 1,
+    count: Annotated[
+        int, option("How many tomograms, of scenes of their own.", panel=OUT, metavar="N")
+    ] = 1,
     contrast: Annotated[
         str | None,
-        option("Protein in the file. Default: bright in .h5 (the sign is stored), dark in .mrc.", panel=OUT),
+        option(
+            "Protein in the file. Default: bright in .h5 (the sign is stored), dark in .mrc.",
+            panel=OUT,
+        ),
     ] = None,
-    masks: Annotated[bool, option("Write masks of particles and classes.", "--masks/--no-masks", panel=OUT)] = True,
-    overwrite: Annotated[bool, option("Replace --out where it exists.", "--overwrite", panel=OUT)] = False,
+    masks: Annotated[
+        bool, option("Write masks of particles and classes.", "--masks/--no-masks", panel=OUT)
+    ] = True,
+    overwrite: Annotated[
+        bool, option("Replace --out where it exists.", "--overwrite", panel=OUT)
+    ] = False,
     device: DEVICE = "auto",
     threads: THREADS = None,
     as_json: JSON = False,
@@ -106,10 +174,19 @@ def tomogram(
 
     Example: cryoet simulate tomogram --phantoms 6 --copies 60 --membranes 4 --beads 10 --out tomo.h5
     """
-    given = {name: value for name, value in locals().items() if name in TomogramSettings.__dataclass_fields__}
+    given = {
+        name: value
+        for name, value in locals().items()
+        if name in TomogramSettings.__dataclass_fields__
+    }
     if copies and volume_fraction is not None:
-        raise UserError(f"--copies and --volume-fraction {volume_fraction:g}: both say how many; expected one of them")
-    several = {"copies": tuple(copies or TomogramSettings.copies), "defocus": tuple(defocus or (4.0,))}
+        raise UserError(
+            f"--copies and --volume-fraction {volume_fraction:g}: both say how many; expected one of them"
+        )
+    several = {
+        "copies": tuple(copies or TomogramSettings.copies),
+        "defocus": tuple(defocus or (4.0,)),
+    }
     settings = TomogramSettings(**given | several)
     check_out(out, overwrite)
     files = {"count": count, "contrast": contrast, "masks": masks, "overwrite": overwrite}

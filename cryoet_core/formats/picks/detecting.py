@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from cryoet_core.formats.columns import looks_like_csv
 from cryoet_core.formats.em import has_codes
 from cryoet_core.formats.picks.dialects.av3 import is_motive_list
 from cryoet_core.formats.picks.dialects.copick import RUNS
-from cryoet_core.formats.picks.dialects.csv import looks_like_csv
 from cryoet_core.formats.picks.dialects.imod import MAGIC
 from cryoet_core.formats.picks.store_file import is_picks
 from cryoet_core.formats.picks.text import cells_of
+from cryoet_core.formats.sniff import describe
 from cryoet_core.formats.stack import first_bytes, plain_file, size_of
 from cryoet_core.support.errors import UserError
 
@@ -32,8 +33,6 @@ def detect_dialect(path: Path | str) -> str:
         raise UserError(f"{path}: no such file or folder; expected picks")
     found = _folder(path) if path.is_dir() else _file(path)
     if found is None:
-        from cryoet_core.formats.sniff import describe
-
         raise UserError(f"{path}: {describe(path)}; expected picks ({_EXPECTED})")
     return found
 
@@ -46,7 +45,9 @@ def _file(path: Path) -> str | None:
     try:
         start = first_bytes(path, _HEAD)
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}; expected a file that can be read") from error
+        raise UserError(
+            f"{path}: {error.strerror or error}; expected a file that can be read"
+        ) from error
     if not start.strip():
         raise UserError(f"{path}: the file is empty; expected picks")
     if start.startswith(MAGIC):
@@ -89,7 +90,9 @@ def _star(text: str) -> str:
     optics = "data_optics" in text
     if "_rlnCenteredCoordinateXAngst" in text:
         return "relion5"
-    if ".tomostar" in text and (not optics or re.search(r"_rlnTomoSubTomosAre2DStacks\s+1\b", text)):
+    if ".tomostar" in text and (
+        not optics or re.search(r"_rlnTomoSubTomosAre2DStacks\s+1\b", text)
+    ):
         return "warp"
     if optics:
         return "relion4" if "_rlnTomoName" in text else "relion31"
@@ -108,7 +111,9 @@ def _json(text: str) -> str | None:
 def _numbers(name: str, text: str) -> str | None:
     """Lines of numbers, by how many there are."""
     lines = [line.strip() for line in text.splitlines()]
-    first = next((cells_of(line) for line in lines if line and not line.startswith(("#", "%", "//"))), None)
+    first = next(
+        (cells_of(line) for line in lines if line and not line.startswith(("#", "%", "//"))), None
+    )
     by_name = {".tbl": "dynamo", ".box": "box", ".cbox": "box", ".coords": "coords"}
     named = next((dialect for ending, dialect in by_name.items() if name.endswith(ending)), None)
     if named or first is None:

@@ -12,7 +12,9 @@ from cryoet_core.formats.picks.model import PickFile, PickReading, Writing
 from cryoet_core.picks.table import Picks
 from cryoet_core.support.errors import UserError
 
-EVERYTHING = frozenset({"scores", "classes", "class names", "rotations", "tomograms", "extra", "depth", "unknown"})
+EVERYTHING = frozenset(
+    {"scores", "classes", "class names", "rotations", "tomograms", "extra", "depth", "unknown"}
+)
 """What a pick may have. "tomograms": several in a file. "depth": z. "unknown": a rotation in some rows only."""
 
 
@@ -41,13 +43,16 @@ class Format:
 
     def write(self, path: Path, picks: Picks, writing: Writing) -> list[str]:
         if self.writer is None:
-            raise UserError(f"--dialect {self.dialect}: is read only; expected one of {', '.join(WRITTEN)}")
+            raise UserError(
+                f"--dialect {self.dialect}: is read only; expected one of {', '.join(WRITTEN)}"
+            )
         return cast(list[str], _function(self.writer, "write")(path, picks, writing))
 
 
 def _function(module: str, name: str) -> Callable[..., Any]:
     return cast(
-        Callable[..., Any], getattr(importlib.import_module(f"cryoet_core.formats.picks.dialects.{module}"), name)
+        Callable[..., Any],
+        getattr(importlib.import_module(f"cryoet_core.formats.picks.dialects.{module}"), name),
     )
 
 
@@ -62,12 +67,41 @@ FORMATS = (
     Format("warp", "picks in a star of Warp", (".star",), _STAR, "relion", "relion_write"),
     Format("stopgap", "a motive list of STOPGAP", (".star",), _STAR, "stopgap"),
     Format("av3", "a motive list of AV3 or TOM", (".em",), _STAR, "av3"),
-    Format("dynamo", "a table of Dynamo", (".tbl",), _STAR - {"class names"}, "dynamo", "dynamo", (".doc",)),
-    Format("imod", "an IMOD model", (".mod",), frozenset({"classes", "class names", "depth"}), "imod", "imod"),
-    Format("coords", "coordinates in voxels", (".coords", ".txt"), frozenset({"depth"}), "coords", "coords"),
+    Format(
+        "dynamo",
+        "a table of Dynamo",
+        (".tbl",),
+        _STAR - {"class names"},
+        "dynamo",
+        "dynamo",
+        (".doc",),
+    ),
+    Format(
+        "imod",
+        "an IMOD model",
+        (".mod",),
+        frozenset({"classes", "class names", "depth"}),
+        "imod",
+        "imod",
+    ),
+    Format(
+        "coords",
+        "coordinates in voxels",
+        (".coords", ".txt"),
+        frozenset({"depth"}),
+        "coords",
+        "coords",
+    ),
     Format("cbox", "boxes of crYOLO", (".cbox",), frozenset({"scores", "depth"}), "cbox", "cbox"),
     Format("box", "boxes of EMAN 1 in one slice", (".box",), frozenset(), "box", "box"),
-    Format("eman", "boxes of EMAN 2", ("_info.json",), _STAR - {"rotations", "tomograms"}, "eman", "eman"),
+    Format(
+        "eman",
+        "boxes of EMAN 2",
+        ("_info.json",),
+        _STAR - {"rotations", "tomograms"},
+        "eman",
+        "eman",
+    ),
     Format("copick", "picks of copick", (".json",), _STAR, "copick", "copick"),
     Format("portal", "points of the CryoET Data Portal", (".ndjson",), _PLACED, "portal", "portal"),
     Format("cryoet", "picks of ours", (".h5",), EVERYTHING, "native", "native"),

@@ -37,7 +37,11 @@ def real(path: Path, where: str, value: object) -> float:
 def score_of(value: object) -> float:
     """A score, NaN for none."""
     try:
-        return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
+        return (
+            float(value)
+            if isinstance(value, (int, float)) and not isinstance(value, bool)
+            else math.nan
+        )
     except OverflowError:
         return math.nan
 

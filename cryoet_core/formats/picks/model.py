@@ -51,7 +51,9 @@ class PickReading:
         for name in ("voxel_size", "coordinate_pixel_size"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
-                raise UserError(f"--{name.replace('_', '-')} {value}: expected a number of Å above 0")
+                raise UserError(
+                    f"--{name.replace('_', '-')} {value}: expected a number of Å above 0"
+                )
         if self.unit is not None and self.unit not in UNITS:
             raise UserError(f"--unit {self.unit}: expected one of {', '.join(UNITS)}")
 
@@ -116,6 +118,8 @@ def find(geometry: Mapping[str, Geometry] | None, tomogram: str) -> Geometry | N
         return None
     if tomogram in geometry:
         return geometry[tomogram]
-    same = [known for name, known in geometry.items() if tomogram_name(name) == tomogram_name(tomogram)]
+    same = [
+        known for name, known in geometry.items() if tomogram_name(name) == tomogram_name(tomogram)
+    ]
     known = same or list(geometry.values())
     return known[0] if all(other == known[0] for other in known) else None

@@ -11,7 +11,21 @@ import numpy as np
 from cryoet_core.formats.picks.text import lines_of
 from cryoet_core.support.errors import UserError
 
-_ENDINGS = (".tomostar", ".mrc", ".mrcs", ".rec", ".st", ".ali", ".map", ".em", ".hdf", ".zarr", ".gz", ".bz2", ".xz")
+_ENDINGS = (
+    ".tomostar",
+    ".mrc",
+    ".mrcs",
+    ".rec",
+    ".st",
+    ".ali",
+    ".map",
+    ".em",
+    ".hdf",
+    ".zarr",
+    ".gz",
+    ".bz2",
+    ".xz",
+)
 
 
 def tomogram_name(text: str) -> str:
@@ -44,9 +58,13 @@ def read_names(path: Path) -> dict[int, str]:
     for number, line in lines_of(path):
         match = re.fullmatch(r"(\d{1,9})(?:\.0*)?[\s,;]+(\S.*)", line)
         if not match:
-            raise UserError(f"{path}: line {number} is {line[:60]!r}; expected a tomogram's number and its name")
+            raise UserError(
+                f"{path}: line {number} is {line[:60]!r}; expected a tomogram's number and its name"
+            )
         if int(match[1]) in names:
-            raise UserError(f"{path}: line {number}: tomogram {match[1]} stands twice; expected it once")
+            raise UserError(
+                f"{path}: line {number}: tomogram {match[1]} stands twice; expected it once"
+            )
         names[int(match[1])] = tomogram_name(match[2].strip("\"'"))
     return names
 
@@ -61,7 +79,11 @@ def numbered(names: Iterable[str]) -> dict[str, int]:
 
 def natural(text: str) -> list[tuple[int, int, str]]:
     """A key by which class2 comes before class10."""
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", text) if part]
+    return [
+        (0, int(part), "") if part.isdecimal() else (1, 0, part)
+        for part in re.split(r"(\d+)", text)
+        if part
+    ]
 
 
 def whole_numbers(numbers: np.ndarray) -> np.ndarray:
@@ -69,7 +91,9 @@ def whole_numbers(numbers: np.ndarray) -> np.ndarray:
     return np.clip(np.round(numbers), -1e9, 1e9).astype(np.int64)
 
 
-def tomograms_of(path: Path, numbers: np.ndarray, names: Path | None) -> tuple[list[str] | None, list[str]]:
+def tomograms_of(
+    path: Path, numbers: np.ndarray, names: Path | None
+) -> tuple[list[str] | None, list[str]]:
     """The tomogram of each row from its number (n,), and notes. None where all are 0, which stands for none.
 
     UserError where ``names`` lacks a number.
@@ -79,9 +103,13 @@ def tomograms_of(path: Path, numbers: np.ndarray, names: Path | None) -> tuple[l
     if names is None:
         if not distinct.any():
             return None, []
-        return [str(each) for each in whole], ["tomograms are numbers there; --names FILE names them"]
+        return [str(each) for each in whole], [
+            "tomograms are numbers there; --names FILE names them"
+        ]
     known = read_names(names)
     missing = [int(each) for each in distinct if int(each) not in known]
     if missing:
-        raise UserError(f"{path}: tomogram {missing[0]} is not in {names}; expected its number and name there; add it")
+        raise UserError(
+            f"{path}: tomogram {missing[0]} is not in {names}; expected its number and name there; add it"
+        )
     return [known[int(each)] for each in whole], [f"tomograms named by {names.name}"]

@@ -35,7 +35,10 @@ def describe_picks(path: Path | str) -> dict[str, Any]:
         "format": form.what,
         "picks": len(picks),
         "tomograms": names[:20] if found.named else None,
-        "classes": {name: int((picks.classes == index).sum()) for index, name in enumerate(picks.class_names)},
+        "classes": {
+            name: int((picks.classes == index).sum())
+            for index, name in enumerate(picks.class_names)
+        },
         "scores": bool((picks.scores == picks.scores).any()),
         "angles": picks.rotations is not None,
         "needs": needs or None,
@@ -56,4 +59,6 @@ def _as_far_as_it_says(path: Path) -> tuple[PickFile, str]:
     except UserError as error:
         needs = str(error).removeprefix(f"{path}: ")
     anywhere = {"": Geometry((0, 0, 0), 1.0)}
-    return read_picks(path, PickReading(voxel_size=1.0, slice=0.0, unit="angstrom", geometry=anywhere)), needs
+    return read_picks(
+        path, PickReading(voxel_size=1.0, slice=0.0, unit="angstrom", geometry=anywhere)
+    ), needs

@@ -60,7 +60,9 @@ def finish(rows: Rows, reading: PickReading) -> PickFile:
         xyz = xyz + rows.shift
     far = np.flatnonzero(~(np.abs(xyz) < FAR).all(axis=1))
     if len(far):
-        raise UserError(f"{rows.path}: row {far[0]} lies at {_shown(xyz[far[0]])} Å; expected a place in a tomogram")
+        raise UserError(
+            f"{rows.path}: row {far[0]} lies at {_shown(xyz[far[0]])} Å; expected a place in a tomogram"
+        )
     classes, class_names = _classes(rows.classes, n, reading.class_name)
     scores = np.full(n, np.nan) if rows.scores is None else rows.scores
     picks = Picks(
@@ -73,7 +75,9 @@ def finish(rows: Rows, reading: PickReading) -> PickFile:
         rows.extra,
     )
     one = rows.in_voxels and n > 0 and float(np.ptp(unit)) <= 1e-6 * float(unit.max())
-    return PickFile(picks, rows.notes, rows.dialect, float(unit[0]) if one else None, named, rows.optics)
+    return PickFile(
+        picks, rows.notes, rows.dialect, float(unit[0]) if one else None, named, rows.optics
+    )
 
 
 def _single(scores: np.ndarray) -> np.ndarray:
@@ -89,7 +93,9 @@ def _names(rows: Rows, reading: PickReading) -> tuple[np.ndarray, bool]:
     if given and all(given):
         return _objects(given), True
     known = list(reading.geometry or ())
-    fallback = reading.tomogram or (known[0] if len(known) == 1 else rows.stem or stem_of(rows.path))
+    fallback = reading.tomogram or (
+        known[0] if len(known) == 1 else rows.stem or stem_of(rows.path)
+    )
     if n and reading.tomogram is None and len(known) == 1:
         rows.notes.append(f"the file names no tomogram: taken for {fallback}")
     return _objects([name or fallback for name in given or [""] * n]), False
@@ -104,13 +110,19 @@ def _objects(names: Sequence[str]) -> np.ndarray:
 def _unit(rows: Rows, reading: PickReading, names: np.ndarray) -> np.ndarray:
     """Å of a unit of the coordinates, (n,): as given for them, as the file says, as given, as the tomograms have it."""
     n = len(names)
-    said = None if rows.voxel_size is None else np.broadcast_to(np.asarray(rows.voxel_size, dtype=np.float64), (n,))
+    said = (
+        None
+        if rows.voxel_size is None
+        else np.broadcast_to(np.asarray(rows.voxel_size, dtype=np.float64), (n,))
+    )
     if reading.coordinate_pixel_size is not None:
         return np.full(n, reading.coordinate_pixel_size)
     if said is not None:
         bad = np.flatnonzero(~((said > 0) & (said < FAR)))
         if len(bad):
-            raise UserError(f"{rows.path}: a pixel size of {said[bad[0]]:g} Å; expected one above 0; repair the file")
+            raise UserError(
+                f"{rows.path}: a pixel size of {said[bad[0]]:g} Å; expected one above 0; repair the file"
+            )
         other = reading.voxel_size
         if other and n and abs(said[0] / other - 1) > 1e-3:
             rows.notes.append(
@@ -157,10 +169,18 @@ def tomogram_set(path: Path) -> dict[str, Geometry]:
     """The tomograms of a RELION tomogram set, in pixels of their tilt series. UserError when it is none."""
     from cryoet_core.formats.star import read_star
 
-    columns = ("rlnTomoName", "rlnTomoSizeX", "rlnTomoSizeY", "rlnTomoSizeZ", "rlnTomoTiltSeriesPixelSize")
+    columns = (
+        "rlnTomoName",
+        "rlnTomoSizeX",
+        "rlnTomoSizeY",
+        "rlnTomoSizeZ",
+        "rlnTomoTiltSeriesPixelSize",
+    )
     table = next((t for t in read_star(path) if all(column in t for column in columns)), None)
     if table is None:
-        raise UserError(f"{path}: no RELION tomogram set; expected a table with {', '.join(columns)}")
+        raise UserError(
+            f"{path}: no RELION tomogram set; expected a table with {', '.join(columns)}"
+        )
     x, y, z, size = (table.numbers(column, path) for column in columns[1:])
     return {
         tomogram_name(name): Geometry((int(z[i]), int(y[i]), int(x[i])), float(size[i]))
@@ -168,7 +188,9 @@ def tomogram_set(path: Path) -> dict[str, Geometry]:
     }
 
 
-def _classes(texts: Sequence[str] | None, n: int, single: str) -> tuple[np.ndarray, tuple[str, ...]]:
+def _classes(
+    texts: Sequence[str] | None, n: int, single: str
+) -> tuple[np.ndarray, tuple[str, ...]]:
     if texts is None:
         return np.zeros(n, np.int64), (single,)
     labels = ["" if text == UNLABELLED else text for text in texts]

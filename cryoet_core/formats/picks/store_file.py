@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from cryoet_core.picks.table import Picks
-from cryoet_core.store.layout import FORMAT, read_rows, text_type
 from cryoet_core.support import files
 from cryoet_core.support.errors import UserError
+from cryoet_core.support.hdf5 import FORMAT, read_rows, text_type
 
 KIND, VERSION = "picks", 1
 _EXPECTED = "expected picks that cryoet wrote (.h5)"
@@ -54,10 +54,14 @@ def load_picks(path: Path) -> Picks:
             if (found["format"], found["kind"]) != (FORMAT, KIND):
                 raise UserError(f"{path}: holds {found['kind'] or 'something else'}; {_EXPECTED}")
             if found["version"] != VERSION:
-                raise UserError(f"{path}: version {found['version']}; expected {VERSION}; use the cryoet that wrote it")
+                raise UserError(
+                    f"{path}: version {found['version']}; expected {VERSION}; use the cryoet that wrote it"
+                )
             return _read(file)
     except (OSError, KeyError, ValueError, TypeError, IndexError) as error:
-        raise UserError(f"{path}: damaged or no HDF5 file ({error}); {_EXPECTED}; write it again") from error
+        raise UserError(
+            f"{path}: damaged or no HDF5 file ({error}); {_EXPECTED}; write it again"
+        ) from error
 
 
 def is_picks(path: Path) -> bool:
@@ -85,5 +89,8 @@ def _read(file: Any) -> Picks:
         class_names=tuple(str(name) for name in file.attrs["class_names"]),
         tomograms=names[file["tomograms"][:]] if len(names) else np.zeros(0, dtype=object),
         rotations=file["rotations"][:] if "rotations" in file else None,
-        extra={name: values.astype(object) if values.dtype.kind == "U" else values for name, values in extra.items()},
+        extra={
+            name: values.astype(object) if values.dtype.kind == "U" else values
+            for name, values in extra.items()
+        },
     )

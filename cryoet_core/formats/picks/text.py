@@ -33,13 +33,18 @@ def text_of(path: Path) -> str:
 
 def lines_of(path: Path) -> list[tuple[int, str]]:
     """Lines with something on them and their numbers from 1, without comments."""
-    numbered = ((number, line.strip()) for number, line in enumerate(re.split(r"\r\n|\n|\r", text_of(path)), 1))
+    numbered = (
+        (number, line.strip())
+        for number, line in enumerate(re.split(r"\r\n|\n|\r", text_of(path)), 1)
+    )
     return [(number, line) for number, line in numbered if line and not line.startswith(_COMMENTS)]
 
 
 def comments_of(path: Path) -> dict[str, str]:
     """``#KEY value`` lines, keys in upper case."""
-    found = (re.match(r"\s*#\s*(\w+)[\s:=]+(\S.*?)\s*$", line) for line in text_of(path).splitlines())
+    found = (
+        re.match(r"\s*#\s*(\w+)[\s:=]+(\S.*?)\s*$", line) for line in text_of(path).splitlines()
+    )
     return {match[1].upper(): match[2] for match in found if match}
 
 
@@ -68,6 +73,8 @@ def number_rows(path: Path, widths: Sequence[int], columns: str) -> np.ndarray:
     for line, content in lines_of(path):
         cells = cells_of(content)
         if len(cells) not in widths or (rows and len(cells) != len(rows[0])):
-            raise UserError(f"{path}: line {line} has {len(cells)} columns; expected {columns} on each line")
+            raise UserError(
+                f"{path}: line {line} has {len(cells)} columns; expected {columns} on each line"
+            )
         rows.append([number(path, line, cell) for cell in cells])
     return np.array(rows, dtype=np.float64).reshape(len(rows), len(rows[0]) if rows else widths[0])

@@ -68,9 +68,14 @@ def _parts(path: Path, picks: Picks, form: Format) -> dict[Path, Picks]:
     if len(names) <= 1 and ending is not None and not path.is_dir():
         return {path: picks}
     folder = path.with_name(path.name[: -len(ending)]) if ending and not path.is_dir() else path
-    parts = {folder / f"{file_name(name)}{ending or form.endings[0]}": picks.within(name) for name in names}
+    parts = {
+        folder / f"{file_name(name)}{ending or form.endings[0]}": picks.within(name)
+        for name in names
+    }
     if len(parts) < len(names):
-        raise UserError(f"{folder}: two tomograms ({', '.join(names[:4])}) would have one file; rename one")
+        raise UserError(
+            f"{folder}: two tomograms ({', '.join(names[:4])}) would have one file; rename one"
+        )
     return parts
 
 
@@ -80,7 +85,9 @@ def _refuse_bad(path: Path, picks: Picks) -> None:
         raise UserError(f"{path}: pick {bad[0]} has no finite position; expected one; leave it out")
     empty = [name for name in picks.tomograms if not str(name).strip()]
     if empty:
-        raise UserError(f"{path}: picks of a tomogram without a name; expected a name; give --tomogram")
+        raise UserError(
+            f"{path}: picks of a tomogram without a name; expected a name; give --tomogram"
+        )
 
 
 def _lost(form: Format, picks: Picks) -> list[str]:
@@ -104,7 +111,10 @@ def _lost(form: Format, picks: Picks) -> list[str]:
         lost.append(f"further columns ({', '.join(picks.extra)})")
     if len(picks) and "depth" not in form.holds:
         lost.append("z")
-    return [f"{form.dialect} holds no place for {each}" if each != "z" else f"{form.dialect}: no z" for each in lost]
+    return [
+        f"{form.dialect} holds no place for {each}" if each != "z" else f"{form.dialect}: no z"
+        for each in lost
+    ]
 
 
 def _lost_names(form: Format, target: Path, picks: Picks) -> list[str]:
@@ -119,5 +129,11 @@ def _lost_names(form: Format, target: Path, picks: Picks) -> list[str]:
             if tomogram_name(name) != name
         ]
     ending = next((ending for ending in form.endings if target.name.lower().endswith(ending)), "")
-    read = stem_of(target.with_name(target.name.removesuffix(ending)) if ending == "_info.json" else target)
-    return [f"tomogram {name!r} will be read as {read!r}, by the file's name" for name in names if name != read]
+    read = stem_of(
+        target.with_name(target.name.removesuffix(ending)) if ending == "_info.json" else target
+    )
+    return [
+        f"tomogram {name!r} will be read as {read!r}, by the file's name"
+        for name in names
+        if name != read
+    ]

@@ -27,13 +27,17 @@ def write_plugin(name: str, folder: Path | None = None) -> list[Path]:
     from cryoet_core.methods.plugins import discover
 
     if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name) or keyword.iskeyword(name):
-        raise UserError(f"{name!r}: no name for a method; expected small letters, digits and _, such as my_method")
+        raise UserError(
+            f"{name!r}: no name for a method; expected small letters, digits and _, such as my_method"
+        )
     taken = next((info for info in discover() if info.name == name), None)
     if taken is not None:
         raise UserError(f"{name!r}: {taken.distribution} has a method of this name; choose another")
     folder = folder or Path(f"cryoet-{name.replace('_', '-')}")
     if folder.exists():
-        raise UserError(f"{folder}: exists already; choose another name, or another folder with --out")
+        raise UserError(
+            f"{folder}: exists already; choose another name, or another folder with --out"
+        )
     written = []
     for target, template in FILES.items():
         path = folder / _named(target, name)

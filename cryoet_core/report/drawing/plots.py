@@ -15,7 +15,9 @@ INK, GRID = "#2B2F36", "#E4E6EA"
 Figure = Any
 
 
-def figure(x: str, y: str, width: int = 380, height: int = 260, tools: str = "", **options: Any) -> Figure:
+def figure(
+    x: str, y: str, width: int = 380, height: int = 260, tools: str = "", **options: Any
+) -> Figure:
     """An empty bokeh figure in the report's style with axis labels ``x`` and ``y``."""
     from bokeh.plotting import figure as make
 
@@ -42,7 +44,9 @@ def figure(x: str, y: str, width: int = 380, height: int = 260, tools: str = "",
 def hover(plot: Figure, tips: Sequence[tuple[str, str]], renderers: Sequence[Any]) -> None:
     from bokeh.models import HoverTool
 
-    plot.add_tools(HoverTool(tooltips=list(tips), renderers=list(renderers), mode="mouse", visible=False))
+    plot.add_tools(
+        HoverTool(tooltips=list(tips), renderers=list(renderers), mode="mouse", visible=False)
+    )
 
 
 def integers(plot: Figure) -> None:
@@ -55,7 +59,9 @@ def integers(plot: Figure) -> None:
 def selection_curve(selection: Mapping[str, Any], width: int = 380) -> Figure | None:
     """BIC over K with the chosen K marked; None when there is nothing to draw."""
     pairs = [
-        (k, b) for k, b in zip(selection.get("k") or [], selection.get("bic") or [], strict=False) if b is not None
+        (k, b)
+        for k, b in zip(selection.get("k") or [], selection.get("bic") or [], strict=False)
+        if b is not None
     ]
     if not pairs:
         return None
@@ -67,7 +73,9 @@ def selection_curve(selection: Mapping[str, Any], width: int = 380) -> Figure | 
     chosen = selection.get("chosen")
     if chosen is not None and chosen in ks:
         at = float(bics[ks == chosen][0])
-        plot.scatter([chosen], [at], size=15, line_width=2.5, line_color=palette.WRONG, fill_color=None)
+        plot.scatter(
+            [chosen], [at], size=15, line_width=2.5, line_color=palette.WRONG, fill_color=None
+        )
     plot.yaxis.formatter = _compact()
     integers(plot)
     hover(plot, [("K", "@x"), ("BIC", "@y{0,0.0}")], [dots])
@@ -107,7 +115,11 @@ def metric_curves(rows: Sequence[Mapping[str, Any]], word: str) -> dict[str, Fig
         if key not in _NO_CURVE and isinstance(value, (int, float)) and not isinstance(value, bool)
     }
     order = [key for key in _NAMES if key in numbers] + sorted(numbers - set(_NAMES))
-    order = [key for key in order if any(row.get(key) is not None and row.get("step") is not None for row in rows)]
+    order = [
+        key
+        for key in order
+        if any(row.get(key) is not None and row.get("step") is not None for row in rows)
+    ]
     order = order[:_MOST_CURVES]
     width = 560 if len(order) <= 2 else 278 if len(order) in (4, 7, 8) else 370
     return {key: _curve(rows, key, word, width) for key in order}
@@ -117,7 +129,9 @@ def _curve(rows: Sequence[Mapping[str, Any]], key: str, word: str, width: int) -
     phases: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
         if row.get(key) is not None and row.get("step") is not None:
-            phases.setdefault(str(row.get("phase") or ""), []).append((float(row["step"]), float(row[key])))
+            phases.setdefault(str(row.get("phase") or ""), []).append(
+                (float(row["step"]), float(row[key]))
+            )
     plot = figure(word, _NAMES.get(key, key.replace("_", " ")), width)
     dots = []
     for index, (phase, points) in enumerate(phases.items()):
@@ -140,7 +154,11 @@ def _legend_above(plot: Figure) -> None:
     """Out of the way of the data."""
     plot.add_layout(plot.legend[0], "above")
     plot.legend.orientation = "horizontal"
-    plot.legend.label_text_font, plot.legend.label_text_font_size, plot.legend.label_text_color = FONT, "12px", INK
+    plot.legend.label_text_font, plot.legend.label_text_font_size, plot.legend.label_text_color = (
+        FONT,
+        "12px",
+        INK,
+    )
     plot.legend.border_line_color, plot.legend.padding, plot.legend.margin = None, 0, 4
     plot.legend.spacing = 14
 
@@ -163,7 +181,10 @@ def posterior_histogram(best: np.ndarray, right: np.ndarray | None, width: int =
     named = [("", np.ones(len(best), bool), palette.ACCENT)]
     if right is not None:
         named = [("label right", right, palette.ACCENT), ("label wrong", ~right, palette.WRONG)]
-    groups = [(name, np.histogram(np.clip(best[some], 0, 1), edges)[0], colour) for name, some, colour in named]
+    groups = [
+        (name, np.histogram(np.clip(best[some], 0, 1), edges)[0], colour)
+        for name, some, colour in named
+    ]
     return stacked(edges, groups, "highest posterior probability", "subtomograms", width)
 
 
@@ -174,7 +195,11 @@ def counts(values: np.ndarray, x: str, y: str, width: int = 380) -> Figure:
 
 
 def stacked(
-    edges: np.ndarray, groups: Sequence[tuple[str, np.ndarray, str]], x: str, y: str, width: int = 380
+    edges: np.ndarray,
+    groups: Sequence[tuple[str, np.ndarray, str]],
+    x: str,
+    y: str,
+    width: int = 380,
 ) -> Figure:
     """Counts of several groups on top of each other: (name, counts, colour) each; a legend where they have names."""
     plot = figure(x, y, width)
@@ -202,7 +227,9 @@ def precision_recall(scores: Mapping[str, Any], width: int = 380) -> Figure:
     from bokeh.models import Range1d
 
     points = scores["curve"]
-    recall, precision, f1 = (np.array(points[name], dtype=float) for name in ("recall", "precision", "f1"))
+    recall, precision, f1 = (
+        np.array(points[name], dtype=float) for name in ("recall", "precision", "f1")
+    )
     threshold = ["none" if value is None else f"{value:.4g}" for value in points["threshold"]]
     plot = figure("recall", "precision", width)
     plot.x_range, plot.y_range = Range1d(start=0, end=1.03), Range1d(start=0, end=1.03)
@@ -214,8 +241,18 @@ def precision_recall(scores: Mapping[str, Any], width: int = 380) -> Figure:
     best = int(f1.argmax())
     plot.scatter([recall[best]], [precision[best]], size=10, color=palette.SECOND)
     plot.scatter(
-        [scores["recall"]], [scores["precision"]], size=14, line_width=2.5, line_color=palette.WRONG, fill_color=None
+        [scores["recall"]],
+        [scores["precision"]],
+        size=14,
+        line_width=2.5,
+        line_color=palette.WRONG,
+        fill_color=None,
     )
-    tips = [("score at least", "@threshold"), ("recall", "@x{0.000}"), ("precision", "@y{0.000}"), ("F1", "@f1{0.000}")]
+    tips = [
+        ("score at least", "@threshold"),
+        ("recall", "@x{0.000}"),
+        ("precision", "@y{0.000}"),
+        ("F1", "@f1{0.000}"),
+    ]
     hover(plot, tips, [dots])
     return plot

@@ -30,5 +30,8 @@ def paragraph(*parts: Any, kind: str = "") -> Markup:
 
 def figures(titled: Sequence[tuple[str, str]]) -> Markup:
     """Small plots side by side: (caption, name of the plot) each."""
-    cells = (f"<figure>{slot(name)}<figcaption>{text(caption)}</figcaption></figure>" for caption, name in titled)
+    cells = (
+        f"<figure>{slot(name)}<figcaption>{text(caption)}</figcaption></figure>"
+        for caption, name in titled
+    )
     return Markup(f'<div class="plots">{"".join(cells)}</div>')

@@ -41,9 +41,13 @@ class Rings:
     word: str = ""
 
 
-def planes(tomogram: Tomogram, positions: np.ndarray, radius: float, axes: Sequence[int] = (0, 1, 2)) -> list[Plane]:
+def planes(
+    tomogram: Tomogram, positions: np.ndarray, radius: float, axes: Sequence[int] = (0, 1, 2)
+) -> list[Plane]:
     """The slabs across each axis in which the most picks lie, half a radius thick. UserError for NaN in the volume."""
-    return [_plane(tomogram, axis, _busiest(tomogram, positions, axis, radius), radius) for axis in axes]
+    return [
+        _plane(tomogram, axis, _busiest(tomogram, positions, axis, radius), radius) for axis in axes
+    ]
 
 
 def _busiest(tomogram: Tomogram, positions: np.ndarray, axis: int, radius: float) -> float:
@@ -52,7 +56,9 @@ def _busiest(tomogram: Tomogram, positions: np.ndarray, axis: int, radius: float
     line = np.sort(line[(line >= 0) & (line <= tomogram.extent[axis])])
     if not len(line):
         return float(tomogram.extent[axis] / 2)
-    near = np.searchsorted(line, line + radius / 2, "right") - np.searchsorted(line, line - radius / 2)
+    near = np.searchsorted(line, line + radius / 2, "right") - np.searchsorted(
+        line, line - radius / 2
+    )
     # of many places as good, the one nearest to the middle
     best = line[near == near.max()]
     return float(best[np.abs(best - tomogram.extent[axis] / 2).argmin()])
@@ -89,11 +95,18 @@ def drawn(plane: Plane, groups: Sequence[Rings], radius: float) -> Markup:
         cut = np.sqrt(radius**2 - depth[depth < 0.95 * radius] ** 2) / plane.size
         circles = "".join(
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{max(r, 1.5):.1f}"/>'
-            for y, x, r in zip(near[:, rows] / plane.size + 0.5, near[:, columns] / plane.size + 0.5, cut, strict=True)
+            for y, x, r in zip(
+                near[:, rows] / plane.size + 0.5,
+                near[:, columns] / plane.size + 0.5,
+                cut,
+                strict=True,
+            )
         )
         dashes = f' stroke-dasharray="{group.dashes}"' if group.dashes else ""
         # a dark line below each, so that it is seen on bright particles
-        rings.append(f'<g class="under">{circles}</g><g stroke="{group.colour}"{dashes}>{circles}</g>')
+        rings.append(
+            f'<g class="under">{circles}</g><g stroke="{group.colour}"{dashes}>{circles}</g>'
+        )
     picture = f'<image href="{images.strip([plane.pixels])}" width="{width}" height="{height}"/>'
     svg = f'<svg viewBox="0 0 {width} {height}" role="img">{picture}{"".join(rings)}{_bar(plane)}</svg>'
     said = f"{PLANES[plane.axis]} at {'zyx'[plane.axis]} = {plane.at:.0f} Å"

@@ -16,7 +16,9 @@ def text(value: Any) -> str:
     """Any value as escaped HTML; None is a dash."""
     if isinstance(value, Markup):
         return value
-    return escape("–" if value is None else number(value) if isinstance(value, float) else str(value))
+    return escape(
+        "–" if value is None else number(value) if isinstance(value, float) else str(value)
+    )
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -60,13 +62,19 @@ def size(count: float) -> str:
 
 
 def table(
-    headers: Sequence[Any], rows: Iterable[Sequence[Any]], kind: str = "", numeric: Sequence[int] | None = None
+    headers: Sequence[Any],
+    rows: Iterable[Sequence[Any]],
+    kind: str = "",
+    numeric: Sequence[int] | None = None,
 ) -> Markup:
     """An HTML table; columns in ``numeric`` (by default all but the first) are aligned to the right."""
     right = set(range(1, len(headers)) if numeric is None else numeric)
 
     def cells(values: Sequence[Any], tag: str) -> str:
-        parts = (f"<{tag}{' class=num' if i in right else ''}>{text(v)}</{tag}>" for i, v in enumerate(values))
+        parts = (
+            f"<{tag}{' class=num' if i in right else ''}>{text(v)}</{tag}>"
+            for i, v in enumerate(values)
+        )
         return f"<tr>{''.join(parts)}</tr>"
 
     head = f"<thead>{cells(headers, 'th')}</thead>" if any(headers) else ""

@@ -36,7 +36,11 @@ class Placed:
 
 
 def place_neighbours(
-    target: Placed, structures: Sequence[Structure], count: int, half_box: float, generator: np.random.Generator
+    target: Placed,
+    structures: Sequence[Structure],
+    count: int,
+    half_box: float,
+    generator: np.random.Generator,
 ) -> list[Placed]:
     """Up to ``count`` neighbours of any class; fewer where the box (half its side in Å) has no room for more.
 
@@ -50,7 +54,9 @@ def place_neighbours(
         label = int(generator.integers(len(structures)))
         direction = generator.normal(size=3)
         direction /= np.linalg.norm(direction)
-        free = Placed.of(label, structures[label], from_quaternion(generator.normal(size=4)), np.zeros(3))
+        free = Placed.of(
+            label, structures[label], from_quaternion(generator.normal(size=4)), np.zeros(3)
+        )
         distance = target.reach(direction) + free.reach(-direction) + GAP * generator.random()
         centre = target.centre + distance * direction
         candidate = Placed(label, free.rotation, centre, free.corners + centre)

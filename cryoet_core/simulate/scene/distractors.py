@@ -54,7 +54,15 @@ class Helix:
 
 FILAMENTS = (
     # a microtubule: 13 protofilaments of tubulin, each a row of monomers 40 Å apart
-    Helix(radius=108.0, rise=120.0 / 13, twist=360.0 / 13, starts=3, width=14.0, volume=60_000.0, outer=135.0),
+    Helix(
+        radius=108.0,
+        rise=120.0 / 13,
+        twist=360.0 / 13,
+        starts=3,
+        width=14.0,
+        volume=60_000.0,
+        outer=135.0,
+    ),
     # actin: two strands
     Helix(radius=22.0, rise=27.5, twist=-166.6, starts=1, width=15.0, volume=51_000.0, outer=45.0),
 )
@@ -104,7 +112,10 @@ def _membrane(room: Room, _: int, generator: np.random.Generator) -> Drawn | Non
     span = [np.arange(a, min(b, n)) for a, b, n in zip(low, high, room.shape, strict=True)]
     parts = []
     for z in span[0]:
-        points = np.stack(np.meshgrid([z], span[1], span[2], indexing="ij"), -1).reshape(-1, 3) * room.voxel_size
+        points = (
+            np.stack(np.meshgrid([z], span[1], span[2], indexing="ij"), -1).reshape(-1, 3)
+            * room.voxel_size
+        )
         local = (points - centre) @ turn
         scaled = np.sqrt(((local / axes) ** 2).sum(1)) + 1e-9
         distance = scaled * (scaled - 1) / np.sqrt(((local / axes**2) ** 2).sum(1) + 1e-18)
@@ -113,14 +124,18 @@ def _membrane(room: Room, _: int, generator: np.random.Generator) -> Drawn | Non
         close = np.abs(bent) < REACH
         parts.append((room.voxels(points[near][close]), bent[close]))
     indices, distances = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    return Drawn(indices, _bilayer(distances, room.voxel_size), indices[np.abs(distances) < HALF_THICKNESS])
+    return Drawn(
+        indices, _bilayer(distances, room.voxel_size), indices[np.abs(distances) < HALF_THICKNESS]
+    )
 
 
 def _bilayer(distance: Array, voxel_size: float) -> Array:
     """Density across a membrane: two layers of heads, tails thinner than water between; blurred as voxels blur it."""
     head, tail = np.hypot([HEAD, TAIL], 0.4 * voxel_size)
     leaflets = sum(np.exp(-0.5 * ((distance - side) / head) ** 2) for side in (-LEAFLET, LEAFLET))
-    profile: Array = 1.2 * HEAD / head * leaflets - 0.3 * TAIL / tail * np.exp(-0.5 * (distance / tail) ** 2)
+    profile: Array = 1.2 * HEAD / head * leaflets - 0.3 * TAIL / tail * np.exp(
+        -0.5 * (distance / tail) ** 2
+    )
     return profile
 
 
@@ -131,7 +146,13 @@ def _filament(room: Room, index: int, generator: np.random.Generator) -> Drawn |
     azimuth, elevation = generator.uniform(0, 2 * np.pi), generator.normal(0, 0.12)
     length = generator.uniform(0.7, 1.5) * room.extent.max()
     bend = generator.normal(0, 0.3) / length
-    along = np.array([np.sin(elevation), np.cos(elevation) * np.sin(azimuth), np.cos(elevation) * np.cos(azimuth)])
+    along = np.array(
+        [
+            np.sin(elevation),
+            np.cos(elevation) * np.sin(azimuth),
+            np.cos(elevation) * np.cos(azimuth),
+        ]
+    )
     side = np.cross(along, [1.0, 0.0, 0.0])
     frame = (along, side / np.linalg.norm(side), bend)
 
@@ -141,7 +162,10 @@ def _filament(room: Room, index: int, generator: np.random.Generator) -> Drawn |
         return None
     steps = steps[((axis > -kind.outer) & (axis < room.extent + kind.outer)).all(axis=1)]
     # First a few points of its surface, then all that it takes, then its subunits.
-    for some, disc in ((steps[::4], _rim(kind.outer)), (steps, _disc(kind.outer, room.voxel_size / 2))):
+    for some, disc in (
+        (steps[::4], _rim(kind.outer)),
+        (steps, _disc(kind.outer, room.voxel_size / 2)),
+    ):
         tube = _curve(middle, frame, np.repeat(some, len(disc)), np.tile(disc, (len(some), 1)))
         taken = room.voxels(tube[room.inside(tube)])
         if not room.free(taken).all():
@@ -149,7 +173,9 @@ def _filament(room: Room, index: int, generator: np.random.Generator) -> Drawn |
     turn = 360 / abs(kind.twist) * kind.rise
     number = np.arange(int(length / kind.rise))
     angle = np.tile(np.radians(number * kind.twist), kind.starts)
-    height = np.concatenate([number * kind.rise + start * turn / kind.starts for start in range(kind.starts)])
+    height = np.concatenate(
+        [number * kind.rise + start * turn / kind.starts for start in range(kind.starts)]
+    )
     around = kind.radius * np.stack((np.cos(angle), np.sin(angle)), 1)
     subunits = _curve(middle, frame, height - length / 2, around)
     return Drawn(*_blobs(room, subunits, kind), occupied=taken)

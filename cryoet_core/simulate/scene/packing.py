@@ -85,8 +85,12 @@ class Shape:
         nearest = np.rint((self.points @ rotation.T + centre) / room.voxel_size).astype(np.int64)
         low = nearest.min(0)
         size = nearest.max(0) - low + 1
-        counts = np.bincount((nearest - low) @ [size[1] * size[2], size[2], 1], minlength=int(size.prod()))
-        inside = np.unravel_index(np.flatnonzero(counts >= 0.5 * (room.voxel_size / self.spacing) ** 3), tuple(size))
+        counts = np.bincount(
+            (nearest - low) @ [size[1] * size[2], size[2], 1], minlength=int(size.prod())
+        )
+        inside = np.unravel_index(
+            np.flatnonzero(counts >= 0.5 * (room.voxel_size / self.spacing) ** 3), tuple(size)
+        )
         return room.flat(np.stack(inside, 1) + low)
 
     def volume(self, voxel_size: float) -> float:
@@ -95,7 +99,11 @@ class Shape:
 
 
 def pack(
-    room: Room, structures: Sequence[Structure], copies: Sequence[int], margin: float, generator: np.random.Generator
+    room: Room,
+    structures: Sequence[Structure],
+    copies: Sequence[int],
+    margin: float,
+    generator: np.random.Generator,
 ) -> list[Placed]:
     """Place ``copies`` of each structure, at least ``margin`` Å inside the room; the room's masks are filled in.
 
@@ -115,7 +123,9 @@ def pack(
             fitted[label] += 1
             room.take(voxels, label + 1, len(placed))
     if fitted != list(copies):
-        counts = ", ".join(f"{s.name} {n} of {m}" for s, n, m in zip(structures, fitted, copies, strict=True))
+        counts = ", ".join(
+            f"{s.name} {n} of {m}" for s, n, m in zip(structures, fitted, copies, strict=True)
+        )
         raise UserError(
             f"--copies: {sum(fitted)} of {sum(copies)} particles fitted into {' x '.join(map(str, room.shape))} voxels "
             f"({counts}), which fill {np.count_nonzero(room.ids) / room.ids.size:.1%}; lower --copies or "
@@ -152,5 +162,7 @@ def copies_for(fraction: float, room: Room, structures: Sequence[Structure]) -> 
             copies[label] += 1
             rest -= volumes[label]
     if sum(copies) == 0:
-        raise UserError(f"--volume-fraction: {fraction:g} is less than one particle; raise it or --shape")
+        raise UserError(
+            f"--volume-fraction: {fraction:g} is less than one particle; raise it or --shape"
+        )
     return copies

@@ -37,7 +37,11 @@ def draw_pose(seed: int, index: int, orientation: str = "uniform") -> Pose:
     Everything is drawn in one order whatever is used of it, so that poses stay paired between settings.
     """
     generator = stream(seed, index, POSE)
-    quaternion, shift, fraction = generator.normal(size=4), generator.uniform(-1, 1, 3), generator.random()
+    quaternion, shift, fraction = (
+        generator.normal(size=4),
+        generator.uniform(-1, 1, 3),
+        generator.random(),
+    )
     entries = generator.random((3, 3))
     rotation = few_orientations(entries) if orientation == "aitom" else from_quaternion(quaternion)
     return Pose(rotation, shift, float(fraction))

@@ -48,13 +48,18 @@ def atoms_to_density(positions: Array, weights: Array, voxel_size: float, width:
     spectrum = np.fft.rfftn(grid.reshape((size,) * 3))
     for axis, n in enumerate((size, size, size // 2 + 1)):
         frequency = np.arange(n) if axis == 2 else np.fft.fftfreq(size) * size
-        line = np.exp(-2 * (math.pi * width * frequency / (size * voxel_size)) ** 2) / np.sinc(frequency / size) ** 2
+        line = (
+            np.exp(-2 * (math.pi * width * frequency / (size * voxel_size)) ** 2)
+            / np.sinc(frequency / size) ** 2
+        )
         spectrum *= line.reshape([-1 if a == axis else 1 for a in range(3)])
     density: Array = np.fft.irfftn(spectrum, s=(size,) * 3, axes=(0, 1, 2)) / voxel_size**3
     return density
 
 
-def resample(density: NDArray[np.floating], voxel_size: float, target: float, centre: Array | None = None) -> Array:
+def resample(
+    density: NDArray[np.floating], voxel_size: float, target: float, centre: Array | None = None
+) -> Array:
     """A map at ``target`` Å per voxel as a cube that holds all of it, ``centre`` (voxels, z y x) coming to n // 2.
 
     Band-limited interpolation, exact for any ratio: low-passed in Fourier space to the coarser of the two Nyquist
@@ -62,13 +67,21 @@ def resample(density: NDArray[np.floating], voxel_size: float, target: float, ce
     after another. Values keep their scale. Points outside the map are 0.
     """
     sides = density.shape
-    at = np.array([n // 2 for n in sides], dtype=float) if centre is None else np.asarray(centre, dtype=float)
+    at = (
+        np.array([n // 2 for n in sides], dtype=float)
+        if centre is None
+        else np.asarray(centre, dtype=float)
+    )
     reach = max(max(c, n - 1 - c) for c, n in zip(at, sides, strict=True)) * voxel_size / target
     size = 2 * math.ceil(reach) + 2
-    values: Array = _lowpass(density, voxel_size, target) if target > voxel_size else density.astype(np.float64)
+    values: Array = (
+        _lowpass(density, voxel_size, target) if target > voxel_size else density.astype(np.float64)
+    )
     for axis, n in enumerate(sides):
         points = (np.arange(size) - size // 2) * (target / voxel_size) + at[axis]
-        values = np.moveaxis(np.tensordot(_fourier_series(points, n), values, axes=(1, axis)), 0, axis)
+        values = np.moveaxis(
+            np.tensordot(_fourier_series(points, n), values, axes=(1, axis)), 0, axis
+        )
     return values
 
 

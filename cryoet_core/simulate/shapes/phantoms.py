@@ -40,9 +40,13 @@ def draw_phantom(name: str, voxel_size: float, resolution: float | None = None) 
     )
     squares = squares + np.fft.rfftfreq(body.shape[2], GRID) ** 2
     smooth = np.fft.irfftn(
-        np.fft.rfftn(body) * np.exp(-2 * (np.pi * width) ** 2 * squares), s=body.shape, axes=(0, 1, 2)
+        np.fft.rfftn(body) * np.exp(-2 * (np.pi * width) ** 2 * squares),
+        s=body.shape,
+        axes=(0, 1, 2),
     )
-    centre = [(smooth.sum(tuple({0, 1, 2} - {a})) * np.arange(n)).sum() for a, n in enumerate(body.shape)]
+    centre = [
+        (smooth.sum(tuple({0, 1, 2} - {a})) * np.arange(n)).sum() for a, n in enumerate(body.shape)
+    ]
     density = resample(smooth, GRID, voxel_size, np.array(centre) / smooth.sum())
     return trim(density, 0.01 * float(density.max()))
 
@@ -60,7 +64,9 @@ def _body(lobes: list[tuple[Array, Array, Array]]) -> Array:
     line = (np.arange(2 * half + 2) - (half + 1)) * GRID
     for centre, axes, turn in lobes:
         span = [np.flatnonzero(np.abs(line - c) <= axes.max() + GRID) for c in centre]
-        z, y, x = np.meshgrid(*(line[s] - c for s, c in zip(span, centre, strict=True)), indexing="ij")
+        z, y, x = np.meshgrid(
+            *(line[s] - c for s, c in zip(span, centre, strict=True)), indexing="ij"
+        )
         local = np.tensordot(turn.T, np.stack((z, y, x)), axes=1) / axes[:, None, None, None]
         depth = (1 - np.sqrt((local**2).sum(0))) * axes.min() / GRID
         window = np.ix_(*span)
@@ -85,7 +91,9 @@ def _helix(lobes: list[Lobe], twist: float, rise: float, count: int) -> Array:
     for index in range(count):
         turn = axis_rotation((1, 0, 0), index * twist)
         up = np.array([(index - (count - 1) / 2) * rise, 0, 0])
-        copies += [(turn @ np.array(c, dtype=float) + up, np.array(a, dtype=float), turn) for c, a in lobes]
+        copies += [
+            (turn @ np.array(c, dtype=float) + up, np.array(a, dtype=float), turn) for c, a in lobes
+        ]
     return _body(copies)
 
 
@@ -97,7 +105,11 @@ def _shell(group: str, direction: Vector, radius: float, lobes: list[Lobe]) -> A
     frame = np.stack((outward, np.cross(side, outward), side), axis=1)
     return _body(
         [
-            (turn @ (outward * radius + frame @ np.array(c, dtype=float)), np.array(a, dtype=float), turn @ frame)
+            (
+                turn @ (outward * radius + frame @ np.array(c, dtype=float)),
+                np.array(a, dtype=float),
+                turn @ frame,
+            )
             for turn in point_group(group)
             for c, a in lobes
         ]
@@ -108,7 +120,14 @@ PHANTOMS: dict[str, Callable[[], Array]] = {
     # two back-to-back rings of seven, open inside, like a bacterial chaperonin: 16 x 15 nm
     "double-ring-c7": partial(
         _symmetric,
-        ("C7", [((17, 0, 43), (21, 20, 22)), ((52, 2, 50), (24, 19, 20)), ((-19, 8, 44), (20, 20, 22))]),
+        (
+            "C7",
+            [
+                ((17, 0, 43), (21, 20, 22)),
+                ((52, 2, 50), (24, 19, 20)),
+                ((-19, 8, 44), (20, 20, 22)),
+            ],
+        ),
         ("C7", [((-56, 6, 47), (24, 21, 22))]),
     ),
     # two unequal halves with stalks and a cleft, like a ribosome: 27 nm
@@ -131,13 +150,27 @@ PHANTOMS: dict[str, Callable[[], Array]] = {
     ),
     # a hollow shell of 60 subunits with spikes at the five-folds, like a small virus: 28 nm
     "icosahedral-shell": partial(
-        _shell, "I", (0.26, 0.45, 1.35), 100, [((0, 0, 0), (13, 33, 28)), ((18, 18, -6), (19, 12, 12))]
+        _shell,
+        "I",
+        (0.26, 0.45, 1.35),
+        100,
+        [((0, 0, 0), (13, 33, 28)), ((18, 18, -6), (19, 12, 12))],
     ),
     # a piece of a two-stranded helix of 9 subunits, like actin: 28 x 10 nm
-    "filament": partial(_helix, [((0, 0, 20), (32, 20, 25)), ((16, 16, 32), (17, 16, 14))], -166.6, 27.5, 9),
+    "filament": partial(
+        _helix, [((0, 0, 20), (32, 20, 25)), ((16, 16, 32), (17, 16, 14))], -166.6, 27.5, 9
+    ),
     # a flat ring of six with vanes outside, like an unfoldase: 17 x 7 nm
     "ring-c6": partial(
-        _symmetric, ("C6", [((6, 0, 34), (24, 20, 20)), ((-12, 12, 62), (19, 15, 20)), ((20, -10, 52), (15, 13, 16))])
+        _symmetric,
+        (
+            "C6",
+            [
+                ((6, 0, 34), (24, 20, 20)),
+                ((-12, 12, 62), (19, 15, 20)),
+                ((20, -10, 52), (15, 13, 16)),
+            ],
+        ),
     ),
     # an irregular body of two jaws, like an RNA polymerase: 14 nm
     "two-jaws": partial(
@@ -160,12 +193,27 @@ PHANTOMS: dict[str, Callable[[], Array]] = {
     ),
     # two dimers across each other, like beta-galactosidase: 18 x 13 x 9 nm
     "tetramer-d2": partial(
-        _symmetric, ("D2", [((38, 26, 14), (36, 28, 28)), ((70, 18, -14), (20, 20, 20)), ((14, 44, -20), (20, 22, 18))])
+        _symmetric,
+        (
+            "D2",
+            [
+                ((38, 26, 14), (36, 28, 28)),
+                ((70, 18, -14), (20, 20, 20)),
+                ((14, 44, -20), (20, 22, 18)),
+            ],
+        ),
     ),
     # a wide square cap on a channel, like a ryanodine receptor: 24 x 24 x 13 nm
     "mushroom-c4": partial(
         _symmetric,
-        ("C4", [((30, 20, 62), (22, 40, 42)), ((26, 64, 76), (22, 38, 32)), ((40, 0, 32), (18, 26, 28))]),
+        (
+            "C4",
+            [
+                ((30, 20, 62), (22, 40, 42)),
+                ((26, 64, 76), (22, 38, 32)),
+                ((40, 0, 32), (18, 26, 28)),
+            ],
+        ),
         ("C4", [((-22, 8, 24), (50, 22, 22)), ((2, 30, 44), (18, 18, 20))]),
     ),
     # three arms in a plane, like an antibody: 16 nm
@@ -177,7 +225,14 @@ PHANTOMS: dict[str, Callable[[], Array]] = {
     # a double ring closed by a dome on one side, like a chaperonin with its lid: 20 x 14 nm
     "capped-barrel": partial(
         _symmetric,
-        ("C7", [((-66, 0, 44), (22, 20, 20)), ((-32, 6, 42), (22, 19, 20)), ((4, 0, 48), (22, 20, 20))]),
+        (
+            "C7",
+            [
+                ((-66, 0, 44), (22, 20, 20)),
+                ((-32, 6, 42), (22, 19, 20)),
+                ((4, 0, 48), (22, 20, 20)),
+            ],
+        ),
         ("C7", [((40, 0, 52), (26, 19, 17)), ((72, 4, 36), (19, 18, 20))]),
         ("C1", [((88, 0, 0), (14, 30, 30))]),
     ),
@@ -185,25 +240,57 @@ PHANTOMS: dict[str, Callable[[], Array]] = {
     "head-and-disc": partial(
         _symmetric,
         ("C6", [((62, 0, 31), (38, 19, 21))]),
-        ("C1", [((0, 6, 2), (44, 14, 14)), ((34, 0, -62), (62, 12, 12)), ((-34, 0, -50), (24, 20, 22))]),
+        (
+            "C1",
+            [
+                ((0, 6, 2), (44, 14, 14)),
+                ((34, 0, -62), (62, 12, 12)),
+                ((-34, 0, -50), (24, 20, 22)),
+            ],
+        ),
         ("C1", [((106, 0, -36), (12, 16, 28)), ((-66, 0, -42), (24, 24, 22))]),
         ("C10", [((-68, 0, 28), (32, 14, 16))]),
     ),
     # a trimer of heads on a thin stalk, like a viral spike: 18 nm
     "spike-c3": partial(
         _symmetric,
-        ("C3", [((50, 6, 28), (30, 24, 26)), ((72, 18, 40), (17, 22, 18)), ((10, 0, 14), (34, 15, 15))]),
+        (
+            "C3",
+            [
+                ((50, 6, 28), (30, 24, 26)),
+                ((72, 18, 40), (17, 22, 18)),
+                ((10, 0, 14), (34, 15, 15)),
+            ],
+        ),
         ("C3", [((-48, 4, 9), (42, 11, 11))]),
     ),
     # two eclipsed rings of six, like a glutamine synthetase: 13 x 10 nm
-    "double-ring-d6": partial(_symmetric, ("D6", [((22, 0, 40), (24, 23, 24)), ((20, 14, 22), (14, 12, 12))])),
+    "double-ring-d6": partial(
+        _symmetric, ("D6", [((22, 0, 40), (24, 23, 24)), ((20, 14, 22), (14, 12, 12))])
+    ),
     # twelve subunits around four three-folds, open faces: 11 nm
     "tetrahedral": partial(
-        _symmetric, ("T", [((28, 28, 28), (15, 15, 15)), ((40, 12, 14), (14, 13, 13)), ((16, 36, 24), (11, 14, 11))])
+        _symmetric,
+        (
+            "T",
+            [
+                ((28, 28, 28), (15, 15, 15)),
+                ((40, 12, 14), (14, 13, 13)),
+                ((16, 36, 24), (11, 14, 11)),
+            ],
+        ),
     ),
     # four stacked rings of seven with narrowed ends, like a core proteasome: 16 x 12 nm
     "stacked-rings-d7": partial(
-        _symmetric, ("D7", [((18, 4, 38), (20, 18, 20)), ((54, -4, 36), (20, 18, 20)), ((68, 0, 20), (11, 12, 13))])
+        _symmetric,
+        (
+            "D7",
+            [
+                ((18, 4, 38), (20, 18, 20)),
+                ((54, -4, 36), (20, 18, 20)),
+                ((68, 0, 20), (11, 12, 13)),
+            ],
+        ),
     ),
 }
 """Name -> function that draws the body on a grid of 4 Å. The first ones differ most."""
@@ -217,5 +304,7 @@ def choose_phantoms(words: Sequence[str]) -> list[str]:
         return list(PHANTOMS)[: int(words[0])]
     for word in words:
         if word not in PHANTOMS:
-            raise UserError(f"--phantoms: no phantom {word!r}; expected a number or some of {', '.join(PHANTOMS)}")
+            raise UserError(
+                f"--phantoms: no phantom {word!r}; expected a number or some of {', '.join(PHANTOMS)}"
+            )
     return list(words)

@@ -11,7 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cryoet_core.simulate.shapes.density import Array, atoms_to_density, gaussian_width, resample, trim
+from cryoet_core.simulate.shapes.density import (
+    Array,
+    atoms_to_density,
+    gaussian_width,
+    resample,
+    trim,
+)
 from cryoet_core.support.errors import UserError
 
 MAPS = (".mrc", ".map", ".ccp4", ".rec")
@@ -52,23 +58,33 @@ def as_structure(name: str, density: Array, voxel_size: float) -> Structure:
 
     peak = float(density.max(initial=0.0))
     if not np.isfinite(density).all() or peak <= 0:
-        raise UserError(f"{name}: no positive density; expected protein positive on a background of 0")
+        raise UserError(
+            f"{name}: no positive density; expected protein positive on a background of 0"
+        )
     support = np.argwhere(density > SUPPORT * peak)
     points = (support - density.shape[0] // 2) * voxel_size
-    corners = (points[:, None] + (np.indices((2, 2, 2)).reshape(3, 8).T - 0.5) * voxel_size).reshape(-1, 3)
+    corners = (
+        points[:, None] + (np.indices((2, 2, 2)).reshape(3, 8).T - 0.5) * voxel_size
+    ).reshape(-1, 3)
     try:
         hull = corners[ConvexHull(corners).vertices]
     except QhullError as error:
-        raise UserError(f"{name}: its density has no extent ({error}); expected a structure") from error
+        raise UserError(
+            f"{name}: its density has no extent ({error}); expected a structure"
+        ) from error
     positive = np.clip(density, 0, None)
     level = float((positive**2).sum() / positive.sum())
     return Structure(name, (density / level).astype(np.float32), voxel_size, hull)
 
 
-def load_structure(path: Path | str, voxel_size: float, resolution: float | None = None, **options: Any) -> Structure:
+def load_structure(
+    path: Path | str, voxel_size: float, resolution: float | None = None, **options: Any
+) -> Structure:
     """Read a structure; see ``load_density`` for the arguments. Its name is the file's, without its suffixes."""
     path = Path(path)
-    return as_structure(structure_name(path), load_density(path, voxel_size, resolution, **options), voxel_size)
+    return as_structure(
+        structure_name(path), load_density(path, voxel_size, resolution, **options), voxel_size
+    )
 
 
 def load_density(
@@ -105,7 +121,12 @@ def load_density(
         raw, spacing = _model_density(path, voxel_size, resolution, convention, assembly)
     peak = float(raw.max())
     weights = np.where(raw > SUPPORT * peak, raw, 0)
-    centre = np.array([(weights.sum(tuple({0, 1, 2} - {a})) * np.arange(n)).sum() for a, n in enumerate(raw.shape)])
+    centre = np.array(
+        [
+            (weights.sum(tuple({0, 1, 2} - {a})) * np.arange(n)).sum()
+            for a, n in enumerate(raw.shape)
+        ]
+    )
     density = resample(raw, spacing, voxel_size, centre / weights.sum())
     return trim(density, 0.01 * float(density.max()))
 
@@ -120,7 +141,9 @@ def find_structures(paths: Iterable[Path | str]) -> list[Path]:
         if path.is_dir():
             inside = sorted(p for p in path.iterdir() if _suffix(p) in MAPS + MODELS)
             if not inside:
-                raise UserError(f"{path}: no structures in this folder; expected {', '.join(MAPS + MODELS)} files")
+                raise UserError(
+                    f"{path}: no structures in this folder; expected {', '.join(MAPS + MODELS)} files"
+                )
             found += inside
         elif path.exists():
             found.append(path)
@@ -130,7 +153,9 @@ def find_structures(paths: Iterable[Path | str]) -> list[Path]:
     for path in found:
         name = structure_name(path)
         if name in seen:
-            raise UserError(f"{path}: a second structure named {name}, beside {seen[name]}; expected different names")
+            raise UserError(
+                f"{path}: a second structure named {name}, beside {seen[name]}; expected different names"
+            )
         seen[name] = path
     return found
 
@@ -152,18 +177,28 @@ def _read_map(path: Path) -> tuple[NDArray[np.floating[Any]], float]:
             warnings.simplefilter("ignore")
             with mrcfile.open(path, mode="r", permissive=False) as file:
                 data = np.array(file.data, dtype=np.float32)
-                voxel = np.array([file.voxel_size.z, file.voxel_size.y, file.voxel_size.x], dtype=float)
+                voxel = np.array(
+                    [file.voxel_size.z, file.voxel_size.y, file.voxel_size.x], dtype=float
+                )
     except (ValueError, OSError, EOFError, TypeError) as error:
-        raise UserError(f"{path}: cannot be read as an MRC map ({error}); expected a whole one") from error
+        raise UserError(
+            f"{path}: cannot be read as an MRC map ({error}); expected a whole one"
+        ) from error
     if data.ndim != 3 or min(data.shape) < 4:
-        raise UserError(f"{path}: shape {data.shape}; expected a map (z, y, x) of at least 4 voxels a side")
+        raise UserError(
+            f"{path}: shape {data.shape}; expected a map (z, y, x) of at least 4 voxels a side"
+        )
     if not (voxel > 0).all() or voxel.max() > 1.01 * voxel.min():
         shown = " x ".join(f"{v:g}" for v in voxel)
-        raise UserError(f"{path}: voxel size {shown} Å in its header; expected equal ones above 0; correct the header")
+        raise UserError(
+            f"{path}: voxel size {shown} Å in its header; expected equal ones above 0; correct the header"
+        )
     if not np.isfinite(data).all():
         raise UserError(f"{path}: holds NaN or infinity; expected numbers")
     if data.max() <= 0 or -data.min() > data.max():
-        raise UserError(f"{path}: values {data.min():g} to {data.max():g}; expected protein positive; invert the map")
+        raise UserError(
+            f"{path}: values {data.min():g} to {data.max():g}; expected protein positive; invert the map"
+        )
     return data, float(voxel.mean())
 
 
@@ -189,17 +224,23 @@ def read_atoms(path: Path, assembly: str = "auto") -> tuple[Array, Array]:
     import gemmi
 
     try:
-        model = gemmi.read_structure(str(path), merge_chain_parts=False, format=gemmi.CoorFormat.Detect)
+        model = gemmi.read_structure(
+            str(path), merge_chain_parts=False, format=gemmi.CoorFormat.Detect
+        )
     except (RuntimeError, ValueError, OSError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path}: cannot be read as an atomic model ({reason}); expected PDB or mmCIF") from error
+        raise UserError(
+            f"{path}: cannot be read as an atomic model ({reason}); expected PDB or mmCIF"
+        ) from error
     if len(model) == 0:
         raise UserError(f"{path}: no atoms; expected an atomic model (PDB or mmCIF)")
     model.setup_entities()
     copies = [model[0]]
     names = [a.name for a in model.assemblies]
     if assembly not in ("auto", "none") and assembly not in names:
-        raise UserError(f"{path}: no assembly {assembly}; expected one of {', '.join(names) or 'none (it lists none)'}")
+        raise UserError(
+            f"{path}: no assembly {assembly}; expected one of {', '.join(names) or 'none (it lists none)'}"
+        )
     if assembly != "none" and names:
         chosen = model.assemblies[0 if assembly == "auto" else names.index(assembly)]
         copies = [gemmi.make_assembly(chosen, model[0], gemmi.HowToNameCopiedChain.Dup)]

@@ -34,7 +34,9 @@ class AutoencoderTrainer(Trainer):
         labeller, counts, notes = learn(inputs["data"], self.config, run)
         scores = pictured(labeller, counts, run)
         if not scores.suggested.any():
-            notes.append("no cluster looks like a particle by the stated score; judge the pictures yourself")
+            notes.append(
+                "no cluster looks like a particle by the stated score; judge the pictures yourself"
+            )
         run.write_json("notes.json", notes)
         models.save(run, MODEL, labeller)
         return self.load(run)
@@ -42,5 +44,7 @@ class AutoencoderTrainer(Trainer):
     def load(self, run: Run) -> ClusterLabeller:
         found = models.load(run, MODEL)
         if found is None:
-            raise UserError(f"{run.dir}: holds no model; the run was not finished; see cryoet resume")
+            raise UserError(
+                f"{run.dir}: holds no model; the run was not finished; see cryoet resume"
+            )
         return found

@@ -37,9 +37,13 @@ def agreement(labels: np.ndarray, tomogram: Tomogram, names: dict[int, str]) -> 
     """
     lacking = MASKS - set(tomogram.masks)
     if lacking:
-        raise UserError(f"{tomogram.where}: has no mask {sorted(lacking)[0]!r}; expected a simulated store")
+        raise UserError(
+            f"{tomogram.where}: has no mask {sorted(lacking)[0]!r}; expected a simulated store"
+        )
     if labels.shape != tomogram.shape:
-        raise UserError(f"{tomogram.where}: {tomogram.shape} voxels (z, y, x), but its labels have {labels.shape}")
+        raise UserError(
+            f"{tomogram.where}: {tomogram.shape} voxels (z, y, x), but its labels have {labels.shape}"
+        )
     whole = (slice(None), slice(None), slice(None))
     known, found = tomogram.masks["ids"].read(whole) > 0, labels > 0
     both = int(np.count_nonzero(known & found))
@@ -82,7 +86,9 @@ def compare(folder: Path, truth: list[Path]) -> list[dict[str, Any]]:
     """The agreement of every tomogram of some stores that is segmented in a run's folder (or that of a prediction)."""
     labels = folder / FOLDER if (folder / FOLDER).is_dir() else folder
     if not (labels / NAMES).exists():
-        raise UserError(f"{folder}: holds no {FOLDER}/{NAMES}; expected the folder of a run or prediction of edss3d")
+        raise UserError(
+            f"{folder}: holds no {FOLDER}/{NAMES}; expected the folder of a run or prediction of edss3d"
+        )
     names = names_in(labels)
     rows = []
     for tomogram in open_tomograms(truth):
@@ -98,7 +104,9 @@ def main() -> int:
     """One line of JSON per tomogram."""
     parser = argparse.ArgumentParser(prog="python -m cryoet_autoencoder.dice", description=__doc__)
     parser.add_argument("run", type=Path, help="folder of a run of edss3d, or of its predictions")
-    parser.add_argument("--data", type=Path, nargs="+", required=True, help="simulated stores with masks")
+    parser.add_argument(
+        "--data", type=Path, nargs="+", required=True, help="simulated stores with masks"
+    )
     given = parser.parse_args()
     try:
         for row in compare(given.run, given.data):

@@ -38,7 +38,9 @@ class Edss3dTrainer(Trainer):
     summary = "segments tomograms: learns from the clusters of an autoencoder run that you keep, without drawn labels"
     inputs: ClassVar = {
         "subtomograms": InputSpec(
-            "subtomograms to learn from; default: those of the run --clusters", labels="never", required=False
+            "subtomograms to learn from; default: those of the run --clusters",
+            labels="never",
+            required=False,
         ),
         "data": InputSpec("tomograms to segment", kind="tomograms", labels="never"),
     }
@@ -61,7 +63,9 @@ class Edss3dTrainer(Trainer):
         labeller, data, notes = self._clusters(inputs.get("subtomograms"), run)
         found = labeller.label(data, run)
         kept = self._kept(labeller, found, run)
-        network, volumes, more = train(labeller, data, found, kept, self.config, run, "segmentation")
+        network, volumes, more = train(
+            labeller, data, found, kept, self.config, run, "segmentation"
+        )
         facts = {
             "class_names": kept.names,
             "voxel_size": data.voxel_size,
@@ -78,7 +82,9 @@ class Edss3dTrainer(Trainer):
     def load(self, run: Run) -> Segmenter:
         found = segmenters.load(run, MODEL)
         if found is None:
-            raise UserError(f"{run.dir}: holds no model; the run was not finished; see cryoet resume")
+            raise UserError(
+                f"{run.dir}: holds no model; the run was not finished; see cryoet resume"
+            )
         return found
 
     # ---- the clusters
@@ -89,7 +95,9 @@ class Edss3dTrainer(Trainer):
             labeller, theirs = finished_clusters(Path(self.config.clusters), run)
             return labeller, theirs if given is None else given, []
         if given is None:
-            raise UserError("--clusters: missing; expected the folder of a run of autoencoder, or --subtomograms")
+            raise UserError(
+                "--clusters: missing; expected the folder of a run of autoencoder, or --subtomograms"
+            )
         made = models.load(run, AUTOENCODER)
         if made is not None:
             return made, given, (run.read_json("autoencoder_notes.json") or [])
@@ -107,7 +115,12 @@ class Edss3dTrainer(Trainer):
         suggested = particle_scores(pictures, torch.from_numpy(counts)).suggested.numpy()
         kept = kept_clusters(self.config.keep, labeller.classes, suggested)
         chosen = np.flatnonzero(kept.classes)
-        run.say("kept: " + ", ".join(f"{labeller.classes[i]} ({kept.names[kept.classes[i] - 1]})" for i in chosen))
+        run.say(
+            "kept: "
+            + ", ".join(
+                f"{labeller.classes[i]} ({kept.names[kept.classes[i] - 1]})" for i in chosen
+            )
+        )
         if run.rank == 0:
             captions = [
                 f"{name}, {counts[i]} members: {kept.names[kept.classes[i] - 1]}"
@@ -115,7 +128,9 @@ class Edss3dTrainer(Trainer):
             ]
             note = "Central xy, xz and yz slices of the decoded centres, and the class that they stand for."
             entries = write_centres(run.dir, pictures.numpy(), captions, chosen.tolist())
-            run.write_json(PICTURES, [{"title": "Clusters that were kept", "note": note, "pictures": entries}])
+            run.write_json(
+                PICTURES, [{"title": "Clusters that were kept", "note": note, "pictures": entries}]
+            )
         return kept
 
 
@@ -128,9 +143,13 @@ def finished_clusters(folder: Path, run: Run) -> tuple[ClusterLabeller, Any]:
 
     other = Run.open(folder, device=run.device.type, quiet=True)
     if other.method != "autoencoder":
-        raise UserError(f"--clusters {folder}: a run of {other.method}; expected one of autoencoder")
+        raise UserError(
+            f"--clusters {folder}: a run of {other.method}; expected one of autoencoder"
+        )
     labeller = models.load(other, MODEL)
     if labeller is None:
-        raise UserError(f"--clusters {folder}: this run is not finished; go on with: cryoet resume {folder}")
+        raise UserError(
+            f"--clusters {folder}: this run is not finished; go on with: cryoet resume {folder}"
+        )
     labeller.model.to(run.device)
     return labeller, open_subtomograms(other.inputs["data"]).without_labels()

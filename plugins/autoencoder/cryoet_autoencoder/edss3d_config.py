@@ -19,17 +19,36 @@ class Edss3dConfig(Config):
         "auto", 'clusters that are particles: "3,7:ribosome;12:proteasome" names two classes; auto: the suggested ones',
         paper="chosen by eye",
     )  # fmt: skip
-    k: int = option(20, "clusters, where the autoencoder is trained here", ge=1, le=10_000, paper="100")
+    k: int = option(
+        20, "clusters, where the autoencoder is trained here", ge=1, le=10_000, paper="100"
+    )
     autoencoder_epochs: int | None = option(
-        None, "passes of the autoencoder that is trained here; none: as its preset says", ge=1, paper="100 (code)"
+        None,
+        "passes of the autoencoder that is trained here; none: as its preset says",
+        ge=1,
+        paper="100 (code)",
     )
     iso: float = option(
         0.25, "a cube's foreground is what the autoencoder draws above this share of the way from its median to its "
         "largest value", gt=0, lt=1, paper="an absolute 0.5 (code)",
     )  # fmt: skip
     # the network
-    width: int = option(16, "channels of the convolutions", ge=2, le=512, paper="32", presets={"fast": 16, "paper": 32})
-    bin: int = option(2, "average this many voxels per axis", ge=1, le=8, paper="1", presets={"fast": 2, "paper": 1})
+    width: int = option(
+        16,
+        "channels of the convolutions",
+        ge=2,
+        le=512,
+        paper="32",
+        presets={"fast": 16, "paper": 32},
+    )
+    bin: int = option(
+        2,
+        "average this many voxels per axis",
+        ge=1,
+        le=8,
+        paper="1",
+        presets={"fast": 2, "paper": 1},
+    )
     # training
     augment: bool = option(True, "mirror cubes, and vary their level and spread", paper="no",
         presets={"fast": True, "paper": False})  # fmt: skip

@@ -77,16 +77,24 @@ def fit(
             trained = _epoch(model, optimiser, loss, train, schedule, state, run, (name, epoch))
             validation = _mean(model, loss, held, schedule, run)
         if not math.isfinite(trained + validation):
-            raise RunError(f"{name}: the loss is no number in epoch {epoch + 1}; give a lower --learning-rate")
+            raise RunError(
+                f"{name}: the loss is no number in epoch {epoch + 1}; give a lower --learning-rate"
+            )
         state.epoch = epoch + 1
         if validation < state.best:
             state.best, state.best_epoch = validation, epoch
-            state.weights = {key: value.detach().clone() for key, value in model.state_dict().items()}
+            state.weights = {
+                key: value.detach().clone() for key, value in model.state_dict().items()
+            }
         run.log(step=epoch, **said, loss=trained, validation_loss=validation, **watch())
         run.save(name, *_packed(model, optimiser, state))
     model.load_state_dict(state.weights)
     model.eval()
-    return {"epochs": state.epoch, "best_epoch": state.best_epoch + 1, "validation_loss": state.best}
+    return {
+        "epochs": state.epoch,
+        "best_epoch": state.best_epoch + 1,
+        "validation_loss": state.best,
+    }
 
 
 def _stops(state: _State, schedule: Schedule) -> bool:
@@ -120,7 +128,9 @@ def _epoch(
         run.average_gradients(model.parameters())
         optimiser.step()
         state.updates += 1
-        total += torch.stack((value.detach() * len(part), value.new_tensor(float(len(part))))).double()
+        total += torch.stack(
+            (value.detach() * len(part), value.new_tensor(float(len(part))))
+        ).double()
     run.all_reduce(total)
     return float(total[0] / total[1])
 
@@ -151,8 +161,15 @@ def _packed(
     tensors = {f"now.{key}": value for key, value in model.state_dict().items()}
     tensors |= {f"best.{key}": value for key, value in state.weights.items()}
     for index, parameter in optimiser.state_dict()["state"].items():
-        tensors |= {f"adam.{index}.{key}": torch.as_tensor(value) for key, value in parameter.items()}
-    facts = {"epoch": state.epoch, "updates": state.updates, "best": state.best, "best_epoch": state.best_epoch}
+        tensors |= {
+            f"adam.{index}.{key}": torch.as_tensor(value) for key, value in parameter.items()
+        }
+    facts = {
+        "epoch": state.epoch,
+        "updates": state.updates,
+        "best": state.best,
+        "best_epoch": state.best_epoch,
+    }
     return tensors, facts
 
 
@@ -168,13 +185,19 @@ def _restored(
     tensors, facts = saved
 
     def of(prefix: str) -> dict[str, Tensor]:
-        return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        return {
+            key.removeprefix(prefix): value
+            for key, value in tensors.items()
+            if key.startswith(prefix)
+        }
 
     model.load_state_dict(of("now."))
     moments: dict[int, dict[str, Tensor]] = {}
     for key, value in of("adam.").items():
         index, name = key.split(".", 1)
         moments.setdefault(int(index), {})[name] = value
-    optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
+    optimiser.load_state_dict(
+        {"state": moments, "param_groups": optimiser.state_dict()["param_groups"]}
+    )
     weights = {key: value.to(run.device) for key, value in of("best.").items()}
     return _State(weights=weights, **facts)

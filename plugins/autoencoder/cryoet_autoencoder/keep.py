@@ -40,11 +40,15 @@ def kept_clusters(keep: str, clusters: Sequence[str], suggested: np.ndarray) -> 
         numbers, _, name = (part.strip() for part in group.partition(":"))
         name = name or UNNAMED
         if name == BACKGROUND:
-            raise UserError(f"--keep {group}: {BACKGROUND} is what is not kept; expected another name")
+            raise UserError(
+                f"--keep {group}: {BACKGROUND} is what is not kept; expected another name"
+            )
         names += [] if name in names else [name]
         for index in _indices(numbers, clusters, group):
             if classes[index]:
-                raise UserError(f"--keep {keep}: {clusters[index]} is named twice; expected each cluster once")
+                raise UserError(
+                    f"--keep {keep}: {clusters[index]} is named twice; expected each cluster once"
+                )
             classes[index] = 1 + names.index(name)
     if not names:
         raise UserError(f"--keep {keep!r}: names no cluster; expected clusters, {EXAMPLE}")
@@ -62,6 +66,8 @@ def _indices(numbers: str, clusters: Sequence[str], group: str) -> list[int]:
             raise UserError(f"--keep {group}: {word!r} is no cluster; expected numbers, {EXAMPLE}")
         low, high = int(first), int(last)
         if not 1 <= low <= high <= len(clusters):
-            raise UserError(f"--keep {group}: no cluster {word}; there are {clusters[0]} to {clusters[-1]}")
+            raise UserError(
+                f"--keep {group}: no cluster {word}; there are {clusters[0]} to {clusters[-1]}"
+            )
         found += range(low - 1, high)
     return found

@@ -40,8 +40,14 @@ def fit_kmeans(points: Tensor, k: int, restarts: int, seed: int) -> Clusters:
     if points.device.type == "cpu" and len(points) <= MANY:
         from sklearn.cluster import KMeans
 
-        found = KMeans(k, n_init=restarts, random_state=seed % 2**32, tol=TOLERANCE).fit(points.double().numpy())
-        centres, inertia, history = torch.from_numpy(found.cluster_centers_).float(), float(found.inertia_), ()
+        found = KMeans(k, n_init=restarts, random_state=seed % 2**32, tol=TOLERANCE).fit(
+            points.double().numpy()
+        )
+        centres, inertia, history = (
+            torch.from_numpy(found.cluster_centers_).float(),
+            float(found.inertia_),
+            (),
+        )
     else:
         generator = torch.Generator(points.device).manual_seed(seed)
         centres, history = batched_kmeans(points, k, restarts, generator)
@@ -93,10 +99,15 @@ def _plus_plus(points: Tensor, k: int, restarts: int, generator: torch.Generator
     nearest = _squared(points.expand(restarts, -1, -1), chosen[0][:, None])[..., 0]  # (r, n)
     for _ in range(k - 1):
         steps = nearest.double().cumsum(1)
-        draws = torch.rand(restarts, 1, generator=generator, device=device, dtype=torch.float64) * steps[:, -1:]
+        draws = (
+            torch.rand(restarts, 1, generator=generator, device=device, dtype=torch.float64)
+            * steps[:, -1:]
+        )
         rows = torch.searchsorted(steps, draws, right=True)[:, 0].clamp(max=n - 1)
         chosen.append(points[rows])
-        nearest = torch.minimum(nearest, _squared(points.expand(restarts, -1, -1), chosen[-1][:, None])[..., 0])
+        nearest = torch.minimum(
+            nearest, _squared(points.expand(restarts, -1, -1), chosen[-1][:, None])[..., 0]
+        )
     return torch.stack(chosen, 1)
 
 

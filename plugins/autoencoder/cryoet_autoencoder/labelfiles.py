@@ -22,11 +22,16 @@ def write_labels(path: Path, labels: np.ndarray, voxel_size: float) -> None:
         file.voxel_size = voxel_size
 
 
-def write_stack(path: Path, parts: Iterable[np.ndarray], n: int, box: int, voxel_size: float) -> None:
+def write_stack(
+    path: Path, parts: Iterable[np.ndarray], n: int, box: int, voxel_size: float
+) -> None:
     """Write the labels of n cubes, given batch by batch (b, box, box, box), as a stack of volumes."""
     files.make_folder(path.parent)
     shape = (n, box, box, box)
-    with files.replacing(path) as beside, mrcfile.new_mmap(beside, shape, mrc_mode=0, overwrite=True) as file:
+    with (
+        files.replacing(path) as beside,
+        mrcfile.new_mmap(beside, shape, mrc_mode=0, overwrite=True) as file,
+    ):
         start = 0
         for part in parts:
             file.data[start : start + len(part)] = part
@@ -44,4 +49,6 @@ def read_labels(path: Path) -> np.ndarray:
 def write_names(folder: Path, names: tuple[str, ...]) -> None:
     """Beside the volumes, what their numbers mean."""
     files.make_folder(folder)
-    files.write_json(folder / NAMES, {"0": "background"} | {str(i + 1): name for i, name in enumerate(names)})
+    files.write_json(
+        folder / NAMES, {"0": "background"} | {str(i + 1): name for i, name in enumerate(names)}
+    )

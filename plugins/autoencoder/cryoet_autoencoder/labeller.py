@@ -32,14 +32,18 @@ class Encoded(NamedTuple):
 class ClusterLabeller:
     """Names the cluster whose centre is nearest. ``options``: those of the run that made it."""
 
-    def __init__(self, model: Autoencoder3D, clusters: Clusters, options: Mapping[str, Any]) -> None:
+    def __init__(
+        self, model: Autoencoder3D, clusters: Clusters, options: Mapping[str, Any]
+    ) -> None:
         self.model, self.clusters, self.options = model.eval(), clusters, dict(options)
         self.classes = tuple(f"cluster{i + 1}" for i in range(len(clusters.centres)))
 
     def label(self, data: Any, run: Run) -> Labels:
         """UserError for cubes of another box. ``extra``: the poses where the run normalises them."""
         self.check(data)
-        encoded = encode(self.model.encoder, self.preparation(data.box, run), run.volumes(data), run)
+        encoded = encode(
+            self.model.encoder, self.preparation(data.box, run), run.volumes(data), run
+        )
         nearest, shares = self.clusters.assign(encoded.codes)
         posed = {"rotations": encoded.rotations.numpy(), "shifts": encoded.shifts.numpy()}
         extra = posed if self.options["pose"] else {}
@@ -60,7 +64,10 @@ class ClusterLabeller:
     def decoded(self, codes: Tensor) -> Tensor:
         """Codes (n, dim) to cubes (n, s, s, s) on the codes' device; s is the box over ``bin``."""
         device = next(self.model.parameters()).device
-        parts = [self.model.decoder(part.to(device))[:, 0].to(codes.device) for part in codes.split(BATCH)]
+        parts = [
+            self.model.decoder(part.to(device))[:, 0].to(codes.device)
+            for part in codes.split(BATCH)
+        ]
         return torch.cat(parts)
 
 
@@ -70,7 +77,9 @@ def encode(encoder: torch.nn.Module, preparation: Preparation, volumes: Any, run
     parts = []
     for batch in run.progress(volumes.batches(BATCH), "encoding"):
         ready = preparation(batch)
-        parts.append((encoder(ready.volumes.half().float()).cpu(), ready.rotations.cpu(), ready.shifts.cpu()))
+        parts.append(
+            (encoder(ready.volumes.half().float()).cpu(), ready.rotations.cpu(), ready.shifts.cpu())
+        )
     return Encoded(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
@@ -101,5 +110,7 @@ def load(run: Run, name: str) -> ClusterLabeller | None:
     centres = tensors.pop("clusters.centres")
     model.load_state_dict(tensors)
     return ClusterLabeller(
-        model.to(run.device), Clusters(centres, state["variance"], state["inertia"]), state["options"]
+        model.to(run.device),
+        Clusters(centres, state["variance"], state["inertia"]),
+        state["options"],
     )

@@ -33,7 +33,9 @@ def learn(
     Every process trains on its part of the data. UserError where there are fewer cubes than clusters.
     """
     if config.k > len(data):
-        raise UserError(f"--k {config.k}: the data set has only {len(data)} subtomograms; lower --k or give more data")
+        raise UserError(
+            f"--k {config.k}: the data set has only {len(data)} subtomograms; lower --k or give more data"
+        )
     model = new_model(data.box, config, run)
     share = run.shard(len(data))
     volumes = run.volumes(data, None if run.world_size == 1 else np.arange(len(data))[share])
@@ -43,10 +45,14 @@ def learn(
     notes = train(model, prepared, config, run, name, phase)
     with run.timer("k-means"):
         codes = run.all_gather(encode(model.encoder, preparation, volumes, run).codes)
-        clusters = fit_kmeans(codes.to(run.device), config.k, config.restarts, seed_of(run.generator("k-means")))
+        clusters = fit_kmeans(
+            codes.to(run.device), config.k, config.restarts, seed_of(run.generator("k-means"))
+        )
         clusters = run.broadcast(clusters)
     if len(clusters.centres) < config.k:
-        notes.append(f"only {len(clusters.centres)} codes differ, so there are no more clusters than these")
+        notes.append(
+            f"only {len(clusters.centres)} codes differ, so there are no more clusters than these"
+        )
     counts = clusters.assign(codes)[0].bincount(minlength=len(clusters.centres)).cpu().numpy()
     return ClusterLabeller(model, clusters, config.model_dump(mode="json")), counts, notes
 
@@ -57,7 +63,12 @@ def new_model(box: int, config: AutoencoderConfig, run: Run) -> Autoencoder3D:
 
 
 def train(
-    model: Autoencoder3D, prepared: PreparedVolumes, config: AutoencoderConfig, run: Run, name: str, phase: str | None
+    model: Autoencoder3D,
+    prepared: PreparedVolumes,
+    config: AutoencoderConfig,
+    run: Run,
+    name: str,
+    phase: str | None,
 ) -> list[str]:
     """Fit the autoencoder; what has to be said of the outcome."""
     seen: dict[str, Any] = {}
@@ -83,7 +94,9 @@ def train(
         seen.clear()
         return last
 
-    schedule = Schedule(config.epochs, config.patience, config.batch_size, config.learning_rate, config.decay)
+    schedule = Schedule(
+        config.epochs, config.patience, config.batch_size, config.learning_rate, config.decay
+    )
     fit(model, len(prepared), loss, schedule, run, name, phase=phase, watch=watch)
     rows = [row for row in run.metrics() if row.get("phase") == phase and "active_units" in row]
     return [] if not rows else _remarks(rows[-1], config)
@@ -109,7 +122,9 @@ def pictured(labeller: ClusterLabeller, counts: np.ndarray, run: Run) -> Scores:
     scores = particle_scores(pictures, torch.from_numpy(counts))
     if run.rank:
         return scores
-    order = sorted(range(len(counts)), key=lambda i: (not bool(scores.suggested[i]), -int(counts[i])))
+    order = sorted(
+        range(len(counts)), key=lambda i: (not bool(scores.suggested[i]), -int(counts[i]))
+    )
     total = max(int(counts.sum()), 1)
     captions = [
         f"{name}: {int(counts[i])} members ({counts[i] / total:.0%}){', suggested' if scores.suggested[i] else ''}"
@@ -131,7 +146,9 @@ def _example(scores: Scores, order: list[int]) -> str:
     return f"{','.join(map(str, chosen))}:ribosome"
 
 
-def _table(labeller: ClusterLabeller, counts: np.ndarray, scores: Scores, order: list[int]) -> dict[str, Any]:
+def _table(
+    labeller: ClusterLabeller, counts: np.ndarray, scores: Scores, order: list[int]
+) -> dict[str, Any]:
     rows = [
         [
             labeller.classes[i],

@@ -36,7 +36,12 @@ def particle_scores(pictures: Tensor, counts: Tensor) -> Scores:
     (``MOST_CONTRAST``).
     """
     size, flat = pictures.shape[-1], pictures.flatten(1).double()
-    balls = torch.stack([soft_sphere(size, share * size) for share in RADII]).flatten(1).double().to(flat)
+    balls = (
+        torch.stack([soft_sphere(size, share * size) for share in RADII])
+        .flatten(1)
+        .double()
+        .to(flat)
+    )
     centred, ball_centred = flat - flat.mean(1, keepdim=True), balls - balls.mean(1, keepdim=True)
     norms = centred.norm(dim=1)[:, None] * ball_centred.norm(dim=1)[None]
     correlations = centred @ ball_centred.T / norms.clamp(min=1e-12)
@@ -46,7 +51,9 @@ def particle_scores(pictures: Tensor, counts: Tensor) -> Scores:
     contrast = (flat @ (inside - outside).T).gather(1, best[:, None])[:, 0]
     radius = torch.tensor(RADII, dtype=torch.float64, device=flat.device)[best] * size
     level = _upper_third(contrast, counts)
-    as_bright = (contrast >= LEAST_CONTRAST * level) & (contrast <= MOST_CONTRAST * level) & (contrast > 0)
+    as_bright = (
+        (contrast >= LEAST_CONTRAST * level) & (contrast <= MOST_CONTRAST * level) & (contrast > 0)
+    )
     suggested = (likeness >= LEAST_LIKENESS) & as_bright & (counts > 0)
     return Scores(likeness, contrast, radius, suggested)
 

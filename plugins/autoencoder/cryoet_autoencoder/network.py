@@ -5,7 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from cryoet_autoencoder.layers import STEP, binned, channels_last, convolution, cropped, dense, doubled, padded
+from cryoet_autoencoder.layers import (
+    STEP,
+    binned,
+    channels_last,
+    convolution,
+    cropped,
+    dense,
+    doubled,
+    padded,
+)
 from cryoet_core.support.errors import UserError
 
 

@@ -27,10 +27,14 @@ def write_orthoslices(path: Path, volume: np.ndarray, low: float, high: float) -
     line = np.full((grey[0].shape[0], 3), 255, np.uint8)
     files.make_folder(path.parent)
     with files.replacing(path) as beside:
-        Image.fromarray(np.hstack([grey[0], line, grey[1], line, grey[2]])).save(beside, "PNG", optimize=True)
+        Image.fromarray(np.hstack([grey[0], line, grey[1], line, grey[2]])).save(
+            beside, "PNG", optimize=True
+        )
 
 
-def write_centres(folder: Path, pictures: np.ndarray, captions: Sequence[str], order: Sequence[int]) -> list[Any]:
+def write_centres(
+    folder: Path, pictures: np.ndarray, captions: Sequence[str], order: Sequence[int]
+) -> list[Any]:
     """A PNG for each of the centres (k, s, s, s) in ``order``, all on one grey scale; entries for pictures.json."""
     low, high = np.percentile(pictures, (1, 99.8))
     entries = []
@@ -49,5 +53,7 @@ def add_pictures(folder: Path, title: str, note: str, entry: Any) -> None:
     if group is None:
         group = {"title": title, "note": note, "pictures": []}
         groups.append(group)
-    group["pictures"] = [known for known in group["pictures"] if known["file"] != entry["file"]] + [entry]
+    group["pictures"] = [known for known in group["pictures"] if known["file"] != entry["file"]] + [
+        entry
+    ]
     files.write_json(path, groups)

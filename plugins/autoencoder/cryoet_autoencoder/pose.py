@@ -38,7 +38,9 @@ class Preparation:
 
     least = 2.0
 
-    def __init__(self, box: int, smoothing: float, pose: bool, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, box: int, smoothing: float, pose: bool, device: torch.device | str = "cpu"
+    ) -> None:
         self.smoothing, self.pose = smoothing, pose
         square = radial_frequency(box).square().to(device)
         self.blur = torch.exp(-2 * torch.pi**2 * smoothing**2 * square)
@@ -74,9 +76,17 @@ def principal_frame(volumes: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     weights = weights / torch.where(total > 0, total, torch.ones_like(total))
     places = _places(volumes.shape[1:], volumes.device)  # (d h w, 3)
     centres = weights @ places
-    second = torch.einsum("nv,va,vb->nab", weights, places, places) - centres[:, :, None] * centres[:, None, :]
-    axes = torch.linalg.eigh(second).eigenvectors.flip(2).transpose(1, 2)  # rows: directions, longest first
-    along = torch.einsum("nia,va->niv", axes, places) - torch.einsum("nia,na->ni", axes, centres)[..., None]
+    second = (
+        torch.einsum("nv,va,vb->nab", weights, places, places)
+        - centres[:, :, None] * centres[:, None, :]
+    )
+    axes = (
+        torch.linalg.eigh(second).eigenvectors.flip(2).transpose(1, 2)
+    )  # rows: directions, longest first
+    along = (
+        torch.einsum("nia,va->niv", axes, places)
+        - torch.einsum("nia,na->ni", axes, centres)[..., None]
+    )
     third = torch.einsum("nv,niv->ni", weights, along**3)
     axes = axes * torch.where(third < 0, -1.0, 1.0)[..., None]
     last = torch.linalg.cross(axes[:, 0], axes[:, 1])
@@ -92,4 +102,6 @@ def _places(shape: torch.Size, device: torch.device) -> Tensor:
 
 def _filtered(volumes: Tensor, transfer: Tensor) -> Tensor:
     size = volumes.shape[-3:]
-    return torch.fft.irfftn(torch.fft.rfftn(volumes, dim=(-3, -2, -1)) * transfer, s=size, dim=(-3, -2, -1))
+    return torch.fft.irfftn(
+        torch.fft.rfftn(volumes, dim=(-3, -2, -1)) * transfer, s=size, dim=(-3, -2, -1)
+    )

@@ -18,7 +18,9 @@ class PreparedVolumes:
         self.volumes, self.preparation = volumes, preparation
         self._held: Tensor | None = None
         if volumes.nbytes <= budget:
-            self._held = torch.cat([preparation(part).volumes.half() for part in volumes.batches(BATCH)])
+            self._held = torch.cat(
+                [preparation(part).volumes.half() for part in volumes.batches(BATCH)]
+            )
 
     def __len__(self) -> int:
         return len(self.volumes)

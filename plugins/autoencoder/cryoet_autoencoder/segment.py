@@ -37,9 +37,13 @@ def segment(folder: Path, paths: list[Path], out: Path, device: str = "auto") ->
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m cryoet_autoencoder.segment", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m cryoet_autoencoder.segment", description=__doc__
+    )
     parser.add_argument("run", type=Path, help="folder of a run of edss3d")
-    parser.add_argument("--data", type=Path, nargs="+", required=True, help="stores of subtomograms")
+    parser.add_argument(
+        "--data", type=Path, nargs="+", required=True, help="stores of subtomograms"
+    )
     parser.add_argument("--out", type=Path, required=True, help="the stack to write, .mrcs")
     parser.add_argument("--device", default="auto")
     given = parser.parse_args()

@@ -23,9 +23,15 @@ class EncoderDecoder3D(nn.Module):
     def __init__(self, classes: int, width: int = 32, bin: int = 1) -> None:
         super().__init__()
         self.bin = bin
-        self.down1, self.down2 = convolution(1, width, circular=True), convolution(width, width, circular=True)
+        self.down1, self.down2 = (
+            convolution(1, width, circular=True),
+            convolution(width, width, circular=True),
+        )
         self.middle = convolution(width, width, circular=True)
-        self.up2, self.up1 = convolution(width, width, circular=True), convolution(width, width, circular=True)
+        self.up2, self.up1 = (
+            convolution(width, width, circular=True),
+            convolution(width, width, circular=True),
+        )
         self.last = convolution(width, classes, 1)
         self.to(memory_format=torch.channels_last_3d)
 
@@ -38,5 +44,7 @@ class EncoderDecoder3D(nn.Module):
         x = self.up2(doubled(x)).relu()
         x = self.last(self.up1(doubled(x)).relu())
         first = [(have - want) // 2 for have, want in zip(x.shape[2:], seen.shape[2:], strict=True)]
-        z, y, x_ = (slice(start, start + size) for start, size in zip(first, seen.shape[2:], strict=True))
+        z, y, x_ = (
+            slice(start, start + size) for start, size in zip(first, seen.shape[2:], strict=True)
+        )
         return x[:, :, z, y, x_]

@@ -43,7 +43,13 @@ def class_weights(counts: Tensor, kind: str) -> Tensor:
 
 
 def train(
-    labeller: ClusterLabeller, data: Any, found: Labels, kept: Kept, config: Edss3dConfig, run: Run, name: str
+    labeller: ClusterLabeller,
+    data: Any,
+    found: Labels,
+    kept: Kept,
+    config: Edss3dConfig,
+    run: Run,
+    name: str,
 ) -> tuple[EncoderDecoder3D, list[float], list[str]]:
     """The network, the median volume of a particle of each class in its voxels, and what has to be said."""
     classes = kept.classes[found.labels]
@@ -53,9 +59,13 @@ def train(
     targets = _targets(labeller, data.box, found, classes, mine, config, run)
     torch.manual_seed(run.generator("edss3d").initial_seed())
     network = EncoderDecoder3D(len(kept.names) + 1, config.width, config.bin).to(run.device)
-    volumes = DeviceVolumes(data, run.device, max(run.max_memory // 2, 0), indices=mine, standardise=False)
+    volumes = DeviceVolumes(
+        data, run.device, max(run.max_memory // 2, 0), indices=mine, standardise=False
+    )
     level, spread = on_one_scale(data)
-    counts = run.all_reduce(targets.flatten().long().bincount(minlength=len(kept.names) + 1).double())
+    counts = run.all_reduce(
+        targets.flatten().long().bincount(minlength=len(kept.names) + 1).double()
+    )
     weights = class_weights(counts, config.weights)
     held = Overlap(run)
 
@@ -70,9 +80,22 @@ def train(
         return voxel_loss(logits, labels, weights)
 
     schedule = Schedule(
-        config.epochs, config.patience, config.batch_size, config.learning_rate, least_updates=config.least_updates
+        config.epochs,
+        config.patience,
+        config.batch_size,
+        config.learning_rate,
+        least_updates=config.least_updates,
     )
-    fit(network, len(mine), loss, schedule, run, name, phase="segmentation", watch=lambda: {"dice": held.dice()})
+    fit(
+        network,
+        len(mine),
+        loss,
+        schedule,
+        run,
+        name,
+        phase="segmentation",
+        watch=lambda: {"dice": held.dice()},
+    )
     unweigh(network, weights)
     learnt = Overlap(run)  # of its own cubes: also where there are too few to hold any out
     with torch.no_grad():
@@ -102,7 +125,9 @@ def augmented(batch: Tensor, labels: Tensor, random: torch.Generator) -> tuple[T
     steps = torch.randint(size, (3,), generator=random)
     draws = torch.randn(2, len(batch), 1, 1, 1, 1, generator=random).to(batch)
     batch = batch[..., : size * bin, : size * bin, : size * bin]
-    batch = (batch * (SPREAD * draws[0]).exp() + LEVEL * draws[1]).roll((steps * bin).tolist(), (-3, -2, -1))
+    batch = (batch * (SPREAD * draws[0]).exp() + LEVEL * draws[1]).roll(
+        (steps * bin).tolist(), (-3, -2, -1)
+    )
     return batch.flip(axes), labels.roll(steps.tolist(), (-3, -2, -1)).flip(axes)
 
 
@@ -120,13 +145,19 @@ def _targets(
     codes = torch.from_numpy(found.embedding)
     turns = torch.from_numpy(found.extra["rotations"]) if "rotations" in found.extra else torch.eye(3).expand(
         len(codes), 3, 3)  # fmt: skip
-    shifts = torch.from_numpy(found.extra["shifts"]) if "shifts" in found.extra else torch.zeros(len(codes), 3)
+    shifts = (
+        torch.from_numpy(found.extra["shifts"])
+        if "shifts" in found.extra
+        else torch.zeros(len(codes), 3)
+    )
     numbers = torch.from_numpy(classes.astype(np.uint8))
     parts = []
     for part in torch.from_numpy(rows).split(BATCH):
         decoded = labeller.decoded(codes[part]).to(run.device)
         bin = labeller.model.encoder.bin
-        inside = foreground(decoded, box, bin, config.iso, turns[part].to(run.device), shifts[part].to(run.device))
+        inside = foreground(
+            decoded, box, bin, config.iso, turns[part].to(run.device), shifts[part].to(run.device)
+        )
         parts.append(voxel_labels(inside, numbers[part].to(run.device), config.bin))
     return torch.cat(parts)
 
@@ -144,8 +175,12 @@ def _volumes(targets: Tensor, classes: int, run: Run) -> list[float]:
 def _remarks(classes: np.ndarray, rows: np.ndarray, kept: Kept) -> list[str]:
     counts = [int((classes == index + 1).sum()) for index in range(len(kept.names))]
     backgrounds = len(rows) - sum(counts)
-    shown = ", ".join(f"{count:,} of {name}" for name, count in zip(kept.names, counts, strict=True))
+    shown = ", ".join(
+        f"{count:,} of {name}" for name, count in zip(kept.names, counts, strict=True)
+    )
     said = [f"trained on {shown} and {backgrounds:,} cubes of clusters that were not kept"]
     if not backgrounds:
-        said.append("every cluster was kept, so only what surrounds particles in their cubes was shown as background")
+        said.append(
+            "every cluster was kept, so only what surrounds particles in their cubes was shown as background"
+        )
     return said

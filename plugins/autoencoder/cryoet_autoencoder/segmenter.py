@@ -31,7 +31,10 @@ class Segmenter:
     @property
     def radius(self) -> float:
         """Å: of a ball as large as a training particle of the largest class; how far a pick may lie off."""
-        volume = max(self.facts["volumes"], default=0.0) * (self.network.bin * self.facts["voxel_size"]) ** 3
+        volume = (
+            max(self.facts["volumes"], default=0.0)
+            * (self.network.bin * self.facts["voxel_size"]) ** 3
+        )
         return float((3 * volume / (4 * np.pi)) ** (1 / 3))
 
     def measure(self, truth: Tomograms, folder: Path) -> Mapping[str, float]:
@@ -47,12 +50,16 @@ class Segmenter:
         places, scores, classes = take_parts(labels, own, least.tolist())
         folder = run.results / FOLDER
         name = file_name(tomogram.name)
-        write_labels(folder / f"{name}.mrc", on_grid(labels, bin, seen, tomogram), tomogram.voxel_size)
+        write_labels(
+            folder / f"{name}.mrc", on_grid(labels, bin, seen, tomogram), tomogram.voxel_size
+        )
         write_names(folder, self.class_names)
         add_overlay(run, name, seen, labels, bin, self.class_names)
         positions = (places * bin + (bin - 1) / 2) * seen.voxel_size  # a binned voxel's middle
         positions = np.clip(positions, 0, tomogram.extent)
-        return Picks.of(positions, tomogram.name, scores=scores, classes=classes, class_names=self.class_names)
+        return Picks.of(
+            positions, tomogram.name, scores=scores, classes=classes, class_names=self.class_names
+        )
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------
@@ -60,7 +67,11 @@ class Segmenter:
 
 def save(run: Run, name: str, segmenter: Segmenter) -> None:
     network = segmenter.network
-    shape = {"classes": network.last.out_channels, "width": network.down1.out_channels, "bin": network.bin}
+    shape = {
+        "classes": network.last.out_channels,
+        "width": network.down1.out_channels,
+        "bin": network.bin,
+    }
     run.save(name, network.state_dict(), segmenter.facts | {"network": shape})
 
 

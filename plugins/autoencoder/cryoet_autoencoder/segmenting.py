@@ -18,7 +18,9 @@ from cryoet_core.tomograms.tiles import score_map
 BATCH = 32
 
 
-def segmented(network: EncoderDecoder3D, tomogram: Tomogram, run: Run) -> tuple[np.ndarray, np.ndarray]:
+def segmented(
+    network: EncoderDecoder3D, tomogram: Tomogram, run: Run
+) -> tuple[np.ndarray, np.ndarray]:
     """The most probable class of each voxel, uint8, and its probability, float16; both (d, h, w) / bin, rounded up.
 
     Because of its pooling the network gives the same for a tile as for the whole only where the tile begins at a
@@ -32,7 +34,9 @@ def segmented(network: EncoderDecoder3D, tomogram: Tomogram, run: Run) -> tuple[
         own, label = logits.float().softmax(0).max(0)
         both = torch.stack((label.float(), own))  # (2, d, h, w)
         cells = both.unflatten(3, (-1, STEP)).unflatten(2, (-1, STEP)).unflatten(1, (-1, STEP))
-        return cells.permute(0, 2, 4, 6, 1, 3, 5).reshape(1, 2 * STEP**3, *(n // STEP for n in both.shape[1:]))
+        return cells.permute(0, 2, 4, 6, 1, 3, 5).reshape(
+            1, 2 * STEP**3, *(n // STEP for n in both.shape[1:])
+        )
 
     packed = score_map(
         tomogram,
@@ -60,7 +64,10 @@ def _whole(blocks: np.ndarray, shape: list[int]) -> np.ndarray:
 def on_grid(labels: np.ndarray, bin: int, seen: Tomogram, tomogram: Tomogram) -> np.ndarray:
     """Binned labels of the tomogram ``seen`` on the voxels of ``tomogram``, which may be of another size."""
     lines = [
-        np.minimum(np.rint(np.arange(n) * tomogram.voxel_size / seen.voxel_size).astype(np.int64) // bin, have - 1)
+        np.minimum(
+            np.rint(np.arange(n) * tomogram.voxel_size / seen.voxel_size).astype(np.int64) // bin,
+            have - 1,
+        )
         for n, have in zip(tomogram.shape, labels.shape, strict=True)
     ]
     whole: np.ndarray = labels[np.ix_(*lines)]
@@ -83,7 +90,9 @@ def cube_labels(network: EncoderDecoder3D, data: Any, run: Run) -> Iterator[np.n
 
     level, spread = on_one_scale(data)
     volumes = DeviceVolumes(data, run.device, 0, standardise=False)
-    index = (torch.arange(data.box, device=run.device) // network.bin).clamp(max=data.box // network.bin - 1)
+    index = (torch.arange(data.box, device=run.device) // network.bin).clamp(
+        max=data.box // network.bin - 1
+    )
     for batch in volumes.batches(BATCH):
         label = network((batch - level) / spread).argmax(1).to(torch.int8)
         yield label[:, index][:, :, index][:, :, :, index].cpu().numpy()

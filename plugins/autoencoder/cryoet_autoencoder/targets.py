@@ -10,7 +10,9 @@ from torch.nn.functional import avg_pool3d, interpolate, pad
 from cryoet_core.algorithms.transforms import rotate
 
 
-def foreground(decoded: Tensor, box: int, bin: int, iso: float, rotations: Tensor, shifts: Tensor) -> Tensor:
+def foreground(
+    decoded: Tensor, box: int, bin: int, iso: float, rotations: Tensor, shifts: Tensor
+) -> Tensor:
     """Which voxels of cubes are the particle, (n, box, box, box) bool, from what the autoencoder decodes.
 
     decoded (n, s, s, s): ``bin`` voxels of the box a voxel, in the normalised pose, from which the particle came by
@@ -19,7 +21,9 @@ def foreground(decoded: Tensor, box: int, bin: int, iso: float, rotations: Tenso
     intensity scale is.
     """
     low, high = decoded.flatten(1).median(1).values, decoded.flatten(1).amax(1)
-    height = (decoded - low[:, None, None, None]) / (high - low).clamp(min=1e-6)[:, None, None, None]
+    height = (decoded - low[:, None, None, None]) / (high - low).clamp(min=1e-6)[
+        :, None, None, None
+    ]
     whole = _enlarged(height[:, None], box, bin)
     return rotate(whole, rotations, shifts, fill=0.0)[:, 0] > iso
 

@@ -56,7 +56,9 @@ def test_a_network_that_learnt_nothing_is_warned_of() -> None:
 
 
 @pytest.mark.parametrize(("least", "updates"), [(1, 2), (2, 2), (3, 4), (5, 6)])
-def test_an_epoch_of_few_volumes_is_several_passes(tmp_path: Path, least: int, updates: int) -> None:
+def test_an_epoch_of_few_volumes_is_several_passes(
+    tmp_path: Path, least: int, updates: int
+) -> None:
     run = Run.create("autoencoder", Config(), {}, tmp_path / "run", device="cpu", quiet=True)
     model, seen = torch.nn.Linear(1, 1), []
 
@@ -84,11 +86,22 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
 
 @pytest.mark.parametrize(("least", "learnt"), [(1, False), (24, True)])
 def test_few_cubes(place: SimpleNamespace, least: int, learnt: bool) -> None:
-    options = Edss3dTrainer.tiny | {"epochs": 5, "patience": 5, "least_updates": least, "keep": "1-3"}
+    options = Edss3dTrainer.tiny | {
+        "epochs": 5,
+        "patience": 5,
+        "least_updates": least,
+        "keep": "1-3",
+    }
     options |= {"least_volume": 0.02}
     out = place.folder / f"run{least}"
     run_method("edss3d", place.inputs, options, out=out, **QUIET)
     run = Run.open(out)
     rows = [row for row in run.metrics() if row["phase"] == "segmentation"]
     assert (rows[-1]["dice"] > 0.5) == learnt
-    assert any("labels the cubes that it learnt from badly" in note for note in run.read_json("notes.json")) != learnt
+    assert (
+        any(
+            "labels the cubes that it learnt from badly" in note
+            for note in run.read_json("notes.json")
+        )
+        != learnt
+    )

@@ -13,7 +13,7 @@ from cryoet_autoencoder.labelfiles import read_labels, write_labels, write_stack
 
 from cryoet_core.support.errors import UserError
 from cryoet_core.tomograms import Tomogram
-from cryoet_core.tomograms.tomogram import ArrayVolume
+from cryoet_core.tomograms.volume import ArrayVolume
 
 
 def test_parts_of_a_class_are_particles_and_specks_go() -> None:
@@ -71,7 +71,11 @@ def test_agreement_with_the_simulated_occupancy() -> None:
     kinds[3] = 3  # a membrane: no particle
     masks = {"ids": ArrayVolume(ids), "classes": ArrayVolume(kinds)}
     known = Tomogram(
-        "t", ArrayVolume(np.zeros((4, 4, 4))), 10.0, masks=masks, attributes={"mask_classes": ["a", "b", "m"]}
+        "t",
+        ArrayVolume(np.zeros((4, 4, 4))),
+        10.0,
+        masks=masks,
+        attributes={"mask_classes": ["a", "b", "m"]},
     )
     labels = np.zeros((4, 4, 4), np.int8)
     labels[0], labels[2] = 1, 2

@@ -12,8 +12,12 @@ LINE = (torch.arange(SIZE) - SIZE // 2).float()
 Z, Y, X = torch.meshgrid(LINE, LINE, LINE, indexing="ij")
 
 
-def gaussian(z: float, y: float, x: float, widths: tuple[float, float, float] = (2.5, 2.5, 2.5)) -> torch.Tensor:
-    return torch.exp(-(((Z - z) / widths[0]) ** 2 + ((Y - y) / widths[1]) ** 2 + ((X - x) / widths[2]) ** 2) / 2)
+def gaussian(
+    z: float, y: float, x: float, widths: tuple[float, float, float] = (2.5, 2.5, 2.5)
+) -> torch.Tensor:
+    return torch.exp(
+        -(((Z - z) / widths[0]) ** 2 + ((Y - y) / widths[1]) ** 2 + ((X - x) / widths[2]) ** 2) / 2
+    )
 
 
 PARTICLES = {

@@ -18,7 +18,9 @@ def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
 def test_reconstruction_is_its_formula() -> None:
     a, b = drawn(2, 1, 2, 3, 2), drawn(2, 1, 2, 3, 2, seed=1)
     pairs = zip(a.flatten().tolist(), b.flatten().tolist(), strict=True)
-    assert reconstruction(a, b).item() == pytest.approx(sum((x - y) ** 2 for x, y in pairs) / 24, rel=1e-12)
+    assert reconstruction(a, b).item() == pytest.approx(
+        sum((x - y) ** 2 for x, y in pairs) / 24, rel=1e-12
+    )
     assert torch.autograd.gradcheck(reconstruction, (a, b))
 
 
@@ -42,7 +44,9 @@ def restated_entropy(logits: torch.Tensor, labels: torch.Tensor, weights: list[f
 @pytest.mark.parametrize("kind", ["equal", "root", "balanced"])
 def test_voxel_loss_is_its_formula(kind: str) -> None:
     logits = drawn(2, 3, 2, 2, 2)
-    labels = torch.tensor([0, 0, 0, 1, 2, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1], dtype=torch.uint8).reshape(2, 2, 2, 2)
+    labels = torch.tensor(
+        [0, 0, 0, 1, 2, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1], dtype=torch.uint8
+    ).reshape(2, 2, 2, 2)
     counts = labels.flatten().long().bincount().double()
     weights = class_weights(counts, kind)
     power = {"equal": 0.0, "root": 0.5, "balanced": 1.0}[kind]

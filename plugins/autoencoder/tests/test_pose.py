@@ -20,7 +20,9 @@ def lopsided() -> torch.Tensor:
     line = (torch.arange(BOX) - BOX // 2).float()
     z, y, x = torch.meshgrid(line, line, line, indexing="ij")
     body = torch.sigmoid(4 * (1 - (z / 10) ** 2 - (y / 6) ** 2 - (x / 3.5) ** 2))
-    horn = torch.exp(-((z - 9) ** 2 + y**2 + x**2) / 8) + torch.exp(-(z**2 + (y - 6) ** 2 + x**2) / 8)
+    horn = torch.exp(-((z - 9) ** 2 + y**2 + x**2) / 8) + torch.exp(
+        -(z**2 + (y - 6) ** 2 + x**2) / 8
+    )
     return (body + horn)[None, None]
 
 
@@ -47,7 +49,10 @@ def test_rotations_are_proper_and_lead_back() -> None:
     ready = Preparation(BOX, 0.0, True)(cubes)
     torch.testing.assert_close(torch.linalg.det(ready.rotations), torch.ones(12))
     torch.testing.assert_close(
-        ready.rotations @ ready.rotations.transpose(1, 2), torch.eye(3).expand(12, 3, 3), atol=1e-5, rtol=0
+        ready.rotations @ ready.rotations.transpose(1, 2),
+        torch.eye(3).expand(12, 3, 3),
+        atol=1e-5,
+        rtol=0,
     )
     back = standardise(rotate(ready.volumes, ready.rotations, ready.shifts))
     assert (back * cubes).mean((1, 2, 3, 4)).min() > 0.93
@@ -57,7 +62,9 @@ def test_rotations_are_proper_and_lead_back() -> None:
 
 def test_noise_around_the_particle_does_not_decide() -> None:
     cubes, _, _ = turned(8)
-    noisy = standardise(cubes + 0.5 * torch.randn(cubes.shape, generator=torch.Generator().manual_seed(1)))
+    noisy = standardise(
+        cubes + 0.5 * torch.randn(cubes.shape, generator=torch.Generator().manual_seed(1))
+    )
     clean = Preparation(BOX, 2.0, True)(standardise(cubes)).rotations
     found = Preparation(BOX, 2.0, True)(noisy).rotations
     longest = (clean[:, :, 0] * found[:, :, 0]).sum(1).abs()
@@ -73,7 +80,9 @@ def test_a_cube_without_anything_bright_stays_as_it_is() -> None:
 def test_alone_as_in_a_batch_and_without_pose_as_it_lies() -> None:
     cubes = standardise(turned(3)[0])
     prepare = Preparation(BOX, 1.0, True)
-    torch.testing.assert_close(prepare(cubes[1:2]).volumes, prepare(cubes).volumes[1:2], rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(
+        prepare(cubes[1:2]).volumes, prepare(cubes).volumes[1:2], rtol=1e-3, atol=1e-4
+    )
     plain = Preparation(BOX, 0.0, False)(cubes)
     torch.testing.assert_close(plain.volumes, cubes, rtol=1e-4, atol=1e-5)
     assert not plain.shifts.any()

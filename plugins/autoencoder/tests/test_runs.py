@@ -36,7 +36,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     kit_data.write_subtomograms(folder / "cubes.h5", BOX)
     kit_data.write_tomograms(folder / "tomograms.h5")
-    options = AutoencoderTrainer.tiny | {"epochs": 12, "smoothing": 1.0, "width": 8, "batch_size": 6}
+    options = AutoencoderTrainer.tiny | {
+        "epochs": 12,
+        "smoothing": 1.0,
+        "width": 8,
+        "batch_size": 6,
+    }
     run_method("autoencoder", {"data": [folder / "cubes.h5"]}, options, out=folder / "ae", **QUIET)
     options = {k: v for k, v in Edss3dTrainer.tiny.items() if k not in ("k", "autoencoder_epochs")}
     options |= {"epochs": 16, "patience": 16, "least_volume": 0.02}
@@ -53,7 +58,9 @@ def test_an_autoencoder_run_leaves_pictures_and_a_table(place: Path) -> None:
     table = json.loads((place / "ae" / "tables.json").read_text())[0]
     counts = {row[0]: row[1] for row in table["rows"]}
     labels = read_predictions(place / "ae").labels
-    assert counts == {name: int((labels.labels == i).sum()) for i, name in enumerate(labels.classes)}
+    assert counts == {
+        name: int((labels.labels == i).sum()) for i, name in enumerate(labels.classes)
+    }
     assert labels.embedding is not None
     assert labels.embedding.shape == (36, 6)
     assert labels.embedding.min() >= 0
@@ -82,14 +89,18 @@ def test_a_segmentation_leaves_labels_on_the_tomograms_voxels(place: Path) -> No
     with mrcfile.open(folder / "subtomograms.mrcs") as file:
         assert file.data.shape == (36, BOX, BOX, BOX)
         assert file.data.any()
-    titles = [group["title"] for group in json.loads((place / "edss" / "pictures.json").read_text())]
+    titles = [
+        group["title"] for group in json.loads((place / "edss" / "pictures.json").read_text())
+    ]
     assert titles == ["Clusters that were kept", "Segmentation"]
     assert len(list((place / "edss" / "pictures").glob("segmentation_*.png"))) == 2
 
 
 def test_predict_segments_other_tomograms_into_its_own_folder(place: Path) -> None:
     kit_data.write_tomograms(place / "other.h5", seed=5)
-    facts = predict_run(place / "edss", [place / "other.h5"], place / "found", quiet=True, device="cpu")
+    facts = predict_run(
+        place / "edss", [place / "other.h5"], place / "found", quiet=True, device="cpu"
+    )
     assert facts["n"] > 0
     for name in kit_data.TOMOGRAMS:
         found = place / "found" / "segmentation" / f"{name}.mrc"
@@ -107,19 +118,29 @@ def test_predict_segments_other_tomograms_into_its_own_folder(place: Path) -> No
     ],
 )
 def test_what_cannot_be_gets_one_line(
-    place: Path, tmp_path: Path, options: dict[str, str], words: str, monkeypatch: pytest.MonkeyPatch
+    place: Path,
+    tmp_path: Path,
+    options: dict[str, str],
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(place)
     with pytest.raises(UserError, match=words):
-        run_method("edss3d", {"data": [place / "tomograms.h5"]}, options, out=tmp_path / "run", **QUIET)
+        run_method(
+            "edss3d", {"data": [place / "tomograms.h5"]}, options, out=tmp_path / "run", **QUIET
+        )
 
 
 def test_more_clusters_than_cubes_and_another_box(place: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--k 37: the data set has only 36 subtomograms"):
-        run_method("autoencoder", {"data": [place / "cubes.h5"]}, {"k": 37}, out=tmp_path / "run", **QUIET)
+        run_method(
+            "autoencoder", {"data": [place / "cubes.h5"]}, {"k": 37}, out=tmp_path / "run", **QUIET
+        )
     kit_data.write_subtomograms(tmp_path / "larger.h5", 20)
     with pytest.raises(UserError, match="trained on cubes of 16 voxels, the data set has 20"):
-        predict_run(place / "ae", [tmp_path / "larger.h5"], tmp_path / "out", quiet=True, device="cpu")
+        predict_run(
+            place / "ae", [tmp_path / "larger.h5"], tmp_path / "out", quiet=True, device="cpu"
+        )
 
 
 def test_agreement_needs_masks_and_labels(place: Path, tmp_path: Path) -> None:
@@ -137,22 +158,43 @@ def test_evaluate_has_the_dice_where_the_occupancy_is_known(place: Path) -> None
     facts = evaluate_run(place / "edss", [place / "simulated.h5"], quiet=True, device="cpu")
     [row] = compare(place / "edss" / "predictions" / "simulated", [place / "simulated.h5"])
     assert 0 < row["known_share"] < 1
-    names = {"foreground_dice": "foreground_dice", "voxel_precision": "precision", "voxel_recall": "recall"}
+    names = {
+        "foreground_dice": "foreground_dice",
+        "voxel_precision": "precision",
+        "voxel_recall": "recall",
+    }
     assert facts["measured"] == {name: row[key] for name, key in names.items()}
-    with pytest.raises(UserError, match="give --particle"):  # two kinds, and picks of neither: asked for, not answered
-        evaluate_run(place / "edss", [place / "simulated.h5"], reading={"radius": 50.0}, quiet=True, device="cpu")
+    with pytest.raises(
+        UserError, match="give --particle"
+    ):  # two kinds, and picks of neither: asked for, not answered
+        evaluate_run(
+            place / "edss",
+            [place / "simulated.h5"],
+            reading={"radius": 50.0},
+            quiet=True,
+            device="cpu",
+        )
     reading = {"particle": "tetramer-d2"}
-    facts = evaluate_run(place / "edss", [place / "simulated.h5"], reading=reading, quiet=True, device="cpu")
+    facts = evaluate_run(
+        place / "edss", [place / "simulated.h5"], reading=reading, quiet=True, device="cpu"
+    )
     assert facts["n_truth"] == 2
     assert facts["radius"] == pytest.approx(
         Edss3dTrainer(Run.open(place / "edss").config).load(Run.open(place / "edss")).radius
     )
-    scores = json.loads((place / "edss" / "predictions" / "simulated" / "evaluation.json").read_text())
+    scores = json.loads(
+        (place / "edss" / "predictions" / "simulated" / "evaluation.json").read_text()
+    )
     assert scores["measured"]["foreground_dice"] == row["foreground_dice"]
 
 
 def test_the_radius_is_that_of_a_ball_of_the_largest_particle() -> None:
-    facts = {"class_names": ["a", "b"], "volumes": [10.0, 4 / 3 * np.pi * 27], "voxel_size": 5.0, "least_volume": 0.0}
+    facts = {
+        "class_names": ["a", "b"],
+        "volumes": [10.0, 4 / 3 * np.pi * 27],
+        "voxel_size": 5.0,
+        "least_volume": 0.0,
+    }
     assert Segmenter(EncoderDecoder3D(3, 2, bin=2), facts).radius == pytest.approx(3 * 2 * 5)
 
 

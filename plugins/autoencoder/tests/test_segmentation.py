@@ -15,7 +15,7 @@ from cryoet_autoencoder.segmenting import on_grid, segmented
 
 from cryoet_core.support.progress import Terminal
 from cryoet_core.tomograms import Tomogram
-from cryoet_core.tomograms.tomogram import ArrayVolume
+from cryoet_core.tomograms.volume import ArrayVolume
 
 
 def network(classes: int = 3, bin: int = 1, seed: int = 0) -> EncoderDecoder3D:
@@ -29,7 +29,9 @@ def network(classes: int = 3, bin: int = 1, seed: int = 0) -> EncoderDecoder3D:
 def run_with(folder: Path, memory: int) -> Any:
     """What segmenting asks of a run; ``memory`` decides how large tiles are."""
     terminal = Terminal(silent=True, to_stderr=False)
-    made = SimpleNamespace(device=torch.device("cpu"), max_memory=memory, scratch=folder, progress=terminal.progress)
+    made = SimpleNamespace(
+        device=torch.device("cpu"), max_memory=memory, scratch=folder, progress=terminal.progress
+    )
     made.autocast = lambda: torch.autocast("cpu", enabled=False)
     return made
 
@@ -44,13 +46,19 @@ def test_every_voxel_has_probabilities_that_sum_to_one(bin: int) -> None:
     for shape in ((16, 16, 16), (9, 14, 21)):
         logits = network(4, bin)(torch.randn(2, 1, *shape))
         assert logits.shape == (2, 4, *(n // bin for n in shape))
-        torch.testing.assert_close(logits.softmax(1).sum(1), torch.ones(2, *(n // bin for n in shape)))
+        torch.testing.assert_close(
+            logits.softmax(1).sum(1), torch.ones(2, *(n // bin for n in shape))
+        )
 
 
 def test_the_margin_is_as_far_as_a_block_sees() -> None:
-    volume = torch.randn(1, 1, 44, 8, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    volume = torch.randn(
+        1, 1, 44, 8, 8, generator=torch.Generator().manual_seed(0)
+    ).requires_grad_()
     reach = 0
-    for seed in range(4):  # a maximum passes one voxel only, so that one draw of weights does not show all
+    for seed in range(
+        4
+    ):  # a maximum passes one voxel only, so that one draw of weights does not show all
         (grown,) = torch.autograd.grad(network(seed=seed)(volume)[0, :, 20:24].sum(), volume)
         seen = grown[0, 0].abs().sum((1, 2)).nonzero()[:, 0]
         reach = max(reach, 20 - int(seen[0]), int(seen[-1]) - 23)
@@ -72,7 +80,9 @@ def test_the_inside_of_a_tomogram_is_what_the_network_says_of_it(tmp_path: Path)
     made, whole = network(), tomogram((28, 28, 28))
     labels, _ = segmented(made, whole, run_with(tmp_path, 1 << 32))
     mean, deviation = whole.statistics()
-    direct = made(torch.from_numpy((whole.read() - mean) / deviation)[None, None])[0].argmax(0).numpy()
+    direct = (
+        made(torch.from_numpy((whole.read() - mean) / deviation)[None, None])[0].argmax(0).numpy()
+    )
     inner = (slice(12, 16),) * 3
     assert (labels[inner] == direct[inner]).mean() > 0.999
 
@@ -84,7 +94,9 @@ def test_labels_come_to_the_tomograms_own_voxels() -> None:
     assert own.shape == (9, 10, 11)
     assert own[0, 0, 0] == labels[0, 0, 0]
     assert own[8, 9, 10] == labels[2, 2, 2]
-    np.testing.assert_array_equal(on_grid(labels, 1, tomogram((3, 3, 3)), tomogram((3, 3, 3))), labels)
+    np.testing.assert_array_equal(
+        on_grid(labels, 1, tomogram((3, 3, 3)), tomogram((3, 3, 3))), labels
+    )
 
 
 def test_it_learns_what_is_bright_wherever_it_lies() -> None:
@@ -140,7 +152,9 @@ def test_cubes_and_labels_are_moved_and_mirrored_together() -> None:
     cubes = inside.repeat_interleave(2, 1).repeat_interleave(2, 2).repeat_interleave(2, 3)[:, None]
     seen = set()
     for seed in range(8):
-        batch, labels = augmented(cubes, inside.to(torch.uint8), torch.Generator().manual_seed(seed))
+        batch, labels = augmented(
+            cubes, inside.to(torch.uint8), torch.Generator().manual_seed(seed)
+        )
         bright = torch.nn.functional.avg_pool3d(batch, 2)[:, 0]
         middle = (bright.amax((1, 2, 3), keepdim=True) + bright.amin((1, 2, 3), keepdim=True)) / 2
         assert torch.equal(bright > middle, labels > 0)

@@ -16,7 +16,9 @@ def test_labels_cover_each_voxel_once_and_follow_the_class() -> None:
     labels = voxel_labels(inside, classes, 1)
     for row, number in zip(range(4), classes.tolist(), strict=True):
         assert int((labels[row] == number).sum()) == (int(inside[row].sum()) if number else 216)
-        assert int((labels[row] == 0).sum()) + int((labels[row] == number).sum()) * bool(number) == 216
+        assert (
+            int((labels[row] == 0).sum()) + int((labels[row] == number).sum()) * bool(number) == 216
+        )
 
 
 def test_binned_labels_go_by_the_greater_part() -> None:

@@ -14,9 +14,13 @@ Colour = Literal["white", "ctf"]
 class EncoderConfig(Config):
     """Which network."""
 
-    encoder: str = option("cssl.rb3d", "network that turns cubes into features: plugin.name", paper="RB3D")
+    encoder: str = option(
+        "cssl.rb3d", "network that turns cubes into features: plugin.name", paper="RB3D"
+    )
     head: Literal["pool", "dense"] = option(
-        "pool", "end of cssl.rb3d: pooled octants (256 features), or two dense layers of 1024", paper="not stated"
+        "pool",
+        "end of cssl.rb3d: pooled octants (256 features), or two dense layers of 1024",
+        paper="not stated",
     )
 
 
@@ -28,14 +32,22 @@ class ViewConfig(Config):
         paper="0.71,1 (area 0.5 to 1)", presets={"fast": (0.8, 1.0), "paper": (0.707, 1.0)},
     )  # fmt: skip
     crop_probability: float = option(
-        0.0, "share of views that are cropped", ge=0, le=1, paper="0.5", presets={"fast": 0.0, "paper": 0.5}
+        0.0,
+        "share of views that are cropped",
+        ge=0,
+        le=1,
+        paper="0.5",
+        presets={"fast": 0.0, "paper": 0.5},
     )
     affine_probability: float = option(
         1.0, "share of views that are turned, moved and scaled", ge=0, le=1, paper="0.5",
         presets={"fast": 1.0, "paper": 0.5},
     )  # fmt: skip
     full_so3: bool = option(
-        True, "turn to any orientation, not about the beam alone", paper="no", presets={"fast": True, "paper": False}
+        True,
+        "turn to any orientation, not about the beam alone",
+        paper="no",
+        presets={"fast": True, "paper": False},
     )
     angle: float = option(
         180.0, "largest turn about the beam in degrees, with --no-full-so3", ge=0, le=180, paper="45",
@@ -46,16 +58,25 @@ class ViewConfig(Config):
         paper="0.1", presets={"fast": 0.05, "paper": 0.1},
     )  # fmt: skip
     zoom: float = option(
-        0.0, "largest change of size, as a share", ge=0, lt=1, paper="0.1", presets={"fast": 0.0, "paper": 0.1}
+        0.0,
+        "largest change of size, as a share",
+        ge=0,
+        lt=1,
+        paper="0.1",
+        presets={"fast": 0.0, "paper": 0.1},
     )
     fill: Literal["mean", "noise"] = option(
-        "mean", "what comes in from outside the cube: its mean, or noise of its mean and deviation", paper="0"
+        "mean",
+        "what comes in from outside the cube: its mean, or noise of its mean and deviation",
+        paper="0",
     )
     wedge: float = option(
         1.0, "share of views seen through a missing wedge that is drawn after the turn", ge=0, le=1, paper="0",
         presets={"fast": 1.0, "paper": 0.0},
     )  # fmt: skip
-    wedge_jitter: float = option(5.0, "by how much each end of the tilt range varies, degrees", ge=0, le=30)
+    wedge_jitter: float = option(
+        5.0, "by how much each end of the tilt range varies, degrees", ge=0, le=30
+    )
     noise: float = option(
         0.5, "largest deviation of the noise that is added, in deviations of the cube", ge=0, le=10, paper="0",
         presets={"fast": 0.5, "paper": 0.0},
@@ -76,10 +97,20 @@ class PretrainConfig(EncoderConfig, ViewConfig):
     """What simclr, moco and swav share."""
 
     epochs: int = option(
-        40, "passes over the cubes, two views each", ge=1, le=100_000, paper="200", presets={"fast": 40, "paper": 200}
+        40,
+        "passes over the cubes, two views each",
+        ge=1,
+        le=100_000,
+        paper="200",
+        presets={"fast": 40, "paper": 200},
     )
     batch_size: int = option(
-        32, "cubes per step, all processes together", ge=2, le=65_536, paper="16", presets={"fast": 32, "paper": 16}
+        32,
+        "cubes per step, all processes together",
+        ge=2,
+        le=65_536,
+        paper="16",
+        presets={"fast": 32, "paper": 16},
     )
     optimiser: Literal["adam", "lars", "larc"] = option("adam", "of the pretraining", paper="adam")
     learning_rate: float = option(1e-3, "of the pretraining", gt=0, le=10)
@@ -91,7 +122,9 @@ class PretrainConfig(EncoderConfig, ViewConfig):
         0.5, "share of the pretraining in which crop, turn, shift and scale grow from a tenth to all", ge=0, le=1,
         paper="0", presets={"fast": 0.5, "paper": 0.0},
     )  # fmt: skip
-    projection: int = option(128, "length of the vectors that are compared", ge=2, le=4096, paper="128")
+    projection: int = option(
+        128, "length of the vectors that are compared", ge=2, le=4096, paper="128"
+    )
     projection_norm: bool = option(
         True, "batch normalisation in the projection head, which is not kept", paper="no",
         presets={"fast": True, "paper": False},
@@ -105,27 +138,44 @@ class ClusterConfig(Config):
     k_max: int = option(15, "largest number of clusters to consider", ge=1, le=200)
     dimensions: int = option(16, "principal components that are clustered", ge=1, le=128)
     restarts: int = option(5, "starts of each mixture", ge=1, le=100)
-    reg_covar: float = option(1e-5, "added to covariances, as a share of the mean variance", gt=0, le=1)
+    reg_covar: float = option(
+        1e-5, "added to covariances, as a share of the mean variance", gt=0, le=1
+    )
 
 
 class FineTuneConfig(Config):
     """Learning from labels."""
 
     fine_tune_epochs: int = option(
-        30, "passes over the labelled cubes", ge=1, le=100_000, paper="50", presets={"fast": 30, "paper": 50}
+        30,
+        "passes over the labelled cubes",
+        ge=1,
+        le=100_000,
+        paper="50",
+        presets={"fast": 30, "paper": 50},
     )
     fine_tune_batch: int = option(
-        32, "cubes per step of fine-tuning", ge=1, le=65_536, paper="16", presets={"fast": 32, "paper": 16}
+        32,
+        "cubes per step of fine-tuning",
+        ge=1,
+        le=65_536,
+        paper="16",
+        presets={"fast": 32, "paper": 16},
     )
     fine_tune_optimiser: Literal["adam", "sgd"] = option(
-        "adam", "of fine-tuning; sgd has momentum 0.9", paper="sgd", presets={"fast": "adam", "paper": "sgd"}
+        "adam",
+        "of fine-tuning; sgd has momentum 0.9",
+        paper="sgd",
+        presets={"fast": "adam", "paper": "sgd"},
     )
     fine_tune_rate: float | None = option(
         None, "learning rate of fine-tuning, falling along a cosine; none: 1e-3 from random weights, 5e-5 from others",
         gt=0, le=10, paper="5e-4; 1e-4 for 25 and 50 % of real labels", presets={"fast": None, "paper": 5e-4},
     )  # fmt: skip
     fine_tune_decay: float = option(1e-4, "weight decay of fine-tuning", ge=0, le=1, paper="1e-4")
-    fine_tune_views: bool = option(False, "show the labelled cubes as random views too", paper="not stated")
+    fine_tune_views: bool = option(
+        False, "show the labelled cubes as random views too", paper="not stated"
+    )
     same_steps: bool = option(
         True, "as many steps for any share of the labels as for all of them", paper="no",
         presets={"fast": True, "paper": False},
@@ -143,19 +193,29 @@ FRACTION = "share of the labels of the training part to learn from; drawn class 
 class SelfSupervisedConfig(PretrainConfig, ClusterConfig, FineTuneConfig):
     """A run with --label-fraction ends as a classifier, one without as clusters."""
 
-    label_fraction: float | None = option(None, FRACTION + "; none: pretrain and sort, labels unseen", gt=0, le=1)
+    label_fraction: float | None = option(
+        None, FRACTION + "; none: pretrain and sort, labels unseen", gt=0, le=1
+    )
 
 
 class SimclrConfig(SelfSupervisedConfig):
     optimiser: Literal["adam", "lars", "larc"] = option(
-        "adam", "of the pretraining", paper="lars (SimCLR's)", presets={"fast": "adam", "paper": "lars"}
+        "adam",
+        "of the pretraining",
+        paper="lars (SimCLR's)",
+        presets={"fast": "adam", "paper": "lars"},
     )
     learning_rate: float = option(
         1e-3, "of the pretraining", gt=0, le=10, paper="0.3 x batch / 256 (SimCLR's)",
         presets={"fast": 1e-3, "paper": 0.01875},
     )  # fmt: skip
     weight_decay: float = option(
-        1e-4, "of the pretraining", ge=0, le=1, paper="1e-6 (SimCLR's)", presets={"fast": 1e-4, "paper": 1e-6}
+        1e-4,
+        "of the pretraining",
+        ge=0,
+        le=1,
+        paper="1e-6 (SimCLR's)",
+        presets={"fast": 1e-4, "paper": 1e-6},
     )
     temperature: float = option(0.2, "divisor of similarities", gt=0, le=10, paper="0.1 (SimCLR's)",
         presets={"fast": 0.2, "paper": 0.1})  # fmt: skip
@@ -186,14 +246,22 @@ class MocoConfig(SelfSupervisedConfig):
 
 class SwavConfig(SelfSupervisedConfig):
     optimiser: Literal["adam", "lars", "larc"] = option(
-        "adam", "of the pretraining", paper="larc (SwAV's)", presets={"fast": "adam", "paper": "larc"}
+        "adam",
+        "of the pretraining",
+        paper="larc (SwAV's)",
+        presets={"fast": "adam", "paper": "larc"},
     )
     learning_rate: float = option(
         1e-3, "of the pretraining", gt=0, le=10, paper="4.8 x batch / 4096 (SwAV's)",
         presets={"fast": 1e-3, "paper": 0.01875},
     )  # fmt: skip
     weight_decay: float = option(
-        1e-4, "of the pretraining", ge=0, le=1, paper="1e-6 (SwAV's)", presets={"fast": 1e-4, "paper": 1e-6}
+        1e-4,
+        "of the pretraining",
+        ge=0,
+        le=1,
+        paper="1e-6 (SwAV's)",
+        presets={"fast": 1e-4, "paper": 1e-6},
     )
     temperature: float = option(0.1, "divisor of prototype scores", gt=0, le=10, paper="0.1")
     prototypes: int = option(
@@ -221,5 +289,7 @@ class SwavConfig(SelfSupervisedConfig):
 
 
 class SupervisedConfig(EncoderConfig, FineTuneConfig, ViewConfig):
-    weights: str | None = option(None, "folder of a finished run whose encoder to start from; none: random weights")
+    weights: str | None = option(
+        None, "folder of a finished run whose encoder to start from; none: random weights"
+    )
     label_fraction: float = option(1.0, FRACTION, gt=0, le=1)

@@ -10,7 +10,15 @@ from torch import Tensor, nn
 
 from cryoet_core.runs.run import Run
 from cryoet_core.runs.volumes import DeviceVolumes
-from cryoet_cssl.optimisers import cosine, named, optimiser_of, optimiser_tensors, restore, set_rate, under
+from cryoet_cssl.optimisers import (
+    cosine,
+    named,
+    optimiser_of,
+    optimiser_tensors,
+    restore,
+    set_rate,
+    under,
+)
 from cryoet_cssl.parts import Parts
 from cryoet_cssl.views import Views
 
@@ -69,7 +77,11 @@ def fine_tune(
             state |= {"best": [accuracy or 0.0, -(val_loss or 0.0)], "best_epoch": epoch}
         state["epochs"] = epoch + 1
         run.log(phase=PHASE, step=epoch, loss=loss, val_loss=val_loss, val_accuracy=accuracy)
-        tensors = named("network", network.state_dict()) | named("best", best) | optimiser_tensors(optimiser)
+        tensors = (
+            named("network", network.state_dict())
+            | named("best", best)
+            | optimiser_tensors(optimiser)
+        )
         run.save(CHECKPOINT, tensors, state)
     network.load_state_dict(best)
     network.eval()
@@ -82,7 +94,9 @@ def _copied(network: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in network.state_dict().items()}
 
 
-def scores_of(network: nn.Module, volumes: DeviceVolumes, rows: np.ndarray | None, run: Run) -> Tensor:
+def scores_of(
+    network: nn.Module, volumes: DeviceVolumes, rows: np.ndarray | None, run: Run
+) -> Tensor:
     """Scores or features (n, k) float32 on the CPU, in eval mode, so that a cube's do not depend on its batch."""
     network.eval()
     parts = []
@@ -148,7 +162,9 @@ def _batches(parts: Parts, config: Any, run: Run, epoch: int) -> list[Tensor]:
     rows = torch.from_numpy(parts.learnt)
     wanted = len(parts.labelled) if config.same_steps else len(rows)
     generator = run.generator("fine-tune", epoch)
-    orders = [torch.randperm(len(rows), generator=generator) for _ in range(-(-wanted // len(rows)))]
+    orders = [
+        torch.randperm(len(rows), generator=generator) for _ in range(-(-wanted // len(rows)))
+    ]
     drawn = rows[torch.cat(orders)[:wanted]]
     steps = max(1, min(round(wanted / config.fine_tune_batch), wanted // run.world_size))
     return [batch[run.rank :: run.world_size] for batch in drawn.tensor_split(steps)]

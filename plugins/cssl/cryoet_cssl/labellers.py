@@ -9,9 +9,22 @@ import torch
 from torch import Tensor, nn
 
 from cryoet_core.algorithms.mixtures.gmm import Mixture
-from cryoet_core.algorithms.mixtures.selection import Projection, candidates, choose, search, selection
+from cryoet_core.algorithms.mixtures.selection import (
+    Projection,
+    candidates,
+    choose,
+    search,
+    selection,
+)
 from cryoet_core.methods.interfaces import Labels
-from cryoet_core.runs.encoders import CHECKPOINT, PREFIX, RECORD, build_encoder, encoder_record, encoder_tensors
+from cryoet_core.runs.encoders import (
+    CHECKPOINT,
+    PREFIX,
+    RECORD,
+    build_encoder,
+    encoder_record,
+    encoder_tensors,
+)
 from cryoet_core.runs.run import Run
 from cryoet_core.store import Subtomograms
 from cryoet_core.support.errors import RunError, UserError
@@ -25,8 +38,19 @@ class ClassifierLabeller:
 
     task = "classification"
 
-    def __init__(self, classifier: Classifier, classes: tuple[str, ...], record: dict[str, Any], facts: dict[str, Any]):
-        self.classifier, self.classes, self.record, self.facts = classifier.eval(), classes, record, facts
+    def __init__(
+        self,
+        classifier: Classifier,
+        classes: tuple[str, ...],
+        record: dict[str, Any],
+        facts: dict[str, Any],
+    ):
+        self.classifier, self.classes, self.record, self.facts = (
+            classifier.eval(),
+            classes,
+            record,
+            facts,
+        )
 
     def label(self, data: Subtomograms, run: Run) -> Labels:
         """Softmax of the scores, the encoder's features as the embedding; ``split`` for the data of the run itself."""
@@ -50,15 +74,28 @@ class ClassifierLabeller:
 
     def save(self, run: Run) -> None:
         tensors = encoder_tensors(self.classifier.encoder)
-        tensors |= {f"head.{name}": value for name, value in self.classifier.head.state_dict().items()}
-        run.save(CHECKPOINT, tensors, _state(self.record) | {"classes": self.classes, "facts": self.facts})
+        tensors |= {
+            f"head.{name}": value for name, value in self.classifier.head.state_dict().items()
+        }
+        run.save(
+            CHECKPOINT,
+            tensors,
+            _state(self.record) | {"classes": self.classes, "facts": self.facts},
+        )
 
 
 class ClusterLabeller:
     """Names cubes by the Gaussian mixture of their features' principal components."""
 
-    def __init__(self, encoder: nn.Module, projection: Projection, mixture: Mixture, record: dict[str, Any]) -> None:
-        self.encoder, self.projection, self.mixture, self.record = encoder.eval(), projection, mixture, record
+    def __init__(
+        self, encoder: nn.Module, projection: Projection, mixture: Mixture, record: dict[str, Any]
+    ) -> None:
+        self.encoder, self.projection, self.mixture, self.record = (
+            encoder.eval(),
+            projection,
+            mixture,
+            record,
+        )
         self.classes = tuple(f"cluster{i + 1}" for i in range(mixture.k))
 
     def label(self, data: Subtomograms, run: Run) -> Labels:
@@ -82,12 +119,19 @@ class ClusterLabeller:
 
 
 def fit_clusters(
-    encoder: nn.Module, data: Subtomograms, rows: np.ndarray, record: dict[str, Any], config: Any, run: Run
+    encoder: nn.Module,
+    data: Subtomograms,
+    rows: np.ndarray,
+    record: dict[str, Any],
+    config: Any,
+    run: Run,
 ) -> ClusterLabeller:
     """Principal components of the features of ``rows``, and the mixture with the lowest BIC."""
     ks = candidates(config.k_min, config.k_max, len(rows))
     features = unit(scores_of(encoder, run.volumes(data), rows, run))
-    projection = Projection.fit(features, min(config.dimensions, features.shape[1], max(1, len(rows) - 1)))
+    projection = Projection.fit(
+        features, min(config.dimensions, features.shape[1], max(1, len(rows) - 1))
+    )
     points = projection(features)
     generator = run.generator("mixture")
     mixtures = search(points, ks, generator, restarts=config.restarts, reg=config.reg_covar)
@@ -113,7 +157,9 @@ def load(run: Run) -> ClassifierLabeller | ClusterLabeller | None:
         classifier.head.load_state_dict(under("head", tensors))
         return ClassifierLabeller(classifier, tuple(state["classes"]), record, state["facts"])
     projection = Projection(tensors["projection.mean"], tensors["projection.axes"])
-    parts: list[Tensor] = [tensors[f"mixture.{name}"] for name in ("weights", "means", "covariances")]
+    parts: list[Tensor] = [
+        tensors[f"mixture.{name}"] for name in ("weights", "means", "covariances")
+    ]
     mixture = Mixture(*parts, state["facts"]["log_likelihood"], state["facts"]["n"])
     return ClusterLabeller(encoder, projection, mixture, record)
 
@@ -122,7 +168,9 @@ def loaded(run: Run) -> ClassifierLabeller | ClusterLabeller:
     """As ``load``; RunError where there is none."""
     found = load(run)
     if found is None:
-        raise RunError(f"{run.dir}: checkpoints/{CHECKPOINT}.safetensors is missing; run the method again")
+        raise RunError(
+            f"{run.dir}: checkpoints/{CHECKPOINT}.safetensors is missing; run the method again"
+        )
     return found
 
 

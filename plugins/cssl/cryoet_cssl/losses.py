@@ -60,7 +60,9 @@ def sinkhorn(scores: Tensor, epsilon: float = 0.05, iterations: int = 3) -> Tens
     return log.exp()
 
 
-def swapped_prediction(first: Tensor, second: Tensor, codes1: Tensor, codes2: Tensor, temperature: float) -> Tensor:
+def swapped_prediction(
+    first: Tensor, second: Tensor, codes1: Tensor, codes2: Tensor, temperature: float
+) -> Tensor:
     """Each view's scores (n, k) predict the other's codes (n, k): the mean of both cross-entropies."""
     one = -(codes2 * log_softmax(first / temperature, 1)).sum(1).mean()
     two = -(codes1 * log_softmax(second / temperature, 1)).sum(1).mean()

@@ -32,14 +32,23 @@ from cryoet_cssl.views import Views
 SCRATCH, TUNED = 1e-3, 5e-5
 """Learning rates of fine-tuning from random weights and from pretrained ones, where none is given."""
 
-TINY: dict[str, Any] = {"epochs": 2, "batch_size": 16, "k_min": 1, "k_max": 4, "dimensions": 4, "restarts": 2}
+TINY: dict[str, Any] = {
+    "epochs": 2,
+    "batch_size": 16,
+    "k_min": 1,
+    "k_max": 4,
+    "dimensions": 4,
+    "restarts": 2,
+}
 
 
 class SelfSupervised(Trainer):
     """Pretrain an encoder on two views of each cube; then clusters, or a classifier from a share of the labels."""
 
     task = "clustering"
-    inputs: ClassVar = {"data": InputSpec("subtomograms; labels are used with --label-fraction alone")}
+    inputs: ClassVar = {
+        "data": InputSpec("subtomograms; labels are used with --label-fraction alone")
+    }
     tiny: ClassVar = TINY
     tiny_box = 12
     objective: ClassVar[type[Objective]]
@@ -52,7 +61,9 @@ class SelfSupervised(Trainer):
         if fraction is None:
             return self._sorted(data.without_labels(), run)
         parts = parts_of(data, fraction, run.seed)
-        encoder, record, notes = self.pretrained(data.without_labels(), parts.train, run, (data.labels, parts))
+        encoder, record, notes = self.pretrained(
+            data.without_labels(), parts.train, run, (data.labels, parts)
+        )
         return taught(encoder, record, data, parts, self.config, run, notes, pretrained=True)
 
     def load(self, run: Run) -> Labeller:
@@ -69,11 +80,17 @@ class SelfSupervised(Trainer):
         return self.load(run)
 
     def pretrained(
-        self, data: Subtomograms, rows: np.ndarray, run: Run, known: tuple[np.ndarray, Parts] | None = None
+        self,
+        data: Subtomograms,
+        rows: np.ndarray,
+        run: Run,
+        known: tuple[np.ndarray, Parts] | None = None,
     ) -> tuple[nn.Module, dict[str, Any], list[str]]:
         """The encoder trained on ``rows``, its record and notes; labels, where ``known``, are for the monitor alone."""
         if len(rows) < 2:
-            raise UserError(f"{data.paths[0]}: {len(rows)} subtomogram to learn from; expected 2 or more")
+            raise UserError(
+                f"{data.paths[0]}: {len(rows)} subtomogram to learn from; expected 2 or more"
+            )
         config, chosen = planned(self.config, len(rows))
         for note in chosen:
             run.say(note)
@@ -88,7 +105,9 @@ class SelfSupervised(Trainer):
             accuracy = neighbour_accuracy(encoder, volumes, *known, run)
             return {} if accuracy is None else {"neighbour_accuracy": accuracy}
 
-        notes = pretrain(objective, volumes, rows, views_for(data, config, run), config, run, monitor)
+        notes = pretrain(
+            objective, volumes, rows, views_for(data, config, run), config, run, monitor
+        )
         return encoder, record, [*chosen, *notes]
 
 
@@ -101,7 +120,9 @@ class Simclr(SelfSupervised):
 
 class Moco(SelfSupervised):
     name = "moco"
-    summary = "self-supervised pretraining: two views of a cube among a queue of earlier ones (MoCo)"
+    summary = (
+        "self-supervised pretraining: two views of a cube among a queue of earlier ones (MoCo)"
+    )
     Config = MocoConfig
     objective = MocoObjective
     tiny: ClassVar = TINY | {"queue": 24}
@@ -109,7 +130,9 @@ class Moco(SelfSupervised):
 
 class Swav(SelfSupervised):
     name = "swav"
-    summary = "self-supervised pretraining: two views of a cube predict each other's prototypes (SwAV)"
+    summary = (
+        "self-supervised pretraining: two views of a cube predict each other's prototypes (SwAV)"
+    )
     Config = SwavConfig
     objective = SwavObjective
     tiny: ClassVar = TINY | {"prototypes": 8, "queue": 24, "freeze": 1, "warm_up": 0.5}
@@ -120,7 +143,9 @@ class Supervised(Trainer):
 
     name, task = "supervised", "classification"
     summary = "a classifier from labelled subtomograms, from scratch or from a pretrained encoder"
-    inputs: ClassVar = {"data": InputSpec("labelled subtomograms; --label-fraction uses some", labels="required")}
+    inputs: ClassVar = {
+        "data": InputSpec("labelled subtomograms; --label-fraction uses some", labels="required")
+    }
     Config = SupervisedConfig
     tiny: ClassVar = {"fine_tune_epochs": 2, "fine_tune_batch": 8}
     tiny_box = 12
@@ -134,9 +159,13 @@ class Supervised(Trainer):
         if config.weights is None:
             encoder, record = fresh_encoder(config, data.box, run)
         else:
-            encoder, record = pretrained_encoder(config.weights, box=data.box, expect=config.encoder)
+            encoder, record = pretrained_encoder(
+                config.weights, box=data.box, expect=config.encoder
+            )
         encoder = encoder.to(run.device)
-        return taught(encoder, record, data, parts, config, run, [], pretrained=config.weights is not None)
+        return taught(
+            encoder, record, data, parts, config, run, [], pretrained=config.weights is not None
+        )
 
     def load(self, run: Run) -> Labeller:
         return labellers.loaded(run)
@@ -185,17 +214,22 @@ def taught(
     rate = config.fine_tune_rate or (TUNED if pretrained else SCRATCH)
     if config.head_start == "probe" or (config.head_start == "auto" and pretrained):
         weights, biases = probe_weights(
-            scores_of(encoder, volumes, parts.learnt, run).numpy(), data.labels[parts.learnt], len(data.class_names)
+            scores_of(encoder, volumes, parts.learnt, run).numpy(),
+            data.labels[parts.learnt],
+            len(data.class_names),
         )
         network.start_from(torch.from_numpy(weights), torch.from_numpy(biases))
     notes = [*notes, *_missing(data, parts)]
-    notes += fine_tune(network, volumes, data.labels, parts, views_for(data, config, run), rate, config, run)
+    notes += fine_tune(
+        network, volumes, data.labels, parts, views_for(data, config, run), rate, config, run
+    )
     run.write_json("notes.json", notes)
     facts = {"data": data.without_labels().sha256, "split": parts.codes.tolist()}
     found = ClassifierLabeller(network, data.class_names, record, facts)
     predicted = found.label(data, run).labels
     accuracies = [
-        float((predicted[rows] == data.labels[rows]).mean()) if len(rows) else None for rows in (parts.val, parts.test)
+        float((predicted[rows] == data.labels[rows]).mean()) if len(rows) else None
+        for rows in (parts.val, parts.test)
     ]
     run.write_json("tables.json", [_table([["fine-tuned", *accuracies], *table], parts, config)])
     found.save(run)
@@ -214,7 +248,10 @@ def _table(rows: list[list[Any]], parts: Parts, config: Any) -> dict[str, Any]:
     return {
         "title": "Accuracy from the labels learnt",
         "columns": ["read-out", "validation", "test"],
-        "rows": [[name, *(None if x is None else round(x, 4) for x in numbers)] for name, *numbers in rows],
+        "rows": [
+            [name, *(None if x is None else round(x, 4) for x in numbers)]
+            for name, *numbers in rows
+        ],
         "note": counts
         + f"{len(parts.test)} test cubes; the probe and the neighbours see the encoder before fine-tuning",
     }

@@ -62,7 +62,9 @@ class Rb3d(nn.Module):
             _glorot(self)
 
     def forward(self, volumes: Tensor) -> Tensor:
-        x = self.units(relu_(max_pool3d(self.stem(volumes), 2)))  # the maximum of relu is the relu of the maximum
+        x = self.units(
+            relu_(max_pool3d(self.stem(volumes), 2))
+        )  # the maximum of relu is the relu of the maximum
         x = adaptive_avg_pool3d(x, 2) if self.pooled else x
         features: Tensor = self.head(x.flatten(1))
         return features
@@ -144,7 +146,9 @@ def _convolutions(*channels: int) -> list[nn.Module]:
 
 def _dense(flat: int, dim: int, dropout: float) -> nn.Sequential:
     first, second = nn.Linear(flat, dim), nn.Linear(dim, dim)
-    return nn.Sequential(first, nn.ReLU(), nn.Dropout(dropout), second, nn.ReLU(), nn.Dropout(dropout))
+    return nn.Sequential(
+        first, nn.ReLU(), nn.Dropout(dropout), second, nn.ReLU(), nn.Dropout(dropout)
+    )
 
 
 def _glorot(module: nn.Module) -> None:

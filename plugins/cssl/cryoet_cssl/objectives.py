@@ -14,7 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cryoet_cssl.losses import info_nce_logits, nt_xent_logits, similarities, sinkhorn, swapped_prediction, unit
+from cryoet_cssl.losses import (
+    info_nce_logits,
+    nt_xent_logits,
+    similarities,
+    sinkhorn,
+    swapped_prediction,
+    unit,
+)
 
 Gather = Callable[[Tensor], Tensor]
 """Rows of all processes, in rank order."""
@@ -64,7 +71,9 @@ class SimclrObjective(Objective):
     def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
         one, two = self.projected(torch.cat([first, second])).chunk(2)
         logits, partner = nt_xent_logits(one, two, self.config.temperature)
-        return nn.functional.cross_entropy(logits, partner), (logits.argmax(1) == partner).float().mean()
+        return nn.functional.cross_entropy(logits, partner), (
+            logits.argmax(1) == partner
+        ).float().mean()
 
 
 class MocoObjective(Objective):
@@ -92,17 +101,28 @@ class MocoObjective(Objective):
     def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
         symmetric = self.config.symmetric
         with torch.no_grad():
-            keys = unit(self.key_projector(self.key_encoder(torch.cat([second, first]) if symmetric else second)))
+            keys = unit(
+                self.key_projector(
+                    self.key_encoder(torch.cat([second, first]) if symmetric else second)
+                )
+            )
         queries = self.projected(torch.cat([first, second]) if symmetric else first)
         parts = 2 if symmetric else 1
-        found = [self._compared(q, k) for q, k in zip(queries.chunk(parts), keys.chunk(parts), strict=True)]
+        found = [
+            self._compared(q, k)
+            for q, k in zip(queries.chunk(parts), keys.chunk(parts), strict=True)
+        ]
         self.enqueue(self.gather(keys[: len(second)]))
         loss, share = (torch.stack(values).mean() for values in zip(*found, strict=True))
         return loss, share
 
     def _compared(self, queries: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
         """The loss of queries (n, f) whose own keys are the rows of ``keys``, and the share that is nearest to them."""
-        queue = self.queue.clone() if self.done >= QUEUE_FROM or not self.config.ramp else self.queue[:0]
+        queue = (
+            self.queue.clone()
+            if self.done >= QUEUE_FROM or not self.config.ramp
+            else self.queue[:0]
+        )
         if self.config.symmetric:
             logits = similarities(queries, torch.cat([keys, queue])) / self.config.temperature
             own = torch.arange(len(queries), device=queries.device)
@@ -162,7 +182,9 @@ class SwavObjective(Objective):
         if self.done < self.config.warm_up:
             self._enqueue([part.detach() for part in vectors])
             logits, partner = nt_xent_logits(*vectors, INSTANCE_TEMPERATURE)
-            return nn.functional.cross_entropy(logits, partner), (logits.argmax(1) == partner).float().mean()
+            return nn.functional.cross_entropy(logits, partner), (
+                logits.argmax(1) == partner
+            ).float().mean()
         if self.config.warm_up and not int(self.steps):
             self._start_prototypes(vectors[0].detach())
         scores = [similarities(part, self.prototypes) for part in vectors]
@@ -179,13 +201,17 @@ class SwavObjective(Objective):
         start = self._start(len(vectors))
         if len(queue) and int(self.seen) >= len(queue):
             everyone = torch.cat([everyone, queue])
-        codes = sinkhorn(similarities(everyone, self.prototypes), self.config.epsilon, self.config.sinkhorn)
+        codes = sinkhorn(
+            similarities(everyone, self.prototypes), self.config.epsilon, self.config.sinkhorn
+        )
         return codes[start : start + len(vectors)]
 
     @torch.no_grad()
     def _start_prototypes(self, vectors: Tensor) -> None:
         """As many as there are take the vectors of cubes, the newest first; the same on every process."""
-        known = torch.cat([self.gather(vectors), self.queue[0][: int(self.seen)]])[: len(self.prototypes)]
+        known = torch.cat([self.gather(vectors), self.queue[0][: int(self.seen)]])[
+            : len(self.prototypes)
+        ]
         self.prototypes[: len(known)] = known
 
     def _start(self, n: int) -> int:
@@ -200,7 +226,9 @@ class SwavObjective(Objective):
         if not self.queue.shape[1]:
             return
         for view, part in enumerate(vectors):
-            self.queue[view] = torch.cat([self.gather(part), self.queue[view]])[: self.queue.shape[1]]
+            self.queue[view] = torch.cat([self.gather(part), self.queue[view]])[
+                : self.queue.shape[1]
+            ]
         self.seen.add_(len(self.gather(vectors[0])))
 
     def before_step(self) -> None:

@@ -19,7 +19,9 @@ class Lars(torch.optim.SGD):
     plain steps without decay, as is usual.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], lr: float, weight_decay: float, clip: bool) -> None:
+    def __init__(
+        self, parameters: Iterable[nn.Parameter], lr: float, weight_decay: float, clip: bool
+    ) -> None:
         super().__init__(parameters, lr=lr, momentum=MOMENTUM)
         self.decay, self.clip = weight_decay, clip
 
@@ -38,7 +40,9 @@ class Lars(torch.optim.SGD):
         return super().step(closure)
 
 
-def optimiser_of(name: str, parameters: Iterable[nn.Parameter], rate: float, decay: float) -> torch.optim.Optimizer:
+def optimiser_of(
+    name: str, parameters: Iterable[nn.Parameter], rate: float, decay: float
+) -> torch.optim.Optimizer:
     """ "adam", "sgd" (momentum 0.9), "lars" or "larc"."""
     if name == "adam":
         return torch.optim.Adam(parameters, lr=rate, weight_decay=decay)
@@ -61,7 +65,11 @@ def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
     """The state of each parameter, for a checkpoint; ``restore`` takes it back."""
     found = {}
     for index, state in optimiser.state_dict()["state"].items():
-        found |= {f"optimiser.{index}.{key}": value for key, value in state.items() if isinstance(value, Tensor)}
+        found |= {
+            f"optimiser.{index}.{key}": value
+            for key, value in state.items()
+            if isinstance(value, Tensor)
+        }
     return found
 
 
@@ -77,7 +85,11 @@ def restore(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> 
 
 def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors whose names start with ``prefix.``, without it."""
-    return {name[len(prefix) + 1 :]: value for name, value in tensors.items() if name.startswith(prefix + ".")}
+    return {
+        name[len(prefix) + 1 :]: value
+        for name, value in tensors.items()
+        if name.startswith(prefix + ".")
+    }
 
 
 def named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

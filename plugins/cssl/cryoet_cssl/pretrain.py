@@ -13,7 +13,15 @@ from cryoet_core.runs.run import Run
 from cryoet_core.runs.volumes import DeviceVolumes
 from cryoet_cssl.losses import unit
 from cryoet_cssl.objectives import Objective
-from cryoet_cssl.optimisers import cosine, named, optimiser_of, optimiser_tensors, restore, set_rate, under
+from cryoet_cssl.optimisers import (
+    cosine,
+    named,
+    optimiser_of,
+    optimiser_tensors,
+    restore,
+    set_rate,
+    under,
+)
 from cryoet_cssl.views import Views
 
 CHECKPOINT, PHASE = "pretraining", "pretrain"
@@ -42,20 +50,31 @@ def pretrain(
     done, spread = _resume(objective, optimiser, run)
     mine = torch.from_numpy(rows[run.shard(len(rows))])
     for epoch in run.progress(range(done, config.epochs), "pretraining"):
-        rate = cosine(config.learning_rate, epoch / config.epochs) if config.schedule == "cosine" else None
+        rate = (
+            cosine(config.learning_rate, epoch / config.epochs)
+            if config.schedule == "cosine"
+            else None
+        )
         set_rate(optimiser, rate or config.learning_rate)
         objective.done = epoch / config.epochs
         views.strength = strength(objective.done, config.growth)
         with run.timer("pretrain"):
             loss, found = _epoch(objective, optimiser, volumes, mine, views, config, run, epoch)
         spread = feature_spread(run.all_gather(objective.features.detach().float()))
-        numbers = {"loss": loss, "partner_found": found, "feature_std": spread[0], "feature_rank": spread[1]}
+        numbers = {
+            "loss": loss,
+            "partner_found": found,
+            "feature_std": spread[0],
+            "feature_rank": spread[1],
+        }
         run.log(phase=PHASE, step=epoch, **numbers, **monitor(epoch))
         tensors = named("objective", objective.state_dict()) | optimiser_tensors(optimiser)
         run.save(CHECKPOINT, tensors, {"epochs": epoch + 1, "spread": spread})
     objective.eval()
     if spread[0] < COLLAPSED:
-        return [f"the features have collapsed: their deviation is {spread[0]:.2f} of that of evenly spread ones"]
+        return [
+            f"the features have collapsed: their deviation is {spread[0]:.2f} of that of evenly spread ones"
+        ]
     return []
 
 
@@ -72,7 +91,9 @@ def feature_spread(features: Tensor) -> tuple[float, float]:
     """
     vectors = unit(features.double())
     spread = vectors.std(0, correction=0)
-    values = torch.linalg.eigvalsh((vectors - vectors.mean(0)).T @ (vectors - vectors.mean(0))).clamp(min=0)
+    values = torch.linalg.eigvalsh(
+        (vectors - vectors.mean(0)).T @ (vectors - vectors.mean(0))
+    ).clamp(min=0)
     rank = values.sum() ** 2 / values.square().sum().clamp(min=1e-30)
     return float(spread.square().mean().sqrt() * vectors.shape[1] ** 0.5), float(rank)
 
@@ -82,7 +103,9 @@ def _optimiser(objective: Objective, config: Any) -> torch.optim.Optimizer:
     return optimiser_of(config.optimiser, trained, config.learning_rate, config.weight_decay)
 
 
-def _resume(objective: Objective, optimiser: torch.optim.Optimizer, run: Run) -> tuple[int, tuple[float, float]]:
+def _resume(
+    objective: Objective, optimiser: torch.optim.Optimizer, run: Run
+) -> tuple[int, tuple[float, float]]:
     """Epochs that an interrupted run has finished, and how its features were spread."""
     saved = run.load(CHECKPOINT)
     if saved is None:

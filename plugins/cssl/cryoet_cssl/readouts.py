@@ -32,7 +32,9 @@ def linear_probe(features: np.ndarray, labels: np.ndarray) -> Any:
     return make_pipeline(StandardScaler(), LogisticRegression(max_iter=500)).fit(features, labels)
 
 
-def probe_weights(features: np.ndarray, labels: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+def probe_weights(
+    features: np.ndarray, labels: np.ndarray, k: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Weights (k, f) and biases (k,) whose scores are those of a linear probe on features (n, f).
 
     A class without a row here gets a score below all others.
@@ -44,7 +46,9 @@ def probe_weights(features: np.ndarray, labels: np.ndarray, k: int) -> tuple[np.
         scaler, model = (step for _, step in linear_probe(features, labels).steps)
         coefficients, intercepts = model.coef_, model.intercept_
         if len(present) == 2:  # one score, of the second class against the first
-            coefficients, intercepts = (np.concatenate([-part, part]) / 2 for part in (coefficients, intercepts))
+            coefficients, intercepts = (
+                np.concatenate([-part, part]) / 2 for part in (coefficients, intercepts)
+            )
         weights[present] = coefficients / scaler.scale_
         biases[present] = intercepts - weights[present] @ scaler.mean_
     return weights, biases
@@ -63,13 +67,29 @@ def accuracy_on(model: Any, features: np.ndarray, labels: np.ndarray) -> float |
     return float((model.predict(features) == labels).mean()) if len(labels) else None
 
 
-def readouts(encoder: nn.Module, volumes: DeviceVolumes, labels: np.ndarray, parts: Parts, run: Run) -> list[list[Any]]:
+def readouts(
+    encoder: nn.Module, volumes: DeviceVolumes, labels: np.ndarray, parts: Parts, run: Run
+) -> list[list[Any]]:
     """Rows of the report's table: name, accuracy on the validation part, on the test part."""
-    features = {name: unit_features(encoder, volumes, getattr(parts, name), run) for name in ("learnt", "val", "test")}
+    features = {
+        name: unit_features(encoder, volumes, getattr(parts, name), run)
+        for name in ("learnt", "val", "test")
+    }
     rows: list[list[Any]] = []
-    for name, make in (("linear probe", linear_probe), ("10 nearest neighbours", nearest_neighbours)):
+    for name, make in (
+        ("linear probe", linear_probe),
+        ("10 nearest neighbours", nearest_neighbours),
+    ):
         model = make(features["learnt"], labels[parts.learnt])
-        rows.append([name, *(accuracy_on(model, features[p], labels[getattr(parts, p)]) for p in ("val", "test"))])
+        rows.append(
+            [
+                name,
+                *(
+                    accuracy_on(model, features[p], labels[getattr(parts, p)])
+                    for p in ("val", "test")
+                ),
+            ]
+        )
     return rows
 
 
@@ -77,14 +97,19 @@ def neighbour_accuracy(
     encoder: nn.Module, volumes: DeviceVolumes, labels: np.ndarray, parts: Parts, run: Run
 ) -> float | None:
     """Accuracy of the nearest neighbours on the validation part: how far the features are, for the log alone."""
-    learnt, val = (np.random.default_rng(run.seed).permutation(rows)[:LARGEST] for rows in (parts.learnt, parts.val))
+    learnt, val = (
+        np.random.default_rng(run.seed).permutation(rows)[:LARGEST]
+        for rows in (parts.learnt, parts.val)
+    )
     if not len(val):
         return None
     model = nearest_neighbours(unit_features(encoder, volumes, learnt, run), labels[learnt])
     return accuracy_on(model, unit_features(encoder, volumes, val, run), labels[val])
 
 
-def unit_features(encoder: nn.Module, volumes: DeviceVolumes, rows: np.ndarray, run: Run) -> np.ndarray:
+def unit_features(
+    encoder: nn.Module, volumes: DeviceVolumes, rows: np.ndarray, run: Run
+) -> np.ndarray:
     """Features (n, f) of length 1."""
     if not len(rows):
         return np.empty((0, encoder.dim), np.float32)

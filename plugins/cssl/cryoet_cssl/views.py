@@ -52,7 +52,9 @@ class Views:
 
     # ---- geometry ----------------------------------------------------------------------------------------------------
 
-    def resampled(self, volumes: Tensor, generator: torch.Generator, noise: torch.Generator) -> Tensor:
+    def resampled(
+        self, volumes: Tensor, generator: torch.Generator, noise: torch.Generator
+    ) -> Tensor:
         """Crop and resize, turn, move and scale in one interpolation."""
         matrices, shifts = self.placements(len(volumes), generator)
         return rotate(volumes, matrices, shifts, fill=self.config.fill, generator=noise)
@@ -69,11 +71,19 @@ class Views:
         offsets = _uniform((n, 3), -0.5, 0.5, generator) * (self.box * (1 - edges))[:, None]
         moves = _chance(n, config.affine_probability, generator)
         scales = 1 + self.strength * moves * _uniform(n, -config.zoom, config.zoom, generator)
-        shifts = moves[:, None] * _uniform((n, 3), -1, 1, generator) * self.strength * config.shift * self.box
+        shifts = (
+            moves[:, None]
+            * _uniform((n, 3), -1, 1, generator)
+            * self.strength
+            * config.shift
+            * self.box
+        )
         turns = moves[:, None, None].bool()
         rotations = torch.where(turns, self._rotations(n, generator), torch.eye(3))
         magnified = rotations * (edges / scales)[:, None, None]
-        return magnified, shifts - torch.einsum("nij,nj->ni", rotations, offsets) * (scales / edges)[:, None]
+        return magnified, shifts - torch.einsum("nij,nj->ni", rotations, offsets) * (
+            scales / edges
+        )[:, None]
 
     def _rotations(self, n: int, generator: torch.Generator) -> Tensor:
         if self.config.full_so3:
@@ -83,10 +93,15 @@ class Views:
 
     # ---- Fourier space -----------------------------------------------------------------------------------------------
 
-    def filtered(self, volumes: Tensor, generator: torch.Generator, noise: torch.Generator) -> Tensor:
+    def filtered(
+        self, volumes: Tensor, generator: torch.Generator, noise: torch.Generator
+    ) -> Tensor:
         """Noise, then the missing wedge, for noise has it too."""
         config, n = self.config, len(volumes)
-        wedges, levels = _chance(n, config.wedge, generator), _uniform(n, 0, config.noise, generator)
+        wedges, levels = (
+            _chance(n, config.wedge, generator),
+            _uniform(n, 0, config.noise, generator),
+        )
         added = None
         if config.noise > 0:
             draws = torch.randn(volumes.shape, generator=noise, device=noise.device)
@@ -97,7 +112,9 @@ class Views:
             return volumes
         spectrum = torch.fft.rfftn(volumes, dim=(-3, -2, -1))
         if added is not None:
-            spectrum = spectrum + torch.fft.rfftn(added, dim=(-3, -2, -1)) * self._colours(n, generator)
+            spectrum = spectrum + torch.fft.rfftn(added, dim=(-3, -2, -1)) * self._colours(
+                n, generator
+            )
         if config.wedge > 0:
             spectrum = spectrum * self._masks(wedges, generator)
         seen: Tensor = torch.fft.irfftn(spectrum, s=volumes.shape[-3:], dim=(-3, -2, -1))
@@ -105,11 +122,17 @@ class Views:
 
     def _masks(self, wanted: Tensor, generator: torch.Generator) -> Tensor:
         """(n, 1, b, b, b // 2 + 1): 1 where the tilts of each view reach; each end of the range is off by a jitter."""
-        ends = torch.tensor(self.tilt_range) + self.config.wedge_jitter * _uniform((len(wanted), 2), -1, 1, generator)
-        ends = torch.where(wanted[:, None].bool(), ends, torch.tensor([-90.0, 90.0])).to(self.angles)
+        ends = torch.tensor(self.tilt_range) + self.config.wedge_jitter * _uniform(
+            (len(wanted), 2), -1, 1, generator
+        )
+        ends = torch.where(wanted[:, None].bool(), ends, torch.tensor([-90.0, 90.0])).to(
+            self.angles
+        )
         low, high = (end[:, None, None, None, None] for end in ends.unbind(1))
         here, there = self.angles
-        return (((here >= low) & (here <= high) & (there >= low) & (there <= high)) | here.isnan()).float()
+        return (
+            ((here >= low) & (here <= high) & (there >= low) & (there <= high)) | here.isnan()
+        ).float()
 
     def _colours(self, n: int, generator: torch.Generator) -> Tensor:
         """(n, 1, b, b, b // 2 + 1): contrast transfer functions of random defocus, mean square 1."""
@@ -131,7 +154,12 @@ def partial_rotations(matrices: Tensor, share: float) -> Tensor:
 
 def beam_rotations(radians: Tensor) -> Tensor:
     """(n, 3, 3) right-handed rotations about the beam, axes (z, y, x)."""
-    c, s, zero, one = radians.cos(), radians.sin(), torch.zeros_like(radians), torch.ones_like(radians)
+    c, s, zero, one = (
+        radians.cos(),
+        radians.sin(),
+        torch.zeros_like(radians),
+        torch.ones_like(radians),
+    )
     rows = ((one, zero, zero), (zero, c, s), (zero, -s, c))
     return torch.stack([torch.stack(row, -1) for row in rows], -2)
 
@@ -150,7 +178,9 @@ def _tilt_angles(box: int, tilt_axis: str) -> Tensor:
     return torch.stack((angle, opposite))[..., : box // 2 + 1].float().contiguous()
 
 
-def _uniform(shape: int | tuple[int, ...], low: float, high: float, generator: torch.Generator) -> Tensor:
+def _uniform(
+    shape: int | tuple[int, ...], low: float, high: float, generator: torch.Generator
+) -> Tensor:
     return low + (high - low) * torch.rand(shape, generator=generator)
 
 

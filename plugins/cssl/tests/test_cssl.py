@@ -40,7 +40,9 @@ def start(
     trainer: type[Trainer], path: Path, out: Path, seed: int = 0, **options: Any
 ) -> tuple[Any, Run, Subtomograms]:
     config = trainer.Config.from_layers("fast", {}, {**trainer.tiny, **options})
-    run = Run.create(trainer.name, config, {"data": [path]}, out, seed=seed, device="cpu", quiet=True)
+    run = Run.create(
+        trainer.name, config, {"data": [path]}, out, seed=seed, device="cpu", quiet=True
+    )
     return trainer(config), run, open_subtomograms(path)
 
 
@@ -66,7 +68,9 @@ def test_fractions_are_stratified_nested_and_the_same_for_every_method(cubes: Pa
     assert set(parts_of(data, 0.5, seed=5).learnt) != set(again.learnt)
 
 
-def test_the_split_of_the_file_is_kept_and_unlabelled_cubes_teach_nothing(cubes: Path, tmp_path: Path) -> None:
+def test_the_split_of_the_file_is_kept_and_unlabelled_cubes_teach_nothing(
+    cubes: Path, tmp_path: Path
+) -> None:
     path = tmp_path / "split.h5"
     path.write_bytes(cubes.read_bytes())
     codes = np.array([0, 0, 0, 1, 2, -1] * 6, dtype=np.int8)
@@ -78,7 +82,9 @@ def test_the_split_of_the_file_is_kept_and_unlabelled_cubes_teach_nothing(cubes:
     np.testing.assert_array_equal(rows_without_labels(data), parts.train)
     data.labels = np.where(np.arange(36) % 2, data.labels, -1)
     fewer = parts_of(data, 1.0, seed=0)
-    np.testing.assert_array_equal(fewer.learnt, np.flatnonzero((codes == 0) & (np.arange(36) % 2 == 1)))
+    np.testing.assert_array_equal(
+        fewer.learnt, np.flatnonzero((codes == 0) & (np.arange(36) % 2 == 1))
+    )
     np.testing.assert_array_equal(fewer.train, parts.train)
     data.labels = np.where(codes == 0, -1, 0)
     with pytest.raises(UserError, match="no labelled subtomogram in the training part"):
@@ -95,7 +101,9 @@ def test_every_class_keeps_one_label() -> None:
 
 
 @pytest.mark.parametrize("fraction", [None, 0.5])
-def test_pretraining_is_blind_to_labels(cubes: Path, tmp_path: Path, fraction: float | None) -> None:
+def test_pretraining_is_blind_to_labels(
+    cubes: Path, tmp_path: Path, fraction: float | None
+) -> None:
     """The pretrained weights do not depend on the labels; with a fixed split, not even where they are asked for."""
     path = tmp_path / "split.h5"
     path.write_bytes(cubes.read_bytes())
@@ -122,12 +130,20 @@ def test_both_phases_in_one_run(cubes: Path, tmp_path: Path) -> None:
     held_out = np.concatenate([parts.val, parts.test])
     assert (labels.labels[held_out] == data.labels[held_out]).mean() > 0.5  # chance is a third
     table = run.read_json("tables.json")[0]
-    assert [row[0] for row in table["rows"]] == ["fine-tuned", "linear probe", "10 nearest neighbours"]
-    assert table["rows"][0][2] == pytest.approx((labels.labels == data.labels)[parts.test].mean(), abs=1e-4)
+    assert [row[0] for row in table["rows"]] == [
+        "fine-tuned",
+        "linear probe",
+        "10 nearest neighbours",
+    ]
+    assert table["rows"][0][2] == pytest.approx(
+        (labels.labels == data.labels)[parts.test].mean(), abs=1e-4
+    )
     phases = {row["phase"] for row in run.metrics()}
     assert phases == {"pretrain", "fine-tune"}
     rows = [row for row in run.metrics() if row["phase"] == "pretrain"]
-    assert {"loss", "feature_std", "feature_rank", "partner_found", "neighbour_accuracy"} <= set(rows[0])
+    assert {"loss", "feature_std", "feature_rank", "partner_found", "neighbour_accuracy"} <= set(
+        rows[0]
+    )
     others = fitted.label(data.subset(np.arange(5)), run)
     assert "split" not in others.extra
 
@@ -144,7 +160,9 @@ def test_without_a_fraction_a_run_sorts(cubes: Path, tmp_path: Path) -> None:
 
 
 def test_the_best_validation_epoch_is_kept(cubes: Path, tmp_path: Path) -> None:
-    trainer, run, data = start(Supervised, cubes, tmp_path / "run", fine_tune_epochs=8, fine_tune_batch=8)
+    trainer, run, data = start(
+        Supervised, cubes, tmp_path / "run", fine_tune_epochs=8, fine_tune_batch=8
+    )
     fitted = trainer.fit({"data": data}, run)
     labels = fitted.label(data, run).labels
     parts = parts_of(data, 1.0, run.seed)
@@ -157,7 +175,10 @@ def test_the_same_steps_for_any_share(cubes: Path, tmp_path: Path) -> None:
 
     trainer, run, data = start(Supervised, cubes, tmp_path / "run", fine_tune_batch=4)
     whole, quarter = (parts_of(data, fraction, 0) for fraction in (1.0, 0.25))
-    drawn = {name: _batches(parts, trainer.config, run, 0) for name, parts in (("all", whole), ("few", quarter))}
+    drawn = {
+        name: _batches(parts, trainer.config, run, 0)
+        for name, parts in (("all", whole), ("few", quarter))
+    }
     assert len(drawn["all"]) == len(drawn["few"])
     np.testing.assert_array_equal(torch.cat(drawn["all"]).sort()[0], whole.learnt)
     counts = np.bincount(torch.cat(drawn["few"]).numpy(), minlength=36)[quarter.learnt]
@@ -177,14 +198,36 @@ def test_a_frozen_encoder_stays(cubes: Path, tmp_path: Path) -> None:
 # ---- from run to run
 
 
-def test_weights_go_from_run_to_run(cubes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_weights_go_from_run_to_run(
+    cubes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     m, s = str(tmp_path / "m"), str(tmp_path / "s")
     quick = ["--data", str(cubes), "--no-report", "--quiet", "--device", "cpu"]
-    assert main(["run", "moco", *quick, "--out", m, "--epochs", "1", "--k-max", "3", "--restarts", "1"]) == 0
+    assert (
+        main(
+            ["run", "moco", *quick, "--out", m, "--epochs", "1", "--k-max", "3", "--restarts", "1"]
+        )
+        == 0
+    )
     few = ["--fine-tune-epochs", "1", "--label-fraction", "0.25", "--encoder", "cssl.rb3d"]
     assert main(["run", "supervised", *quick, "--out", s, "--weights", m, *few]) == 0
     capsys.readouterr()
-    assert main(["run", "supervised", *quick, "--out", s + "2", "--weights", m, "--encoder", "cssl.dsrf3d"]) == 2
+    assert (
+        main(
+            [
+                "run",
+                "supervised",
+                *quick,
+                "--out",
+                s + "2",
+                "--weights",
+                m,
+                "--encoder",
+                "cssl.dsrf3d",
+            ]
+        )
+        == 2
+    )
     assert "holds the encoder cssl.rb3d, not cssl.dsrf3d" in capsys.readouterr().err
     assert main(["run", "supervised", *quick, "--out", s + "3", "--weights", str(tmp_path)]) == 2
     assert "not a run folder" in capsys.readouterr().err
@@ -203,7 +246,10 @@ def test_with_labels_a_pretrained_run_is_scored_as_a_classifier(
 ) -> None:
     out = str(tmp_path / "both")
     quick = ["--no-report", "--device", "cpu", "--epochs", "1", "--fine-tune-epochs", "1", "--json"]
-    assert main(["run", "moco", "--data", str(cubes), "--label-fraction", "0.5", "--out", out, *quick]) == 0
+    assert (
+        main(["run", "moco", "--data", str(cubes), "--label-fraction", "0.5", "--out", out, *quick])
+        == 0
+    )
     ran = json.loads(capsys.readouterr().out)
     assert ran["task"] == "classification"
     assert 6 <= ran["held_out"] <= 9  # a fifth of 36
@@ -214,14 +260,23 @@ def test_with_labels_a_pretrained_run_is_scored_as_a_classifier(
     assert again["n"] == ran["held_out"]
 
 
-def explain(cubes: Path, classifier: str, clusters: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def explain(
+    cubes: Path, classifier: str, clusters: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """``cryoet explain`` on the runs of the test above: files, facts, the report, and what it refuses."""
     where = ["--data", str(cubes), "--index", "7"]
-    assert main(["explain", classifier, *where, "--beside", classifier, "--json", "--class", "ball"]) == 0
+    assert (
+        main(["explain", classifier, *where, "--beside", classifier, "--json", "--class", "ball"])
+        == 0
+    )
     facts = json.loads(capsys.readouterr().out)
     assert facts["class"] == "ball"
     assert facts["true"] == "shell"
-    folder = Path(facts["folder"]) if Path(facts["folder"]).is_absolute() else Path.cwd() / facts["folder"]
+    folder = (
+        Path(facts["folder"])
+        if Path(facts["folder"]).is_absolute()
+        else Path.cwd() / facts["folder"]
+    )
     names = {"grad-cam", "respond-cam", "grad-cam-beside", "respond-cam-beside", "volume"}
     assert {path.stem for path in folder.glob("*.mrc")} == names
     with mrcfile.open(folder / "grad-cam.mrc") as file:
@@ -242,7 +297,10 @@ def explain(cubes: Path, classifier: str, clusters: str, tmp_path: Path, capsys:
     capsys.readouterr()
     for words, message in (
         ([classifier, "--data", str(cubes), "--index", "36"], "expected 0 to 35"),
-        ([classifier, *where, "--map", "smooth", "--out", out + "2"], "expected grad-cam, respond-cam or both"),
+        (
+            [classifier, *where, "--map", "smooth", "--out", out + "2"],
+            "expected grad-cam, respond-cam or both",
+        ),
         ([classifier, *where, "--out", out], "exists already"),
         ([clusters, *where], "offers no convolution"),
     ):
@@ -254,7 +312,9 @@ def explain(cubes: Path, classifier: str, clusters: str, tmp_path: Path, capsys:
 
 
 @pytest.mark.parametrize("stop", [1, 4])
-def test_interrupted_pretraining_reaches_the_same_weights(cubes: Path, tmp_path: Path, stop: int) -> None:
+def test_interrupted_pretraining_reaches_the_same_weights(
+    cubes: Path, tmp_path: Path, stop: int
+) -> None:
     """Stopped after some calls of ``Run.save`` in either phase; the kit does the same where no label is used."""
     options = {"label_fraction": 0.5, "epochs": 3, **QUICK}
     trainer, run, data = start(Moco, cubes, tmp_path / "whole", **options)
@@ -274,7 +334,9 @@ def test_interrupted_pretraining_reaches_the_same_weights(cubes: Path, tmp_path:
     run.fail("stopped")
     run = Run.resume(run.dir, config=trainer.config, quiet=True)
     again = Moco(trainer.config).fit({"data": data}, run)
-    for one, other in zip(whole.classifier.parameters(), again.classifier.parameters(), strict=True):
+    for one, other in zip(
+        whole.classifier.parameters(), again.classifier.parameters(), strict=True
+    ):
         torch.testing.assert_close(one, other, rtol=0, atol=0)
     assert difference(whole.label(data, run), again.label(data, run)) is None
 
@@ -290,7 +352,9 @@ def test_read_outs_find_what_is_there() -> None:
         model = make(features[:30], labels[:30])
         assert accuracy_on(model, features[30:], labels[30:]) == 1
         assert accuracy_on(model, features[:0], labels[:0]) is None
-    assert accuracy_on(linear_probe(features[:1], labels[:1]), features[:3], labels[:3]) == pytest.approx(1 / 3)
+    assert accuracy_on(
+        linear_probe(features[:1], labels[:1]), features[:3], labels[:3]
+    ) == pytest.approx(1 / 3)
 
 
 @pytest.mark.parametrize("classes", [(0, 1, 2), (0, 2), (1,)])
@@ -321,7 +385,9 @@ def test_fine_tuning_never_ends_below_its_start(cubes: Path, tmp_path: Path) -> 
     features = scores_of(encoder, run.volumes(data), None, run).numpy()
     weights, biases = probe_weights(features[parts.learnt], data.labels[parts.learnt], 3)
     expected = (features @ weights.T + biases).argmax(1)
-    assert (labels[parts.val] == data.labels[parts.val]).mean() >= (expected == data.labels)[parts.val].mean()
+    assert (labels[parts.val] == data.labels[parts.val]).mean() >= (expected == data.labels)[
+        parts.val
+    ].mean()
 
 
 def test_the_monitors_tell_collapse_from_spread() -> None:
@@ -331,12 +397,16 @@ def test_the_monitors_tell_collapse_from_spread() -> None:
     assert spread[1] > 17
     constant = torch.ones(500, 20) + 1e-3 * torch.randn(500, 20, generator=generator)
     assert feature_spread(constant)[0] < 0.01
-    line = torch.randn(500, 1, generator=generator) * torch.ones(1, 20) + 0.01 * torch.randn(500, 20)
+    line = torch.randn(500, 1, generator=generator) * torch.ones(1, 20) + 0.01 * torch.randn(
+        500, 20
+    )
     assert feature_spread(line)[1] < 1.1
 
 
 def test_views_grow_from_weak_to_full() -> None:
-    assert [strength(done, 0.5) for done in (0.0, 0.25, 0.5, 0.9)] == pytest.approx([0.1, 0.55, 1.0, 1.0])
+    assert [strength(done, 0.5) for done in (0.0, 0.25, 0.5, 0.9)] == pytest.approx(
+        [0.1, 0.55, 1.0, 1.0]
+    )
     assert strength(0.0, 0.0) == 1.0  # the published recipe
 
 

@@ -7,7 +7,14 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from cryoet_cssl.losses import info_nce, info_nce_logits, nt_xent, sinkhorn, swapped_prediction, unit
+from cryoet_cssl.losses import (
+    info_nce,
+    info_nce_logits,
+    nt_xent,
+    sinkhorn,
+    swapped_prediction,
+    unit,
+)
 from torch import Tensor
 
 N, F, K, T = 6, 5, 9, 0.2
@@ -34,7 +41,9 @@ def plain_nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
     total = torch.zeros((), dtype=torch.float64)
     for i, one in enumerate(views):
         partner = views[(i + n) % (2 * n)]
-        others = sum(torch.exp(one.dot(other) / temperature) for k, other in enumerate(views) if k != i)
+        others = sum(
+            torch.exp(one.dot(other) / temperature) for k, other in enumerate(views) if k != i
+        )
         total = total - torch.log(torch.exp(one.dot(partner) / temperature) / others)
     return total / (2 * n)
 
@@ -47,7 +56,9 @@ def plain_sinkhorn(scores: Tensor, epsilon: float, iterations: int) -> Tensor:
     return codes
 
 
-def plain_swapped(first: Tensor, second: Tensor, codes1: Tensor, codes2: Tensor, temperature: float) -> Tensor:
+def plain_swapped(
+    first: Tensor, second: Tensor, codes1: Tensor, codes2: Tensor, temperature: float
+) -> Tensor:
     total = torch.zeros((), dtype=torch.float64)
     for scores, codes in ((first, codes2), (second, codes1)):
         for row, code in zip(scores, codes, strict=True):
@@ -69,7 +80,13 @@ def agree(fast: Callable[..., Tensor], plain: Callable[..., Tensor], *tensors: T
 
 
 def test_info_nce_against_the_sum_over_keys() -> None:
-    agree(info_nce, plain_info_nce, unit(draws(N, F)), unit(draws(N, F, seed=1)), unit(draws(K, F, seed=2)))
+    agree(
+        info_nce,
+        plain_info_nce,
+        unit(draws(N, F)),
+        unit(draws(N, F, seed=1)),
+        unit(draws(K, F, seed=2)),
+    )
 
 
 def test_nt_xent_against_the_sum_over_pairs() -> None:
@@ -81,7 +98,9 @@ def test_swapped_prediction_against_the_sums() -> None:
     first, second = draws(N, K), draws(N, K, seed=1)
     for codes1, codes2 in (codes, codes[::-1]):
         agree(
-            lambda a, b, t, c1=codes1, c2=codes2: swapped_prediction(a, b, c1.to(a.dtype), c2.to(a.dtype), t),
+            lambda a, b, t, c1=codes1, c2=codes2: swapped_prediction(
+                a, b, c1.to(a.dtype), c2.to(a.dtype), t
+            ),
             lambda a, b, t, c1=codes1, c2=codes2: plain_swapped(a, b, c1, c2, t),
             first,
             second,
@@ -99,7 +118,9 @@ def test_sinkhorn_against_its_definition() -> None:
 @pytest.mark.parametrize("keys", [1, 7, 64])
 def test_info_nce_of_equal_similarities(keys: int) -> None:
     one = unit(torch.ones(3, F))
-    assert info_nce(one, one, unit(torch.ones(keys, F)), T).item() == pytest.approx(math.log(1 + keys), rel=1e-5)
+    assert info_nce(one, one, unit(torch.ones(keys, F)), T).item() == pytest.approx(
+        math.log(1 + keys), rel=1e-5
+    )
 
 
 def test_info_nce_is_the_cross_entropy_of_its_logits() -> None:
@@ -111,7 +132,9 @@ def test_info_nce_is_the_cross_entropy_of_its_logits() -> None:
 
 
 def test_nt_xent_of_one_pair_is_zero() -> None:
-    assert nt_xent(unit(draws(1, F)), unit(draws(1, F, seed=1)), T).item() == pytest.approx(0, abs=1e-12)
+    assert nt_xent(unit(draws(1, F)), unit(draws(1, F, seed=1)), T).item() == pytest.approx(
+        0, abs=1e-12
+    )
 
 
 def test_nt_xent_does_not_mind_which_view_is_first() -> None:
@@ -120,7 +143,9 @@ def test_nt_xent_does_not_mind_which_view_is_first() -> None:
 
 
 def test_sinkhorn_balances_and_does_not_overflow() -> None:
-    scores = torch.cat([torch.ones(40, 1), draws(40, 7).float().clamp(-1, 1)], 1)  # all prefer prototype 0
+    scores = torch.cat(
+        [torch.ones(40, 1), draws(40, 7).float().clamp(-1, 1)], 1
+    )  # all prefer prototype 0
     codes = sinkhorn(scores.half(), 0.05, 300)  # exp(1 / 0.05) is beyond float16
     assert codes.dtype == torch.float32
     torch.testing.assert_close(codes.sum(1), torch.ones(40))

@@ -77,19 +77,25 @@ def test_what_they_cannot_take(call: Any, message: str) -> None:
 
 def views(n: int = 4, seed: int = 0) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(n, 1, 8, 8, 8, generator=generator), torch.randn(n, 1, 8, 8, 8, generator=generator)
+    return torch.randn(n, 1, 8, 8, 8, generator=generator), torch.randn(
+        n, 1, 8, 8, 8, generator=generator
+    )
 
 
 def moco(**options: Any) -> MocoObjective:
     torch.manual_seed(0)
     defaults = {"queue": 256, "momentum": 0.99, "ramp": False}
-    return MocoObjective(rb3d(8), MocoConfig.from_layers("fast", {}, OPTIONS | defaults | options), lambda rows: rows)
+    return MocoObjective(
+        rb3d(8), MocoConfig.from_layers("fast", {}, OPTIONS | defaults | options), lambda rows: rows
+    )
 
 
 def swav(**options: Any) -> SwavObjective:
     torch.manual_seed(0)
     defaults = {"prototypes": 5, "queue": 6, "freeze": 0, "warm_up": 0.0}
-    return SwavObjective(rb3d(8), SwavConfig.from_layers("fast", {}, OPTIONS | defaults | options), lambda rows: rows)
+    return SwavObjective(
+        rb3d(8), SwavConfig.from_layers("fast", {}, OPTIONS | defaults | options), lambda rows: rows
+    )
 
 
 def stepped(objective: nn.Module, rate: float = 0.1) -> None:
@@ -118,11 +124,15 @@ def test_the_key_network_follows_by_its_momentum(momentum: float, follows: float
 
 def test_the_momentum_grows_and_the_queue_counts_late() -> None:
     objective = moco(momentum=0.8, ramp=True, queue=6)
-    first, second = (unit(torch.randn(4, 8, generator=torch.Generator().manual_seed(s))) for s in (0, 1))
+    first, second = (
+        unit(torch.randn(4, 8, generator=torch.Generator().manual_seed(s))) for s in (0, 1)
+    )
     found = []
     for done in (0.0, 0.5, 0.59, 0.6, 1.0):
         objective.done = done
-        found.append((round(objective.momentum, 3), round(float(objective._compared(first, second)[0]), 5)))
+        found.append(
+            (round(objective.momentum, 3), round(float(objective._compared(first, second)[0]), 5))
+        )
     assert [m for m, _ in found][:2] == [0.0, 0.4]
     assert found[-1][0] == pytest.approx(0.8)
     losses = [loss for _, loss in found]
@@ -141,7 +151,9 @@ def test_symmetric_moco_is_the_mean_over_both_views() -> None:
     first, second = views()
     loss, _ = objective(first, second)
     with torch.no_grad():
-        one, two = (unit(objective.projector(objective.encoder(view))).double() for view in (first, second))
+        one, two = (
+            unit(objective.projector(objective.encoder(view))).double() for view in (first, second)
+        )
     queue = moco(queue=6, projection_norm=False).queue.double()  # before the batch came in
     total = torch.zeros((), dtype=torch.float64)
     for queries, keys in ((one, two), (two, one)):  # the key network still equals the query network
@@ -166,7 +178,8 @@ def test_the_preset_paper_is_one_sided_with_the_queue_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cubes", "epochs", "batch", "queue", "momentum"), [(3000, 200, 16, 750, 0.9989), (300, 30, 32, 75, 0.8519)]
+    ("cubes", "epochs", "batch", "queue", "momentum"),
+    [(3000, 200, 16, 750, 0.9989), (300, 30, 32, 75, 0.8519)],
 )
 def test_open_options_follow_the_data_and_the_steps(
     cubes: int, epochs: int, batch: int, queue: int, momentum: float
@@ -188,7 +201,9 @@ def test_few_cubes_or_steps_still_give_usable_numbers() -> None:
 def test_buffers_of_the_key_network_follow_too() -> None:
     objective = moco(projection_norm=True)
     stepped(objective)
-    torch.testing.assert_close(objective.key_projector[1].running_mean, objective.projector[1].running_mean)
+    torch.testing.assert_close(
+        objective.key_projector[1].running_mean, objective.projector[1].running_mean
+    )
 
 
 def test_the_queue_holds_the_last_keys_in_order_and_wraps() -> None:
@@ -252,7 +267,9 @@ def test_swav_first_tells_cubes_apart_then_starts_prototypes_as_cubes() -> None:
 
 def test_simclr_finds_partners_that_are_equal() -> None:
     torch.manual_seed(0)
-    objective = SimclrObjective(rb3d(8), SimclrConfig.from_layers("fast", {}, OPTIONS), lambda rows: rows)
+    objective = SimclrObjective(
+        rb3d(8), SimclrConfig.from_layers("fast", {}, OPTIONS), lambda rows: rows
+    )
     first, other = views()
     assert objective(first, first)[1] == 1
     assert objective(first, first)[0] < objective(first, other)[0]
@@ -267,7 +284,9 @@ def test_lars_by_hand() -> None:
     weight.grad, bias.grad = torch.tensor([[0.0, 2.0]]), torch.tensor([2.0])
     optimiser.step()
     rate = 1e-3 * 5 / (2 + 0.1 * 5)
-    torch.testing.assert_close(weight.detach(), torch.tensor([[3 - 0.5 * rate * 0.3, 4 - 0.5 * rate * 2.4]]))
+    torch.testing.assert_close(
+        weight.detach(), torch.tensor([[3 - 0.5 * rate * 0.3, 4 - 0.5 * rate * 2.4]])
+    )
     torch.testing.assert_close(bias.detach(), torch.tensor([0.0]))
 
 
@@ -293,7 +312,10 @@ def test_the_state_of_an_optimiser_survives_a_checkpoint(name: str) -> None:
 
     layer, optimiser = made()
     step(layer, optimiser)
-    kept, weights = optimiser_tensors(optimiser), {k: v.clone() for k, v in layer.state_dict().items()}
+    kept, weights = (
+        optimiser_tensors(optimiser),
+        {k: v.clone() for k, v in layer.state_dict().items()},
+    )
     kept = {key: value.clone() for key, value in kept.items()}
     step(layer, optimiser)
     again, fresh = made()

@@ -49,7 +49,9 @@ def test_shape_type_and_standardisation() -> None:
             assert found.shape == (3, 1, 12, 12, 12)
             assert found.dtype == torch.float32
             torch.testing.assert_close(found.mean((1, 2, 3, 4)), torch.zeros(3), atol=1e-5, rtol=0)
-            torch.testing.assert_close(found.std((1, 2, 3, 4), correction=0), torch.ones(3), atol=1e-4, rtol=0)
+            torch.testing.assert_close(
+                found.std((1, 2, 3, 4), correction=0), torch.ones(3), atol=1e-4, rtol=0
+            )
 
 
 def test_the_same_seed_gives_the_same_view() -> None:
@@ -67,7 +69,9 @@ def test_quarter_turn_about_the_beam() -> None:
 
 
 def test_turns_about_the_beam_keep_it_and_stay_within_the_angle() -> None:
-    matrices, shifts = views(affine_probability=1.0, full_so3=False, angle=45.0, zoom=0, shift=0).placements(50, seed())
+    matrices, shifts = views(
+        affine_probability=1.0, full_so3=False, angle=45.0, zoom=0, shift=0
+    ).placements(50, seed())
     torch.testing.assert_close(matrices[:, 0], torch.tensor([[1.0, 0, 0]]).expand(50, 3))
     turns = torch.rad2deg(torch.atan2(matrices[:, 1, 2], matrices[:, 1, 1]))
     assert 30 < turns.abs().max() <= 45
@@ -80,7 +84,11 @@ def test_weak_views_are_small_changes() -> None:
     (large, far), (small, near) = (draw.placements(200, seed(5)) for draw in (full, weak))
     factors = [m.det() ** (1 / 3) for m in (large, small)]
     angles = [
-        torch.rad2deg(torch.acos((((m / f[:, None, None]).diagonal(dim1=1, dim2=2).sum(1) - 1) / 2).clamp(-1, 1)))
+        torch.rad2deg(
+            torch.acos(
+                (((m / f[:, None, None]).diagonal(dim1=1, dim2=2).sum(1) - 1) / 2).clamp(-1, 1)
+            )
+        )
         for m, f in zip((large, small), factors, strict=True)
     ]
     torch.testing.assert_close(angles[1], 0.1 * angles[0], atol=0.1, rtol=0)
@@ -88,7 +96,9 @@ def test_weak_views_are_small_changes() -> None:
     assert (factors[0] - 1).abs().max() > 0.15
     assert near.abs().max() < 0.2 * far.abs().max()
     rotations = small / factors[1][:, None, None]
-    torch.testing.assert_close(rotations @ rotations.mT, torch.eye(3).expand(200, 3, 3), atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        rotations @ rotations.mT, torch.eye(3).expand(200, 3, 3), atol=1e-4, rtol=0
+    )
     weak.strength = 0.0
     torch.testing.assert_close(weak(cubes(), seed()), cubes(), atol=1e-4, rtol=0)
 
@@ -100,13 +110,17 @@ def test_a_part_of_a_turn_repeated_is_the_turn(share: float) -> None:
     if share == 0:
         torch.testing.assert_close(part, torch.eye(3).expand(50, 3, 3))
         return
-    torch.testing.assert_close(torch.linalg.matrix_power(part, round(1 / share)), matrices, atol=1e-3, rtol=0)
+    torch.testing.assert_close(
+        torch.linalg.matrix_power(part, round(1 / share)), matrices, atol=1e-3, rtol=0
+    )
     assert partial_rotations(matrices, 1.0) is matrices
 
 
 def test_one_resampling_is_crop_then_turn_scale_and_shift() -> None:
     """A view's voxel p must come from o + (s / a) R^T (p - t): checked on a linear ramp, which interpolation keeps."""
-    draw = views(box=24, affine_probability=1.0, crop_probability=1.0, crop=(0.7, 0.9), shift=0.05, zoom=0.1)
+    draw = views(
+        box=24, affine_probability=1.0, crop_probability=1.0, crop=(0.7, 0.9), shift=0.05, zoom=0.1
+    )
     grid = torch.stack(torch.meshgrid(*[torch.arange(24.0) - 12] * 3, indexing="ij"))
     matrices, shifts = draw.placements(1, seed(3))
     factor = matrices[0].det() ** (1 / 3)
@@ -116,9 +130,13 @@ def test_one_resampling_is_crop_then_turn_scale_and_shift() -> None:
     for axis in range(3):
         seen = rotate(grid[axis][None, None], matrices, shifts)[0, 0]
         middle = slice(8, 17)
-        point = torch.stack(torch.meshgrid(*[torch.arange(24.0)[middle] - 12] * 3, indexing="ij")).flatten(1)
+        point = torch.stack(
+            torch.meshgrid(*[torch.arange(24.0)[middle] - 12] * 3, indexing="ij")
+        ).flatten(1)
         source = factor * rotation.T @ (point - shifts[0][:, None])
-        torch.testing.assert_close(seen[middle, middle, middle].flatten(), source[axis], atol=1e-3, rtol=0)
+        torch.testing.assert_close(
+            seen[middle, middle, middle].flatten(), source[axis], atol=1e-3, rtol=0
+        )
 
 
 @pytest.mark.parametrize("box", [12, 11])
@@ -128,7 +146,9 @@ def test_the_wedge_is_that_of_the_core(box: int, axis: str) -> None:
     draw = Views(config, box, 10.0, (-40.0, 60.0), axis, torch.device("cpu"))
     mask = draw._masks(torch.ones(2), seed())
     expected = wedge_mask(box, (-40.0, 60.0), axis)
-    assert (mask[0, 0] - expected).abs().mean() < 2e-3  # edges that fall on the border itself may round either way
+    assert (
+        mask[0, 0] - expected
+    ).abs().mean() < 2e-3  # edges that fall on the border itself may round either way
     assert draw._masks(torch.zeros(1), seed()).all()
 
 

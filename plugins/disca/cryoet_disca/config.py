@@ -25,7 +25,12 @@ class DiscaConfig(Config):
         paper="number of classes, given",
     )
     iterations: int = option(
-        3, "rounds of clustering and training", ge=1, le=1000, paper="20", presets={"fast": 3, "paper": 20}
+        3,
+        "rounds of clustering and training",
+        ge=1,
+        le=1000,
+        paper="20",
+        presets={"fast": 3, "paper": 20},
     )
     init: Literal["invariants", "random"] = option(
         "invariants",
@@ -46,12 +51,19 @@ class DiscaConfig(Config):
         presets={"fast": True, "paper": False},
     )
     components: int = option(15, "densities that the refinement starts with", ge=1, le=200)
-    refine_sample: int = option(4000, "subtomograms that the refinement learns from, at most; all are labelled", ge=10)
+    refine_sample: int = option(
+        4000, "subtomograms that the refinement learns from, at most; all are labelled", ge=10
+    )
     max_shift: float = option(
-        6.0, "how far a particle may lie from the box centre, voxels; 0: all are centred", ge=0, le=32
+        6.0,
+        "how far a particle may lie from the box centre, voxels; 0: all are centred",
+        ge=0,
+        le=32,
     )
     mask_diameter: float = option(
-        0.0, "what lies outside this diameter (Å) about the particle is ignored in the refinement; 0: the box", ge=0
+        0.0,
+        "what lies outside this diameter (Å) about the particle is ignored in the refinement; 0: the box",
+        ge=0,
     )
     empty: bool = option(True, "the refinement may call subtomograms empty")
     align_averages: bool = option(
@@ -61,16 +73,20 @@ class DiscaConfig(Config):
     )
     # the network
     encoder: str | None = option(
-        None, "network of another plugin instead of our own, which the next four options shape: plugin.name"
+        None,
+        "network of another plugin instead of our own, which the next four options shape: plugin.name",
     )
     weights: str | None = option(
-        None, "folder of a finished run whose encoder to start from; the first clustering then looks at it too"
+        None,
+        "folder of a finished run whose encoder to start from; the first clustering then looks at it too",
     )
     width: int = option(
         8, "channels of the first block; each further block has a quarter more", ge=4, le=512, paper="64",
         presets={"fast": 8, "paper": 64},
     )  # fmt: skip
-    blocks: int = option(5, "convolution blocks", ge=1, le=20, paper="10", presets={"fast": 5, "paper": 10})
+    blocks: int = option(
+        5, "convolution blocks", ge=1, le=20, paper="10", presets={"fast": 5, "paper": 10}
+    )
     bin: int = option(
         2,
         "average this many voxels per axis before the network",
@@ -80,12 +96,21 @@ class DiscaConfig(Config):
         presets={"fast": 2, "paper": 1},
     )
     features: int = option(
-        128, "length of the feature vector", ge=8, le=8192, paper="1024", presets={"fast": 128, "paper": 1024}
+        128,
+        "length of the feature vector",
+        ge=8,
+        le=8192,
+        paper="1024",
+        presets={"fast": 128, "paper": 1024},
     )
     # clustering
-    dimensions: int = option(16, "principal components that are clustered", ge=2, le=128, paper="16 (code)")
+    dimensions: int = option(
+        16, "principal components that are clustered", ge=2, le=128, paper="16 (code)"
+    )
     restarts: int = option(5, "starts of each mixture", ge=1, le=100, paper="5")
-    reg_covar: float = option(1e-5, "added to covariances, as a share of the mean variance", gt=0, le=1, paper="1e-5")
+    reg_covar: float = option(
+        1e-5, "added to covariances, as a share of the mean variance", gt=0, le=1, paper="1e-5"
+    )
     # training
     loss: Literal["cross_entropy", "hinge"] = option(
         "cross_entropy", "on logits with smoothed labels, or the code's categorical hinge on probabilities",
@@ -99,8 +124,14 @@ class DiscaConfig(Config):
     smoothing: float = option(
         0.2, "label smoothing before the first round; times 0.9 each round", ge=0, lt=1, paper="0.2"
     )
-    batch_size: int = option(64, "subtomograms per training step, all processes together", ge=2, le=8192, paper="64")
-    head_epochs: int = option(10, "epochs that a new classification head is trained alone", ge=0, le=1000, paper="10")
+    batch_size: int = option(
+        64, "subtomograms per training step, all processes together", ge=2, le=8192, paper="64"
+    )
+    head_epochs: int = option(
+        10, "epochs that a new classification head is trained alone", ge=0, le=1000, paper="10"
+    )
     head_learning_rate: float = option(1e-4, "learning rate of a new head alone (NAdam)", gt=0, le=1, paper="1e-4",
         presets={"fast": 1e-2, "paper": 1e-4})  # fmt: skip
-    unchanged: float = option(0.999, "share of unchanged labels at which the rounds stop", gt=0, le=1, paper="0.999")
+    unchanged: float = option(
+        0.999, "share of unchanged labels at which the rounds stop", gt=0, le=1, paper="0.999"
+    )

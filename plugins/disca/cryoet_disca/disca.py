@@ -35,7 +35,9 @@ LEAST_EVIDENCE = 1.0
 
 class Disca(Trainer):
     name, task = "disca", "clustering"
-    summary = "unsupervised deep clustering: sorts subtomograms into molecular classes without a label"
+    summary = (
+        "unsupervised deep clustering: sorts subtomograms into molecular classes without a label"
+    )
     inputs: ClassVar = {"data": InputSpec("subtomograms to sort", labels="never")}
     Config = DiscaConfig
     tiny: ClassVar = {
@@ -63,7 +65,11 @@ class Disca(Trainer):
         with run.timer("centring"):
             some = sample_rows(len(data), share)
             centring = Centring.fit(
-                lambda: volumes.batches(BATCH, some), data.box, config.max_shift, run.device, reduce=run.all_reduce
+                lambda: volumes.batches(BATCH, some),
+                data.box,
+                config.max_shift,
+                run.device,
+                reduce=run.all_reduce,
             )
         best = self._rounds(data, volumes, centring, run)
         if config.refine:
@@ -77,7 +83,9 @@ class Disca(Trainer):
 
     # ---- the rounds
 
-    def _rounds(self, data: Any, volumes: DeviceVolumes, centring: Centring, run: Run) -> DiscaLabeller:
+    def _rounds(
+        self, data: Any, volumes: DeviceVolumes, centring: Centring, run: Run
+    ) -> DiscaLabeller:
         """Cluster and train until the labels stay or the rounds are used up; the best round's model."""
         config = self.config
         invariants = None
@@ -89,11 +97,16 @@ class Disca(Trainer):
             if rounds.finished:
                 break
             with run.timer("cluster"):
-                found, agreement = cluster(rounds, volumes, invariants, descriptors, centring, config, run)
+                found, agreement = cluster(
+                    rounds, volumes, invariants, descriptors, centring, config, run
+                )
             trouble = collapse(found, config, run)
             # DDBI is low where nearly all points are in one place: a collapsed round wins over none only
             if rounds.best_round < 0 or (trouble is None and found.score < rounds.best):
-                rounds.best, rounds.best_round = found.score if trouble is None else float("inf"), number
+                rounds.best, rounds.best_round = (
+                    found.score if trouble is None else float("inf"),
+                    number,
+                )
                 models.save(run, BEST, self._labeller(found, data))
                 run.write_json("model_selection.json", found.selection)
             stays = agreement is not None and agreement > config.unchanged
@@ -102,10 +115,18 @@ class Disca(Trainer):
             if not rounds.finished:
                 with run.timer("train"):
                     loss = train(rounds, found, volumes, config, run)
-            run.log(step=number, k=found.mixture.k, ddbi=_finite(found.score), agreement=agreement, loss=loss)
+            run.log(
+                step=number,
+                k=found.mixture.k,
+                ddbi=_finite(found.score),
+                agreement=agreement,
+                loss=loss,
+            )
             rounds.done, rounds.k, rounds.labels = number + 1, found.mixture.k, found.labels
             if number == config.iterations - 1 and number > 0 and not stays:
-                rounds.notes.append(f"the labels were still changing after {rounds.done} rounds of clustering")
+                rounds.notes.append(
+                    f"the labels were still changing after {rounds.done} rounds of clustering"
+                )
             if trouble is not None and rounds.finished:
                 rounds.notes.append(f"round {rounds.done}: {trouble}")
             elif trouble is not None:
@@ -129,8 +150,12 @@ class Disca(Trainer):
             {k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")}
         )
         if "head.weight" in tensors:
-            rounds.head = torch.nn.Linear(rounds.network.dim, len(tensors["head.bias"])).to(run.device)
-            rounds.head.load_state_dict({"weight": tensors["head.weight"], "bias": tensors["head.bias"]})
+            rounds.head = torch.nn.Linear(rounds.network.dim, len(tensors["head.bias"])).to(
+                run.device
+            )
+            rounds.head.load_state_dict(
+                {"weight": tensors["head.weight"], "bias": tensors["head.bias"]}
+            )
         labels = tensors["labels"].long().to(run.device)
         rounds.labels = labels[run.shard(len(labels))]
         for name in ("done", "k", "best_round", "finished", "notes"):
@@ -140,11 +165,15 @@ class Disca(Trainer):
 
     def _save(self, rounds: Rounds, run: Run) -> None:
         assert rounds.labels is not None
-        tensors: dict[str, Tensor] = {f"network.{key}": value for key, value in rounds.network.state_dict().items()}
+        tensors: dict[str, Tensor] = {
+            f"network.{key}": value for key, value in rounds.network.state_dict().items()
+        }
         if rounds.head is not None:
             tensors |= {f"head.{key}": value for key, value in rounds.head.state_dict().items()}
         tensors["labels"] = run.all_gather(rounds.labels)
-        facts = {name: getattr(rounds, name) for name in ("done", "k", "best_round", "finished", "notes")}
+        facts = {
+            name: getattr(rounds, name) for name in ("done", "k", "best_round", "finished", "notes")
+        }
         run.save(ROUNDS, tensors, facts | {"best": _finite(rounds.best)})
 
     def _restart(self, rounds: Rounds, trouble: str, box: int, run: Run) -> None:
@@ -159,7 +188,9 @@ class Disca(Trainer):
 
     # ---- the densities
 
-    def _refined(self, best: DiscaLabeller, data: Any, volumes: DeviceVolumes, share: slice, run: Run) -> DiscaLabeller:
+    def _refined(
+        self, best: DiscaLabeller, data: Any, volumes: DeviceVolumes, share: slice, run: Run
+    ) -> DiscaLabeller:
         model = mixture(data, self.config, run)
         points = run.all_gather(best.space.points(volumes, run))
         sample = draw_sample(points, share.start, len(volumes), self.config.refine_sample, run)

@@ -69,7 +69,13 @@ def cluster(
         refresh_norms(rounds.network, volumes, run)
     use_invariants = invariants if first or config.join_invariants else None
     space, points = fit_space(
-        None if first else rounds.network, use_invariants, centring, volumes, descriptors, config.dimensions, run
+        None if first else rounds.network,
+        use_invariants,
+        centring,
+        volumes,
+        descriptors,
+        config.dimensions,
+        run,
     )
     total = int(run.all_reduce(torch.tensor(float(len(points)))))
     ks = candidates(config.k_min, config.k_max, total)
@@ -94,7 +100,9 @@ def cluster(
     agreement = None
     if rounds.labels is not None and mixture.k == rounds.k:
         previous = run.all_gather(rounds.labels)
-        order = torch.from_numpy(match_permutation(previous.cpu().numpy(), labels.cpu().numpy(), mixture.k))
+        order = torch.from_numpy(
+            match_permutation(previous.cpu().numpy(), labels.cpu().numpy(), mixture.k)
+        )
         mixture = mixture.select(order.argsort().to(labels.device))
         labels = order.to(labels.device)[labels]
         agreement = float((labels == previous).float().mean())
@@ -103,7 +111,9 @@ def cluster(
     return Clustering(space, mixture, points, mixture.predict(points), score, chosen), agreement
 
 
-def train(rounds: Rounds, found: Clustering, volumes: DeviceVolumes, config: DiscaConfig, run: Run) -> float:
+def train(
+    rounds: Rounds, found: Clustering, volumes: DeviceVolumes, config: DiscaConfig, run: Run
+) -> float:
     """Steps 7 to 9: one epoch on the clusters of this round; the mean loss. A new head is trained alone first."""
     alpha = config.smoothing * 0.9 ** (rounds.done + 1)
     k = found.mixture.k
@@ -113,7 +123,9 @@ def train(rounds: Rounds, found: Clustering, volumes: DeviceVolumes, config: Dis
         features = network_features(rounds.network, volumes, run)
         train_head(rounds.head, features, found.labels, alpha, config, run, rounds.done)
     rate = config.learning_rate * config.decay**rounds.done
-    return train_epoch(rounds.network, rounds.head, volumes, found.labels, alpha, rate, config, run, rounds.done)
+    return train_epoch(
+        rounds.network, rounds.head, volumes, found.labels, alpha, rate, config, run, rounds.done
+    )
 
 
 def collapse(found: Clustering, config: DiscaConfig, run: Run) -> str | None:

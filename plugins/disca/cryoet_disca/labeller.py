@@ -59,21 +59,40 @@ class DiscaLabeller:
         else:
             shares, extra = self._by_density(volumes, data, run)
         shares = shares.float().cpu()
-        return Labels(shares.argmax(1).numpy(), shares.numpy(), self.classes, points.float().cpu().numpy(), extra)
+        return Labels(
+            shares.argmax(1).numpy(),
+            shares.numpy(),
+            self.classes,
+            points.float().cpu().numpy(),
+            extra,
+        )
 
-    def _by_density(self, volumes: Any, data: Any, run: Run) -> tuple[Tensor, dict[str, np.ndarray]]:
+    def _by_density(
+        self, volumes: Any, data: Any, run: Run
+    ) -> tuple[Tensor, dict[str, np.ndarray]]:
         config = DiscaConfig(**self.facts["config"])
         model = pose_mixture(data, config, run)
         densities = self.densities
         assert densities is not None
         shares, turns, shifts = [], [], []
         for rows in run.progress(list(torch.arange(len(volumes)).split(CHUNK)), "labelling"):
-            first = torch.cat([self.space.centring.shifts(volumes[part]) for part in rows.split(BATCH)])
-            found = model.label(lambda part, rows=rows: volumes[rows[part]], len(rows), densities, first, self.spread)
+            first = torch.cat(
+                [self.space.centring.shifts(volumes[part]) for part in rows.split(BATCH)]
+            )
+            found = model.label(
+                lambda part, rows=rows: volumes[rows[part]],
+                len(rows),
+                densities,
+                first,
+                self.spread,
+            )
             shares.append(found.probabilities)
             turns.append(found.rotations)
             shifts.append(found.shifts)
-        extra = {"rotations": torch.cat(turns).cpu().numpy(), "shifts": torch.cat(shifts).cpu().numpy()}
+        extra = {
+            "rotations": torch.cat(turns).cpu().numpy(),
+            "shifts": torch.cat(shifts).cpu().numpy(),
+        }
         return torch.cat(shares), extra
 
 
@@ -111,7 +130,9 @@ def save(run: Run, name: str, labeller: DiscaLabeller) -> None:
         "n": mixture.n,
         "invariants": space.invariants is not None,
     }
-    run.save(name, {key: value.detach().cpu().contiguous() for key, value in tensors.items()}, facts)
+    run.save(
+        name, {key: value.detach().cpu().contiguous() for key, value in tensors.items()}, facts
+    )
 
 
 def load(run: Run, name: str) -> DiscaLabeller | None:
@@ -127,24 +148,41 @@ def load(run: Run, name: str) -> DiscaLabeller | None:
 
     config = DiscaConfig(**facts["config"])
     network = None
-    weights = {k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")}
+    weights = {
+        k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")
+    }
     if weights:
         network = same_network(config, facts.get("encoder")).to(device)
         network.load_state_dict(weights)
         network.eval()
     tilt_range = tuple(facts["tilt_range"]) if facts["tilt_range"] else None
-    invariants = Invariants(facts["box"], tilt_range, facts["tilt_axis"], device) if facts["invariants"] else None
+    invariants = (
+        Invariants(facts["box"], tilt_range, facts["tilt_axis"], device)
+        if facts["invariants"]
+        else None
+    )
     space = FeatureSpace(
         network,
         invariants,
-        Centring(get("centring.template"), get("centring.whitening"), facts["max_shift"], facts["centring_spread"]),
+        Centring(
+            get("centring.template"),
+            get("centring.whitening"),
+            facts["max_shift"],
+            facts["centring_spread"],
+        ),
         Scaling(get("scaling.mean"), get("scaling.scale")) if "scaling.mean" in tensors else None,
         Projection(get("projection.mean"), get("projection.axes")),
     )
     mixture = Mixture(
-        get("mixture.weights"), get("mixture.means"), get("mixture.covariances"), facts["log_likelihood"], facts["n"]
+        get("mixture.weights"),
+        get("mixture.means"),
+        get("mixture.covariances"),
+        facts["log_likelihood"],
+        facts["n"],
     )
     densities = None
     if "densities.templates" in tensors:
-        densities = Parameters(get("densities.templates"), get("densities.weights"), get("densities.noise"))
+        densities = Parameters(
+            get("densities.templates"), get("densities.weights"), get("densities.noise")
+        )
     return DiscaLabeller(space, mixture, densities, facts, facts["spread"])

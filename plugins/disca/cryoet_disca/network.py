@@ -28,7 +28,11 @@ def new_network(config: DiscaConfig, box: int) -> tuple[nn.Module, Record | None
 
 def same_network(config: DiscaConfig, record: Record | None) -> nn.Module:
     """A network of the same make, to be filled from a checkpoint; the run that its weights came from is not needed."""
-    return _yopo(config) if record is None else build_encoder(record["name"], record["box"], **record["options"])
+    return (
+        _yopo(config)
+        if record is None
+        else build_encoder(record["name"], record["box"], **record["options"])
+    )
 
 
 def _yopo(config: DiscaConfig) -> Yopo:

@@ -30,7 +30,9 @@ class Sample:
 
 def draw_sample(points: Tensor, first: int, count: int, most: int, run: Run) -> Sample:
     """At most ``most`` of all particles; points (n, d) are those of all processes, ours ``count`` from ``first``."""
-    rows = torch.randperm(len(points), generator=run.generator("refine sample"))[:most].sort().values
+    rows = (
+        torch.randperm(len(points), generator=run.generator("refine sample"))[:most].sort().values
+    )
     mine = rows[(rows >= first) & (rows < first + count)] - first
     return Sample(rows, points[rows.to(points.device)], mine)
 
@@ -52,14 +54,29 @@ def mixture(data: Any, config: DiscaConfig, run: Run) -> PoseMixture:
 
 
 def refine(
-    model: PoseMixture, volumes: DeviceVolumes, sample: Sample, centring: Centring, config: DiscaConfig, run: Run
+    model: PoseMixture,
+    volumes: DeviceVolumes,
+    sample: Sample,
+    centring: Centring,
+    config: DiscaConfig,
+    run: Run,
 ) -> State:
     """Fit the densities, going on from the run's checkpoint where there is one."""
     first = int((run.all_gather(torch.tensor([len(sample.mine)]))[: run.rank]).sum())
-    shard = Shard(lambda rows: volumes[sample.mine[rows]], len(sample.mine), first, len(sample.rows), run.all_reduce)
+    shard = Shard(
+        lambda rows: volumes[sample.mine[rows]],
+        len(sample.mine),
+        first,
+        len(sample.rows),
+        run.all_reduce,
+    )
     shifts = torch.cat([centring.shifts(volumes[rows]) for rows in sample.mine.split(256)])
     saved = run.load(CHECKPOINT)
-    start = None if saved is None else state_from(saved[0], saved[1], slice(first, first + shard.n), run.device)
+    start = (
+        None
+        if saved is None
+        else state_from(saved[0], saved[1], slice(first, first + shard.n), run.device)
+    )
     # A density needs some particles, or it shows one particle's noise.
     count = max(1, min(config.components, len(sample.rows) // LEAST_PARTICLES))
     seeds = spread(sample.points.float().cpu(), count, run)
@@ -68,7 +85,12 @@ def refine(
     fits = model.fit(shard, seeds, lambda i: run.generator("refine", i), shifts=shifts, start=start)
     for state in fits:
         fact = state.history[-1]
-        run.log(phase="refine", step=state.iteration, log_evidence=fact["log_evidence"], k=int(fact["k"]))
+        run.log(
+            phase="refine",
+            step=state.iteration,
+            log_evidence=fact["log_evidence"],
+            k=int(fact["k"]),
+        )
         every = run.all_gather(torch.cat([state.shifts, state.labels[:, None].float()], 1))
         run.save(CHECKPOINT, *state_to(state, every))
     assert state is not None
@@ -109,8 +131,12 @@ def state_to(state: State, every: Tensor) -> tuple[dict[str, Tensor], dict[str, 
     return tensors, {"iteration": state.iteration, "history": state.history, "spread": state.spread}
 
 
-def state_from(tensors: dict[str, Tensor], facts: dict[str, Any], rows: slice, device: torch.device) -> State:
-    parameters = Parameters(*(tensors[name].to(device) for name in ("templates", "weights", "noise")))
+def state_from(
+    tensors: dict[str, Tensor], facts: dict[str, Any], rows: slice, device: torch.device
+) -> State:
+    parameters = Parameters(
+        *(tensors[name].to(device) for name in ("templates", "weights", "noise"))
+    )
     particles = tensors["particles"][rows].to(device)
     return State(
         facts["iteration"],

@@ -21,14 +21,22 @@ def new_head(features: int, k: int, device: torch.device) -> nn.Linear:
 
 
 def train_head(
-    head: nn.Linear, features: Tensor, labels: Tensor, alpha: float, config: DiscaConfig, run: Run, iteration: int
+    head: nn.Linear,
+    features: Tensor,
+    labels: Tensor,
+    alpha: float,
+    config: DiscaConfig,
+    run: Run,
+    iteration: int,
 ) -> None:
     """Fit a new head alone on frozen features (n, f)."""
     optimiser = torch.optim.NAdam(head.parameters(), lr=config.head_learning_rate)
     targets = smooth(labels, head.out_features, alpha)
     for epoch in range(config.head_epochs):
         for rows in _batches(len(features), config, run, "head", iteration, epoch):
-            loss = LOSSES[config.loss](head(features[rows.to(features.device)]), targets[rows.to(features.device)])
+            loss = LOSSES[config.loss](
+                head(features[rows.to(features.device)]), targets[rows.to(features.device)]
+            )
             _step(optimiser, loss, list(head.parameters()), run)
 
 
@@ -63,7 +71,9 @@ def train_epoch(
         if _step(optimiser, loss, parameters, run):
             total += float(loss.detach()) * len(rows)
             count += len(rows)
-    sums = run.all_reduce(torch.tensor([float(total), float(count)], dtype=torch.float64, device=labels.device))
+    sums = run.all_reduce(
+        torch.tensor([float(total), float(count)], dtype=torch.float64, device=labels.device)
+    )
     network.eval()
     return float(sums[0] / sums[1].clamp(min=1))
 
@@ -90,7 +100,9 @@ def _batches(n: int, config: DiscaConfig, run: Run, *key: str | int) -> list[Ten
     return list(torch.randperm(n, generator=run.generator(*key, run.rank)).tensor_split(steps))
 
 
-def _step(optimiser: torch.optim.Optimizer, loss: Tensor, parameters: list[nn.Parameter], run: Run) -> bool:
+def _step(
+    optimiser: torch.optim.Optimizer, loss: Tensor, parameters: list[nn.Parameter], run: Run
+) -> bool:
     """One step, or none, on every process alike, where a gradient is not finite; whether it was made."""
     optimiser.zero_grad(set_to_none=True)
     loss.backward()

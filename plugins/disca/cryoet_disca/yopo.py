@@ -37,7 +37,8 @@ class Yopo(nn.Module):
         channels = [width + i * (width // 4) for i in range(blocks)]
         self.noise = GaussianDropout(0.5)
         self.convolutions = nn.ModuleList(
-            nn.Conv3d(before, after, 3) for before, after in zip([1, *channels], channels, strict=False)
+            nn.Conv3d(before, after, 3)
+            for before, after in zip([1, *channels], channels, strict=False)
         )
         # Keras' momentum 0.99 is torch's 0.01
         self.norms = nn.ModuleList(nn.BatchNorm3d(c, eps=1e-3, momentum=0.01) for c in channels)

@@ -27,12 +27,17 @@ def restated(x: np.ndarray, labels: np.ndarray, reg: float = 0.0) -> float:
     within_all = sum(((p - p.mean(0)) ** 2).sum() for p in parts) / len(x) / d
     means = [p.mean(0) for p in parts]
     inverse = [np.linalg.inv(np.cov(p.T) + reg * within_all * np.eye(d)) for p in parts]
-    spread = [np.mean([(a - m) @ q @ (a - m) for a in p]) for p, m, q in zip(parts, means, inverse, strict=True)]
+    spread = [
+        np.mean([(a - m) @ q @ (a - m) for a in p])
+        for p, m, q in zip(parts, means, inverse, strict=True)
+    ]
     k = len(parts)
 
     def ratio(i: int, j: int) -> float:
         step = means[j] - means[i]
-        return float((spread[i] + spread[j]) / (step @ inverse[i] @ step + step @ inverse[j] @ step))
+        return float(
+            (spread[i] + spread[j]) / (step @ inverse[i] @ step + step @ inverse[j] @ step)
+        )
 
     if reg == 0:
         for p, t in zip(parts, spread, strict=True):
@@ -44,7 +49,9 @@ def restated(x: np.ndarray, labels: np.ndarray, reg: float = 0.0) -> float:
 @pytest.mark.parametrize("reg", [0.0, 1e-5, 0.1])
 def test_is_the_formula(k: int, d: int, reg: float) -> None:
     x, labels = clusters(k, d, 2.0)
-    assert ddbi(x, labels, k, reg) == pytest.approx(restated(x.numpy(), labels.numpy(), reg), rel=1e-9)
+    assert ddbi(x, labels, k, reg) == pytest.approx(
+        restated(x.numpy(), labels.numpy(), reg), rel=1e-9
+    )
 
 
 def test_affine_maps_of_the_points_change_nothing() -> None:
@@ -69,7 +76,9 @@ def test_fewer_than_two_clusters_have_no_score() -> None:
     x, labels = clusters(2, 3, 2.0)
     assert ddbi(x, torch.zeros_like(labels), 1) == math.inf
     assert ddbi(x, torch.zeros_like(labels), 4) == math.inf
-    assert ddbi(x, torch.where(torch.arange(len(x)) == 0, 1, 0), 2) == math.inf  # one of a single point
+    assert (
+        ddbi(x, torch.where(torch.arange(len(x)) == 0, 1, 0), 2) == math.inf
+    )  # one of a single point
 
 
 def test_thin_empty_and_unlabelled() -> None:
@@ -78,7 +87,9 @@ def test_thin_empty_and_unlabelled() -> None:
     assert math.isfinite(ddbi(x, thin, 3))
     assert ddbi(x, labels, 7) == pytest.approx(ddbi(x, labels, 3))
     kept = labels != 2
-    assert ddbi(x, torch.where(kept, labels, -1), 3, 0.0) == pytest.approx(ddbi(x[kept], labels[kept], 2, 0.0))
+    assert ddbi(x, torch.where(kept, labels, -1), 3, 0.0) == pytest.approx(
+        ddbi(x[kept], labels[kept], 2, 0.0)
+    )
     assert math.isfinite(ddbi(torch.ones(20, 4), torch.arange(20) % 2, 2))
 
 

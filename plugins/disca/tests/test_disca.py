@@ -25,7 +25,15 @@ from cryoet_core.simulate.shapes.phantoms import PHANTOMS, load_phantom
 from cryoet_core.simulate.subtomograms import write_subtomograms
 from cryoet_core.store import Subtomograms, open_subtomograms
 
-TINY = {"k_max": 6, "iterations": 2, "width": 4, "blocks": 3, "features": 32, "components": 5, "restarts": 2}
+TINY = {
+    "k_max": 6,
+    "iterations": 2,
+    "width": 4,
+    "blocks": 3,
+    "features": 32,
+    "components": 5,
+    "restarts": 2,
+}
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +60,12 @@ def accuracy(path: Path, labels: np.ndarray) -> float:
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"refine": False}, {"refine": False, "join_invariants": False}, {"refine": False, "loss": "hinge"}],
+    [
+        {},
+        {"refine": False},
+        {"refine": False, "join_invariants": False},
+        {"refine": False, "loss": "hinge"},
+    ],
     ids=["refined", "unrefined", "network alone", "hinge"],
 )
 def test_sorts_three_phantoms(easy: Path, tmp_path: Path, options: dict[str, Any]) -> None:
@@ -134,19 +147,25 @@ def test_collapse_is_noticed(easy: Path, tmp_path: Path) -> None:
     assert collapse(found, config, run) == "the features vary along 1.0 directions only"
 
 
-def test_a_collapse_ends_in_a_note(easy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_collapse_ends_in_a_note(
+    easy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("cryoet_disca.iteration.COLLAPSED", 0.01)
     trainer, run, data = start(easy, tmp_path / "run", refine=False)
     labels = trainer.fit({"data": data}, run).label(data, run)
     notes = run.read_json("notes.json")
-    assert any("one cluster took" in note and "started again from other weights" in note for note in notes)
+    assert any(
+        "one cluster took" in note and "started again from other weights" in note for note in notes
+    )
     assert len(labels) == 90
 
 
 def test_one_process_and_two_give_the_same_labels(
     easy: Path, tmp_path: Path, cryoet: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = [word for key, value in TINY.items() for word in (f"--{key.replace('_', '-')}", value)]
+    options = [
+        word for key, value in TINY.items() for word in (f"--{key.replace('_', '-')}", value)
+    ]
     common = ["run", "disca", "--data", easy, "--no-report", "--quiet", "--device", "cpu", *options]
     found = []
     for count in (1, 2):
@@ -157,8 +176,24 @@ def test_one_process_and_two_give_the_same_labels(
     assert accuracy(easy, found[0].labels) > 0.9
     # predict with the finished run says of its own data what the run said
     monkeypatch.chdir(tmp_path)
-    assert main(["predict", str(tmp_path / "run2"), "--data", str(easy), "--out", "again", "--device", "cpu"]) == 0
-    np.testing.assert_array_equal(read_predictions(tmp_path / "again").labels.labels, found[1].labels)
+    assert (
+        main(
+            [
+                "predict",
+                str(tmp_path / "run2"),
+                "--data",
+                str(easy),
+                "--out",
+                "again",
+                "--device",
+                "cpu",
+            ]
+        )
+        == 0
+    )
+    np.testing.assert_array_equal(
+        read_predictions(tmp_path / "again").labels.labels, found[1].labels
+    )
     assert json.loads((tmp_path / "run2" / "run.json").read_text())["processes"] == 2
 
 
@@ -176,12 +211,16 @@ class Pooled(torch.nn.Module):
 
     def forward(self, volumes: torch.Tensor) -> torch.Tensor:
         assert volumes.shape[2:] == (self.box,) * 3
-        return torch.nn.functional.adaptive_avg_pool3d(self.convolution(volumes).relu(), 2).flatten(1)
+        return torch.nn.functional.adaptive_avg_pool3d(self.convolution(volumes).relu(), 2).flatten(
+            1
+        )
 
 
 @pytest.fixture
 def encoder_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cryoet_core.runs.encoders.load_encoder", lambda name: {"other.pooled": Pooled}[name])
+    monkeypatch.setattr(
+        "cryoet_core.runs.encoders.load_encoder", lambda name: {"other.pooled": Pooled}[name]
+    )
 
 
 def pretrained(folder: Path, data: Path, box: int) -> tuple[Path, Pooled]:
@@ -206,7 +245,9 @@ def test_another_encoder_and_its_weights(easy: Path, tmp_path: Path) -> None:
     tensors, facts = run.load("model")  # type: ignore[misc]
     assert facts["encoder"]["name"] == "other.pooled"
     # one round and no training: the network is that of the other run
-    torch.testing.assert_close(tensors["network.convolution.weight"], encoder.convolution.weight.detach())
+    torch.testing.assert_close(
+        tensors["network.convolution.weight"], encoder.convolution.weight.detach()
+    )
     shutil.rmtree(folder)  # a finished run needs the other no more
     again = Disca(trainer.config).load(run).label(data, run)
     np.testing.assert_array_equal(again.labels, labels.labels)
@@ -225,8 +266,12 @@ def test_a_fresh_encoder_is_trained(easy: Path, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("encoder_by_name")
 def test_an_encoder_that_pools_works_on_another_box(easy: Path, tmp_path: Path) -> None:
     folder, encoder = pretrained(tmp_path / "weights", easy, 32)
-    trainer, run, data = start(easy, tmp_path / "run", weights=str(folder), refine=False, iterations=1)
+    trainer, run, data = start(
+        easy, tmp_path / "run", weights=str(folder), refine=False, iterations=1
+    )
     trainer.fit({"data": data}, run)
     tensors, facts = run.load("model")  # type: ignore[misc]
     assert facts["encoder"] == {"name": "other.pooled", "box": 24, "options": {}}
-    torch.testing.assert_close(tensors["network.convolution.weight"], encoder.convolution.weight.detach())
+    torch.testing.assert_close(
+        tensors["network.convolution.weight"], encoder.convolution.weight.detach()
+    )

@@ -46,7 +46,9 @@ def test_losses_are_their_formulas_and_fall_along_their_gradient(name: str, alph
     logits.requires_grad_()
     targets = smooth(LABELS, 4, alpha).double()
     loss = LOSSES[name](logits, targets)
-    assert loss.item() == pytest.approx(restated(name, logits.tolist(), targets.tolist()), rel=1e-12)
+    assert loss.item() == pytest.approx(
+        restated(name, logits.tolist(), targets.tolist()), rel=1e-12
+    )
     assert torch.autograd.gradcheck(lambda z: LOSSES[name](z, targets), (logits,))
     loss.backward()
     assert float(LOSSES[name](logits.detach() - 0.1 * logits.grad, targets)) < loss.item()

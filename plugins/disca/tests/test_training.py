@@ -36,7 +36,9 @@ def test_a_gradient_that_is_not_finite_changes_no_weight(run: Any) -> None:
 
 def test_a_new_head_learns_separated_clusters(run: Any) -> None:
     labels = torch.arange(90) % 3
-    features = 3 * torch.eye(3, 8)[labels] + 0.1 * torch.randn(90, 8, generator=torch.Generator().manual_seed(0))
+    features = 3 * torch.eye(3, 8)[labels] + 0.1 * torch.randn(
+        90, 8, generator=torch.Generator().manual_seed(0)
+    )
     head = new_head(8, 3, torch.device("cpu"))
     config = DiscaConfig(head_learning_rate=0.05, batch_size=30)
     train_head(head, features, labels, 0.1, config, run, 0)

@@ -14,7 +14,18 @@ def test_the_paper_network_has_the_papers_parameters() -> None:
         network = Yopo()
     assert sum(p.numel() for layer in network.convolutions for p in layer.parameters()) == 4_896_784
     assert sum(p.numel() for p in network.parameters()) == 6_295_888
-    assert [layer.out_channels for layer in network.convolutions] == [64, 80, 96, 112, 128, 144, 160, 176, 192, 208]
+    assert [layer.out_channels for layer in network.convolutions] == [
+        64,
+        80,
+        96,
+        112,
+        128,
+        144,
+        160,
+        176,
+        192,
+        208,
+    ]
     assert network(torch.zeros(2, 1, 24, 24, 24, device="meta")).shape == (2, 1024)
     gflop = [forward_flops(64, 10, 1024, 1, box) / 1e9 for box in (24, 32)]
     assert gflop == pytest.approx([13.4, 59.9], abs=0.1)
@@ -36,7 +47,9 @@ def test_features_of_any_box_that_is_large_enough(blocks: int, bin: int) -> None
     for box in (least, least + 1, least + 5):
         check_box(box, blocks, bin)
         assert network(torch.randn(3, 1, box, box, box)).shape == (3, 12)
-    with pytest.raises(UserError, match=rf"needs cubes of at least {least} voxels, the data set has {least - 1}"):
+    with pytest.raises(
+        UserError, match=rf"needs cubes of at least {least} voxels, the data set has {least - 1}"
+    ):
         check_box(least - 1, blocks, bin)
 
 

@@ -26,17 +26,25 @@ FINE, COARSE = 4.5, 3.0
 class DogConfig(Config):
     """Lengths are in Å, so they hold for any voxel size."""
 
-    diameter: float = option(0.0, "diameter of the particle, Å; needed", ge=0, le=5000, paper="sigma1 of 7 nm")
+    diameter: float = option(
+        0.0, "diameter of the particle, Å; needed", ge=0, le=5000, paper="sigma1 of 7 nm"
+    )
     threshold: float | Literal["auto"] = option(
         "auto",
         "lowest score of a pick, in standard deviations of the noise; auto: see the README",
         paper="3/20 of range",
     )
     spacing: float = option(
-        0.6, "picks are at least this share of the diameter apart", gt=0, le=10, paper="0.28 to 0.55 (sigma1, 2 sigma1)"
+        0.6,
+        "picks are at least this share of the diameter apart",
+        gt=0,
+        le=10,
+        paper="0.28 to 0.55 (sigma1, 2 sigma1)",
     )
     limit: int | None = option(None, "the best so many picks of each tomogram", ge=1, paper="1000")
-    clip: float = option(4.0, "standard deviations at which voxels are cut off, against gold and ice", ge=1, le=100)
+    clip: float = option(
+        4.0, "standard deviations at which voxels are cut off, against gold and ice", ge=1, le=100
+    )
 
 
 class DogPicker:
@@ -89,14 +97,18 @@ class DogTrainer(Trainer):
 
     def fit(self, inputs: Mapping[str, Any], run: Run) -> DogPicker:
         if self.config.diameter <= 0:
-            raise UserError("--diameter: not given; expected the particle's diameter in Å, for instance --diameter 250")
+            raise UserError(
+                "--diameter: not given; expected the particle's diameter in Å, for instance --diameter 250"
+            )
         run.save("model", {}, {"config": self.config.model_dump(mode="json")})
         return self.load(run)
 
     def load(self, run: Run) -> DogPicker:
         found = run.load("model")
         if found is None:
-            raise UserError(f"{run.dir}: holds no model; the run was not finished; see cryoet resume")
+            raise UserError(
+                f"{run.dir}: holds no model; the run was not finished; see cryoet resume"
+            )
         return DogPicker(DogConfig(**found[1]["config"]))
 
 

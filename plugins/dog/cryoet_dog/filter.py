@@ -38,7 +38,12 @@ def noise_gains(shape: tuple[int, int, int], sigma: float) -> Iterator[np.ndarra
     axes = []
     for size in shape:
         narrow, wide = _band(size, sigma).numpy(), _band(size, RATIO * sigma).numpy()
-        axes.append([(first * second).sum(1) for first, second in ((narrow, narrow), (narrow, wide), (wide, wide))])
+        axes.append(
+            [
+                (first * second).sum(1)
+                for first, second in ((narrow, narrow), (narrow, wide), (wide, wide))
+            ]
+        )
     narrow, wide = kernel(sigma), kernel(RATIO * sigma)
     narrow = np.pad(narrow, (len(wide) - len(narrow)) // 2)
     inside = (narrow @ narrow) ** 3 - 2 * (narrow @ wide) ** 3 + (wide @ wide) ** 3

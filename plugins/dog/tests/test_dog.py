@@ -37,14 +37,20 @@ def bench(folder: Path, max_memory: int = 1 << 30) -> Any:
     return Bench(scratch=folder, device=torch.device("cpu"), max_memory=max_memory)
 
 
-def ball(shape: tuple[int, int, int], centre: tuple[float, float, float], radius: float) -> np.ndarray:
+def ball(
+    shape: tuple[int, int, int], centre: tuple[float, float, float], radius: float
+) -> np.ndarray:
     places = np.indices(shape) - np.array(centre)[:, None, None, None]
     return (1 / (1 + np.exp(4 * (np.sqrt((places**2).sum(0)) - radius)))).astype(np.float32)
 
 
-def picked(volume: np.ndarray, folder: Path, *, sign: int = 1, memory: int = 1 << 30, **options: Any) -> Picks:
+def picked(
+    volume: np.ndarray, folder: Path, *, sign: int = 1, memory: int = 1 << 30, **options: Any
+) -> Picks:
     tomogram = Tomogram("t", ArrayVolume(volume), VOXEL, density_sign=sign)
-    return DogPicker(DogConfig(**{"diameter": 100.0, **options})).pick(tomogram, bench(folder, memory))
+    return DogPicker(DogConfig(**{"diameter": 100.0, **options})).pick(
+        tomogram, bench(folder, memory)
+    )
 
 
 CENTRES = [(12.0, 14.0, 14.0), (12.0, 36.3, 17.8), (20.4, 15.0, 40.0), (11.0, 38.0, 39.0)]
@@ -64,7 +70,9 @@ def off(picks: Picks) -> np.ndarray:
 
 
 def test_filter_is_two_gaussian_filters() -> None:
-    volume = torch.randn(14, 17, 40, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    volume = torch.randn(
+        14, 17, 40, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
     found = difference_of_gaussians(volume, 2.3).numpy()
     blurs = [
         gaussian_filter(volume.numpy(), sigma, mode="mirror", radius=int(np.ceil(4 * sigma)))
@@ -74,7 +82,14 @@ def test_filter_is_two_gaussian_filters() -> None:
 
 
 def test_constant_gives_nothing_and_an_impulse_sums_to_nothing() -> None:
-    assert float(difference_of_gaussians(torch.full((9, 12, 20), 7.0, dtype=torch.float64), 3.0).abs().max()) < 1e-12
+    assert (
+        float(
+            difference_of_gaussians(torch.full((9, 12, 20), 7.0, dtype=torch.float64), 3.0)
+            .abs()
+            .max()
+        )
+        < 1e-12
+    )
     impulse = torch.zeros(41, 41, 41, dtype=torch.float64)
     impulse[20, 20, 20] = 1
     response = difference_of_gaussians(impulse, 2.0)
@@ -149,7 +164,9 @@ def test_noise_gives_about_as_few_picks_as_promised(tmp_path: Path) -> None:
         scores = difference_of_gaussians(torch.from_numpy(noise), 2.75).numpy()
         scores /= np.stack(list(noise_gains((48, 64, 64), 2.75)))
         scores /= noise_level(scores)
-        counts.append(len(find_peaks(scores, distance=0, threshold=noise_bound(noise.size / 2.75**3))[0]))
+        counts.append(
+            len(find_peaks(scores, distance=0, threshold=noise_bound(noise.size / 2.75**3))[0])
+        )
     assert FALSE / 2 < np.mean(counts) < 2 * FALSE
 
 
@@ -171,9 +188,13 @@ def test_threshold_is_the_larger_of_two() -> None:
     assert automatic_threshold(values[:0], 1e4) == noise_bound(1e4)
 
 
-def test_fine_voxels_are_binned_to_the_same_picks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fine_voxels_are_binned_to_the_same_picks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shape, centre = (60, 66, 70), (31.0, 29.5, 38.2)
-    volume = ball(shape, centre, 12.5) + np.random.default_rng(0).normal(0, 0.5, shape).astype(np.float32)
+    volume = ball(shape, centre, 12.5) + np.random.default_rng(0).normal(0, 0.5, shape).astype(
+        np.float32
+    )
     sizes = []
     true = dog_filter.difference_of_gaussians
 
@@ -189,7 +210,10 @@ def test_fine_voxels_are_binned_to_the_same_picks(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.parametrize(
     ("diameter", "message"),
-    [(400.0, "40 voxels in t, which has 30 x 52 x 54"), (20.0, "2.0 voxels of 10 Å in t; expected at least 3.6")],
+    [
+        (400.0, "40 voxels in t, which has 30 x 52 x 54"),
+        (20.0, "2.0 voxels of 10 Å in t; expected at least 3.6"),
+    ],
 )
 def test_a_diameter_that_does_not_fit_is_refused(
     balls: np.ndarray, tmp_path: Path, diameter: float, message: str

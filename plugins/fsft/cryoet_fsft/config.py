@@ -54,12 +54,22 @@ class DomainConfig(Config):
         presets={"fast": 128, "paper": None},
     )
     edge: int = setting(
-        16, "edge to which larger cubes are Fourier-cropped before the network, voxels; 0: as they are", 0, ge=0, le=512
+        16,
+        "edge to which larger cubes are Fourier-cropped before the network, voxels; 0: as they are",
+        0,
+        ge=0,
+        le=512,
     )
-    domain_norm: bool = setting(True, "batch statistics of each domain are kept apart in what both share", False)
+    domain_norm: bool = setting(
+        True, "batch statistics of each domain are kept apart in what both share", False
+    )
     # how it learns
-    source_epochs: int = setting(20, "epochs of stage 1, on the source", 20, ge=1, le=10000, words="20")
-    batch_size: int = setting(32, "source cubes in a batch of stage 1", 32, ge=2, le=65536, words="32")
+    source_epochs: int = setting(
+        20, "epochs of stage 1, on the source", 20, ge=1, le=10000, words="20"
+    )
+    batch_size: int = setting(
+        32, "source cubes in a batch of stage 1", 32, ge=2, le=65536, words="32"
+    )
     learning_rate: float = setting(1e-3, "of Adam in stage 1", 1e-3, gt=0, le=1, words="1e-3")
     augment: Augment = setting(
         "turns",
@@ -67,16 +77,26 @@ class DomainConfig(Config):
         "mirrors: in any axis, too",
         "none",
     )
-    smoothing: float = setting(0.1, "of the labels: this share is spread over all classes", 0.0, ge=0, lt=1)
-    calibrate: bool = option(True, "fit the temperature of the probabilities on labelled target volumes held out")
+    smoothing: float = setting(
+        0.1, "of the labels: this share is spread over all classes", 0.0, ge=0, lt=1
+    )
+    calibrate: bool = option(
+        True, "fit the temperature of the probabilities on labelled target volumes held out"
+    )
 
 
 class AlignConfig(DomainConfig):
     """Stage 2.1, which brings source and unlabelled target together."""
 
-    align_epochs: int = setting(20, "epochs of stage 2.1, on both domains", 20, ge=1, le=10000, words="20")
-    align_batch: int = setting(32, "cubes of each domain in a batch of stage 2.1", 128, ge=2, le=65536, words="128")
-    align_learning_rate: float = setting(1e-3, "of Adam in stage 2.1", 2e-4, gt=0, le=1, words="2e-4")
+    align_epochs: int = setting(
+        20, "epochs of stage 2.1, on both domains", 20, ge=1, le=10000, words="20"
+    )
+    align_batch: int = setting(
+        32, "cubes of each domain in a batch of stage 2.1", 128, ge=2, le=65536, words="128"
+    )
+    align_learning_rate: float = setting(
+        1e-3, "of Adam in stage 2.1", 2e-4, gt=0, le=1, words="2e-4"
+    )
 
 
 class CoralConfig(AlignConfig):
@@ -84,7 +104,8 @@ class CoralConfig(AlignConfig):
 
     alpha: float = option(500.0, "weight of the CORAL loss", ge=0, paper="500")
     squared: bool = option(
-        True, "CORAL with the squared Frobenius norm, as published; no: the norm, as in the reference code"
+        True,
+        "CORAL with the squared Frobenius norm, as published; no: the norm, as in the reference code",
     )
 
 
@@ -92,16 +113,26 @@ class ShotConfig(DomainConfig):
     """The last stage, which learns from the shots."""
 
     adapt_epochs: int = setting(30, "epochs of the last stage", 30, ge=1, le=10000, words="30")
-    adapt_learning_rate: float = setting(3e-4, "of Adam in the last stage", 1e-3, gt=0, le=1, words="1e-3")
+    adapt_learning_rate: float = setting(
+        3e-4, "of Adam in the last stage", 1e-3, gt=0, le=1, words="1e-3"
+    )
 
 
 class PairConfig(ShotConfig):
     """Pairs of cubes, and the discriminator that tells their groups apart."""
 
-    discriminator_epochs: int = setting(100, "epochs of the discriminator", 100, ge=1, le=10000, words="100")
-    discriminator_batch: int = setting(40, "pairs in a batch of the discriminator", 40, ge=4, le=65536, words="40")
-    discriminator_learning_rate: float = setting(2e-4, "of Adam for the discriminator", 2e-4, gt=0, le=1, words="2e-4")
-    pair_batch: int = setting(20, "cross-domain pairs in a batch of the last stage", 20, ge=2, le=65536, words="20")
+    discriminator_epochs: int = setting(
+        100, "epochs of the discriminator", 100, ge=1, le=10000, words="100"
+    )
+    discriminator_batch: int = setting(
+        40, "pairs in a batch of the discriminator", 40, ge=4, le=65536, words="40"
+    )
+    discriminator_learning_rate: float = setting(
+        2e-4, "of Adam for the discriminator", 2e-4, gt=0, le=1, words="2e-4"
+    )
+    pair_batch: int = setting(
+        20, "cross-domain pairs in a batch of the last stage", 20, ge=2, le=65536, words="20"
+    )
     pair_draws: int | None = setting(
         None,
         "times that each shot is paired in an epoch of the last stage; none: so often that an epoch has twelve steps",
@@ -111,7 +142,9 @@ class PairConfig(ShotConfig):
         words="1",
     )
     keep_statistics: bool = setting(
-        False, "the last stage normalises with the batch statistics that the stage before it left", False
+        False,
+        "the last stage normalises with the batch statistics that the stage before it left",
+        False,
     )
     gamma: float = option(0.2, "weight of the domain-class confusion", ge=0, paper="0.2 (code)")
 
@@ -120,14 +153,22 @@ class FsftConfig(PairConfig, CoralConfig):
     """All stages of paper 001, and its ablations."""
 
     align_learning_rate: float = setting(
-        3e-4, "of Adam in stage 2.1, where only CORAL holds the target's own blocks", 2e-4, gt=0, le=1, words="2e-4"
+        3e-4,
+        "of Adam in stage 2.1, where only CORAL holds the target's own blocks",
+        2e-4,
+        gt=0,
+        le=1,
+        words="2e-4",
     )
     coral: bool = option(True, "stage 2.1; --no-coral leaves it out (ablation)", paper="yes")
     adversarial: bool = option(
-        False, "train discriminator and encoders by turns in the last stage (ablation, FSFT with GAN)", paper="no"
+        False,
+        "train discriminator and encoders by turns in the last stage (ablation, FSFT with GAN)",
+        paper="no",
     )
     conv_discriminator: bool = option(
-        True, "the discriminator sees the maps of block 2, too; --no-conv-discriminator: features alone (ablation)"
+        True,
+        "the discriminator sees the maps of block 2, too; --no-conv-discriminator: features alone (ablation)",
     )
 
 
@@ -143,14 +184,18 @@ class SwdConfig(AlignConfig):
     """Source labels and equal distributions of random projections."""
 
     swd_weight: float = option(1.0, "weight of the sliced Wasserstein loss", ge=0)
-    projections: int = option(256, "directions on which both domains are compared in each step", ge=1, le=65536)
+    projections: int = option(
+        256, "directions on which both domains are compared in each step", ge=1, le=65536
+    )
     power: float = option(2.0, "exponent p of the distance", ge=1, le=4)
 
 
 class FineTuneConfig(ShotConfig):
     """Stage 1, then the shots alone."""
 
-    adapt_epochs: int = setting(20, "epochs on the shots, each of as many cubes as the source has", 50, ge=1, le=10000)
+    adapt_epochs: int = setting(
+        20, "epochs on the shots, each of as many cubes as the source has", 50, ge=1, le=10000
+    )
     tune_batch: int = option(32, "shots in a batch of the last stage", ge=2, le=65536)
 
 

@@ -27,7 +27,9 @@ class Cubes:
         self.volumes = run.volumes(data)
         self.device, self.edge = run.device, edge or data.box
         self.cut = self.edge < data.box
-        self._small = self._all() if self.cut and 2 * len(data) * self.edge**3 <= run.max_memory else None
+        self._small = (
+            self._all() if self.cut and 2 * len(data) * self.edge**3 <= run.max_memory else None
+        )
 
     def __len__(self) -> int:
         return len(self.volumes)
@@ -39,8 +41,12 @@ class Cubes:
         return self._cropped(self.volumes[rows]) if self.cut else self.volumes[rows]
 
     def _all(self) -> Tensor:
-        small = torch.empty((len(self), 1, *(self.edge,) * 3), dtype=torch.float16, device=self.device)
-        for start, batch in zip(range(0, len(self), BATCH), self.volumes.batches(BATCH), strict=True):
+        small = torch.empty(
+            (len(self), 1, *(self.edge,) * 3), dtype=torch.float16, device=self.device
+        )
+        for start, batch in zip(
+            range(0, len(self), BATCH), self.volumes.batches(BATCH), strict=True
+        ):
             small[start : start + BATCH] = self._cropped(batch)
         return small
 

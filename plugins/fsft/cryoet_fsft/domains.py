@@ -66,7 +66,12 @@ class Domains:
 
 
 def match(
-    source: Subtomograms, target: Subtomograms, shots: int | None, seed: int, needs_shots: bool, counted: bool = False
+    source: Subtomograms,
+    target: Subtomograms,
+    shots: int | None,
+    seed: int,
+    needs_shots: bool,
+    counted: bool = False,
 ) -> Domains:
     """Match the classes of both domains by name and choose the shots. UserError where they do not fit.
 
@@ -76,7 +81,11 @@ def match(
     names = (_named(source), _named(target))
     _check_geometry(source, target, *names)
     known_source, known_target = _present(source), _present(target)
-    classes = tuple(name for name in known_source if name in known_target) if known_target else known_source
+    classes = (
+        tuple(name for name in known_source if name in known_target)
+        if known_target
+        else known_source
+    )
     if not known_target and needs_shots:
         raise UserError(
             f"--target {names[1]}: has no class labels; expected some labelled volumes of each class to learn from; "
@@ -95,7 +104,10 @@ def match(
             raise UserError(
                 f"{names[0]}: class {name!r} has one volume; expected two or more of each; add some or remove the class"
             )
-    split, how = np.full(len(target), TEST, np.int8), "the target has no labels, so its accuracy is not known"
+    split, how = (
+        np.full(len(target), TEST, np.int8),
+        "the target has no labels, so its accuracy is not known",
+    )
     if known_target:
         split, how = _split(target, target_labels, classes, shots, seed, names[1])
     rows = np.flatnonzero(source_labels >= 0)
@@ -111,11 +123,24 @@ def match(
 
 
 def _split(
-    target: Subtomograms, labels: np.ndarray, classes: Sequence[str], shots: int | None, seed: int, name: str
+    target: Subtomograms,
+    labels: np.ndarray,
+    classes: Sequence[str],
+    shots: int | None,
+    seed: int,
+    name: str,
 ) -> tuple[np.ndarray, str]:
     """Codes (m,) int8 and a line that says how the shots were chosen."""
-    given = target.split if target.split is not None and ((target.split == TRAIN) & (labels >= 0)).any() else None
-    codes = np.full(len(target), TEST, np.int8) if given is None else np.where(given < 0, TEST, given).astype(np.int8)
+    given = (
+        target.split
+        if target.split is not None and ((target.split == TRAIN) & (labels >= 0)).any()
+        else None
+    )
+    codes = (
+        np.full(len(target), TEST, np.int8)
+        if given is None
+        else np.where(given < 0, TEST, given).astype(np.int8)
+    )
     candidates = labels >= 0 if given is None else (labels >= 0) & (given == TRAIN)
     counts = np.bincount(labels[candidates], minlength=len(classes))
     where = "" if given is None else " in its split train"
@@ -135,7 +160,9 @@ def _split(
                 f"--shots {wanted}: class {class_name!r} has {found} of {name}; expected {wanted} or more of each "
                 "class; lower --shots or label more"
             )
-    codes[candidates] = TEST if given is None else VAL  # what the file says is not for testing stays so
+    codes[candidates] = (
+        TEST if given is None else VAL
+    )  # what the file says is not for testing stays so
     order = np.random.default_rng(seed).permutation(len(labels))
     order = order[candidates[order]]
     for index in range(len(classes)):
@@ -145,7 +172,9 @@ def _split(
 
 def _translated(data: Subtomograms, classes: Sequence[str]) -> np.ndarray:
     """Labels (n,) int64 as indices into ``classes``, -1 for others."""
-    table = np.array([*(classes.index(n) if n in classes else -1 for n in data.class_names), -1], dtype=np.int64)
+    table = np.array(
+        [*(classes.index(n) if n in classes else -1 for n in data.class_names), -1], dtype=np.int64
+    )
     translated: np.ndarray = table[data.labels]
     return translated
 
@@ -156,7 +185,10 @@ def _present(data: Subtomograms) -> tuple[str, ...]:
 
 
 def _missing(
-    source_names: Sequence[str], target_names: Sequence[str], source: Subtomograms, target: Subtomograms
+    source_names: Sequence[str],
+    target_names: Sequence[str],
+    source: Subtomograms,
+    target: Subtomograms,
 ) -> list[str]:
     """A line for the classes that only one domain has."""
     lines = []
@@ -164,9 +196,13 @@ def _missing(
         only_source = [name for name in source_names if name not in target_names]
         only_target = [name for name in target_names if name not in source_names]
         if only_source:
-            lines.append(f"classes of the source without a labelled target volume, left out: {', '.join(only_source)}")
+            lines.append(
+                f"classes of the source without a labelled target volume, left out: {', '.join(only_source)}"
+            )
         if only_target:
-            count = int(np.isin(target.labels, [target.class_names.index(n) for n in only_target]).sum())
+            count = int(
+                np.isin(target.labels, [target.class_names.index(n) for n in only_target]).sum()
+            )
             lines.append(
                 f"classes of the target that the source lacks ({count} volumes, taken as unlabelled): "
                 f"{', '.join(only_target)}"
@@ -174,7 +210,9 @@ def _missing(
     return lines
 
 
-def _check_geometry(source: Subtomograms, target: Subtomograms, source_name: str, target_name: str) -> None:
+def _check_geometry(
+    source: Subtomograms, target: Subtomograms, source_name: str, target_name: str
+) -> None:
     if source.box != target.box:
         raise UserError(
             f"{target_name}: boxes of {target.box} voxels, but {source_name} has {source.box}; expected equal boxes; "
@@ -188,8 +226,14 @@ def _check_geometry(source: Subtomograms, target: Subtomograms, source_name: str
 
 
 def _named(data: Subtomograms) -> str:
-    return str(data.paths[0]) if len(data.paths) == 1 else f"{data.paths[0]} and {len(data.paths) - 1} more"
+    return (
+        str(data.paths[0])
+        if len(data.paths) == 1
+        else f"{data.paths[0]} and {len(data.paths) - 1} more"
+    )
 
 
 def _words(classes: Sequence[str]) -> str:
-    return f"one class only ({classes[0]})" if len(classes) == 1 else ", ".join(classes) or "no class"
+    return (
+        f"one class only ({classes[0]})" if len(classes) == 1 else ", ".join(classes) or "no class"
+    )

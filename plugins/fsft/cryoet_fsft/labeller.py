@@ -47,13 +47,17 @@ class DomainLabeller:
         with run.autocast():
             if paper:
                 with batch_statistics(networks):
-                    features = batched_logits(len(data), run, lambda rows: networks.encode(cubes[rows], TARGET)[1])
+                    features = batched_logits(
+                        len(data), run, lambda rows: networks.encode(cubes[rows], TARGET)[1]
+                    )
             else:
                 parts = torch.arange(len(data)).split(BATCH)
                 features = torch.cat([networks.encode(cubes[rows], TARGET)[1] for rows in parts])
             logits = networks.classifier(features)
         probabilities = (logits.float() / self.temperature).softmax(1).cpu().numpy()
-        extra = {} if codes is None else {"split": np.full(len(data), 2, np.int8) if paper else codes}
+        extra = (
+            {} if codes is None else {"split": np.full(len(data), 2, np.int8) if paper else codes}
+        )
         labels = probabilities.argmax(1).astype(np.int64)
         return Labels(labels, probabilities, self.classes, features.float().cpu().numpy(), extra)
 
@@ -64,13 +68,19 @@ class DomainLabeller:
             return None
         sizes = self.facts["rows_of_files"]
         starts = np.cumsum([0, *sizes[:-1]])
-        codes: np.ndarray = np.array(self.facts["split"], np.int8)[starts[data.source_file] + data.source_row]
+        codes: np.ndarray = np.array(self.facts["split"], np.int8)[
+            starts[data.source_file] + data.source_row
+        ]
         return codes
 
 
 def save(run: Run, labeller: DomainLabeller) -> None:
     """Write the model's checkpoint."""
-    state = {"classes": labeller.classes, "temperature": labeller.temperature, "facts": dict(labeller.facts)}
+    state = {
+        "classes": labeller.classes,
+        "temperature": labeller.temperature,
+        "facts": dict(labeller.facts),
+    }
     run.save(MODEL, labeller.networks.state_dict(), state)
 
 
@@ -82,4 +92,6 @@ def load(run: Run) -> DomainLabeller | None:
     tensors, state = saved
     networks = Networks(**state["facts"]["network"])
     networks.load_state_dict(tensors)
-    return DomainLabeller(networks.eval(), tuple(state["classes"]), state["temperature"], state["facts"])
+    return DomainLabeller(
+        networks.eval(), tuple(state["classes"]), state["temperature"], state["facts"]
+    )

@@ -6,7 +6,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-SAME_DOMAIN_SAME_CLASS, CROSS_DOMAIN_SAME_CLASS, SAME_DOMAIN_OTHER_CLASS, CROSS_DOMAIN_OTHER_CLASS = range(4)
+(
+    SAME_DOMAIN_SAME_CLASS,
+    CROSS_DOMAIN_SAME_CLASS,
+    SAME_DOMAIN_OTHER_CLASS,
+    CROSS_DOMAIN_OTHER_CLASS,
+) = range(4)
 """The pair groups G1 to G4, in the numbering of FADA."""
 
 
@@ -28,7 +33,9 @@ def coral(source: Tensor, target: Tensor, squared: bool = True) -> Tensor:
     return size / (4 * source.shape[1] ** 2)
 
 
-def sliced_wasserstein(source: Tensor, target: Tensor, directions: Tensor, power: float = 2.0) -> Tensor:
+def sliced_wasserstein(
+    source: Tensor, target: Tensor, directions: Tensor, power: float = 2.0
+) -> Tensor:
     """SWD_p^p: mean over directions (d, L) of the mean |difference|^p of the sorted projections of (n, d) and (m, d).
 
     The p-th power, not its root, whose gradient is infinite at equal sets. Where n and m differ, the smaller set's
@@ -44,14 +51,20 @@ def _quantiles(ordered: Tensor, size: int) -> Tensor:
     n = len(ordered)
     if n == size:
         return ordered
-    place = ((torch.arange(size, device=ordered.device, dtype=ordered.dtype) + 0.5) * n / size - 0.5).clamp(0, n - 1)
+    place = (
+        (torch.arange(size, device=ordered.device, dtype=ordered.dtype) + 0.5) * n / size - 0.5
+    ).clamp(0, n - 1)
     below = place.floor().long()
     share = (place - below)[:, None]
     return ordered[below] * (1 - share) + ordered[(below + 1).clamp(max=n - 1)] * share
 
 
 def random_directions(
-    d: int, count: int, generator: torch.Generator, device: torch.device, dtype: torch.dtype = torch.float32
+    d: int,
+    count: int,
+    generator: torch.Generator,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
 ) -> Tensor:
     """``count`` directions (d, count) uniform on the unit sphere."""
     drawn = torch.randn(d, count, generator=generator, dtype=dtype).to(device)

@@ -30,7 +30,9 @@ def wasserstein_stage(job: Job) -> AlignStage:
     config = job.config
 
     def distance(source: Tensor, target: Tensor, generator: torch.Generator) -> Tensor:
-        directions = random_directions(source.shape[1], config.projections, generator, source.device)
+        directions = random_directions(
+            source.shape[1], config.projections, generator, source.device
+        )
         return config.swd_weight * sliced_wasserstein(source, target, directions, config.power)
 
     return AlignStage(job, "sliced Wasserstein", distance)
@@ -38,9 +40,7 @@ def wasserstein_stage(job: Job) -> AlignStage:
 
 class Fsft(DomainTrainer):
     name = "fsft"
-    summary = (
-        "few-shot domain adaptation: classifies real subtomograms from simulated ones and a few labels (paper 001)"
-    )
+    summary = "few-shot domain adaptation: classifies real subtomograms from simulated ones and a few labels (paper 001)"
     Config = options.FsftConfig
     split_encoder = True
 
@@ -48,7 +48,12 @@ class Fsft(DomainTrainer):
         adversarial = self.config.adversarial
         title = "3: confusion, adversarial" if adversarial else "3: confusion"
         align = [coral_stage] if self.config.coral else []
-        return [SourceStage, *align, DiscriminatorStage, lambda job: ConfusionStage(job, title, adversarial)]
+        return [
+            SourceStage,
+            *align,
+            DiscriminatorStage,
+            lambda job: ConfusionStage(job, title, adversarial),
+        ]
 
     def discriminator(self, edge: int, width: int, channels: int) -> Discriminator:
         return Discriminator(edge, width, channels, conv=self.config.conv_discriminator)
@@ -60,7 +65,11 @@ class Fada(DomainTrainer):
     Config = options.FadaConfig
 
     def stages(self) -> list[MakeStage]:
-        return [SourceStage, DiscriminatorStage, lambda job: ConfusionStage(job, "adversarial", True)]
+        return [
+            SourceStage,
+            DiscriminatorStage,
+            lambda job: ConfusionStage(job, "adversarial", True),
+        ]
 
     def discriminator(self, edge: int, width: int, channels: int) -> Discriminator:
         return Discriminator(edge, width, channels, conv=False)

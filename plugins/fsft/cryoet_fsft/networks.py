@@ -92,7 +92,14 @@ class Networks(nn.Module):
     """
 
     def __init__(
-        self, box: int, classes: int, width: int, channels: int, *, split: bool = True, domain_norm: bool = False
+        self,
+        box: int,
+        classes: int,
+        width: int,
+        channels: int,
+        *,
+        split: bool = True,
+        domain_norm: bool = False,
     ) -> None:
         super().__init__()
         domains = 2 if domain_norm else 1
@@ -109,7 +116,9 @@ class Networks(nn.Module):
         maps = front(volumes.contiguous(memory_format=torch.channels_last_3d), domain)
         return maps, self.shared(maps, domain).flatten(1)
 
-    def encode_both(self, ours: Tensor, theirs: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    def encode_both(
+        self, ours: Tensor, theirs: Tensor
+    ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
         """What ``encode`` gives for volumes of the source and for those of the target, in less time than twice one."""
         ours, theirs = (x.contiguous(memory_format=torch.channels_last_3d) for x in (ours, theirs))
         if self.target is self.source:
@@ -143,7 +152,9 @@ class Discriminator(nn.Module):
         super().__init__()
         dim = feature_size(box, channels)
         self.vector = nn.Sequential(nn.Linear(2 * dim, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU())
-        self.blocks = Blocks([Block(2 * width, 2 * width), Block(2 * width, channels)]) if conv else None
+        self.blocks = (
+            Blocks([Block(2 * width, 2 * width), Block(2 * width, channels)]) if conv else None
+        )
         self.pooled = nn.Linear(dim, 64) if conv else None
         hidden = [nn.Linear(128, 64), nn.ReLU()] if conv else []
         self.head = nn.Sequential(*hidden, nn.Linear(64, 4))
@@ -161,5 +172,7 @@ class Discriminator(nn.Module):
 def feature_size(box: int, channels: int) -> int:
     """Features that four blocks make of a cube. UserError for a cube that they pool away."""
     if box < 2**BLOCKS:
-        raise UserError(f"cubes of {box} voxels: expected at least {2**BLOCKS}, for the network halves them four times")
+        raise UserError(
+            f"cubes of {box} voxels: expected at least {2**BLOCKS}, for the network halves them four times"
+        )
     return channels * int(box // 2**BLOCKS) ** 3

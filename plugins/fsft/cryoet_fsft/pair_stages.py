@@ -8,7 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from cryoet_fsft.losses import CROSS_DOMAIN_OTHER_CLASS, CROSS_DOMAIN_SAME_CLASS, domain_class_confusion
+from cryoet_fsft.losses import (
+    CROSS_DOMAIN_OTHER_CLASS,
+    CROSS_DOMAIN_SAME_CLASS,
+    domain_class_confusion,
+)
 from cryoet_fsft.networks import SOURCE, TARGET
 from cryoet_fsft.pairs import Pairs, PairSampler
 from cryoet_fsft.stages import Encoded, Job, TrainingStage, encoded, mean
@@ -27,10 +31,16 @@ class DiscriminatorStage(TrainingStage):
     name, title, moves = "discriminate", "2.2: discriminator", False
 
     def __init__(self, job: Job) -> None:
-        super().__init__(job, job.config.discriminator_epochs, job.config.discriminator_learning_rate)
+        super().__init__(
+            job, job.config.discriminator_epochs, job.config.discriminator_learning_rate
+        )
         assert job.discriminator is not None
         self.discriminator = job.discriminator
-        self.optimisers = [torch.optim.Adam(self.discriminator.parameters(), job.config.discriminator_learning_rate)]
+        self.optimisers = [
+            torch.optim.Adam(
+                self.discriminator.parameters(), job.config.discriminator_learning_rate
+            )
+        ]
         self.sampler = sampler(job)
         self._seen: tuple[Encoded, Encoded] | None = None
 
@@ -102,16 +112,25 @@ class ConfusionStage(TrainingStage):
         if self.job.config.keep_statistics:
             keep_statistics(networks)
         self.discriminator.eval().requires_grad_(False)
-        partners = [pairs.first[group * m + shots] for group in (CROSS_DOMAIN_SAME_CLASS, CROSS_DOMAIN_OTHER_CLASS)]
+        partners = [
+            pairs.first[group * m + shots]
+            for group in (CROSS_DOMAIN_SAME_CLASS, CROSS_DOMAIN_OTHER_CLASS)
+        ]
         cubes, labels = self.source_batch(torch.cat(partners), generator)
         others, their_labels = self.target_batch(self.job.domains.shots[shots], generator)
         with self.job.run.autocast():
             ours, theirs = networks.encode_both(cubes, others)
-            logits = self.discriminator(ours, (theirs[0].repeat(2, 1, 1, 1, 1), theirs[1].repeat(2, 1))).float()
+            logits = self.discriminator(
+                ours, (theirs[0].repeat(2, 1, 1, 1, 1), theirs[1].repeat(2, 1))
+            ).float()
             ours_logits, their_logits = networks.classifier(ours[1]), networks.classifier(theirs[1])
         same, other = logits.split(len(shots))
         loss = self.job.config.gamma * domain_class_confusion(same, other)
-        loss = loss + self.classified(ours_logits, labels) + self.classified(their_logits, their_labels)
+        loss = (
+            loss
+            + self.classified(ours_logits, labels)
+            + self.classified(their_logits, their_labels)
+        )
         value = step(self.optimisers[0], loss)
         self.discriminator.requires_grad_(True)
         return value
@@ -121,10 +140,15 @@ class ConfusionStage(TrainingStage):
         networks = self.job.networks.eval()
         self.discriminator.train()
         shots = self.job.domains.shots
-        inside = (pairs.group != CROSS_DOMAIN_SAME_CLASS) & (pairs.group != CROSS_DOMAIN_OTHER_CLASS)
+        inside = (pairs.group != CROSS_DOMAIN_SAME_CLASS) & (
+            pairs.group != CROSS_DOMAIN_OTHER_CLASS
+        )
         with torch.no_grad(), self.job.run.autocast():
             first = networks.encode(self.source_batch(pairs.first, generator)[0], SOURCE)
-            second = [torch.empty(len(pairs), *part.shape[1:], device=part.device, dtype=part.dtype) for part in first]
+            second = [
+                torch.empty(len(pairs), *part.shape[1:], device=part.device, dtype=part.dtype)
+                for part in first
+            ]
             for chosen, batch, domain in (
                 (inside, lambda rows: self.source_batch(rows, generator), SOURCE),
                 (~inside, lambda rows: self.target_batch(shots[rows], generator), TARGET),
@@ -155,11 +179,16 @@ def gathered(pairs: Pairs, source: Encoded, shots: Encoded) -> tuple[Encoded, En
     """Maps and features of both members of pairs, from those of all source cubes and all shots."""
     device = source[1].device
     first, second = pairs.first.to(device), pairs.second.to(device)
-    across = ((pairs.group == CROSS_DOMAIN_SAME_CLASS) | (pairs.group == CROSS_DOMAIN_OTHER_CLASS)).to(device)
+    across = (
+        (pairs.group == CROSS_DOMAIN_SAME_CLASS) | (pairs.group == CROSS_DOMAIN_OTHER_CLASS)
+    ).to(device)
 
     def member(ours: Tensor, theirs: Tensor) -> Tensor:
         found = torch.empty(len(pairs), *ours.shape[1:], dtype=ours.dtype, device=device)
         found[~across], found[across] = ours[second[~across]], theirs[second[across]]
         return found
 
-    return (source[0][first], source[1][first]), (member(source[0], shots[0]), member(source[1], shots[1]))
+    return (source[0][first], source[1][first]), (
+        member(source[0], shots[0]),
+        member(source[1], shots[1]),
+    )

@@ -52,7 +52,9 @@ class PairSampler:
         before[cycle] = cycle.roll(1)
         uniform = torch.rand(6, m, generator=generator, dtype=torch.float64)
         place = self._place(own, uniform[0])
-        away = ((uniform[1] * (self.counts[own] - 1)).long() + 1 + place) % self.counts[own]  # never the cube itself
+        away = ((uniform[1] * (self.counts[own] - 1)).long() + 1 + place) % self.counts[
+            own
+        ]  # never the cube itself
         shots = torch.arange(m)
         first = [
             self._row(own, place),

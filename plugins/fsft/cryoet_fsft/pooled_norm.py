@@ -21,8 +21,14 @@ def pooled_norm(x: Tensor, norm: nn.BatchNorm3d) -> Tensor:
     if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64):
         return max_pool3d(norm(x), 2)
     if not norm.training:
-        known = norm.running_mean is not None  # else the statistics are those of the voxels of this batch
-        return norm(max_pool3d(x, 2)) if known and bool((norm.weight >= 0).all()) else max_pool3d(norm(x), 2)
+        known = (
+            norm.running_mean is not None
+        )  # else the statistics are those of the voxels of this batch
+        return (
+            norm(max_pool3d(x, 2))
+            if known and bool((norm.weight >= 0).all())
+            else max_pool3d(norm(x), 2)
+        )
     assert norm.num_batches_tracked is not None
     norm.num_batches_tracked += 1
     pooled: Tensor = _PooledNorm.apply(x, norm.weight, norm.bias, norm)
@@ -34,9 +40,13 @@ class _PooledNorm(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, norm: nn.BatchNorm3d) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last_3d)
         # of this batch; the running ones are moved on the way
-        mean, var = torch.batch_norm_update_stats(x, norm.running_mean, norm.running_var, norm.momentum or 0.1)
+        mean, var = torch.batch_norm_update_stats(
+            x, norm.running_mean, norm.running_var, norm.momentum or 0.1
+        )
         scale = (var + norm.eps).rsqrt()
-        sign = torch.where(weight < 0, -1.0, 1.0).to(x.dtype)  # where the weight is negative, the smallest voxel wins
+        sign = torch.where(weight < 0, -1.0, 1.0).to(
+            x.dtype
+        )  # where the weight is negative, the smallest voxel wins
         flipped = bool((weight < 0).any())
         largest, index = max_pool3d(x * _wide(sign) if flipped else x, 2, return_indices=True)
         unit = ((largest * _wide(sign) if flipped else largest) - _wide(mean)) * _wide(scale)

@@ -30,7 +30,9 @@ def target_logits(job: Job, rows: Tensor) -> Tensor:
             parts = [networks(job.target[part], TARGET) for part in rows.split(BATCH)]
             return torch.cat(parts).float()
         with batch_statistics(networks):
-            return batched_logits(len(rows), job.run, lambda part: networks(job.target[rows[part]], TARGET)).float()
+            return batched_logits(
+                len(rows), job.run, lambda part: networks(job.target[rows[part]], TARGET)
+            ).float()
 
 
 def accuracy(job: Job) -> float | None:
@@ -60,7 +62,9 @@ def batch_statistics(networks: nn.Module) -> Iterator[None]:
 def batched_logits(n: int, run: Run, compute: Callable[[Tensor], Tensor]) -> Tensor:
     """``compute(rows)`` for shuffled batches of 32 (the shuffle is the seed's), rows back in order."""
     order = torch.randperm(n, generator=run.generator("batch statistics"))
-    found = torch.cat([compute(part) for part in order.tensor_split(max(1, round(n / PAPER_BATCH)))])
+    found = torch.cat(
+        [compute(part) for part in order.tensor_split(max(1, round(n / PAPER_BATCH)))]
+    )
     return found[order.argsort().to(found.device)]
 
 

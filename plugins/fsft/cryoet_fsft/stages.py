@@ -46,7 +46,9 @@ class TrainingStage:
 
     def __init__(self, job: Job, epochs: int, learning_rate: float) -> None:
         self.job, self.epochs = job, epochs
-        self.optimisers: list[torch.optim.Optimizer] = [torch.optim.Adam(job.networks.parameters(), learning_rate)]
+        self.optimisers: list[torch.optim.Optimizer] = [
+            torch.optim.Adam(job.networks.parameters(), learning_rate)
+        ]
 
     @property
     def modules(self) -> Mapping[str, nn.Module]:
@@ -63,7 +65,9 @@ class TrainingStage:
     def source_batch(self, places: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Source cubes at places among the classes in use, and their labels."""
         domains = self.job.domains
-        cubes = augmented(self.job.source[domains.source_rows[places]], self.job.config.augment, generator)
+        cubes = augmented(
+            self.job.source[domains.source_rows[places]], self.job.config.augment, generator
+        )
         return cubes, domains.source_labels[places].to(cubes.device)
 
     def target_batch(self, rows: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -90,7 +94,9 @@ class SourceStage(TrainingStage):
     def epoch(self, number: int) -> float:
         generator, networks = self.generator(number), self.job.networks.train()
         losses = []
-        for places in batches(len(self.job.domains.source_rows), self.job.config.batch_size, generator):
+        for places in batches(
+            len(self.job.domains.source_rows), self.job.config.batch_size, generator
+        ):
             cubes, labels = self.source_batch(places, generator)
             with self.job.run.autocast():
                 logits = networks(cubes, SOURCE)
@@ -124,9 +130,15 @@ class AlignStage(TrainingStage):
     @property
     def record(self) -> Mapping[str, Any]:
         run, config = self.job.run, self.job.config
-        target = [part.get("sha256_sampled", part["path"]) for part in run.facts["fingerprints"]["target"]]
+        target = [
+            part.get("sha256_sampled", part["path"]) for part in run.facts["fingerprints"]["target"]
+        ]
         options = {name: getattr(config, name) for name in self.OPTIONS if hasattr(config, name)}
-        how = {"title": self.title, "seed": run.seed, "split": self.job.networks.target is not self.job.networks.source}
+        how = {
+            "title": self.title,
+            "seed": run.seed,
+            "split": self.job.networks.target is not self.job.networks.source,
+        }
         return {**self.job.record, "target": target, "alignment": how | options}
 
     def epoch(self, number: int) -> float:
@@ -143,7 +155,9 @@ class AlignStage(TrainingStage):
             with self.job.run.autocast():
                 (_, features), (_, theirs) = networks.encode_both(cubes, others)
                 logits = networks.classifier(features)
-            loss = self.classified(logits, labels) + self.distance(features.float(), theirs.float(), generator)
+            loss = self.classified(logits, labels) + self.distance(
+                features.float(), theirs.float(), generator
+            )
             losses.append(step(self.optimisers[0], loss))
         return mean(losses)
 
@@ -157,7 +171,11 @@ class TuneStage(TrainingStage):
         super().__init__(job, job.config.adapt_epochs, job.config.adapt_learning_rate)
 
     def epoch(self, number: int) -> float:
-        generator, networks, shots = self.generator(number), self.job.networks.train(), self.job.domains.shots
+        generator, networks, shots = (
+            self.generator(number),
+            self.job.networks.train(),
+            self.job.domains.shots,
+        )
         n = len(self.job.domains.source_rows)
         losses = []
         for places in batches(n, min(self.job.config.tune_batch, n), generator):

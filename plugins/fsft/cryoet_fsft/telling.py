@@ -36,11 +36,28 @@ def stage_table(job: Job, stages: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Target accuracy after each stage (Table 4 of paper 001)."""
     seconds = job.run.facts.get("timings", {})
     rows = [
-        [facts["title"], facts["epochs"], facts["loss"], facts["accuracy"], seconds.get(facts["name"])]
+        [
+            facts["title"],
+            facts["epochs"],
+            facts["loss"],
+            facts["accuracy"],
+            seconds.get(facts["name"]),
+        ]
         for facts in stages
     ]
-    columns = ["stage", "epochs", "loss of the last epoch", "target accuracy", "seconds of training"]
-    return {"title": "Target accuracy by stage", "columns": columns, "rows": rows, "note": protocol_words(job)}
+    columns = [
+        "stage",
+        "epochs",
+        "loss of the last epoch",
+        "target accuracy",
+        "seconds of training",
+    ]
+    return {
+        "title": "Target accuracy by stage",
+        "columns": columns,
+        "rows": rows,
+        "note": protocol_words(job),
+    }
 
 
 def maps(job: Job, moment: str) -> list[dict[str, Any]]:
@@ -75,7 +92,9 @@ def plane(features: Tensor) -> np.ndarray:
     centred = features.double().cpu() - features.double().cpu().mean(0)
     _, _, axes = torch.linalg.svd(centred, full_matrices=False)
     axes = axes[:2]
-    axes = axes * axes.gather(1, axes.abs().argmax(1, keepdim=True)).sign()  # else the sign is the library's whim
+    axes = (
+        axes * axes.gather(1, axes.abs().argmax(1, keepdim=True)).sign()
+    )  # else the sign is the library's whim
     points: np.ndarray = (centred @ axes.T).numpy()
     return points if points.shape[1] == 2 else np.pad(points, ((0, 0), (0, 2 - points.shape[1])))
 
@@ -83,7 +102,11 @@ def plane(features: Tensor) -> np.ndarray:
 def groups(points: np.ndarray, codes: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:
     """Named groups of points that are not empty."""
     return [
-        {"name": name, "x": points[codes == i, 0].round(4).tolist(), "y": points[codes == i, 1].round(4).tolist()}
+        {
+            "name": name,
+            "x": points[codes == i, 0].round(4).tolist(),
+            "y": points[codes == i, 1].round(4).tolist(),
+        }
         for i, name in enumerate(names)
         if (codes == i).any()
     ]

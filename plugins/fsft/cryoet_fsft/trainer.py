@@ -35,8 +35,12 @@ class DomainTrainer(Trainer):
 
     task = "classification"
     inputs: ClassVar = {
-        "source": InputSpec("labelled subtomograms to learn from, for example simulated ones", labels="required"),
-        "target": InputSpec("subtomograms to classify, a few of each class labelled", labels="optional"),
+        "source": InputSpec(
+            "labelled subtomograms to learn from, for example simulated ones", labels="required"
+        ),
+        "target": InputSpec(
+            "subtomograms to classify, a few of each class labelled", labels="optional"
+        ),
     }
     tiny_box = 16
     needs_shots: ClassVar[bool] = True
@@ -55,7 +59,9 @@ class DomainTrainer(Trainer):
         if finished is not None:
             return finished
         if run.world_size > 1:
-            raise UserError(f"--devices {run.world_size}: {self.name} trains in one process; leave --devices out")
+            raise UserError(
+                f"--devices {run.world_size}: {self.name} trains in one process; leave --devices out"
+            )
         job = self._job(inputs, run)
         for line in (*job.domains.notes, protocol_words(job)):
             run.say(f"note: {line}")
@@ -64,7 +70,9 @@ class DomainTrainer(Trainer):
             self._take_over(job, [make(job) for make in makers], Path(self.config.start))
         for number, make in enumerate(makers):
             last = number == len(makers) - 1
-            facts.append(run_stage(make(job), run, lambda: accuracy(job), best=last and job.domains.counted))
+            facts.append(
+                run_stage(make(job), run, lambda: accuracy(job), best=last and job.domains.counted)
+            )
         temperature = self._temperature(job, makers)
         self._tell(job, facts, temperature)
         models.save(run, self._labeller(job, inputs, temperature))
@@ -107,7 +115,10 @@ class DomainTrainer(Trainer):
         with run.timer("read"):
             cubes = Cubes(source, run, edge), Cubes(target, run, edge)
         record = {
-            "source": [part.get("sha256_sampled", part["path"]) for part in run.facts["fingerprints"]["source"]],
+            "source": [
+                part.get("sha256_sampled", part["path"])
+                for part in run.facts["fingerprints"]["source"]
+            ],
             "classes": list(domains.classes),
             "encoder": {name: value for name, value in self._network.items() if name != "split"},
         }
@@ -135,7 +146,11 @@ class DomainTrainer(Trainer):
         if self.config.calibrate and len(rows):
             held = replace(used, domains=replace(used.domains, counted=False))
             found = fitted_temperature(target_logits(held, rows), job.domains.target_labels[rows])
-        job.run.save("temperature", {"temperature": torch.tensor(found)}, {"temperature": found, "rows": len(rows)})
+        job.run.save(
+            "temperature",
+            {"temperature": torch.tensor(found)},
+            {"temperature": found, "rows": len(rows)},
+        )
         return found
 
     def _without_last_shots(self, job: Job) -> Job:
@@ -155,7 +170,10 @@ class DomainTrainer(Trainer):
         with run.timer("maps"):
             first = replace(job, networks=copy.deepcopy(job.networks), discriminator=None)
             _restore_stage(first, facts[0]["name"])
-            panels = [*maps(first, "After stage 1"), *(maps(job, "At the end") if len(facts) > 1 else [])]
+            panels = [
+                *maps(first, "After stage 1"),
+                *(maps(job, "At the end") if len(facts) > 1 else []),
+            ]
         note = "Features of up to 400 volumes of each domain on the two main axes of their joint variance."
         run.write_json("scatters.json", [{"title": "Both domains", "note": note, "panels": panels}])
         counted = int((run.load("temperature") or ({}, {"rows": 0}))[1]["rows"])
@@ -164,7 +182,9 @@ class DomainTrainer(Trainer):
             if counted
             else "probabilities are not calibrated: no labelled target volume could be held out"
         )
-        transductive = "the unlabelled target volumes of training are those that are classified (transductive)"
+        transductive = (
+            "the unlabelled target volumes of training are those that are classified (transductive)"
+        )
         seen = [transductive] if any(f["name"] == "align" for f in facts) else []
         run.write_json("notes.json", [*job.domains.notes, protocol_words(job), *seen, calibration])
 
@@ -176,7 +196,9 @@ class DomainTrainer(Trainer):
             "network": self._network,
             "protocol": self.config.protocol,
             "split": job.domains.split.tolist(),
-            "rows_of_files": [int((target.source_file == i).sum()) for i in range(len(target.paths))],
+            "rows_of_files": [
+                int((target.source_file == i).sum()) for i in range(len(target.paths))
+            ],
         }
         return DomainLabeller(job.networks, job.domains.classes, temperature, facts)
 

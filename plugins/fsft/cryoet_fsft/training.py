@@ -46,7 +46,9 @@ class Stage(Protocol):
         """What is done once after the last epoch."""
 
 
-def run_stage(stage: Stage, run: Run, score: Callable[[], float | None], *, best: bool = False) -> dict[str, Any]:
+def run_stage(
+    stage: Stage, run: Run, score: Callable[[], float | None], *, best: bool = False
+) -> dict[str, Any]:
     """Run a stage, or what is left of it; its facts: title, epochs, accuracy and loss.
 
     score: the target accuracy as the networks stand, None where it is not known. best: keep the epoch with the highest
@@ -56,8 +58,12 @@ def run_stage(stage: Stage, run: Run, score: Callable[[], float | None], *, best
     done, loss, highest = int(state["done"]), state.get("loss"), state.get("highest")
     if tensors:
         _restore(stage, tensors)
-    if state.get("finished"):  # of another run: its accuracy was that of another target or other shots
-        return {**state["facts"], "accuracy": score()} if state.get("taken") else dict(state["facts"])
+    if state.get(
+        "finished"
+    ):  # of another run: its accuracy was that of another target or other shots
+        return (
+            {**state["facts"], "accuracy": score()} if state.get("taken") else dict(state["facts"])
+        )
     chosen = {name: value for name, value in tensors.items() if name.startswith("best.")}
     every = 1 if best else max(1, math.ceil(stage.epochs / POINTS))
     saved = time.monotonic()
@@ -65,11 +71,18 @@ def run_stage(stage: Stage, run: Run, score: Callable[[], float | None], *, best
         with run.timer(stage.name):
             loss = stage.epoch(number)
         if not math.isfinite(loss):
-            raise RunError(f"stage {stage.title}: the loss is {loss} in epoch {number + 1}; lower its learning rate")
-        due = stage.moves and (number + 1) % every == 0 and number + 1 < stage.epochs  # the last one's is taken below
+            raise RunError(
+                f"stage {stage.title}: the loss is {loss} in epoch {number + 1}; lower its learning rate"
+            )
+        due = (
+            stage.moves and (number + 1) % every == 0 and number + 1 < stage.epochs
+        )  # the last one's is taken below
         accuracy = score() if due or best else None
         if best and accuracy is not None and (highest is None or accuracy > highest):
-            highest, chosen = accuracy, {f"best.{name}": t.clone() for name, t in _weights(stage).items()}
+            highest, chosen = (
+                accuracy,
+                {f"best.{name}": t.clone() for name, t in _weights(stage).items()},
+            )
         run.log(phase=stage.name, step=number, loss=loss, accuracy=accuracy)
         if time.monotonic() - saved > SAVE_SECONDS and number + 1 < stage.epochs:
             state = {"done": number + 1, "loss": loss, "highest": highest}
@@ -78,8 +91,18 @@ def run_stage(stage: Stage, run: Run, score: Callable[[], float | None], *, best
     if chosen:
         _restore(stage, {name.removeprefix("best."): value for name, value in chosen.items()})
     stage.finish()
-    facts = {"name": stage.name, "title": stage.title, "epochs": stage.epochs, "loss": loss, "accuracy": score()}
-    run.save(stage.name, _weights(stage), {"done": stage.epochs, "finished": True, "facts": facts} | stage.record)
+    facts = {
+        "name": stage.name,
+        "title": stage.title,
+        "epochs": stage.epochs,
+        "loss": loss,
+        "accuracy": score(),
+    }
+    run.save(
+        stage.name,
+        _weights(stage),
+        {"done": stage.epochs, "finished": True, "facts": facts} | stage.record,
+    )
     return facts
 
 
@@ -94,7 +117,9 @@ def take_over(stage: Stage, folder: Path, run: Run, *, required: bool) -> bool:
     found = checkpoint.load(folder / runfolder.CHECKPOINTS / f"{stage.name}.safetensors")
     if found is None or not found[1].get("finished"):
         if required:
-            raise UserError(f"--start {folder}: has no finished {stage.name!r}; expected a run of one of these methods")
+            raise UserError(
+                f"--start {folder}: has no finished {stage.name!r}; expected a run of one of these methods"
+            )
         return False
     tensors, state = found
     for what, value in stage.record.items():
@@ -127,7 +152,9 @@ def _momenta(stage: Stage) -> dict[str, Tensor]:
 def _restore(stage: Stage, tensors: Mapping[str, Tensor]) -> None:
     for name, module in stage.modules.items():
         prefix = f"{name}."
-        module.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+        module.load_state_dict(
+            {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        )
     for place, optimiser in enumerate(stage.optimisers):
         values: dict[int, dict[str, Tensor]] = {}
         for name, value in tensors.items():

@@ -50,6 +50,8 @@ def write(tmp_path: Path) -> Write:
             volumes = 1.5 * gaussian_filter(volumes, (0, 1.2, 1.2, 1.2)) - 0.6 * volumes
         volumes = volumes + random.normal(0, noise, volumes.shape)
         known = truth if labels is None else np.where(labels, truth, -1)
-        return write_store(tmp_path / f"{name}.h5", volumes, voxel_size, known, class_names=names, **facts)
+        return write_store(
+            tmp_path / f"{name}.h5", volumes, voxel_size, known, class_names=names, **facts
+        )
 
     return call

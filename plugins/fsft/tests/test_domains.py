@@ -16,7 +16,9 @@ from cryoet_core.support.errors import UserError
 Write = Callable[..., Path]
 
 
-def matched(source: Path, target: Path, shots: int | None = 3, seed: int = 0, needs: bool = True) -> Domains:
+def matched(
+    source: Path, target: Path, shots: int | None = 3, seed: int = 0, needs: bool = True
+) -> Domains:
     return match(open_subtomograms(source), open_subtomograms(target), shots, seed, needs)
 
 
@@ -30,7 +32,9 @@ def test_classes_in_any_order_keep_their_names(write: Write) -> None:
 
 
 def test_missing_and_extra_classes_are_reported_and_left_out(write: Write) -> None:
-    found = matched(write("s", names=("ball", "bars", "rod")), write("t", names=("bars", "plate", "ball")))
+    found = matched(
+        write("s", names=("ball", "bars", "rod")), write("t", names=("bars", "plate", "ball"))
+    )
     assert found.classes == ("ball", "bars")
     assert len(found.source_rows) == 24
     assert (found.target_labels >= 0).sum() == 24
@@ -73,7 +77,9 @@ def test_holding_a_shot_out_keeps_one_of_each_class(write: Write) -> None:
     found = matched(write("s"), write("t", target=True), shots=2).without_last_shot()
     assert torch.bincount(found.target_labels[found.shots]).tolist() == [1, 1, 1]
     assert len(found.held_out) == 3
-    assert not len(matched(write("s2"), write("t2", target=True), shots=1).without_last_shot().held_out)
+    assert not len(
+        matched(write("s2"), write("t2", target=True), shots=1).without_last_shot().held_out
+    )
 
 
 def test_a_target_without_labels_serves_methods_that_need_none(write: Write) -> None:
@@ -82,22 +88,57 @@ def test_a_target_without_labels_serves_methods_that_need_none(write: Write) -> 
     found = matched(source, target, needs=False)
     assert found.classes == ("ball", "bars", "shell")
     assert not len(found.scored)
-    with pytest.raises(UserError, match=r"--target .*t\.h5: has no class labels; .* use deep_coral"):
+    with pytest.raises(
+        UserError, match=r"--target .*t\.h5: has no class labels; .* use deep_coral"
+    ):
         matched(source, target)
 
 
 @pytest.mark.parametrize(
     ("source", "target", "shots", "expected"),
     [
-        ({}, {}, 13, r"--shots 13: class 'ball' has 12 labelled volumes of .*t\.h5; .* lower --shots or label more"),
-        ({"names": ("ball", "rod")}, {}, 3, r"share one class only \(ball\); expected two classes or more"),
-        ({"names": ("rod", "plate")}, {}, 3, r"share no class; expected two .* source: plate, rod; target: ball"),
-        ({}, {"box": 18}, 3, r"t\.h5: boxes of 18 voxels, but .*s\.h5 has 16; expected equal boxes"),
-        ({}, {"voxel_size": 11.0}, 3, r"t\.h5: voxels of 11 Å, but .*s\.h5 has 10 Å; expected equal voxel sizes"),
+        (
+            {},
+            {},
+            13,
+            r"--shots 13: class 'ball' has 12 labelled volumes of .*t\.h5; .* lower --shots or label more",
+        ),
+        (
+            {"names": ("ball", "rod")},
+            {},
+            3,
+            r"share one class only \(ball\); expected two classes or more",
+        ),
+        (
+            {"names": ("rod", "plate")},
+            {},
+            3,
+            r"share no class; expected two .* source: plate, rod; target: ball",
+        ),
+        (
+            {},
+            {"box": 18},
+            3,
+            r"t\.h5: boxes of 18 voxels, but .*s\.h5 has 16; expected equal boxes",
+        ),
+        (
+            {},
+            {"voxel_size": 11.0},
+            3,
+            r"t\.h5: voxels of 11 Å, but .*s\.h5 has 10 Å; expected equal voxel sizes",
+        ),
         ({"per_class": 1}, {}, 3, r"s\.h5: class 'ball' has one volume; expected two or more"),
         ({}, {"per_class": 1}, 2, r"--shots 2: class 'ball' has 1 labelled volume of .*t\.h5"),
     ],
-    ids=["shots", "one shared", "none shared", "box", "voxel size", "one source volume", "one target volume"],
+    ids=[
+        "shots",
+        "one shared",
+        "none shared",
+        "box",
+        "voxel size",
+        "one source volume",
+        "one target volume",
+    ],
 )
 def test_what_does_not_fit_gets_one_line(
     write: Write, source: dict[str, object], target: dict[str, object], shots: int, expected: str

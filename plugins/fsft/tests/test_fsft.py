@@ -22,7 +22,13 @@ from cryoet_core.store import open_subtomograms
 from cryoet_core.support.errors import RunError, UserError
 
 Write = Callable[..., Path]
-SMALL: dict[str, Any] = {"width": 4, "channels": 16, "batch_size": 12, "source_epochs": 8, "shots": 2}
+SMALL: dict[str, Any] = {
+    "width": 4,
+    "channels": 16,
+    "batch_size": 12,
+    "source_epochs": 8,
+    "shots": 2,
+}
 ALIGN = {"align_epochs": 6, "align_batch": 24}
 PAIRS = {"discriminator_epochs": 10, "adapt_epochs": 12}
 
@@ -31,7 +37,11 @@ def fitted(
     method: str, source: Path, target: Path, out: Path, seed: int = 0, **options: Any
 ) -> tuple[DomainLabeller, Run, Any]:
     trainer = load_trainer(method)
-    known = {name: value for name, value in (SMALL | ALIGN | PAIRS).items() if name in trainer.Config.model_fields}
+    known = {
+        name: value
+        for name, value in (SMALL | ALIGN | PAIRS).items()
+        if name in trainer.Config.model_fields
+    }
     config = trainer.Config.from_layers("fast", {}, known | options)
     paths = {"source": [source], "target": [target]}
     run = Run.create(method, config, paths, out, seed=seed, device="cpu", quiet=True)
@@ -53,11 +63,15 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 
 @pytest.fixture
 def pair(write: Write) -> tuple[Path, Path]:
-    return write("source", per_class=12), write("target", per_class=10, target=True, seed=9, noise=0.6)
+    return write("source", per_class=12), write(
+        "target", per_class=10, target=True, seed=9, noise=0.6
+    )
 
 
 def test_each_stage_changes_what_it_should(pair: tuple[Path, Path], tmp_path: Path) -> None:
-    _, run, _ = fitted("fsft", *pair, tmp_path / "run", calibrate=False, source_epochs=2, adapt_epochs=2)
+    _, run, _ = fitted(
+        "fsft", *pair, tmp_path / "run", calibrate=False, source_epochs=2, adapt_epochs=2
+    )
     first, aligned, told, last = (
         stage(run, name, "networks.") for name in ("source", "align", "discriminate", "adapt")
     )
@@ -67,7 +81,11 @@ def test_each_stage_changes_what_it_should(pair: tuple[Path, Path], tmp_path: Pa
     ]
     weights = [name for name in fronts[0] if name.endswith("weight")]
     assert all(torch.equal(fronts[0][name], fronts[1][name]) for name in weights)
-    moved = [name for name in weights if not torch.equal(aligned[f"networks.target.{name}"], fronts[1][name])]
+    moved = [
+        name
+        for name in weights
+        if not torch.equal(aligned[f"networks.target.{name}"], fronts[1][name])
+    ]
     apart = [
         name
         for name in weights
@@ -79,11 +97,21 @@ def test_each_stage_changes_what_it_should(pair: tuple[Path, Path], tmp_path: Pa
     assert same(stage(run, "discriminate", "discriminator."), stage(run, "adapt", "discriminator."))
 
 
-def test_adversarial_training_moves_the_discriminator(pair: tuple[Path, Path], tmp_path: Path) -> None:
-    options = {"adversarial": True, "coral": False, "conv_discriminator": False, "calibrate": False, "adapt_epochs": 2}
+def test_adversarial_training_moves_the_discriminator(
+    pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    options = {
+        "adversarial": True,
+        "coral": False,
+        "conv_discriminator": False,
+        "calibrate": False,
+        "adapt_epochs": 2,
+    }
     options |= {"source_epochs": 1, "discriminator_epochs": 2}
     _, run, _ = fitted("fsft", *pair, tmp_path / "run", **options)
-    assert not same(stage(run, "discriminate", "discriminator."), stage(run, "adapt", "discriminator."))
+    assert not same(
+        stage(run, "discriminate", "discriminator."), stage(run, "adapt", "discriminator.")
+    )
     assert run.load("align") is None
     assert not any("blocks" in name for name in stage(run, "adapt", "discriminator."))
 
@@ -95,8 +123,13 @@ def test_adaptation_beats_fine_tuning_beats_the_source_alone(write: Write, tmp_p
     for method in found:
         more = {"align_epochs": 10, "align_batch": 12} if method == "fsft" else {}
         for seed in (0, 1):
-            out, common = tmp_path / f"{method}{seed}", {"source_epochs": 25, "channels": 128, "shots": 1}
-            labeller, run, target = fitted(method, *pair, out, seed, **common, **more, calibrate=False)
+            out, common = (
+                tmp_path / f"{method}{seed}",
+                {"source_epochs": 25, "channels": 128, "shots": 1},
+            )
+            labeller, run, target = fitted(
+                method, *pair, out, seed, **common, **more, calibrate=False
+            )
             labels = labeller.label(target, run)
             rows = labels.extra["split"] == 2
             assert rows.sum() == 57
@@ -105,7 +138,9 @@ def test_adaptation_beats_fine_tuning_beats_the_source_alone(write: Write, tmp_p
 
 
 def test_a_run_leaves_its_stages_maps_and_notes(pair: tuple[Path, Path], tmp_path: Path) -> None:
-    labeller, run, target = fitted("fsft", *pair, tmp_path / "run", adapt_epochs=2, source_epochs=2, align_epochs=2)
+    labeller, run, target = fitted(
+        "fsft", *pair, tmp_path / "run", adapt_epochs=2, source_epochs=2, align_epochs=2
+    )
     table = json.loads((run.dir / "tables.json").read_text())[0]
     titles = ["1: source", "2.1: CORAL", "2.2: discriminator", "3: confusion"]
     assert [row[0] for row in table["rows"]] == titles
@@ -113,7 +148,9 @@ def test_a_run_leaves_its_stages_maps_and_notes(pair: tuple[Path, Path], tmp_pat
     assert "protocol held-out" in table["note"]
     panels = json.loads((run.dir / "scatters.json").read_text())[0]["panels"]
     assert [panel["title"] for panel in panels] == [
-        f"{moment}, by {what}" for moment in ("After stage 1", "At the end") for what in ("domain", "class")
+        f"{moment}, by {what}"
+        for moment in ("After stage 1", "At the end")
+        for what in ("domain", "class")
     ]
     assert [group["name"] for group in panels[0]["groups"]] == ["source", "target"]
     assert len(panels[2]["groups"][1]["x"]) == len(target)
@@ -125,9 +162,17 @@ def test_a_run_leaves_its_stages_maps_and_notes(pair: tuple[Path, Path], tmp_pat
     assert phases == {"source", "align", "discriminate", "adapt", "calibrate"}
 
 
-def test_the_papers_protocol_counts_shots_and_says_so(pair: tuple[Path, Path], tmp_path: Path) -> None:
+def test_the_papers_protocol_counts_shots_and_says_so(
+    pair: tuple[Path, Path], tmp_path: Path
+) -> None:
     labeller, run, target = fitted(
-        "fsft", *pair, tmp_path / "run", protocol="paper", calibrate=False, source_epochs=2, adapt_epochs=4
+        "fsft",
+        *pair,
+        tmp_path / "run",
+        protocol="paper",
+        calibrate=False,
+        source_epochs=2,
+        adapt_epochs=4,
     )
     table = json.loads((run.dir / "tables.json").read_text())[0]
     assert "protocol paper: accuracy on all 30" in table["note"]
@@ -143,7 +188,9 @@ def test_the_papers_protocol_counts_shots_and_says_so(pair: tuple[Path, Path], t
 
 def test_stage_1_can_be_taken_from_another_run(pair: tuple[Path, Path], tmp_path: Path) -> None:
     _, first, _ = fitted("source_only", *pair, tmp_path / "one", source_epochs=1)
-    _, second, _ = fitted("deep_coral", *pair, tmp_path / "two", start=str(tmp_path / "one"), align_epochs=1)
+    _, second, _ = fitted(
+        "deep_coral", *pair, tmp_path / "two", start=str(tmp_path / "one"), align_epochs=1
+    )
     assert same(stage(first, "source", "networks."), stage(second, "source", "networks."))
     assert "source" not in {row["phase"] for row in second.metrics()}
     with pytest.raises(UserError, match=r"--start .*one: its encoder is .*expected"):
@@ -156,7 +203,13 @@ def test_stage_2_1_is_taken_over_too_where_it_would_be_the_same(
     pair: tuple[Path, Path], write: Write, tmp_path: Path
 ) -> None:
     """And the accuracies in the table are those of this run's target, not of the other's."""
-    options = {"source_epochs": 2, "align_epochs": 2, "align_batch": 12, "adapt_epochs": 1, "calibrate": False}
+    options = {
+        "source_epochs": 2,
+        "align_epochs": 2,
+        "align_batch": 12,
+        "adapt_epochs": 1,
+        "calibrate": False,
+    }
     _, first, _ = fitted("fsft", *pair, tmp_path / "one", **options)
     again = options | {"start": str(tmp_path / "one")}
     _, second, _ = fitted("fsft", *pair, tmp_path / "two", **again)
@@ -183,13 +236,27 @@ def table_of(run: Run) -> list[tuple[str, float]]:
     ids=["fsft", "swd"],
 )
 def test_a_stage_goes_on_in_its_middle(
-    method: str, options: dict[str, Any], write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    method: str,
+    options: dict[str, Any],
+    write: Write,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With optimisers, the best epoch so far and the epochs that are done."""
     monkeypatch.setattr("cryoet_fsft.training.SAVE_SECONDS", -1.0)
     pair = write("source"), write("target", target=True, seed=9)
-    short = {"source_epochs": 3, "align_epochs": 3, "discriminator_epochs": 1, "adapt_epochs": 3, "calibrate": False}
-    short = {name: value for name, value in short.items() if name in load_trainer(method).Config.model_fields} | options
+    short = {
+        "source_epochs": 3,
+        "align_epochs": 3,
+        "discriminator_epochs": 1,
+        "adapt_epochs": 3,
+        "calibrate": False,
+    }
+    short = {
+        name: value
+        for name, value in short.items()
+        if name in load_trainer(method).Config.model_fields
+    } | options
     whole, run, target = fitted(method, *pair, tmp_path / "whole", **short)
     expected, rows = whole.label(target, run), run.metrics()
     for name in ("source", "adapt" if method == "fsft" else "align"):
@@ -198,8 +265,12 @@ def test_a_stage_goes_on_in_its_middle(
             with pytest.raises(KeyboardInterrupt):
                 fitted(method, *pair, tmp_path / name, **short)
         run = Run.resume(tmp_path / name, quiet=True)
-        again = load_trainer(method)(run.config).fit(open_inputs(load_trainer(method), run.inputs), run)
-        np.testing.assert_array_equal(again.label(target, run).probabilities, expected.probabilities)
+        again = load_trainer(method)(run.config).fit(
+            open_inputs(load_trainer(method), run.inputs), run
+        )
+        np.testing.assert_array_equal(
+            again.label(target, run).probabilities, expected.probabilities
+        )
         assert run.metrics() == rows
 
 
@@ -218,18 +289,24 @@ def _interrupted(name: str, save: Callable[..., None]) -> Callable[..., None]:
 def test_predict_takes_other_files_and_refuses_other_boxes(
     pair: tuple[Path, Path], tmp_path: Path, write: Write
 ) -> None:
-    labeller, run, _ = fitted("deep_coral", *pair, tmp_path / "run", source_epochs=1, align_epochs=1)
+    labeller, run, _ = fitted(
+        "deep_coral", *pair, tmp_path / "run", source_epochs=1, align_epochs=1
+    )
     other = open_subtomograms(write("other", per_class=2, target=True, seed=4)).without_labels()
     labels = labeller.label(other, run)
     assert not labels.extra
     loaded = models.load(run)
     assert loaded is not None
     np.testing.assert_array_equal(loaded.label(other, run).probabilities, labels.probabilities)
-    with pytest.raises(UserError, match=r"wide\.h5: boxes of 20 voxels, but the run was trained on 16"):
+    with pytest.raises(
+        UserError, match=r"wide\.h5: boxes of 20 voxels, but the run was trained on 16"
+    ):
         labeller.label(open_subtomograms(write("wide", per_class=1, box=20)), run)
 
 
-def test_cropped_cubes_are_the_same_held_or_read(pair: tuple[Path, Path], tmp_path: Path, write: Write) -> None:
+def test_cropped_cubes_are_the_same_held_or_read(
+    pair: tuple[Path, Path], tmp_path: Path, write: Write
+) -> None:
     from cryoet_fsft.cubes import Cubes
 
     _, run, _ = fitted("source_only", *pair, tmp_path / "run", source_epochs=1)
@@ -243,8 +320,12 @@ def test_cropped_cubes_are_the_same_held_or_read(pair: tuple[Path, Path], tmp_pa
 def test_a_loss_that_is_no_number_ends_the_run(
     pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cryoet_fsft.methods.sliced_wasserstein", lambda x, *others: x.mean() * float("nan"))
-    with pytest.raises(RunError, match=r"stage sliced Wasserstein: the loss is nan in epoch 1; lower its"):
+    monkeypatch.setattr(
+        "cryoet_fsft.methods.sliced_wasserstein", lambda x, *others: x.mean() * float("nan")
+    )
+    with pytest.raises(
+        RunError, match=r"stage sliced Wasserstein: the loss is nan in epoch 1; lower its"
+    ):
         fitted("swd", *pair, tmp_path / "run", source_epochs=1)
 
 

@@ -7,7 +7,13 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from cryoet_fsft.losses import coral, covariance, domain_class_confusion, random_directions, sliced_wasserstein
+from cryoet_fsft.losses import (
+    coral,
+    covariance,
+    domain_class_confusion,
+    random_directions,
+    sliced_wasserstein,
+)
 from torch import Tensor
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -18,7 +24,9 @@ def features(n: int, d: int = 6, seed: int = 0) -> Tensor:
 
 
 def directions(d: int = 6, count: int = 9) -> Tensor:
-    return random_directions(d, count, torch.Generator().manual_seed(3), torch.device("cpu"), torch.float64)
+    return random_directions(
+        d, count, torch.Generator().manual_seed(3), torch.device("cpu"), torch.float64
+    )
 
 
 def plain_coral(source: np.ndarray, target: np.ndarray, squared: bool) -> float:
@@ -71,7 +79,9 @@ LOSSES: dict[str, tuple[Loss, Callable[[np.ndarray, np.ndarray], float]]] = {
 
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("sizes", [(7, 7), (5, 8)], ids=["equal", "unequal"])
-def test_value_and_gradient_are_those_of_the_plain_formula(name: str, sizes: tuple[int, int]) -> None:
+def test_value_and_gradient_are_those_of_the_plain_formula(
+    name: str, sizes: tuple[int, int]
+) -> None:
     loss, plain = LOSSES[name]
     x, y = features(sizes[0], seed=1).requires_grad_(), features(sizes[1], seed=2).requires_grad_()
     value = loss(x, y)
@@ -105,7 +115,9 @@ def test_coral_of_a_batch_with_itself_is_zero_with_zero_gradient(squared: bool) 
 def test_coral_does_not_see_shifts_and_scales_as_it_must(squared: bool, power: int) -> None:
     x, y = features(8, seed=1), features(9, seed=2)
     value = coral(x, y, squared)
-    assert coral(x + features(1, seed=5), y, squared).item() == pytest.approx(value.item(), rel=1e-10)
+    assert coral(x + features(1, seed=5), y, squared).item() == pytest.approx(
+        value.item(), rel=1e-10
+    )
     assert coral(3 * x, 3 * y, squared).item() == pytest.approx(3**power * value.item(), rel=1e-10)
 
 

@@ -27,7 +27,11 @@ def test_parameters_are_those_of_the_published_settings(
     box: int, width: int, channels: int, front: int, shared: int, dim: int, conv: int
 ) -> None:
     networks = Networks(box, 7, width, channels)
-    assert (count(networks.source), count(networks.target), count(networks.shared)) == (front, front, shared)
+    assert (count(networks.source), count(networks.target), count(networks.shared)) == (
+        front,
+        front,
+        shared,
+    )
     assert networks.dim == dim
     blocks = Discriminator(box, width, channels).blocks
     assert blocks is not None
@@ -91,7 +95,9 @@ def test_half_precision_is_a_number_on_a_cpu_and_near_the_full_one() -> None:
     for _ in range(40):
         with torch.autocast("cpu", torch.bfloat16):
             features = networks.encode(volumes, SOURCE)[1]
-        gradients = torch.autograd.grad(features.float().square().mean(), networks.shared.parameters())
+        gradients = torch.autograd.grad(
+            features.float().square().mean(), networks.shared.parameters()
+        )
         assert all(bool(gradient.isfinite().all()) for gradient in gradients)
         torch.testing.assert_close(features.float(), full, atol=0.15, rtol=0.1)
 
@@ -115,7 +121,9 @@ def test_both_domains_together_are_each_alone(split: bool, domain_norm: bool) ->
             assert one.grad is None
         else:
             torch.testing.assert_close(one.grad, other.grad, msg=name)
-    for (name, one), other in zip(together.state_dict().items(), apart.state_dict().values(), strict=True):
+    for (name, one), other in zip(
+        together.state_dict().items(), apart.state_dict().values(), strict=True
+    ):
         torch.testing.assert_close(one, other, msg=name)
 
 
@@ -141,7 +149,10 @@ def test_fronts_start_alike_and_the_rest_is_one_object() -> None:
     assert torch.equal(split(x, SOURCE), split(x, TARGET))
     split(x, TARGET).sum().backward()
     assert all(parameter.grad is None for parameter in split.source.parameters())
-    assert all(parameter.grad is not None for parameter in [*split.target.parameters(), *split.shared.parameters()])
+    assert all(
+        parameter.grad is not None
+        for parameter in [*split.target.parameters(), *split.shared.parameters()]
+    )
 
 
 def test_each_domain_has_its_own_statistics_but_one_scale() -> None:
@@ -174,7 +185,10 @@ def test_turns_are_rotations_about_the_centre_voxel(box: int) -> None:
     centre = box // 2
     turned = mirrored(mirrored(x, 2), 4)
     assert torch.equal(turned[..., centre, centre, centre], x[..., centre, centre, centre])
-    assert torch.equal(turned[0, 0, centre + 1, centre + 2, centre - 1], x[0, 0, centre - 1, centre + 2, centre + 1])
+    assert torch.equal(
+        turned[0, 0, centre + 1, centre + 2, centre - 1],
+        x[0, 0, centre - 1, centre + 2, centre + 1],
+    )
     assert torch.equal(mirrored(mirrored(turned, 2), 4), x)
 
 
@@ -190,7 +204,9 @@ def test_fourier_crop_keeps_low_frequencies_and_the_centre(box: int, edge: int) 
     """A wave that both grids can hold has the same values at the same places."""
 
     def wave(size: int) -> torch.Tensor:
-        z, y, x = torch.meshgrid(*(3 * [(torch.arange(size) - size // 2).double() / size]), indexing="ij")
+        z, y, x = torch.meshgrid(
+            *(3 * [(torch.arange(size) - size // 2).double() / size]), indexing="ij"
+        )
         return 0.3 + torch.cos(2 * torch.pi * (2 * z + y)) + torch.sin(2 * torch.pi * (x - 3 * y))
 
     assert torch.allclose(fourier_crop(wave(box)[None], edge)[0], wave(edge), atol=1e-10)

@@ -22,7 +22,9 @@ def test_each_pair_is_what_its_group_says() -> None:
         first = source[pairs.first]
         across = (pairs.group == 1) | (pairs.group == 3)
         assert (pairs.second[across] < len(shots)).all()
-        second = torch.where(across, shots[pairs.second.clamp(max=len(shots) - 1)], source[pairs.second])
+        second = torch.where(
+            across, shots[pairs.second.clamp(max=len(shots) - 1)], source[pairs.second]
+        )
         same = (pairs.group == 0) | (pairs.group == 1)
         assert torch.equal(first == second, same)
         inside = pairs.group == 0

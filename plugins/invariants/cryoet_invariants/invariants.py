@@ -18,9 +18,14 @@ class InvariantsConfig(Config):
     k_max: int = option(15, "largest number of clusters to consider", ge=1, le=200)
     dimensions: int = option(16, "principal components that are clustered", ge=1, le=128)
     restarts: int = option(5, "starts of each mixture", ge=1, le=100)
-    reg_covar: float = option(1e-5, "added to covariances, as a share of the mean variance", gt=0, le=1)
+    reg_covar: float = option(
+        1e-5, "added to covariances, as a share of the mean variance", gt=0, le=1
+    )
     max_shift: float = option(
-        6.0, "how far a particle may lie from the box centre, voxels; 0: all are centred", ge=0, le=32
+        6.0,
+        "how far a particle may lie from the box centre, voxels; 0: all are centred",
+        ge=0,
+        le=32,
     )
 
 

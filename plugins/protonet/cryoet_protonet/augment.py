@@ -19,7 +19,10 @@ def augmented(volumes: Tensor, how: str, generator: torch.Generator) -> Tensor:
         return _flipped(volumes, generator)
     if how == "rotations":
         return rotate(
-            volumes, random_rotations(len(volumes), generator, volumes.device), fill="noise", generator=generator
+            volumes,
+            random_rotations(len(volumes), generator, volumes.device),
+            fill="noise",
+            generator=generator,
         )
     return volumes
 
@@ -30,7 +33,13 @@ def _flipped(volumes: Tensor, generator: torch.Generator) -> Tensor:
     turned = torch.empty_like(volumes)
     for way in range(8):
         axes = [axis for bit, axis in enumerate((-3, -2, -1)) if way >> bit & 1]
-        moved = [axis for axis in axes if volumes.shape[axis] % 2 == 0]  # else voxel n // 2 would move by one
+        moved = [
+            axis for axis in axes if volumes.shape[axis] % 2 == 0
+        ]  # else voxel n // 2 would move by one
         rows = (ways == way).nonzero()[:, 0]
-        turned[rows] = volumes[rows].flip(axes).roll([1] * len(moved), moved) if moved else volumes[rows].flip(axes)
+        turned[rows] = (
+            volumes[rows].flip(axes).roll([1] * len(moved), moved)
+            if moved
+            else volumes[rows].flip(axes)
+        )
     return turned

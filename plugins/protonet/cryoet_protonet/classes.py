@@ -64,7 +64,9 @@ def split_rows(data: Any, config: Any, run: Run) -> Parts:
     rows = {name: _rows_of(data, name) for name in present}
     seen, held = {}, {}
     for name in train:
-        order = rows[name][torch.randperm(len(rows[name]), generator=run.generator("held out", name))]
+        order = rows[name][
+            torch.randperm(len(rows[name]), generator=run.generator("held out", name))
+        ]
         count = max(LEAST_HELD, round(config.held_out * len(order)))
         seen[name], held[name] = order[count:].sort().values, order[:count].sort().values
     check_episode(seen, config.way, config.shot, queries_of(seen, config.shot, config.query))

@@ -11,7 +11,8 @@ class ProtoNetConfig(Config):
     """Defaults are those of the fast preset; the paper preset is the published network and schedule."""
 
     train_classes: list[str] = option(
-        [], "classes that episodes are drawn from in training, a,b,c; empty: all but --unseen, drawn by the seed"
+        [],
+        "classes that episodes are drawn from in training, a,b,c; empty: all but --unseen, drawn by the seed",
     )
     unseen: int | None = option(
         None,
@@ -21,14 +22,27 @@ class ProtoNetConfig(Config):
         paper="2 of 5, 3 of 7, 3 of 6",
     )
     way: int = option(2, "classes in an episode", ge=2, le=100, paper="2 or 3; code: 5")
-    shot: int = option(5, "support volumes of each class in a training episode", ge=1, le=100, paper="5")
+    shot: int = option(
+        5, "support volumes of each class in a training episode", ge=1, le=100, paper="5"
+    )
     query: int = option(
-        15, "query volumes of each class in an episode, fewer where a class is small", ge=1, le=1000, paper="15"
+        15,
+        "query volumes of each class in an episode, fewer where a class is small",
+        ge=1,
+        le=1000,
+        paper="15",
     )
     # training
-    epochs: int = option(8, "epochs at most", ge=1, le=10_000, paper="100", presets={"fast": 8, "paper": 100})
+    epochs: int = option(
+        8, "epochs at most", ge=1, le=10_000, paper="100", presets={"fast": 8, "paper": 100}
+    )
     episodes_per_epoch: int = option(
-        100, "training episodes in an epoch", ge=1, le=100_000, paper="25 (code)", presets={"fast": 100, "paper": 25}
+        100,
+        "training episodes in an epoch",
+        ge=1,
+        le=100_000,
+        paper="25 (code)",
+        presets={"fast": 100, "paper": 25},
     )
     episodes_per_step: int = option(
         10,
@@ -42,10 +56,16 @@ class ProtoNetConfig(Config):
         60, "volumes that a step encodes once, for all its episodes to share (more where an episode needs more); 0: "
         "each episode encodes its own", ge=0, le=100_000, paper="0", presets={"fast": 60, "paper": 0},
     )  # fmt: skip
-    patience: int = option(20, "epochs without a better validation accuracy before training stops", ge=1, paper="20")
+    patience: int = option(
+        20, "epochs without a better validation accuracy before training stops", ge=1, paper="20"
+    )
     learning_rate: float = option(1e-3, "of Adam in the first epoch", gt=0, le=1, paper="1e-3")
     halve_every: int = option(
-        3, "epochs after which the learning rate is halved", ge=1, paper="20", presets={"fast": 3, "paper": 20}
+        3,
+        "epochs after which the learning rate is halved",
+        ge=1,
+        paper="20",
+        presets={"fast": 3, "paper": 20},
     )
     held_out: float = option(
         0.2, "share of each training class that is not trained on: it chooses the epoch and sets the scales",
@@ -58,10 +78,19 @@ class ProtoNetConfig(Config):
         presets={"fast": "flips", "paper": "none"},
     )
     # the embedding
-    encoder: str = option("protonet.protonet3d", "encoder to train, plugin.name", pattern=r"\w+\.\w+")
-    weights: str | None = option(None, "finished run whose trained encoder is the start, a folder; none: fresh weights")
+    encoder: str = option(
+        "protonet.protonet3d", "encoder to train, plugin.name", pattern=r"\w+\.\w+"
+    )
+    weights: str | None = option(
+        None, "finished run whose trained encoder is the start, a folder; none: fresh weights"
+    )
     width: int = option(
-        16, "channels of each block of protonet.protonet3d", ge=4, le=512, paper="64", presets={"fast": 16, "paper": 64}
+        16,
+        "channels of each block of protonet.protonet3d",
+        ge=4,
+        le=512,
+        paper="64",
+        presets={"fast": 16, "paper": 64},
     )
     blocks: int | None = option(
         None, "convolution blocks of protonet.protonet3d; none: 4, or as many as the cube can be halved", ge=1, le=6,
@@ -78,7 +107,10 @@ class ProtoNetConfig(Config):
         presets={"fast": True, "paper": False},
     )
     network_share: float = option(
-        0.1, "weight of the network's features beside the descriptors: share of a class's variance", ge=0, le=100
+        0.1,
+        "weight of the network's features beside the descriptors: share of a class's variance",
+        ge=0,
+        le=100,
     )
     max_shift: float = option(
         6.0,
@@ -91,9 +123,14 @@ class ProtoNetConfig(Config):
         1000, "episodes of unseen classes for each number of shots; 0: none", ge=0, le=1_000_000, paper="100",
         presets={"fast": 1000, "paper": 100},
     )  # fmt: skip
-    evaluation_shots: list[int] = option([1, 5], "support volumes of each class in those episodes", paper="5,1")
+    evaluation_shots: list[int] = option(
+        [1, 5], "support volumes of each class in those episodes", paper="5,1"
+    )
     reject: float = option(
-        0.05, "share of the members of known classes that may be called none of these; 0: never say so", ge=0, lt=1
+        0.05,
+        "share of the members of known classes that may be called none of these; 0: never say so",
+        ge=0,
+        lt=1,
     )
 
 
@@ -101,9 +138,16 @@ class ProtoNetCEConfig(ProtoNetConfig):
     """As ``protonet``, with the second stage."""
 
     attention_epochs: int = option(
-        8, "epochs of the second stage at most", ge=1, le=10_000, paper="100", presets={"fast": 8, "paper": 100}
+        8,
+        "epochs of the second stage at most",
+        ge=1,
+        le=10_000,
+        paper="100",
+        presets={"fast": 8, "paper": 100},
     )
-    attention_weight: float = option(2.0, "weight of the divergence of the attention from its target", ge=0, paper="2")
+    attention_weight: float = option(
+        2.0, "weight of the divergence of the attention from its target", ge=0, paper="2"
+    )
     freeze_encoder: bool = option(
         True,
         "the second stage trains the attention alone, on embeddings that are computed once",

@@ -40,7 +40,12 @@ class Episodes:
 
 
 def draw_episodes(
-    rows: Mapping[str, Tensor], count: int, way: int, shot: int, query: int, generator: torch.Generator
+    rows: Mapping[str, Tensor],
+    count: int,
+    way: int,
+    shot: int,
+    query: int,
+    generator: torch.Generator,
 ) -> Episodes:
     """Draw ``count`` episodes: ``way`` of the classes, of each ``shot`` and ``query`` rows, without replacement.
 
@@ -52,7 +57,10 @@ def draw_episodes(
     for i, members in enumerate(rows.values()):
         table[i, : len(members)] = members
     chunk = max(1, _CHUNK // (way * table.shape[1]))
-    parts = [_draw(table, sizes, min(chunk, count - i), way, shot + query, generator) for i in range(0, count, chunk)]
+    parts = [
+        _draw(table, sizes, min(chunk, count - i), way, shot + query, generator)
+        for i in range(0, count, chunk)
+    ]
     drawn = torch.cat(parts)
     return Episodes(drawn[..., :shot].contiguous(), drawn[..., shot:].contiguous())
 
@@ -77,7 +85,9 @@ def queries_of(rows: Mapping[str, Tensor], shot: int, most: int) -> int:
     return min(most, max(min((len(r) for r in rows.values()), default=0) - shot, 1))
 
 
-def _draw(table: Tensor, sizes: Tensor, count: int, way: int, each: int, generator: torch.Generator) -> Tensor:
+def _draw(
+    table: Tensor, sizes: Tensor, count: int, way: int, each: int, generator: torch.Generator
+) -> Tensor:
     """(count, way, each) rows: the largest of random keys, first over the classes, then over each class's rows."""
     classes = torch.rand(count, len(table), generator=generator).topk(way).indices
     keys = torch.rand(count, way, table.shape[1], generator=generator)

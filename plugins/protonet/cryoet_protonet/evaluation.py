@@ -16,7 +16,9 @@ _CHUNK = 1 << 22
 """Numbers that are gathered at once."""
 
 
-def episode_logits(points: Tensor, episodes: Episodes, attention: Attention | None = None) -> Tensor:
+def episode_logits(
+    points: Tensor, episodes: Episodes, attention: Attention | None = None
+) -> Tensor:
     """(e, way * query, way): minus the squared distances of the queries from the prototypes; points (n, d)."""
     centres = prototypes(points[episodes.support])
     queries = points[episodes.queries].flatten(1, 2)
@@ -26,7 +28,9 @@ def episode_logits(points: Tensor, episodes: Episodes, attention: Attention | No
 
 
 @torch.no_grad()
-def episode_accuracies(points: Tensor, episodes: Episodes, attention: Attention | None = None) -> Tensor:
+def episode_accuracies(
+    points: Tensor, episodes: Episodes, attention: Attention | None = None
+) -> Tensor:
     """(e,) share of the queries of each episode that are nearest to their own class's prototype."""
     tokens = 1 if attention is None else 8 * (episodes.way + 1)
     size = max(1, _CHUNK // (episodes.rows.shape[1] * points.shape[1] * tokens))
@@ -62,7 +66,11 @@ def evaluate(
     episodes = draw_episodes(rows, count, way, shot, query, generator)
     facts = []
     for number, (name, embedding) in enumerate(points.items()):
-        accuracy, half = interval(episode_accuracies(embedding, episodes, attention if number == 0 else None))
-        facts.append({"embedding": name, "way": way, "shot": shot, "query": query, "episodes": count})
+        accuracy, half = interval(
+            episode_accuracies(embedding, episodes, attention if number == 0 else None)
+        )
+        facts.append(
+            {"embedding": name, "way": way, "shot": shot, "query": query, "episodes": count}
+        )
         facts[-1] |= {"accuracy": accuracy, "interval": half}
     return facts

@@ -36,7 +36,9 @@ class Support:
     row: np.ndarray
 
     @classmethod
-    def of(cls, data: Any, points: Tensor, names: list[str], codes: np.ndarray | None = None) -> Support:
+    def of(
+        cls, data: Any, points: Tensor, names: list[str], codes: np.ndarray | None = None
+    ) -> Support:
         """The volumes of ``data`` that are of one of the classes ``names``; points (n, d) of all."""
         numbers = np.full(len(data.class_names) + 1, -1)
         numbers[[list(data.class_names).index(name) for name in names]] = np.arange(len(names))
@@ -57,7 +59,9 @@ class Support:
     @property
     def centres(self) -> Tensor:
         """(k, d) prototypes: the means of the classes."""
-        sums = self.points.new_zeros(len(self.names), self.points.shape[1]).index_add_(0, self.classes, self.points)
+        sums = self.points.new_zeros(len(self.names), self.points.shape[1]).index_add_(
+            0, self.classes, self.points
+        )
         return sums / self.counts[:, None]
 
     def find(self, data: Any) -> np.ndarray:
@@ -99,7 +103,9 @@ class ProtoLabeller:
                 f"--support {support.paths[0]}: has no class labels; expected one to five labelled examples of each"
             )
         found = Support.of(support, self.space.points(run.volumes(support), run), names)
-        return ProtoLabeller(self.space, found, self.scales, self.reject, self.facts, self.attention)
+        return ProtoLabeller(
+            self.space, found, self.scales, self.reject, self.facts, self.attention
+        )
 
     def label(self, data: Any, run: Run) -> Labels:
         self._check(data)
@@ -118,9 +124,15 @@ class ProtoLabeller:
         extra = {"distance": distance.float().cpu().numpy()}
         if (own >= 0).any():
             known = own.cpu().numpy()
-            extra["split"] = np.where(known >= 0, self.support.codes[known], np.int8(2)).astype(np.int8)
+            extra["split"] = np.where(known >= 0, self.support.codes[known], np.int8(2)).astype(
+                np.int8
+            )
         return Labels(
-            labels.cpu().numpy(), shares.float().cpu().numpy(), self.classes, points.float().cpu().numpy(), extra
+            labels.cpu().numpy(),
+            shares.float().cpu().numpy(),
+            self.classes,
+            points.float().cpu().numpy(),
+            extra,
         )
 
     def _threshold(self) -> float:
@@ -133,9 +145,16 @@ class ProtoLabeller:
         """
         found = self.scales.members
         weights, unseen = torch.full((len(found),), PRIOR / max(len(found), 1)), 0.0
-        relative = (member_distances(self.support.points, self.support.classes) / self.scales.variance).float().cpu()
+        relative = (
+            (member_distances(self.support.points, self.support.classes) / self.scales.variance)
+            .float()
+            .cpu()
+        )
         if len(relative):
-            found, weights = torch.cat([found, relative]), torch.cat([weights, torch.ones(len(relative))])
+            found, weights = (
+                torch.cat([found, relative]),
+                torch.cat([weights, torch.ones(len(relative))]),
+            )
             unseen = 1.0
         if not len(found):
             return float("inf")
@@ -152,7 +171,11 @@ class ProtoLabeller:
 
 
 def compared(
-    support: Support, points: Tensor, own: Tensor, variance: float, attention: Attention | None = None
+    support: Support,
+    points: Tensor,
+    own: Tensor,
+    variance: float,
+    attention: Attention | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Relative distances (n, k) and logits (n, k), float64, of points (n, d); own (n,): which example each is, or -1.
 
@@ -172,7 +195,9 @@ def compared(
     return (squares / expected).masked_fill(alone, torch.inf), logits.masked_fill(alone, -torch.inf)
 
 
-def _without_themselves(points: Tensor, own: Tensor, support: Support) -> tuple[Tensor, Tensor, Tensor]:
+def _without_themselves(
+    points: Tensor, own: Tensor, support: Support
+) -> tuple[Tensor, Tensor, Tensor]:
     """For each point the prototypes (n, k, d) without it, from how many examples (n, k), and where from none."""
     centres, counts = support.centres, support.counts
     n, k = len(points), len(centres)

@@ -46,10 +46,14 @@ def whitening(features: Tensor, classes: Tensor) -> Linear:
     inner = residuals(features, classes[:_MOST].cpu())
     spread = inner.square().mean(0).sqrt()
     steady = spread <= 1e-6 * features.std(0, correction=0).clamp(min=1e-12)
-    scale = torch.where(steady, torch.zeros_like(spread), 1 / torch.where(steady, torch.ones_like(spread), spread))
+    scale = torch.where(
+        steady, torch.zeros_like(spread), 1 / torch.where(steady, torch.ones_like(spread), spread)
+    )
     scatter = torch.from_numpy(ledoit_wolf((inner * scale).numpy(), assume_centered=True)[0])
     values, axes = torch.linalg.eigh(scatter)
-    return Linear(features.mean(0).float(), (scale[:, None] * axes / values.clamp(min=1e-9).sqrt()).float())
+    return Linear(
+        features.mean(0).float(), (scale[:, None] * axes / values.clamp(min=1e-9).sqrt()).float()
+    )
 
 
 def isotropic(features: Tensor, classes: Tensor, variance: float) -> Linear:

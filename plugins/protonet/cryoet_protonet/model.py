@@ -25,8 +25,13 @@ _CENTRING = ("template", "whitening")
 def save(run: Run, labeller: ProtoLabeller) -> None:
     """Everything that labelling needs; the encoder as ``cryoet_core.runs.encoders`` wants it."""
     space, support, scales = labeller.space, labeller.support, labeller.scales
-    tensors = dict(encoder_tensors(space.encoder)) | {f"network.{k}": getattr(space.network, k) for k in _LINEAR}
-    facts = labeller.facts | {"reject": labeller.reject, "attention": labeller.attention is not None}
+    tensors = dict(encoder_tensors(space.encoder)) | {
+        f"network.{k}": getattr(space.network, k) for k in _LINEAR
+    }
+    facts = labeller.facts | {
+        "reject": labeller.reject,
+        "attention": labeller.attention is not None,
+    }
     facts |= {"variance": scales.variance, "names": support.names, "files": support.files}
     if space.descriptors is not None and space.described is not None:
         centring = space.descriptors.centring
@@ -35,8 +40,15 @@ def save(run: Run, labeller: ProtoLabeller) -> None:
         facts |= {"centring": [centring.max_shift, centring.spread]}
     if labeller.attention is not None:
         tensors |= {f"attention.{k}": v for k, v in labeller.attention.state_dict().items()}
-    tensors |= {"support.points": support.points, "support.classes": support.classes, "members": scales.members}
-    tensors |= {f"support.{k}": torch.from_numpy(getattr(support, k).copy()) for k in ("codes", "file", "row")}
+    tensors |= {
+        "support.points": support.points,
+        "support.classes": support.classes,
+        "members": scales.members,
+    }
+    tensors |= {
+        f"support.{k}": torch.from_numpy(getattr(support, k).copy())
+        for k in ("codes", "file", "row")
+    }
     run.save(MODEL, tensors, facts)
 
 
@@ -44,13 +56,17 @@ def load(run: Run) -> ProtoLabeller:
     """The labeller that ``save`` wrote. RunError where there is none."""
     saved = run.load(MODEL)
     if saved is None:
-        raise RunError(f"{run.checkpoint_path(MODEL)}: missing, so there is nothing to label with; start the run again")
+        raise RunError(
+            f"{run.checkpoint_path(MODEL)}: missing, so there is nothing to label with; start the run again"
+        )
     tensors, facts = saved
     device = run.device
 
     def part(prefix: str) -> dict[str, Tensor]:
         start = prefix + "."
-        return {k.removeprefix(start): v.to(device) for k, v in tensors.items() if k.startswith(start)}
+        return {
+            k.removeprefix(start): v.to(device) for k, v in tensors.items() if k.startswith(start)
+        }
 
     record = facts["encoder"]
     encoder = build_encoder(record["name"], record["box"], **record["options"]).to(device)
@@ -59,7 +75,9 @@ def load(run: Run) -> ProtoLabeller:
     if "centring" in facts:
         tilts = tuple(facts["tilt_range"]) if facts["tilt_range"] else None
         invariants = Invariants(facts["box"], tilts, facts["tilt_axis"], device)
-        space.descriptors = Descriptors(Centring(**part("centring"), **_reach(facts["centring"])), invariants)
+        space.descriptors = Descriptors(
+            Centring(**part("centring"), **_reach(facts["centring"])), invariants
+        )
         space.described = Linear(**part("described"))
     attention = None
     if facts["attention"]:
@@ -68,7 +86,15 @@ def load(run: Run) -> ProtoLabeller:
         attention.eval()
     known = part("support")
     codes, file, row = (np.asarray(known[k].cpu()) for k in ("codes", "file", "row"))
-    support = Support(tuple(facts["names"]), known["points"], known["classes"], codes, tuple(facts["files"]), file, row)
+    support = Support(
+        tuple(facts["names"]),
+        known["points"],
+        known["classes"],
+        codes,
+        tuple(facts["files"]),
+        file,
+        row,
+    )
     scales = Scales(facts["variance"], tensors["members"])
     kept = {k: facts[k] for k in ("box", "tilt_range", "tilt_axis", "encoder")}
     return ProtoLabeller(space, support, scales, facts["reject"], kept, attention)

@@ -40,7 +40,9 @@ class ProtoNet3D(nn.Module):
     def forward(self, volumes: Tensor) -> Tensor:
         # the binned voxels of a standardised cube keep a deviation near 1 where its noise is white
         x = nn.functional.avg_pool3d(volumes, self.bin) * self.bin if self.bin > 1 else volumes
-        features: Tensor = self.blocks(x.contiguous(memory_format=torch.channels_last_3d)).flatten(1)
+        features: Tensor = self.blocks(x.contiguous(memory_format=torch.channels_last_3d)).flatten(
+            1
+        )
         return features
 
 

@@ -20,7 +20,9 @@ class Step:
     episodes: Episodes
 
 
-def training_steps(rows: Mapping[str, Tensor], config: Any, pool: int, generator: torch.Generator) -> Iterator[Step]:
+def training_steps(
+    rows: Mapping[str, Tensor], config: Any, pool: int, generator: torch.Generator
+) -> Iterator[Step]:
     """``episodes_per_epoch`` episodes of the classes in ``rows``, ``episodes_per_step`` to a step.
 
     pool: volumes that a step encodes once and that its episodes share. 0, or where the episodes of a step need no
@@ -46,12 +48,20 @@ def own(episodes: Episodes) -> Step:
     places = torch.arange(rows.numel()).view_as(rows)
     supported = episodes.support[0].numel()
     support, queries = places[:, :supported], places[:, supported:]
-    return Step(rows.flatten(), Episodes(support.view_as(episodes.support), queries.view_as(episodes.queries)))
+    return Step(
+        rows.flatten(),
+        Episodes(support.view_as(episodes.support), queries.view_as(episodes.queries)),
+    )
 
 
-def draw_pool(rows: Mapping[str, Tensor], pool: int, way: int, each: int, generator: torch.Generator) -> list[Tensor]:
+def draw_pool(
+    rows: Mapping[str, Tensor], pool: int, way: int, each: int, generator: torch.Generator
+) -> list[Tensor]:
     """About ``pool`` volumes: at least ``each`` of some classes, of ``way`` classes at least, without replacement."""
     classes = min(len(rows), max(way, pool // each))
     chosen = torch.randperm(len(rows), generator=generator)[:classes].tolist()
     members = [list(rows.values())[number] for number in chosen]
-    return [some[torch.randperm(len(some), generator=generator)[: max(each, pool // classes)]] for some in members]
+    return [
+        some[torch.randperm(len(some), generator=generator)[: max(each, pool // classes)]]
+        for some in members
+    ]

@@ -34,7 +34,9 @@ OWN = "protonet.protonet3d"
 
 class ProtoNet(Trainer):
     name, task = "protonet", "classification"
-    summary = "few-shot classification: names new structures from one to five examples each (ProtoNet3D)"
+    summary = (
+        "few-shot classification: names new structures from one to five examples each (ProtoNet3D)"
+    )
     inputs: ClassVar = {"data": InputSpec("labelled subtomograms", labels="required")}
     Config = ProtoNetConfig
     tiny: ClassVar = {
@@ -61,28 +63,42 @@ class ProtoNet(Trainer):
     def _fit(self, data: Any, run: Run) -> None:
         config = self.config
         if run.world_size > 1:
-            raise UserError(f"--devices {run.world_size}: {self.name} trains in one process; leave the option out")
+            raise UserError(
+                f"--devices {run.world_size}: {self.name} trains in one process; leave the option out"
+            )
         parts = split_rows(data, config, run)
         check_evaluation(parts, config)
-        run.say(f"training classes: {', '.join(parts.train)}; unseen: {', '.join(parts.unseen) or 'none'}")
+        run.say(
+            f"training classes: {', '.join(parts.train)}; unseen: {', '.join(parts.unseen) or 'none'}"
+        )
         volumes = run.volumes(data)
         encoder, record = self._encoder(data.box, run)
         with run.timer("train"):
             train(encoder_stage(encoder, volumes, parts, config, run), parts, config, run)
         classes = torch.from_numpy(data.labels).to(run.device)
         with run.timer("embed"):
-            descriptors = Descriptors.fit(data, volumes, config.max_shift, run) if config.join_invariants else None
+            descriptors = (
+                Descriptors.fit(data, volumes, config.max_shift, run)
+                if config.join_invariants
+                else None
+            )
             described = None if descriptors is None else descriptors(volumes)
             features = encoded(encoder, volumes, run)
             rows = (parts.known[0].to(run.device), parts.known[1].to(run.device))
-            space = fit_space(encoder, features, descriptors, described, rows, classes, config.network_share)
+            space = fit_space(
+                encoder, features, descriptors, described, rows, classes, config.network_share
+            )
             points = space.joined(features, described)
         attention, points = self._second_stage(space, volumes, points, described, parts, run)
         squares = left_out_distances(space, features, described, rows, classes)
         scales = fit_scales(squares, points, parts.held)
         names = [name for name in data.class_names if name in {*parts.train, *parts.unseen}]
         support = Support.of(data, points, names, parts.codes(len(data)))
-        facts = {"box": data.box, "tilt_range": data.tilt_range, "tilt_axis": data.tilt_axis} | record
+        facts = {
+            "box": data.box,
+            "tilt_range": data.tilt_range,
+            "tilt_axis": data.tilt_axis,
+        } | record
         labeller = ProtoLabeller(space, support, scales, config.reject, facts, attention)
         with run.timer("evaluate"):
             write_tables(points, space, attention, parts, config, run)
@@ -95,14 +111,26 @@ class ProtoNet(Trainer):
         if config.weights is not None:
             expect = config.encoder if "encoder" in config.model_fields_set else None
             encoder, record = pretrained_encoder(config.weights, box=box, expect=expect)
-            return encoder.to(run.device), encoder_record(record["name"], record["box"], **record["options"])
+            return encoder.to(run.device), encoder_record(
+                record["name"], record["box"], **record["options"]
+            )
         blocks = config.blocks or blocks_for(box, config.bin)
-        options = {"width": config.width, "blocks": blocks, "bin": config.bin} if config.encoder == OWN else {}
+        options = (
+            {"width": config.width, "blocks": blocks, "bin": config.bin}
+            if config.encoder == OWN
+            else {}
+        )
         encoder = build_encoder(config.encoder, box, **options)
         return encoder.to(run.device), encoder_record(config.encoder, box, **options)
 
     def _second_stage(
-        self, space: Space, volumes: DeviceVolumes, points: Tensor, described: Tensor | None, parts: Parts, run: Run
+        self,
+        space: Space,
+        volumes: DeviceVolumes,
+        points: Tensor,
+        described: Tensor | None,
+        parts: Parts,
+        run: Run,
     ) -> tuple[Attention | None, Tensor]:
         """Nothing here: the embedding as it is."""
         return None, points
@@ -115,11 +143,19 @@ class ProtoNetCE(ProtoNet):
     tiny: ClassVar = {**ProtoNet.tiny, "attention_epochs": 2}
 
     def _second_stage(
-        self, space: Space, volumes: DeviceVolumes, points: Tensor, described: Tensor | None, parts: Parts, run: Run
+        self,
+        space: Space,
+        volumes: DeviceVolumes,
+        points: Tensor,
+        described: Tensor | None,
+        parts: Parts,
+        run: Run,
     ) -> tuple[Attention | None, Tensor]:
         run.reseed("attention weights")
         attention = Attention(space.dim).to(run.device)
-        stage = attention_stage(attention, space, volumes, points, described, parts, self.config, run)
+        stage = attention_stage(
+            attention, space, volumes, points, described, parts, self.config, run
+        )
         with run.timer("train"):
             train(stage, parts, self.config, run)
         if not self.config.freeze_encoder:

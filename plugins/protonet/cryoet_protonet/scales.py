@@ -48,7 +48,11 @@ def gaussian_logits(logits: Tensor, expected: Tensor | float, dim: int) -> Tenso
 
 
 def left_out_distances(
-    space: Space, features: Tensor, described: Tensor | None, rows: tuple[Tensor, Tensor], classes: Tensor
+    space: Space,
+    features: Tensor,
+    described: Tensor | None,
+    rows: tuple[Tensor, Tensor],
+    classes: Tensor,
 ) -> Tensor:
     """``member_distances`` of held-out volumes as if their class had been unseen when the descriptors were whitened.
 
@@ -61,7 +65,9 @@ def left_out_distances(
         others = known[classes[known] != number]
         points = space.network(features[own])
         if described is not None:
-            linear = whitening(described[others], classes[others]) if len(others) else space.described
+            linear = (
+                whitening(described[others], classes[others]) if len(others) else space.described
+            )
             assert linear is not None
             points = torch.cat([points, linear(described[own])], 1)
         found.append(member_distances(points.double(), torch.zeros_like(own)))
@@ -72,7 +78,9 @@ def fit_scales(squares: Tensor, points: Tensor, held: Mapping[str, Tensor]) -> S
     """Scales from ``left_out_distances`` (m,) and the points (n, d) of all volumes; held: held-out rows by class."""
     variance = max(float(squares.mean()), 1e-12) if len(squares) else 1.0
     rows = torch.cat(list(held.values())).to(points.device)
-    classes = torch.cat([torch.full_like(some, number) for number, some in enumerate(held.values())]).to(points.device)
+    classes = torch.cat(
+        [torch.full_like(some, number) for number, some in enumerate(held.values())]
+    ).to(points.device)
     members = member_distances(points[rows], classes)
     return Scales(variance, (members / members.mean().clamp(min=1e-12)).sort().values.float().cpu())
 

@@ -30,12 +30,16 @@ class Descriptors:
     def fit(cls, data: Any, volumes: DeviceVolumes, max_shift: float, run: Run) -> Descriptors:
         """Centring is learnt from 500 volumes, without labels."""
         some = sample_rows(len(data))
-        centring = Centring.fit(lambda: volumes.batches(BATCH, some), data.box, max_shift, run.device)
+        centring = Centring.fit(
+            lambda: volumes.batches(BATCH, some), data.box, max_shift, run.device
+        )
         return cls(centring, Invariants(data.box, data.tilt_range, data.tilt_axis, run.device))
 
     def __call__(self, volumes: DeviceVolumes) -> Tensor:
         batches = volumes.batches(BATCH)
-        return torch.cat([torch.cat(self.invariants(self.centring.centred(batch)), 1) for batch in batches])
+        return torch.cat(
+            [torch.cat(self.invariants(self.centring.centred(batch)), 1) for batch in batches]
+        )
 
 
 @dataclass
@@ -54,7 +58,9 @@ class Space:
 
     @property
     def dim(self) -> int:
-        return self.network.matrix.shape[1] + (0 if self.described is None else self.described.matrix.shape[1])
+        return self.network.matrix.shape[1] + (
+            0 if self.described is None else self.described.matrix.shape[1]
+        )
 
     @property
     def width(self) -> int:
@@ -64,7 +70,9 @@ class Space:
     def points(self, volumes: DeviceVolumes, run: Run) -> Tensor:
         """(n, dim) float32, each volume by itself."""
         features = encoded(self.encoder, volumes, run)
-        return self.joined(features, None if self.descriptors is None else self.descriptors(volumes))
+        return self.joined(
+            features, None if self.descriptors is None else self.descriptors(volumes)
+        )
 
     def joined(self, features: Tensor, descriptors: Tensor | None) -> Tensor:
         """Features (n, f) of the encoder and descriptors (n, g) to points."""
@@ -96,7 +104,9 @@ def fit_space(
     return Space(encoder, isotropic(features[held], classes[held], variance), descriptors, linear)
 
 
-def encoded(encoder: nn.Module, volumes: DeviceVolumes, run: Run, rows: Tensor | None = None) -> Tensor:
+def encoded(
+    encoder: nn.Module, volumes: DeviceVolumes, run: Run, rows: Tensor | None = None
+) -> Tensor:
     """Features (n, f) float32 in eval mode, so that a volume's are the same in any company."""
     encoder.eval()
     size = _HOST_BATCH if run.device.type == "cpu" else BATCH

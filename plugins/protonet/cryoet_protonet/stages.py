@@ -34,7 +34,9 @@ Embed = Callable[[Tensor, torch.Generator], Tensor]
 """Rows (m,) to points (m, d), with gradients."""
 
 
-def encoder_stage(encoder: nn.Module, volumes: DeviceVolumes, parts: Parts, config: Any, run: Run) -> Stage:
+def encoder_stage(
+    encoder: nn.Module, volumes: DeviceVolumes, parts: Parts, config: Any, run: Run
+) -> Stage:
     """Stage 1: the encoder alone, its features as they are."""
     held = validation_episodes(parts, config, run)
 
@@ -50,7 +52,9 @@ def encoder_stage(encoder: nn.Module, volumes: DeviceVolumes, parts: Parts, conf
         points = held_features(encoder, volumes, parts, run)
         return float(episode_accuracies(points, held).mean())
 
-    return Stage("encoder", nn.ModuleDict({"encoder": encoder}), loss, accuracy, config.epochs, config.pool)
+    return Stage(
+        "encoder", nn.ModuleDict({"encoder": encoder}), loss, accuracy, config.epochs, config.pool
+    )
 
 
 def attention_stage(
@@ -68,19 +72,25 @@ def attention_stage(
     points (n, d): the embeddings as stage 1 left them; described (n, g): descriptors of all volumes, where joined.
     """
     held, frozen = validation_episodes(parts, config, run), config.freeze_encoder
-    modules = nn.ModuleDict({"attention": attention} | ({} if frozen else {"encoder": space.encoder}))
+    modules = nn.ModuleDict(
+        {"attention": attention} | ({} if frozen else {"encoder": space.encoder})
+    )
 
     def embed(rows: Tensor, generator: torch.Generator) -> Tensor:
         if frozen:
             return points[rows.to(points.device)]
         features = _trained_features(space.encoder, volumes, rows, config.augment, generator, run)
-        return space.joined(features, None if described is None else described[rows.to(described.device)])
+        return space.joined(
+            features, None if described is None else described[rows.to(described.device)]
+        )
 
     def loss(step: Step, generator: torch.Generator) -> Tensor:
         support, queries = embedded(embed, step, generator)
         logits, log_attention = adapted_logits(queries, prototypes(support), attention)
         classes = _classes_of(step.episodes, logits.device)
-        divergence = attention_divergence(log_attention, attention_targets(classes, step.episodes.way))
+        divergence = attention_divergence(
+            log_attention, attention_targets(classes, step.episodes.way)
+        )
         return episode_loss(logits, classes) + config.attention_weight * divergence
 
     def accuracy() -> float:
@@ -90,25 +100,36 @@ def attention_stage(
         return float(episode_accuracies(now, held, attention).mean())
 
     # with the encoder frozen nothing is encoded, so that a pool would spare nothing
-    return Stage("attention", modules, loss, accuracy, config.attention_epochs, 0 if frozen else config.pool)
+    return Stage(
+        "attention", modules, loss, accuracy, config.attention_epochs, 0 if frozen else config.pool
+    )
 
 
 def validation_episodes(parts: Parts, config: Any, run: Run) -> Episodes:
     """Episodes of the held-out volumes; fewer shots and queries than in training where too few are held out."""
     shot = min(config.shot, max(min(len(rows) for rows in parts.held.values()) // 2, 1))
     query = queries_of(parts.held, shot, config.query)
-    return draw_episodes(parts.held, VALIDATION, config.way, shot, query, run.generator("validation"))
+    return draw_episodes(
+        parts.held, VALIDATION, config.way, shot, query, run.generator("validation")
+    )
 
 
 def held_features(encoder: nn.Module, volumes: DeviceVolumes, parts: Parts, run: Run) -> Tensor:
     """(n, f) features: those of held-out volumes, 0 elsewhere."""
     rows = parts.known[1]
     features = encoded(encoder, volumes, run, rows)
-    return features.new_zeros(len(volumes), features.shape[1]).index_copy_(0, rows.to(features.device), features)
+    return features.new_zeros(len(volumes), features.shape[1]).index_copy_(
+        0, rows.to(features.device), features
+    )
 
 
 def _trained_features(
-    encoder: nn.Module, volumes: DeviceVolumes, rows: Tensor, how: str, generator: torch.Generator, run: Run
+    encoder: nn.Module,
+    volumes: DeviceVolumes,
+    rows: Tensor,
+    how: str,
+    generator: torch.Generator,
+    run: Run,
 ) -> Tensor:
     batch = augmented(volumes[rows], how, generator)
     with run.autocast():
@@ -119,7 +140,9 @@ def _trained_features(
 def embedded(embed: Embed, step: Step, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Support (e, way, shot, d) and queries (e, way * query, d) of a step's episodes, its volumes embedded once."""
     points = embed(step.rows, generator)
-    support, queries = (places.to(points.device) for places in (step.episodes.support, step.episodes.queries))
+    support, queries = (
+        places.to(points.device) for places in (step.episodes.support, step.episodes.queries)
+    )
     return points[support], points[queries].flatten(1, 2)
 
 

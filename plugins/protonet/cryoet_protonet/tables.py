@@ -37,10 +37,19 @@ def write_tables(
         for shot in config.evaluation_shots if config.evaluation_episodes and way > 1 else ():
             if min(len(r) for r in members.values()) <= shot:
                 continue  # of the volumes held out there may be fewer than an episode needs
-            query, generator = queries_of(members, shot, config.query), run.generator("evaluation", group, shot)
-            found = evaluate(kinds, members, way, shot, query, config.evaluation_episodes, generator, attention)
+            query, generator = (
+                queries_of(members, shot, config.query),
+                run.generator("evaluation", group, shot),
+            )
+            found = evaluate(
+                kinds, members, way, shot, query, config.evaluation_episodes, generator, attention
+            )
             rows += [{"of": group} | row for row in found]
-    facts = {"train_classes": list(parts.train), "unseen_classes": list(parts.unseen), "seed": run.seed}
+    facts = {
+        "train_classes": list(parts.train),
+        "unseen_classes": list(parts.unseen),
+        "seed": run.seed,
+    }
     run.write_json(FACTS, facts | {"rows": rows})
     groups = [(group, [row for row in rows if row["of"] == group]) for group in (UNSEEN, HELD)]
     run.write_json(TABLES, [_table(group, some, facts) for group, some in groups if some])
@@ -54,7 +63,10 @@ def _embeddings(points: Tensor, space: Space, attention: Attention | None) -> Ma
         kinds["without attention"] = points
     if space.described is None:
         return kinds
-    return kinds | {"network alone": points[:, : space.width], "descriptors alone": points[:, space.width :]}
+    return kinds | {
+        "network alone": points[:, : space.width],
+        "descriptors alone": points[:, space.width :],
+    }
 
 
 def _table(group: str, rows: list[dict[str, Any]], facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -77,14 +89,22 @@ def _table(group: str, rows: list[dict[str, Any]], facts: Mapping[str, Any]) -> 
 
 def _notes(parts: Parts, config: Any, run: Run) -> list[str]:
     drawn = "" if config.train_classes else f" (drawn by seed {run.seed})"
-    notes = [f"training classes: {', '.join(parts.train)}; unseen: {', '.join(parts.unseen) or 'none'}{drawn}"]
+    notes = [
+        f"training classes: {', '.join(parts.train)}; unseen: {', '.join(parts.unseen) or 'none'}{drawn}"
+    ]
     query = queries_of(parts.train, config.shot, config.query)
     if query < config.query:
-        notes.append(f"training episodes have {query} queries of each class: the smallest class has no more")
+        notes.append(
+            f"training episodes have {query} queries of each class: the smallest class has no more"
+        )
     if len(parts.unseen) < 2:
-        notes.append(f"no episodes of unseen classes: there are {len(parts.unseen)}, an episode needs 2")
+        notes.append(
+            f"no episodes of unseen classes: there are {len(parts.unseen)}, an episode needs 2"
+        )
     elif len(parts.unseen) < config.way:
-        notes.append(f"episodes of the {len(parts.unseen)} unseen classes are {len(parts.unseen)}-way")
+        notes.append(
+            f"episodes of the {len(parts.unseen)} unseen classes are {len(parts.unseen)}-way"
+        )
     notes.append(
         "the labels of the run's own volumes are by the prototypes of all its labelled volumes, each compared with the "
         "others; scores count the volumes of unseen classes"

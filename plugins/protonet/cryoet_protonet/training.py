@@ -72,7 +72,9 @@ def train(stage: Stage, parts: Parts, config: Any, run: Run) -> None:
     modules.eval()
 
 
-def _epoch(stage: Stage, optimiser: torch.optim.Optimizer, epoch: int, parts: Parts, config: Any, run: Run) -> float:
+def _epoch(
+    stage: Stage, optimiser: torch.optim.Optimizer, epoch: int, parts: Parts, config: Any, run: Run
+) -> float:
     """One epoch; the mean loss of its episodes."""
     generator = run.generator(stage.name, epoch)
     run.reseed(stage.name, epoch)
@@ -92,7 +94,9 @@ def _epoch(stage: Stage, optimiser: torch.optim.Optimizer, epoch: int, parts: Pa
 # ---- checkpoints -----------------------------------------------------------------------------------------------------
 
 
-def _save(stage: Stage, optimiser: torch.optim.Optimizer, best: dict[str, Tensor], at: Progress, run: Run) -> None:
+def _save(
+    stage: Stage, optimiser: torch.optim.Optimizer, best: dict[str, Tensor], at: Progress, run: Run
+) -> None:
     tensors = {f"now.{name}": value for name, value in stage.modules.state_dict().items()}
     tensors |= {f"best.{name}": value for name, value in best.items()}
     for number, moments in optimiser.state_dict()["state"].items():
@@ -100,7 +104,9 @@ def _save(stage: Stage, optimiser: torch.optim.Optimizer, best: dict[str, Tensor
     run.save(stage.name, tensors, vars(at))
 
 
-def _restored(stage: Stage, optimiser: torch.optim.Optimizer, best: dict[str, Tensor], run: Run) -> Progress:
+def _restored(
+    stage: Stage, optimiser: torch.optim.Optimizer, best: dict[str, Tensor], run: Run
+) -> Progress:
     """What the last epoch of an interrupted run left; else the beginning."""
     saved = run.load(stage.name)
     if saved is None:
@@ -118,4 +124,8 @@ def _restored(stage: Stage, optimiser: torch.optim.Optimizer, best: dict[str, Te
 
 
 def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    return {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if name.startswith(prefix)
+    }

@@ -11,7 +11,12 @@ from cryoet_protonet.evaluation import episode_accuracies, evaluate, interval
 
 from cryoet_core.support.errors import UserError
 
-ROWS = {"a": torch.arange(0, 20), "b": torch.arange(20, 50), "c": torch.arange(50, 62), "d": torch.arange(62, 80)}
+ROWS = {
+    "a": torch.arange(0, 20),
+    "b": torch.arange(20, 50),
+    "c": torch.arange(50, 62),
+    "d": torch.arange(62, 80),
+}
 CLASSES = torch.tensor([0] * 20 + [1] * 30 + [2] * 12 + [3] * 18)
 
 
@@ -46,13 +51,18 @@ def test_a_seed_gives_the_same_episodes_and_another_others() -> None:
 
 def test_only_the_rows_given_are_drawn() -> None:
     episodes = draw_episodes({"b": ROWS["b"][::2], "d": ROWS["d"][::2]}, 200, 2, 3, 3, seeded())
-    assert set(episodes.rows.flatten().tolist()) <= {*ROWS["b"][::2].tolist(), *ROWS["d"][::2].tolist()}
+    assert set(episodes.rows.flatten().tolist()) <= {
+        *ROWS["b"][::2].tolist(),
+        *ROWS["d"][::2].tolist(),
+    }
 
 
 def test_too_few_classes_or_volumes_are_said() -> None:
     with pytest.raises(UserError, match=r"--way 5: episodes have 4 classes"):
         draw_episodes(ROWS, 1, 5, 1, 1, seeded())
-    with pytest.raises(UserError, match=r"10 shots and 3 queries need 13 volumes of a class, 'c' has 12"):
+    with pytest.raises(
+        UserError, match=r"10 shots and 3 queries need 13 volumes of a class, 'c' has 12"
+    ):
         draw_episodes(ROWS, 1, 2, 10, 3, seeded())
     assert queries_of(ROWS, 5, 15) == 7
     assert queries_of(ROWS, 5, 3) == 3
@@ -66,14 +76,18 @@ def test_random_embeddings_are_right_by_chance(way: int) -> None:
     accuracies = []
     for seed in range(60):
         points = torch.randn(80, 16, generator=seeded(seed))
-        accuracies.append(episode_accuracies(points, draw_episodes(rows, 20, way, 1, 5, seeded(seed))))
+        accuracies.append(
+            episode_accuracies(points, draw_episodes(rows, 20, way, 1, 5, seeded(seed)))
+        )
     mean, half = interval(torch.cat(accuracies))
     assert abs(mean - 1 / way) < 2 * half
     assert half < 0.02
 
 
 def test_perfect_separation_is_always_right() -> None:
-    points = 10.0 * torch.nn.functional.one_hot(CLASSES, 8).float() + 0.1 * torch.randn(80, 8, generator=seeded())
+    points = 10.0 * torch.nn.functional.one_hot(CLASSES, 8).float() + 0.1 * torch.randn(
+        80, 8, generator=seeded()
+    )
     assert (episode_accuracies(points, draw_episodes(ROWS, 100, 4, 1, 5, seeded())) == 1).all()
 
 
@@ -101,7 +115,9 @@ def test_interval_of_a_known_list() -> None:
 
 def test_embeddings_are_compared_on_the_same_episodes() -> None:
     points = torch.randn(80, 6, generator=seeded(2)) + CLASSES[:, None]
-    found = evaluate({"": points, "moved": points + 7.0, "half": points[:, :3]}, ROWS, 2, 5, 5, 200, seeded())
+    found = evaluate(
+        {"": points, "moved": points + 7.0, "half": points[:, :3]}, ROWS, 2, 5, 5, 200, seeded()
+    )
     assert [row["embedding"] for row in found] == ["", "moved", "half"]
     assert found[0]["accuracy"] == found[1]["accuracy"] > found[2]["accuracy"]
     assert found[0] | {"accuracy": 0, "interval": 0} == {

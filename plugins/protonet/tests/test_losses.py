@@ -41,7 +41,8 @@ def plain_loss(support: Tensor, queries: Tensor) -> Tensor:
 def plain_block(attention: Attention, tokens: Tensor) -> tuple[Tensor, Tensor]:
     """One set of tokens (t, d) through the block, one row after the other."""
     q, k, v = (
-        layer.weight @ tokens.T + layer.bias[:, None] for layer in (attention.query, attention.key, attention.value)
+        layer.weight @ tokens.T + layer.bias[:, None]
+        for layer in (attention.query, attention.key, attention.value)
     )
     rows, weights = [], []
     for i in range(len(tokens)):
@@ -57,7 +58,9 @@ def plain_block(attention: Attention, tokens: Tensor) -> tuple[Tensor, Tensor]:
 def test_loss_and_its_gradient() -> None:
     support, queries = drawn(3, 4, 5), drawn(6, 5, seed=1)
     ours_at, plain_at = ([x.clone().requires_grad_() for x in (support, queries)] for _ in range(2))
-    ours = episode_loss(-squared_distances(ours_at[1][None], prototypes(ours_at[0][None])), targets(1, 3, 2))
+    ours = episode_loss(
+        -squared_distances(ours_at[1][None], prototypes(ours_at[0][None])), targets(1, 3, 2)
+    )
     plain = plain_loss(*plain_at)
     torch.testing.assert_close(ours, plain, rtol=1e-12, atol=1e-12)
     ours.backward()
@@ -78,8 +81,13 @@ def test_loss_falls_to_nothing_as_classes_part() -> None:
     losses = []
     for apart in (0.0, 1.0, 3.0, 10.0):
         moved = torch.tensor([0.0, apart], dtype=torch.float64)
-        far, asked = support + moved[None, :, None, None], queries + moved.repeat_interleave(3)[None, :, None]
-        losses.append(float(episode_loss(-squared_distances(asked, prototypes(far)), targets(1, 2, 3))))
+        far, asked = (
+            support + moved[None, :, None, None],
+            queries + moved.repeat_interleave(3)[None, :, None],
+        )
+        losses.append(
+            float(episode_loss(-squared_distances(asked, prototypes(far)), targets(1, 2, 3)))
+        )
     assert losses == sorted(losses, reverse=True)
     assert losses[-1] < 1e-12
 
@@ -93,14 +101,20 @@ def test_prototypes() -> None:
 def test_relabelling_and_moving() -> None:
     centres, queries = drawn(3, 5), drawn(7, 5, seed=1)
     logits = -squared_distances(queries, centres)
-    torch.testing.assert_close(-squared_distances(queries, centres[[2, 0, 1]]), logits[:, [2, 0, 1]])
-    torch.testing.assert_close(-squared_distances(queries + 100.0, centres + 100.0), logits, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(
+        -squared_distances(queries, centres[[2, 0, 1]]), logits[:, [2, 0, 1]]
+    )
+    torch.testing.assert_close(
+        -squared_distances(queries + 100.0, centres + 100.0), logits, rtol=1e-9, atol=1e-9
+    )
 
 
 def test_distances_equal_the_broadcast_form_and_are_0_on_the_same_row() -> None:
     queries, centres = drawn(4, 7, 512).float(), drawn(4, 3, 512, seed=1).float()
     plain = (queries.double()[:, :, None] - centres.double()[:, None]).square().sum(-1)
-    torch.testing.assert_close(squared_distances(queries, centres).double(), plain, rtol=1e-5, atol=0)
+    torch.testing.assert_close(
+        squared_distances(queries, centres).double(), plain, rtol=1e-5, atol=0
+    )
     far = 1000 + queries  # the expanded form about 0 would lose four digits here
     same = squared_distances(far, far[:, :3])[:, [0, 1, 2], [0, 1, 2]]
     assert (same >= 0).all()
@@ -121,7 +135,9 @@ def test_attention_equals_its_restatement_with_gradients() -> None:
     (changed.square() * drawn(2, 3, 4, 6, seed=2)).sum().backward()
     ours = attention.value.weight.grad.clone()
     attention.zero_grad()
-    plain = torch.stack([torch.stack([plain_block(attention, some)[0] for some in row]) for row in tokens])
+    plain = torch.stack(
+        [torch.stack([plain_block(attention, some)[0] for some in row]) for row in tokens]
+    )
     (plain.square() * drawn(2, 3, 4, 6, seed=2)).sum().backward()
     torch.testing.assert_close(ours, attention.value.weight.grad)
 
@@ -129,7 +145,9 @@ def test_attention_equals_its_restatement_with_gradients() -> None:
 def test_attention_rows_sum_to_1_and_without_values_only_the_norm_is_left() -> None:
     attention = Attention(8).double()
     tokens = drawn(5, 4, 8)
-    torch.testing.assert_close(attention(tokens)[1].exp().sum(-1), torch.ones(5, 4, dtype=torch.float64))
+    torch.testing.assert_close(
+        attention(tokens)[1].exp().sum(-1), torch.ones(5, 4, dtype=torch.float64)
+    )
     for layer in (attention.value, attention.output):
         torch.nn.init.zeros_(layer.weight)
         torch.nn.init.zeros_(layer.bias)
@@ -182,11 +200,15 @@ def test_attention_targets_name_the_own_class() -> None:
 
 def test_divergence_is_0_on_the_target_and_right_elsewhere() -> None:
     wanted = attention_targets(targets(2, 2, 3), 2).double()
-    assert float(attention_divergence(wanted.clamp(min=1e-300).log(), wanted)) == pytest.approx(0, abs=1e-12)
+    assert float(attention_divergence(wanted.clamp(min=1e-300).log(), wanted)) == pytest.approx(
+        0, abs=1e-12
+    )
     log_attention = drawn(2, 6, 3, 3).log_softmax(-1)
     total = 0.0
     for e in range(2):
         for i in range(6):
-            for t, a in zip(wanted[e, i].flatten().tolist(), log_attention[e, i].flatten().tolist(), strict=True):
+            for t, a in zip(
+                wanted[e, i].flatten().tolist(), log_attention[e, i].flatten().tolist(), strict=True
+            ):
                 total += t * (math.log(t) - a) if t > 0 else 0.0
     assert float(attention_divergence(log_attention, wanted)) == pytest.approx(total / 12)

@@ -53,7 +53,9 @@ def test_pooling_before_the_rectifier_is_the_published_network() -> None:
 
 
 def test_a_small_cube_is_refused() -> None:
-    with pytest.raises(UserError, match=r"--blocks 4 with --bin 2 needs cubes of at least 32 voxels.* has 24"):
+    with pytest.raises(
+        UserError, match=r"--blocks 4 with --bin 2 needs cubes of at least 32 voxels.* has 24"
+    ):
         ProtoNet3D(24, blocks=4, bin=2)
 
 
@@ -66,8 +68,13 @@ def test_flips_keep_the_wedge_the_centre_and_the_values(box: int) -> None:
     outside = torch.fft.rfftn(turned[:, 0], dim=(1, 2, 3)).abs() * (mask < 0.5)
     assert outside.max() < 1e-3
     torch.testing.assert_close(turned.flatten(1).sort().values, volumes.flatten(1).sort().values)
-    torch.testing.assert_close(turned[..., box // 2, box // 2, box // 2], volumes[..., box // 2, box // 2, box // 2])
-    kinds = [[torch.equal(one, flip) for flip in _flips(volume)] for one, volume in zip(turned, volumes, strict=True)]
+    torch.testing.assert_close(
+        turned[..., box // 2, box // 2, box // 2], volumes[..., box // 2, box // 2, box // 2]
+    )
+    kinds = [
+        [torch.equal(one, flip) for flip in _flips(volume)]
+        for one, volume in zip(turned, volumes, strict=True)
+    ]
     assert all(sum(kind) == 1 for kind in kinds)
     assert {kind.index(True) for kind in kinds} == set(range(8))
 
@@ -76,7 +83,9 @@ def _flips(volume: torch.Tensor) -> list[torch.Tensor]:
     found = []
     for axes in ((), (1,), (2,), (3,), (1, 2), (1, 3), (2, 3), (1, 2, 3)):
         turned = volume.flip(axes)
-        found.append(turned.roll((1,) * len(axes), axes) if volume.shape[-1] % 2 == 0 and axes else turned)
+        found.append(
+            turned.roll((1,) * len(axes), axes) if volume.shape[-1] % 2 == 0 and axes else turned
+        )
     return found
 
 
@@ -93,7 +102,8 @@ def test_whitening_makes_the_scatter_within_classes_the_identity() -> None:
     classes = torch.arange(4).repeat_interleave(500)
     mixing = torch.eye(6) + 0.3 * torch.randn(6, 6, generator=seeded())
     features = (
-        torch.randn(2000, 6, generator=seeded(1)) @ mixing + 20.0 * torch.randn(4, 6, generator=seeded(2))[classes]
+        torch.randn(2000, 6, generator=seeded(1)) @ mixing
+        + 20.0 * torch.randn(4, 6, generator=seeded(2))[classes]
     )
     features = torch.cat([features, torch.ones(2000, 1)], 1)  # one feature that never varies
     inner = residuals(whitening(features, classes)(features), classes)
@@ -108,7 +118,8 @@ def test_whitening_makes_the_scatter_within_classes_the_identity() -> None:
 def test_member_distances_have_the_variance_as_their_mean() -> None:
     classes = torch.arange(300).repeat_interleave(4)
     points = (
-        torch.randn(1200, 5, generator=seeded()).double() + 50.0 * torch.randn(300, 5, generator=seeded(1))[classes]
+        torch.randn(1200, 5, generator=seeded()).double()
+        + 50.0 * torch.randn(300, 5, generator=seeded(1))[classes]
     )
     found = member_distances(points, classes)
     assert float(found.mean()) == pytest.approx(5.0, rel=0.05)
@@ -158,7 +169,8 @@ def test_class_split() -> None:
 
 
 @pytest.mark.parametrize(
-    ("box", "bin", "blocks"), [(32, 1, 4), (40, 2, 4), (32, 2, 4), (24, 2, 3), (16, 2, 3), (9, 4, 1)]
+    ("box", "bin", "blocks"),
+    [(32, 1, 4), (40, 2, 4), (32, 2, 4), (24, 2, 3), (16, 2, 3), (9, 4, 1)],
 )
 def test_small_cubes_get_fewer_blocks(box: int, bin: int, blocks: int) -> None:
     assert blocks_for(box, bin) == blocks

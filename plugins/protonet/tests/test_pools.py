@@ -9,13 +9,24 @@ import pytest
 import torch
 from cryoet_protonet.attention import Attention
 from cryoet_protonet.episodes import draw_episodes
-from cryoet_protonet.losses import adapted_logits, episode_loss, prototypes, squared_distances, targets
+from cryoet_protonet.losses import (
+    adapted_logits,
+    episode_loss,
+    prototypes,
+    squared_distances,
+    targets,
+)
 from cryoet_protonet.network import ProtoNet3D
 from cryoet_protonet.pools import Step, training_steps
 from cryoet_protonet.stages import embedded
 from torch import Tensor
 
-ROWS = {"a": torch.arange(0, 20), "b": torch.arange(20, 50), "c": torch.arange(50, 62), "d": torch.arange(62, 80)}
+ROWS = {
+    "a": torch.arange(0, 20),
+    "b": torch.arange(20, 50),
+    "c": torch.arange(50, 62),
+    "d": torch.arange(62, 80),
+}
 CLASSES = torch.tensor([0] * 20 + [1] * 30 + [2] * 12 + [3] * 18)
 
 
@@ -28,7 +39,9 @@ def config(**options: Any) -> Any:
     return SimpleNamespace(**given | options)
 
 
-@pytest.mark.parametrize(("pool", "classes", "each"), [(12, 2, 6), (20, 3, 6), (60, 4, 15), (1, 2, 6)])
+@pytest.mark.parametrize(
+    ("pool", "classes", "each"), [(12, 2, 6), (20, 3, 6), (60, 4, 15), (1, 2, 6)]
+)
 def test_episodes_of_a_step_share_its_volumes(pool: int, classes: int, each: int) -> None:
     steps = list(training_steps(ROWS, config(), pool, seeded()))
     assert [len(step.episodes) for step in steps] == [10, 10, 5]
@@ -37,12 +50,17 @@ def test_episodes_of_a_step_share_its_volumes(pool: int, classes: int, each: int
         counts = torch.bincount(CLASSES[step.rows], minlength=4)
         assert int((counts > 0).sum()) == classes
         assert set(counts[counts > 0].tolist()) <= {each, 12}  # class c has no more than 12
-        support, queries = CLASSES[step.rows[step.episodes.support]], CLASSES[step.rows[step.episodes.queries]]
+        support, queries = (
+            CLASSES[step.rows[step.episodes.support]],
+            CLASSES[step.rows[step.episodes.queries]],
+        )
         assert support.shape == (len(step.episodes), 2, 2)
         assert (support == support[..., :1]).all()
         assert (queries == support[..., :1]).all()
         assert (support[:, 0, 0] != support[:, 1, 0]).all()
-        assert all(len(episode.unique()) == 12 for episode in step.episodes.rows)  # no query is in the support
+        assert all(
+            len(episode.unique()) == 12 for episode in step.episodes.rows
+        )  # no query is in the support
 
 
 def test_every_volume_is_trained_on() -> None:
@@ -67,12 +85,18 @@ def test_without_a_pool_each_episode_has_volumes_of_its_own() -> None:
 def loss_of(support: Tensor, queries: Tensor, attention: Attention | None) -> Tensor:
     centres = prototypes(support)
     logits = (
-        -squared_distances(queries, centres) if attention is None else adapted_logits(queries, centres, attention)[0]
+        -squared_distances(queries, centres)
+        if attention is None
+        else adapted_logits(queries, centres, attention)[0]
     )
-    return episode_loss(logits, targets(len(support), support.shape[1], queries.shape[1] // support.shape[1]))
+    return episode_loss(
+        logits, targets(len(support), support.shape[1], queries.shape[1] // support.shape[1])
+    )
 
 
-def plain_loss(network: ProtoNet3D, volumes: Tensor, step: Step, attention: Attention | None) -> Tensor:
+def plain_loss(
+    network: ProtoNet3D, volumes: Tensor, step: Step, attention: Attention | None
+) -> Tensor:
     """Each episode encoded by itself, each query named by itself."""
     losses = []
     for support, queries in zip(step.episodes.support, step.episodes.queries, strict=True):
@@ -89,7 +113,9 @@ def plain_loss(network: ProtoNet3D, volumes: Tensor, step: Step, attention: Atte
 
 @pytest.mark.parametrize("second", [False, True])
 @pytest.mark.parametrize("pool", [0, 20])
-def test_shared_volumes_give_the_loss_and_gradients_of_episodes_encoded_alone(pool: int, second: bool) -> None:
+def test_shared_volumes_give_the_loss_and_gradients_of_episodes_encoded_alone(
+    pool: int, second: bool
+) -> None:
     torch.manual_seed(0)
     network = ProtoNet3D(8, width=3, blocks=2).double().eval()
     attention = Attention(network.dim).double() if second else None
@@ -97,7 +123,10 @@ def test_shared_volumes_give_the_loss_and_gradients_of_episodes_encoded_alone(po
     step = next(iter(training_steps(ROWS, config(episodes_per_step=4), pool, seeded())))
     trained = [*network.parameters(), *([] if attention is None else attention.parameters())]
     support, queries = embedded(lambda rows, _: network(volumes[rows]), step, seeded())
-    ours, plain = loss_of(support, queries, attention), plain_loss(network, volumes, step, attention)
+    ours, plain = (
+        loss_of(support, queries, attention),
+        plain_loss(network, volumes, step, attention),
+    )
     torch.testing.assert_close(ours, plain, rtol=1e-10, atol=1e-12)
     gradients = (torch.autograd.grad(loss, trained) for loss in (ours, plain))
     for one, other in zip(*gradients, strict=True):

@@ -24,7 +24,15 @@ from cryoet_core.simulate.subtomograms import write_subtomograms
 from cryoet_core.store import Subtomograms, open_subtomograms
 from cryoet_core.support.errors import UserError
 
-TINY = {"query": 5, "epochs": 2, "episodes_per_epoch": 4, "episodes_per_step": 2, "pool": 16, "width": 8, "blocks": 3}
+TINY = {
+    "query": 5,
+    "epochs": 2,
+    "episodes_per_epoch": 4,
+    "episodes_per_step": 2,
+    "pool": 16,
+    "width": 8,
+    "blocks": 3,
+}
 TINY |= {"evaluation_episodes": 100, "max_shift": 0}
 
 
@@ -58,7 +66,9 @@ def start(
     return method(config), run, open_inputs(method, {"data": [path]})["data"]
 
 
-def fitted(path: Path, out: Path, method: type[ProtoNet] = ProtoNet, **options: Any) -> tuple[ProtoLabeller, Run]:
+def fitted(
+    path: Path, out: Path, method: type[ProtoNet] = ProtoNet, **options: Any
+) -> tuple[ProtoLabeller, Run]:
     trainer, run, data = start(path, out, method, **options)
     labeller = trainer.fit({"data": data}, run)
     run.finish()
@@ -96,7 +106,10 @@ def test_without_attention_protonet_ce_is_protonet(
     finished: tuple[ProtoLabeller, Run], known: Path, tmp_path: Path
 ) -> None:
     _, alone = fitted(known, tmp_path / "run")
-    both = {(row["of"], row["embedding"], row["shot"]): row for row in finished[1].read_json("episodes.json")["rows"]}
+    both = {
+        (row["of"], row["embedding"], row["shot"]): row
+        for row in finished[1].read_json("episodes.json")["rows"]
+    }
     for row in alone.read_json("episodes.json")["rows"]:
         same = both[row["of"], row["embedding"] or "without attention", row["shot"]]
         assert row["accuracy"] == same["accuracy"]
@@ -105,8 +118,14 @@ def test_without_attention_protonet_ce_is_protonet(
 def few(path: Path, count: int, names: tuple[str, ...] = ()) -> tuple[Subtomograms, np.ndarray]:
     """``count`` examples of each class (of ``names``), and the rows that are left."""
     data = open_subtomograms([path])
-    rows = [np.flatnonzero(data.labels == i)[:count] for i, n in enumerate(data.class_names) if not names or n in names]
-    return data.subset(np.concatenate(rows)), np.setdiff1d(np.arange(len(data)), np.concatenate(rows))
+    rows = [
+        np.flatnonzero(data.labels == i)[:count]
+        for i, n in enumerate(data.class_names)
+        if not names or n in names
+    ]
+    return data.subset(np.concatenate(rows)), np.setdiff1d(
+        np.arange(len(data)), np.concatenate(rows)
+    )
 
 
 @pytest.mark.parametrize("count", [1, 5])
@@ -127,12 +146,24 @@ def test_a_support_set_names_classes_that_the_run_never_saw(
 
 
 def test_predict_with_a_support_file(
-    finished: tuple[ProtoLabeller, Run], others: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished: tuple[ProtoLabeller, Run],
+    others: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     _, run = finished
     examples = write(tmp_path / "examples.h5", phantoms()[4:7], 7, per_class=3)
     monkeypatch.chdir(tmp_path)
-    words = ["predict", str(run.dir), "--support", str(examples), "--data", str(others), "--out", "named"]
+    words = [
+        "predict",
+        str(run.dir),
+        "--support",
+        str(examples),
+        "--data",
+        str(others),
+        "--out",
+        "named",
+    ]
     assert main([*words, "--device", "cpu", "--quiet"]) == 0
     found, data = read_predictions(tmp_path / "named").labels, open_subtomograms([others])
     assert found.classes == data.class_names
@@ -140,14 +171,18 @@ def test_predict_with_a_support_file(
     assert found.extra["distance"].shape == (60,)
 
 
-def test_strangers_are_none_of_these(finished: tuple[ProtoLabeller, Run], others: Path, known: Path) -> None:
+def test_strangers_are_none_of_these(
+    finished: tuple[ProtoLabeller, Run], others: Path, known: Path
+) -> None:
     labeller, run = finished
     facts = run.read_json("episodes.json")
     support, _ = few(known, 5, tuple(facts["unseen_classes"]))
     new = labeller.with_support(support, run)
     strangers = new.label(open_subtomograms([others]).without_labels(), run)
     data = open_subtomograms([known])
-    members = new.label(data.subset(np.isin(np.array(data.class_names)[data.labels], facts["unseen_classes"])), run)
+    members = new.label(
+        data.subset(np.isin(np.array(data.class_names)[data.labels], facts["unseen_classes"])), run
+    )
     assert (strangers.labels == -1).mean() > (members.labels == -1).mean() + 0.3
     assert np.median(strangers.extra["distance"]) > np.median(members.extra["distance"])
 
@@ -163,7 +198,9 @@ def test_an_example_is_compared_with_the_others_of_its_class(
     left = points[1:3].mean(0)
     expected = float((points[0] - left).square().sum() / (labeller.scales.variance * 1.5))
     centres = points.view(3, 3, -1).mean(1)[1:]
-    other = float((points[0] - centres).square().sum(1).min() / (labeller.scales.variance * (1 + 1 / 3)))
+    other = float(
+        (points[0] - centres).square().sum(1).min() / (labeller.scales.variance * (1 + 1 / 3))
+    )
     assert alone.extra["distance"][0] == pytest.approx(min(expected, other), rel=1e-3)
     # a copy of the file is known by its content
     copy = tmp_path / "copy.h5"
@@ -187,7 +224,9 @@ def test_a_single_example_of_each_class_is_not_its_own_prototype(
 def test_reject_0_never_says_none(finished: tuple[ProtoLabeller, Run], others: Path) -> None:
     labeller, run = finished
     support, _ = few(others, 2, phantoms()[4:5])
-    bold = ProtoLabeller(labeller.space, labeller.support, labeller.scales, 0.0, labeller.facts, labeller.attention)
+    bold = ProtoLabeller(
+        labeller.space, labeller.support, labeller.scales, 0.0, labeller.facts, labeller.attention
+    )
     data = open_subtomograms([others]).without_labels()
     assert (bold.with_support(support, run).label(data, run).labels == 0).all()
     assert (labeller.with_support(support, run).label(data, run).labels == -1).any()
@@ -206,7 +245,9 @@ def test_support_without_labels_or_of_another_box(
         labeller.with_support(small, run)
 
 
-def test_the_encoder_serves_other_runs(finished: tuple[ProtoLabeller, Run], known: Path, tmp_path: Path) -> None:
+def test_the_encoder_serves_other_runs(
+    finished: tuple[ProtoLabeller, Run], known: Path, tmp_path: Path
+) -> None:
     labeller, run = finished
     module, record = pretrained_encoder(run.dir, box=24)
     assert record["name"] == "protonet.protonet3d"
@@ -245,7 +286,9 @@ def test_the_network_alone(known: Path, tmp_path: Path) -> None:
         ({"encoder": "protonet.nothing"}, "plugin 'protonet' has no encoder 'nothing'"),
     ],
 )
-def test_what_cannot_be_is_said(known: Path, tmp_path: Path, options: dict[str, Any], message: str) -> None:
+def test_what_cannot_be_is_said(
+    known: Path, tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
     trainer, run, data = start(known, tmp_path / "run", **options)
     with pytest.raises(UserError, match=message):
         trainer.fit({"data": data}, run)
@@ -255,7 +298,9 @@ def test_what_cannot_be_is_said(known: Path, tmp_path: Path, options: dict[str, 
 def test_all_classes_trained_on_is_noted(known: Path, tmp_path: Path) -> None:
     _, run = fitted(known, tmp_path / "run", unseen=0)
     assert any("no episodes of unseen classes" in note for note in run.read_json("notes.json"))
-    assert {row["of"] for row in run.read_json("episodes.json")["rows"]} == {"held-out volumes of training classes"}
+    assert {row["of"] for row in run.read_json("episodes.json")["rows"]} == {
+        "held-out volumes of training classes"
+    }
 
 
 def test_volumes_without_a_label_are_named_and_not_trained_on(known: Path, tmp_path: Path) -> None:

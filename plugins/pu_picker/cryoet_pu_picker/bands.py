@@ -33,7 +33,10 @@ REACH = 3.0
 def widths_of(diameters: Sequence[float], voxel_size: float) -> list[float]:
     """Standard deviations of the Gaussians in voxels, for species of these diameters in Å."""
     low, high = min(diameters), max(diameters)
-    return [share * each / voxel_size for share, each in zip(SHARES, (low, math.sqrt(low * high), high), strict=True)]
+    return [
+        share * each / voxel_size
+        for share, each in zip(SHARES, (low, math.sqrt(low * high), high), strict=True)
+    ]
 
 
 class Bands(nn.Module):
@@ -48,13 +51,26 @@ class Bands(nn.Module):
     scales: Tensor
     offsets: Tensor
 
-    def __init__(self, widths: Sequence[float], clip: float, balls: Sequence[float] = (), texture: float = 0.0) -> None:
+    def __init__(
+        self,
+        widths: Sequence[float],
+        clip: float,
+        balls: Sequence[float] = (),
+        texture: float = 0.0,
+    ) -> None:
         super().__init__()
-        self.widths, self.clip, self.balls, self.texture = tuple(widths), clip, tuple(balls), texture
+        self.widths, self.clip, self.balls, self.texture = (
+            tuple(widths),
+            clip,
+            tuple(balls),
+            texture,
+        )
         details = DETAILS if texture else 0
         assert len(self.widths) >= details, "texture is of what is between Gaussians"
         self.channels = 1 + len(self.widths) + details + len(self.balls)
-        reaches = [_half(width) for width in (*self.widths, *(RATIO * BALL * ball for ball in self.balls))]
+        reaches = [
+            _half(width) for width in (*self.widths, *(RATIO * BALL * ball for ball in self.balls))
+        ]
         reaches += [_half(width) + _half(texture) for width in self.widths[:details]]
         self.reach = max(reaches, default=0)
         self.register_buffer("scales", torch.ones(self.channels))
@@ -71,7 +87,10 @@ class Bands(nn.Module):
         self.scales.copy_(1 / self(volumes).std((0, 2, 3, 4)).clamp(min=1e-6))
 
     def forward(
-        self, volumes: Tensor, inside: tuple[slice, slice, slice] | None = None, clean: Tensor | None = None
+        self,
+        volumes: Tensor,
+        inside: tuple[slice, slice, slice] | None = None,
+        clean: Tensor | None = None,
     ) -> Tensor:
         """``inside``: the part (z, y, x) whose bands are wanted; the rest of the volume is only what they look at.
 
@@ -80,7 +99,10 @@ class Bands(nn.Module):
         inside = inside or (slice(None), slice(None), slice(None))
         clean = (volumes if clean is None else clean).clamp(-self.clip, self.clip)
         volumes = volumes.clamp(-self.clip, self.clip)
-        bands = [volumes[(..., *inside)], *(_smoothed(volumes, width, inside) for width in self.widths)]
+        bands = [
+            volumes[(..., *inside)],
+            *(_smoothed(volumes, width, inside) for width in self.widths),
+        ]
         bands += self._textures(clean, inside) if self.texture else []
         for ball in self.balls:
             narrow = _smoothed(volumes, BALL * ball, inside)
@@ -89,9 +111,15 @@ class Bands(nn.Module):
 
     def _textures(self, volumes: Tensor, inside: tuple[slice, slice, slice]) -> list[Tensor]:
         everywhere = (slice(None), slice(None), slice(None))
-        levels = [volumes, *(_smoothed(volumes, width, everywhere) for width in self.widths[:DETAILS])]
+        levels = [
+            volumes,
+            *(_smoothed(volumes, width, everywhere) for width in self.widths[:DETAILS]),
+        ]
         octaves = zip(levels[:-1], levels[1:], self.offsets, strict=True)
-        powers = ((_smoothed((fine - coarse) ** 2, self.texture, inside), usual) for fine, coarse, usual in octaves)
+        powers = (
+            (_smoothed((fine - coarse) ** 2, self.texture, inside), usual)
+            for fine, coarse, usual in octaves
+        )
         return [power.clamp(min=FAINTEST).log() - usual for power, usual in powers]
 
 
@@ -119,5 +147,7 @@ def _matrix(size: int, width: float, dtype: torch.dtype, device: torch.device) -
     places = torch.arange(size)[:, None] + steps
     period = max(2 * (size - 1), 1)
     folded = torch.minimum(places % period, -places % period).clamp(max=size - 1)
-    matrix = torch.zeros(size, size).scatter_add_(1, folded, (kernel / kernel.sum()).expand(size, -1))
+    matrix = torch.zeros(size, size).scatter_add_(
+        1, folded, (kernel / kernel.sum()).expand(size, -1)
+    )
     return matrix.to(device, dtype)

@@ -14,7 +14,9 @@ class PUPickerConfig(Config):
     """Defaults are those of the fast preset; lengths are in Å, so they hold for any voxel size."""
 
     diameter: str = option(
-        "", "particle diameter in Å; of several species: ribosome=250,proteasome=150", paper="box of the particle"
+        "",
+        "particle diameter in Å; of several species: ribosome=250,proteasome=150",
+        paper="box of the particle",
     )
     prior: str = option(
         "auto",
@@ -22,10 +24,13 @@ class PUPickerConfig(Config):
         paper="0.6 (EMPIAR-10304), 0.1 (EMPIAR-10499)",
     )
     copies: str = option(
-        "", "expected particles in a tomogram, for --prior auto: 150, or ribosome=150,proteasome=40; else counted"
+        "",
+        "expected particles in a tomogram, for --prior auto: 150, or ribosome=150,proteasome=40; else counted",
     )
     variant: Literal["full", "no-contrast", "no-pu"] = option(
-        "full", "no-contrast: without the contrastive terms; no-pu: everything unlabelled is negative", paper="full"
+        "full",
+        "no-contrast: without the contrastive terms; no-pu: everything unlabelled is negative",
+        paper="full",
     )
     # the network
     backbone: Literal["unet", "resnet"] = option("unet", "of the 2-D part", paper="both (code)")
@@ -33,9 +38,16 @@ class PUPickerConfig(Config):
         16, "channels of the first level", ge=4, le=256, paper="32 (unet), 64 (resnet)",
         presets={"fast": 16, "paper": 32},
     )  # fmt: skip
-    levels: int = option(3, "resolutions of the U-Net", ge=1, le=6, paper="4", presets={"fast": 3, "paper": 4})
+    levels: int = option(
+        3, "resolutions of the U-Net", ge=1, le=6, paper="4", presets={"fast": 3, "paper": 4}
+    )
     features: int = option(
-        16, "channels of the 3-D part and of the contrast", ge=4, le=256, paper="32", presets={"fast": 16, "paper": 32}
+        16,
+        "channels of the 3-D part and of the contrast",
+        ge=4,
+        le=256,
+        paper="32",
+        presets={"fast": 16, "paper": 32},
     )
     network_voxel_size: float | Literal["auto", "data"] = option(
         "auto",
@@ -43,7 +55,9 @@ class PUPickerConfig(Config):
         paper="data",
         presets={"fast": "auto", "paper": "data"},
     )
-    voxels_across: float = option(10.0, "voxels of the network per (smallest) diameter", ge=4, le=64)
+    voxels_across: float = option(
+        10.0, "voxels of the network per (smallest) diameter", ge=4, le=64
+    )
     bands: bool = option(
         True,
         "show the network the voxels smoothed in 3-D as well, at three widths",
@@ -64,7 +78,13 @@ class PUPickerConfig(Config):
         paper="no",
         presets={"fast": True, "paper": False},
     )
-    clip: float = option(4.0, "standard deviations at which voxels are cut off", gt=0, le=100, paper="-2.5 to 2 (code)")
+    clip: float = option(
+        4.0,
+        "standard deviations at which voxels are cut off",
+        gt=0,
+        le=100,
+        paper="-2.5 to 2 (code)",
+    )
     # training
     iterations: int = option(600, "training steps", ge=1, le=1_000_000, paper="600")
     learning_rate: float = option(1e-3, "of Adam, at the start", gt=0, le=1, paper="1e-3")
@@ -88,7 +108,10 @@ class PUPickerConfig(Config):
         presets={"fast": 0.5, "paper": 0.0},
     )  # fmt: skip
     augment: bool = option(
-        True, "turn crops over and by 90 degrees about the beam", paper="no", presets={"fast": True, "paper": False}
+        True,
+        "turn crops over and by 90 degrees about the beam",
+        paper="no",
+        presets={"fast": True, "paper": False},
     )
     promote: float = option(
         0.5,
@@ -109,7 +132,11 @@ class PUPickerConfig(Config):
         presets={"fast": 1.0, "paper": 0.0},
     )
     target_width: float = option(
-        0.1, "standard deviation of the soft target as a share of the diameter", gt=0, le=0.5, paper="0.09 (code)"
+        0.1,
+        "standard deviation of the soft target as a share of the diameter",
+        gt=0,
+        le=0.5,
+        paper="0.09 (code)",
     )
     # the objective
     scale_risk: bool = option(
@@ -126,13 +153,19 @@ class PUPickerConfig(Config):
         paper="0",
         presets={"fast": 0.98, "paper": 0.0},
     )
-    temperature: float = option(0.07, "of the contrast", gt=0, le=10, paper="0.07 (10304), 0.02 (10499)")
+    temperature: float = option(
+        0.07, "of the contrast", gt=0, le=10, paper="0.07 (10304), 0.02 (10499)"
+    )
     lambda1: float = option(
         0.0, "weight of the contrast; 0: none, which finds more in what was measured", ge=0, le=1000, paper="0.1",
         presets={"fast": 0.0, "paper": 0.1},
     )  # fmt: skip
-    lambda2: float = option(0.5, "weight of the unsupervised contrast within it", ge=0, le=1000, paper="0.5")
-    lambda3: float = option(0.1, "weight of the consistency of two views", ge=0, le=1000, paper="0.1")
+    lambda2: float = option(
+        0.5, "weight of the unsupervised contrast within it", ge=0, le=1000, paper="0.5"
+    )
+    lambda3: float = option(
+        0.1, "weight of the consistency of two views", ge=0, le=1000, paper="0.1"
+    )
     anchors: int = option(
         256, "unlabelled voxels that the unsupervised contrast starts from in a step; 0: all", ge=0, paper="all",
         presets={"fast": 256, "paper": 0},
@@ -158,10 +191,18 @@ class PUPickerConfig(Config):
         presets={"fast": True, "paper": False},
     )
     spacing: float = option(
-        0.6, "picks are at least this share of the diameter apart", gt=0, le=10, paper="window of 3 voxels (code)"
+        0.6,
+        "picks are at least this share of the diameter apart",
+        gt=0,
+        le=10,
+        paper="window of 3 voxels (code)",
     )
 
     @pydantic.field_validator("diameter", "prior", "copies", mode="before")
     @classmethod
     def _numbers_as_text(cls, value: Any) -> Any:
-        return f"{value:g}" if isinstance(value, (int, float)) and not isinstance(value, bool) else value
+        return (
+            f"{value:g}"
+            if isinstance(value, (int, float)) and not isinstance(value, bool)
+            else value
+        )

@@ -27,14 +27,20 @@ class Sampler:
     """Draws the crops of a step: of each pair the first at a label, the second at another label or anywhere."""
 
     def __init__(
-        self, scenes: Sequence[Scene], config: PUPickerConfig, reach: Sequence[float], bands: Bands | None = None
+        self,
+        scenes: Sequence[Scene],
+        config: PUPickerConfig,
+        reach: Sequence[float],
+        bands: Bands | None = None,
     ) -> None:
         """reach: how far (z, y, x) in voxels outside a crop a label can still show in it."""
         self.scenes, self.config, self.reach, self.bands = scenes, config, np.asarray(reach), bands
         smallest = np.min([scene.tomogram.shape for scene in scenes], axis=0)
         wanted = np.array([config.crop_depth, config.crop, config.crop])
         self.shape = np.minimum(wanted, smallest - smallest % (1, 2, 2))
-        self.labels = [(i, j) for i, scene in enumerate(scenes) for j in range(len(scene.positions))]
+        self.labels = [
+            (i, j) for i, scene in enumerate(scenes) for j in range(len(scene.positions))
+        ]
         self.chances = _even_chances([int(scenes[i].species[j]) for i, j in self.labels])
         sizes = np.array([np.prod(np.array(scene.tomogram.shape, dtype=float)) for scene in scenes])
         self.sizes = sizes / sizes.sum()
@@ -52,7 +58,9 @@ class Sampler:
             torch.stack([part[0] for part in parts]).float(),
             torch.cat(positions),
             torch.cat([part[2] for part in parts]),
-            torch.repeat_interleave(torch.arange(len(parts)), torch.tensor([len(p) for p in positions])),
+            torch.repeat_interleave(
+                torch.arange(len(parts)), torch.tensor([len(p) for p in positions])
+            ),
         )
 
     def _at_label(self, random: np.random.Generator, noise: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -77,7 +85,9 @@ class Sampler:
         near = ((inside > -self.reach) & (inside < self.shape + self.reach)).all(1)
         positions, species = torch.from_numpy(inside[near]), torch.from_numpy(scene.species[near])
         if self.config.augment:
-            volume, positions = turned(volume, positions, random.integers(0, 2, 3), int(random.integers(4)))
+            volume, positions = turned(
+                volume, positions, random.integers(0, 2, 3), int(random.integers(4))
+            )
         return volume, positions, species
 
 
@@ -88,7 +98,9 @@ def _noise(random: np.random.Generator, deviation: float) -> Callable[[torch.Siz
     return lambda shape: deviation * torch.randn(shape, generator=key)
 
 
-def turned(volume: Tensor, positions: Tensor, flips: Sequence[int], quarters: int) -> tuple[Tensor, Tensor]:
+def turned(
+    volume: Tensor, positions: Tensor, flips: Sequence[int], quarters: int
+) -> tuple[Tensor, Tensor]:
     """A crop (k, d, h, w) and positions in it, mirrored along axes and, where it is square, turned about the beam."""
     positions = positions.clone()
     for axis, flip in enumerate(flips):
@@ -99,7 +111,9 @@ def turned(volume: Tensor, positions: Tensor, flips: Sequence[int], quarters: in
         return volume, positions
     for _ in range(quarters):
         volume = volume.transpose(2, 3).flip(2)
-        positions = torch.stack((positions[:, 0], volume.shape[2] - 1 - positions[:, 2], positions[:, 1]), 1)
+        positions = torch.stack(
+            (positions[:, 0], volume.shape[2] - 1 - positions[:, 2], positions[:, 1]), 1
+        )
     return volume, positions
 
 

@@ -11,7 +11,11 @@ from cryoet_pu_picker.network import STRIDE
 
 
 def centres(
-    scores: np.ndarray, voxel_size: float, diameters: Sequence[float], thresholds: Sequence[float], spacing: float
+    scores: np.ndarray,
+    voxel_size: float,
+    diameters: Sequence[float],
+    thresholds: Sequence[float],
+    spacing: float,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Positions (n, 3) in Å, scores (n,) and species (n,) of the peaks of heat maps (c, d, h, w), best first.
 

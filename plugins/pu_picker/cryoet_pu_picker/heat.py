@@ -14,7 +14,9 @@ LARGEST_SLICE = 1 << 18
 """Voxels of a slice up to which slices stay whole: beyond it tiles would be mostly margin along z."""
 
 
-def heat_map(network: HybridNetwork, tomogram: Tomogram, run: Run, *, turns: bool = False) -> np.ndarray:
+def heat_map(
+    network: HybridNetwork, tomogram: Tomogram, run: Run, *, turns: bool = False
+) -> np.ndarray:
     """Scores (c, d, ceil(h / 2), ceil(w / 2)) in (0, 1) of a tomogram on the network's voxels.
 
     Because of its pooling the network gives the same for a tile as for the whole only where the tile starts at a
@@ -34,12 +36,19 @@ def heat_map(network: HybridNetwork, tomogram: Tomogram, run: Run, *, turns: boo
         with run.autocast():
             heat = network.logits(volume, turns)[0].sigmoid()  # (c, d, h, w)
         d = heat.shape[1]
-        parts = heat.unflatten(3, (-1, across[1])).unflatten(2, (-1, across[0]))  # (c, d, m, across, n, across)
+        parts = heat.unflatten(3, (-1, across[1])).unflatten(
+            2, (-1, across[0])
+        )  # (c, d, m, across, n, across)
         return parts.permute(0, 3, 5, 1, 2, 4).reshape(1, -1, d, *parts.shape[2:5:2])
 
     species = network.heat.out_channels
     packed = score_map(
-        tomogram, blocks, margin=margin, run=run, channels=species * across[0] * across[1], stride=(1, *unit)
+        tomogram,
+        blocks,
+        margin=margin,
+        run=run,
+        channels=species * across[0] * across[1],
+        stride=(1, *unit),
     )
     parts = packed.reshape(species, *across, *packed.shape[1:])  # (c, across, across, d, m, n)
     d, m, n = packed.shape[1:]

@@ -69,7 +69,9 @@ class HybridNetwork(nn.Module):
             else ResNetSlices(bands.channels, width, features)
         )
         dilations = (4, 4) if self.unet else (1,)
-        self.fusion = nn.Sequential(*(layer for step in dilations for layer in _joined(features, step)))
+        self.fusion = nn.Sequential(
+            *(layer for step in dilations for layer in _joined(features, step))
+        )
         self.deep = 1 if self.unet else 0
         self.heat = Columns(features, len(priors), 2 * self.deep + 1)
         self.projection = Columns(features, features, 2 * self.deep + 1, bias=False)
@@ -105,7 +107,9 @@ class HybridNetwork(nn.Module):
         """How far (z, y, x) the heat map looks, in voxels of the tomogram, at most."""
         # turned over, a cell of the heat map is seen from its other voxel
         planes = 1 + self.slices.reach
-        planes += 2 * sum(layer.dilation[1] for layer in self.fusion if isinstance(layer, nn.Conv3d))
+        planes += 2 * sum(
+            layer.dilation[1] for layer in self.fusion if isinstance(layer, nn.Conv3d)
+        )
         return self.fused + self.bands.reach, planes + self.bands.reach, planes + self.bands.reach
 
     def joined(self, bands: Tensor) -> Tensor:
@@ -177,7 +181,9 @@ class Likeness(nn.Module):
         """labels: of each species the features (n, f) at its labels; about (m, f): those of voxels anywhere."""
         for c, own in enumerate(labels):
             self.prototypes[c] = normalize(own.mean(0), dim=0)
-            self.halfway[c] = ((own @ self.prototypes[c]).mean() + (about @ self.prototypes[c]).mean()) / 2
+            self.halfway[c] = (
+                (own @ self.prototypes[c]).mean() + (about @ self.prototypes[c]).mean()
+            ) / 2
 
     def forward(self, features: Tensor) -> Tensor:
         """(b, f, d, h, w) -> (b, c, d, h, w)."""
@@ -200,7 +206,12 @@ class Columns(nn.Conv2d):
 
 def _joined(features: int, dilation: int) -> list[nn.Module]:
     layer = nn.Conv3d(
-        features, features, 3, padding=(1, dilation, dilation), dilation=(1, dilation, dilation), bias=False
+        features,
+        features,
+        3,
+        padding=(1, dilation, dilation),
+        dilation=(1, dilation, dilation),
+        bias=False,
     )
     nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
     return [layer, nn.ReLU(inplace=True)]

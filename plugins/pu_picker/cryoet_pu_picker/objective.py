@@ -63,15 +63,21 @@ def objective(
         one, other = features.chunk(2)
         vectors = torch.cat((_rows(one), _rows(other.flip(axis))))
         terms |= _contrast(vectors, first, second, targets, prior, config, generator)
-        loss = loss + config.lambda1 * (terms["supervised"] + config.lambda2 * terms["unsupervised"])
+        loss = loss + config.lambda1 * (
+            terms["supervised"] + config.lambda2 * terms["unsupervised"]
+        )
     return terms | {"loss": loss}
 
 
-def _risk(logits: Tensor, targets: Tensor, prior: Prior, config: PUPickerConfig, usual: RunningTerms) -> Tensor:
+def _risk(
+    logits: Tensor, targets: Tensor, prior: Prior, config: PUPickerConfig, usual: RunningTerms
+) -> Tensor:
     """Mean over species."""
     if config.variant == "no-pu":
         return focal_loss(logits, targets).mean()
-    share, left = (torch.tensor(values, device=logits.device) for values in (prior.share, prior.left))
+    share, left = (
+        torch.tensor(values, device=logits.device) for values in (prior.share, prior.left)
+    )
     terms = focal_terms(logits, targets)
     risk = pu_risk(terms, share, left, usual.updated(terms))
     return (risk / share if config.scale_risk else risk).mean()
@@ -90,7 +96,9 @@ def _contrast(
     labelled = torch.cat((_rows(targets), _rows(targets)))  # (2 n, c)
     # a centre is not held against its own surroundings, which are alike and would be most of what counts
     supervised = [
-        supervised_contrast(vectors, labelled[:, c] == 1, labelled[:, c] < 0, _bounded(left), t, debiased=debiased)
+        supervised_contrast(
+            vectors, labelled[:, c] == 1, labelled[:, c] < 0, _bounded(left), t, debiased=debiased
+        )
         for c, left in enumerate(prior.left)
     ]
     anchors = (labelled < 0).all(1).nonzero()[:, 0]
@@ -98,7 +106,9 @@ def _contrast(
         chosen = torch.randperm(len(anchors), generator=generator)[: config.anchors]
         anchors = anchors[chosen.to(anchors.device)]
     # a voxel of any species counts as positive: at most one species is at a place
-    probability = torch.cat((_rows(first), _rows(second)))[anchors].detach().sigmoid().sum(1).clamp(max=1)
+    probability = (
+        torch.cat((_rows(first), _rows(second)))[anchors].detach().sigmoid().sum(1).clamp(max=1)
+    )
     share = _bounded(sum(prior.share))
     unsupervised = unsupervised_contrast(vectors, anchors, probability, share, t, debiased=debiased)
     return {"supervised": torch.stack(supervised).mean(), "unsupervised": unsupervised}

@@ -55,13 +55,20 @@ class PUPicker:
             )
         scores = heat_map(self.network, tomogram.at(self.voxel_size), run, turns=self.config.turns)
         diameters = [kind.diameter for kind in self.species]
-        lowest = [EASED * value if n else value for value, n in zip(self.thresholds, self.expected, strict=True)]
-        place, value, kind = centres(scores, self.voxel_size, diameters, lowest, self.config.spacing)
+        lowest = [
+            EASED * value if n else value
+            for value, n in zip(self.thresholds, self.expected, strict=True)
+        ]
+        place, value, kind = centres(
+            scores, self.voxel_size, diameters, lowest, self.config.spacing
+        )
         volume = math.prod(tomogram.shape) * tomogram.voxel_size**3
         kept = expected_or_above(value, kind, [volume * n for n in self.expected], self.thresholds)
         place, value, kind = place[kept], value[kept], kind[kept]
         inside = np.clip(place, 0, tomogram.extent)
-        return Picks.of(inside, tomogram.name, scores=value, classes=kind, class_names=self.class_names)
+        return Picks.of(
+            inside, tomogram.name, scores=value, classes=kind, class_names=self.class_names
+        )
 
 
 def expected_or_above(
@@ -78,7 +85,9 @@ def bands_of(config: PUPickerConfig, species: Sequence[Species], voxel_size: flo
     """What the network is shown of voxels of so many Å."""
     widths = widths_of([kind.diameter for kind in species], voxel_size) if config.bands else []
     across = [kind.diameter / voxel_size for kind in species]
-    texture = BALL * math.sqrt(min(across) * max(across)) if config.texture and config.bands else 0.0
+    texture = (
+        BALL * math.sqrt(min(across) * max(across)) if config.texture and config.bands else 0.0
+    )
     return Bands(widths, config.clip, across if config.blob_prior else [], texture)
 
 
@@ -86,7 +95,9 @@ def build(config: PUPickerConfig, bands: Bands, priors: Sequence[float]) -> Hybr
     """An untrained network for these options, for species with these priors."""
     contrast = config.likeness and config.variant != "no-contrast" and config.lambda1 > 0
     temperature = config.temperature if contrast else None
-    return HybridNetwork(config.backbone, config.width, config.levels, config.features, priors, bands, temperature)
+    return HybridNetwork(
+        config.backbone, config.width, config.levels, config.features, priors, bands, temperature
+    )
 
 
 def save(picker: PUPicker, run: Run) -> None:
@@ -118,5 +129,7 @@ def load(run: Run) -> PUPicker | None:
         )
     network.load_state_dict(tensors)
     network.to(run.device).eval()
-    copies, expected, thresholds = (tuple(state[name]) for name in ("copies", "expected", "thresholds"))
+    copies, expected, thresholds = (
+        tuple(state[name]) for name in ("copies", "expected", "thresholds")
+    )
     return PUPicker(network, species, state["voxel_size"], copies, expected, thresholds, config)

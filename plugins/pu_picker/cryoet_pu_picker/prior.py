@@ -49,7 +49,11 @@ class Priors:
     """The prior of each species: given, from the expected number of copies, or from what the network counts."""
 
     def __init__(
-        self, species: Sequence[Species], scenes: Sequence[Scene], sigmas: Tensor, config: PUPickerConfig
+        self,
+        species: Sequence[Species],
+        scenes: Sequence[Scene],
+        sigmas: Tensor,
+        config: PUPickerConfig,
     ) -> None:
         """sigmas (c, 3): widths of the soft targets in cells. UserError for numbers that cannot be."""
         self.species, self.scenes = species, scenes
@@ -58,7 +62,9 @@ class Priors:
         voxel_size = scenes[0].tomogram.voxel_size
         self.cells = float(sum(np.prod(size) for size in sizes)) / math.prod(STRIDE)
         self.cells_each = [_cells_of(sigma) for sigma in sigmas]
-        self.labels = [sum(int((scene.species == c).sum()) for scene in scenes) for c in range(len(species))]
+        self.labels = [
+            sum(int((scene.species == c).sum()) for scene in scenes) for c in range(len(species))
+        ]
         self.volume = float(sum(np.prod(size) for size in sizes)) * voxel_size**3
         self.counted = False
         self.copies: list[float] = []
@@ -68,8 +74,13 @@ class Priors:
             given = by_name("prior", config.prior, names)
             too_large = next((name for name in names if given[name] >= 1), None)
             if too_large:
-                raise UserError(f"--prior {config.prior}: a share of {given[too_large]:g}; expected less than 1")
-            self.copies = [given[name] * self.cells / each for name, each in zip(names, self.cells_each, strict=True)]
+                raise UserError(
+                    f"--prior {config.prior}: a share of {given[too_large]:g}; expected less than 1"
+                )
+            self.copies = [
+                given[name] * self.cells / each
+                for name, each in zip(names, self.cells_each, strict=True)
+            ]
         elif config.copies:
             expected = by_name("copies", config.copies, names)
             self.copies = [expected[name] * len(scenes) for name in names]
@@ -87,7 +98,9 @@ class Priors:
         self.copies = [max(count, 1.0) for count in copies]
         self.most = list(self.copies)
         for kind, count in zip(self.species, self.copies, strict=True):
-            run.say(f"{kind.name}: a linear filter of the labels finds up to {count:.0f} in all; --copies is surer")
+            run.say(
+                f"{kind.name}: a linear filter of the labels finds up to {count:.0f} in all; --copies is surer"
+            )
 
     @property
     def prior(self) -> Prior:
@@ -105,14 +118,19 @@ class Priors:
         scores, share = self._best(network, config, run, step)
         for c, best in enumerate(scores):
             count = float((best >= parting_value(best)).sum()) / share
-            self.copies[c] = min(max(count, self.copies[c] / STEP), self.copies[c] * STEP, self.most[c])
+            self.copies[c] = min(
+                max(count, self.copies[c] / STEP), self.copies[c] * STEP, self.most[c]
+            )
 
     def thresholds(self, network: HybridNetwork, config: PUPickerConfig, run: Run) -> list[float]:
         """The score of each species that a pick needs: that parts the peaks, or leaves as many as are expected."""
         scores, share = self._best(network, config, run, config.iterations)
         if not self.counted:
             return [_nth(best, self.copies[c] * share) for c, best in enumerate(scores)]
-        return [max(parting_value(best), _nth(best, self.most[c] * share)) for c, best in enumerate(scores)]
+        return [
+            max(parting_value(best), _nth(best, self.most[c] * share))
+            for c, best in enumerate(scores)
+        ]
 
     def _best(
         self, network: HybridNetwork, config: PUPickerConfig, run: Run, step: int
@@ -123,7 +141,11 @@ class Priors:
         scores of a network that still learns, or was told a wrong share, mean nothing by themselves. For that no more
         peaks are of use than particles can be.
         """
-        slabs = [(scene, start) for scene in self.scenes for start in range(0, scene.tomogram.shape[0], SLAB)]
+        slabs = [
+            (scene, start)
+            for scene in self.scenes
+            for start in range(0, scene.tomogram.shape[0], SLAB)
+        ]
         order = torch.randperm(len(slabs), generator=run.generator("count", step)).tolist()
         seen, whole = 0.0, sum(float(np.prod(scene.tomogram.shape)) for scene in self.scenes)
         scores: list[list[np.ndarray]] = [[] for _ in self.species]
@@ -138,18 +160,32 @@ class Priors:
                 break
         share = seen / whole
         most = [int(DENSEST * self.volume / kind.volume * share) for kind in self.species]
-        return [-np.sort(-np.concatenate(found))[:n] for found, n in zip(scores, most, strict=True)], share
+        return [
+            -np.sort(-np.concatenate(found))[:n] for found, n in zip(scores, most, strict=True)
+        ], share
 
     @torch.no_grad()
     def _peaks(
-        self, network: HybridNetwork, scene: Scene, start: int, thick: int, config: PUPickerConfig, run: Run
+        self,
+        network: HybridNetwork,
+        scene: Scene,
+        start: int,
+        thick: int,
+        config: PUPickerConfig,
+        run: Run,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Scores and species of the peaks of some slices."""
         deep, (d, h, w) = network.margin[0], scene.tomogram.shape
         low, high = max(start - deep, 0), min(start + thick + deep, d)
         volume = scene.crop((low, 0, 0), (high - low, h, w))
         with run.autocast():
-            heat = network.logits(volume[None].to(run.device), config.turns)[0].sigmoid().float().cpu().numpy()
+            heat = (
+                network.logits(volume[None].to(run.device), config.turns)[0]
+                .sigmoid()
+                .float()
+                .cpu()
+                .numpy()
+            )
         diameters = [kind.diameter for kind in self.species]
         across = [x / scene.tomogram.voxel_size for x in diameters]
         place, score, kind = centres(heat, 1.0, across, [FAINTEST] * len(across), config.spacing)

@@ -54,7 +54,9 @@ class Likely(NamedTuple):
     copies: list[float]
 
 
-def likely(scenes: Sequence[Scene], species: Sequence[Species], bands: Bands, spacing: float, run: Run) -> Likely:
+def likely(
+    scenes: Sequence[Scene], species: Sequence[Species], bands: Bands, spacing: float, run: Run
+) -> Likely:
     """What looks like the labels to a linear filter for each species.
 
     Labels are a random part of the particles, so about as many of these score above the labels' mean as below it:
@@ -69,13 +71,22 @@ def likely(scenes: Sequence[Scene], species: Sequence[Species], bands: Bands, sp
     copies = []
     for c, kind in enumerate(species):
         best = -np.sort(-scores[kinds == c])[: int(DENSEST * volume / kind.volume)]
-        above, standing = ((best >= level).sum() for level in (filters[c].level, parting_value(best)))
-        copies.append(float(sum((scene.species == c).sum() for scene in scenes) + min(2 * above, standing)))
+        above, standing = (
+            (best >= level).sum() for level in (filters[c].level, parting_value(best))
+        )
+        copies.append(
+            float(sum((scene.species == c).sum() for scene in scenes) + min(2 * above, standing))
+        )
     return Likely(filters, peaks, copies)
 
 
 def promoted(
-    scenes: Sequence[Scene], species: Sequence[Species], priors: Priors, found: Likely, share: float, run: Run
+    scenes: Sequence[Scene],
+    species: Sequence[Species],
+    priors: Priors,
+    found: Likely,
+    share: float,
+    run: Run,
 ) -> list[Scene]:
     """The scenes with more labels.
 
@@ -88,12 +99,18 @@ def promoted(
     kept = np.zeros(len(scores), bool)
     for c, (copies, labels) in enumerate(zip(priors.copies, priors.labels, strict=True)):
         if found.copies[c] > TOO_MANY * copies:
-            run.say(f"{species[c].name}: others look alike to a linear filter, so no labels are added")
+            run.say(
+                f"{species[c].name}: others look alike to a linear filter, so no labels are added"
+            )
             continue
         rows = np.flatnonzero(kinds == c)
-        best = rows[np.argsort(-scores[rows], kind="stable")][: max(round(share * (copies - labels)), 0)]
+        best = rows[np.argsort(-scores[rows], kind="stable")][
+            : max(round(share * (copies - labels)), 0)
+        ]
         kept[best] = True
-        run.say(f"{species[c].name}: {labels} labels, and {len(best)} that a linear filter of them finds")
+        run.say(
+            f"{species[c].name}: {labels} labels, and {len(best)} that a linear filter of them finds"
+        )
     parts = np.split(kept, np.cumsum([len(each[0]) for each in found.peaks])[:-1])
     return [
         replace(
@@ -112,13 +129,17 @@ def _discriminant(scenes: Sequence[Scene], c: int, bands: Bands) -> Filter:
     that of a ball of the species' size, which counts as ``BALL_LABELS`` labels.
     """
     used = bands.channels - len(bands.balls)
-    middles = torch.cat([bands(scene.middle())[0].flatten(1) for scene in scenes if len(scene.positions)], 1).double()
+    middles = torch.cat(
+        [bands(scene.middle())[0].flatten(1) for scene in scenes if len(scene.positions)], 1
+    ).double()
     every, about = torch.cov(middles), middles[:used].mean(1)
     covariance = every[:used, :used] + RIDGE * torch.eye(used, dtype=every.dtype)
     own = _at_labels(scenes, c, bands).double()
     # of all labels, and of all but each one
     counts = torch.tensor([len(own), *[max(len(own) - 1, 1)] * len(own)])[:, None]
-    means = torch.cat((own.sum(0, keepdim=True), own.sum(0) - own if len(own) > 1 else own)) / counts
+    means = (
+        torch.cat((own.sum(0, keepdim=True), own.sum(0) - own if len(own) > 1 else own)) / counts
+    )
     gaps = means[:, :used] - about
     if bands.balls:
         blob = used + c
@@ -142,7 +163,12 @@ def _at_labels(scenes: Sequence[Scene], c: int, bands: Bands) -> Tensor:
 
 
 def _peaks(
-    scene: Scene, species: Sequence[Species], filters: Tensor, bands: Bands, spacing: float, run: Run
+    scene: Scene,
+    species: Sequence[Species],
+    filters: Tensor,
+    bands: Bands,
+    spacing: float,
+    run: Run,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Positions (n, 3) in voxels, species (n,) and scores (n,) of what is positive and no label yet, best first."""
     on_device = filters.to(run.device)
@@ -156,7 +182,10 @@ def _peaks(
     ).copy()
     shutil.rmtree(run.scratch, ignore_errors=True)
     across = np.array([kind.diameter for kind in species]) / scene.tomogram.voxel_size
-    parts = [find_peaks(each, distance=spacing * wide, threshold=0.0) for each, wide in zip(maps, across, strict=True)]
+    parts = [
+        find_peaks(each, distance=spacing * wide, threshold=0.0)
+        for each, wide in zip(maps, across, strict=True)
+    ]
     place = np.concatenate([found for found, _ in parts])
     score = np.concatenate([values for _, values in parts])
     kind = np.repeat(np.arange(len(species)), [len(values) for _, values in parts])

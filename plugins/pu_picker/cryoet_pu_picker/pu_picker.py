@@ -28,7 +28,9 @@ class PUPickerTrainer(Trainer):
     name, task = "pu_picker", "picking"
     summary = "particle centres from a few labels: positive-unlabelled learning on a linear filter and a small network"
     inputs: ClassVar = {
-        "data": InputSpec("tomograms, some of their particles labelled", kind="tomograms", labels="required")
+        "data": InputSpec(
+            "tomograms, some of their particles labelled", kind="tomograms", labels="required"
+        )
     }
     Config = PUPickerConfig
     tiny: ClassVar = {
@@ -78,7 +80,13 @@ class PUPickerTrainer(Trainer):
             if config.prior == "auto" and not priors.counted:
                 expected = [copies / priors.volume for copies in priors.copies]
         trained = PUPicker(
-            network, species, voxel_size, tuple(priors.copies), tuple(expected), tuple(thresholds), config
+            network,
+            species,
+            voxel_size,
+            tuple(priors.copies),
+            tuple(expected),
+            tuple(thresholds),
+            config,
         )
         models.save(trained, run)
         return self.load(run)

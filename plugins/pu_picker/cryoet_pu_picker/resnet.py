@@ -23,7 +23,10 @@ class ResNetSlices(nn.Module):
         self.pool = nn.MaxPool2d(3, stride=2, padding=1)
         twice = 2 * width
         self.blocks = nn.Sequential(
-            Residual(width, width), Residual(width, width), Residual(width, twice, stride=2), Residual(twice, twice)
+            Residual(width, width),
+            Residual(width, width),
+            Residual(width, twice, stride=2),
+            Residual(twice, twice),
         )
         self.up = nn.ModuleList((_raised(twice, width), _raised(width, features)))
 
@@ -50,7 +53,9 @@ class Residual(nn.Module):
         )
         self.short: nn.Module = nn.Identity()
         if stride > 1 or before != after:
-            self.short = nn.Sequential(nn.Conv2d(before, after, 1, stride=stride, bias=False), nn.BatchNorm2d(after))
+            self.short = nn.Sequential(
+                nn.Conv2d(before, after, 1, stride=stride, bias=False), nn.BatchNorm2d(after)
+            )
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -42,7 +42,9 @@ class Scene:
         mean, deviation = self.tomogram.statistics()
         reach = bands.reach if bands else 0
         ends = zip(corner, shape, self.tomogram.shape, strict=True)
-        region = tuple(slice(max(int(a) - reach, 0), min(int(a) + n + reach, end)) for a, n, end in ends)
+        region = tuple(
+            slice(max(int(a) - reach, 0), min(int(a) + n + reach, end)) for a, n, end in ends
+        )
         volume = torch.from_numpy((self.tomogram.read(region) - mean) / deviation)[None].float()  # type: ignore[arg-type]
         clean = volume
         if noise is not None:
@@ -56,10 +58,14 @@ class Scene:
     def middle(self) -> Tensor:
         """(1, 1, d, h, w): up to 128 voxels of each axis, from the middle."""
         size = [min(n, 128) for n in self.tomogram.shape]
-        return self.crop([(n - m) // 2 for n, m in zip(self.tomogram.shape, size, strict=True)], size)[None]
+        return self.crop(
+            [(n - m) // 2 for n, m in zip(self.tomogram.shape, size, strict=True)], size
+        )[None]
 
 
-def network_voxel_size(config: PUPickerConfig, species: Sequence[Species], data: Tomograms) -> float:
+def network_voxel_size(
+    config: PUPickerConfig, species: Sequence[Species], data: Tomograms
+) -> float:
     """Å: what the options ask for, at least that of the coarsest tomogram."""
     coarsest = max(tomogram.voxel_size for tomogram in data)
     if config.network_voxel_size == "data":
@@ -69,7 +75,9 @@ def network_voxel_size(config: PUPickerConfig, species: Sequence[Species], data:
     return max(coarsest, float(config.network_voxel_size))
 
 
-def scenes_of(data: Tomograms, species: Sequence[Species], voxel_size: float, run: Run) -> list[Scene]:
+def scenes_of(
+    data: Tomograms, species: Sequence[Species], voxel_size: float, run: Run
+) -> list[Scene]:
     """Every tomogram, in memory where all of them fit; those without labels of these species serve as unlabelled.
 
     UserError for a diameter that cannot be in these tomograms and for labels outside of theirs.
@@ -112,6 +120,8 @@ def _labels(tomogram: Tomogram, species: Sequence[Species]) -> tuple[np.ndarray,
     if picks is None:
         return np.zeros((0, 3)), np.zeros(0, np.int64)
     names = [kind.name for kind in species]
-    numbers = np.array([*(names.index(name) if name in names else -1 for name in picks.class_names), -1])
+    numbers = np.array(
+        [*(names.index(name) if name in names else -1 for name in picks.class_names), -1]
+    )
     kinds = numbers[picks.classes]
     return picks.positions[kinds >= 0], kinds[kinds >= 0]

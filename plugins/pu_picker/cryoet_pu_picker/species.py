@@ -29,9 +29,13 @@ def species_of(diameter: str, labels: Picks) -> tuple[Species, ...]:
 
     One number holds for every class that has labels; with names only those classes are learnt.
     """
-    present = [name for index, name in enumerate(labels.class_names) if (labels.classes == index).any()]
+    present = [
+        name for index, name in enumerate(labels.class_names) if (labels.classes == index).any()
+    ]
     if not diameter.strip():
-        raise UserError("--diameter: missing; expected the particle's diameter in Å, such as --diameter 250")
+        raise UserError(
+            "--diameter: missing; expected the particle's diameter in Å, such as --diameter 250"
+        )
     values = by_name("diameter", diameter, present)
     return tuple(Species(name, values[name]) for name in values)
 
@@ -59,7 +63,9 @@ def _positive(option: str, word: str) -> float:
     except ValueError:
         value = math.nan
     if not 0 < value < math.inf:
-        raise UserError(f"--{option}: {word!r} is no positive number; expected such as {_EXAMPLES[option]}")
+        raise UserError(
+            f"--{option}: {word!r} is no positive number; expected such as {_EXAMPLES[option]}"
+        )
     return value
 
 

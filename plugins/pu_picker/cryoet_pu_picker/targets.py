@@ -12,7 +12,11 @@ REACH = 3.0
 
 
 def splat(
-    positions: Tensor, species: Tensor, rows: Tensor, sigmas: Tensor, shape: tuple[int, int, int, int, int]
+    positions: Tensor,
+    species: Tensor,
+    rows: Tensor,
+    sigmas: Tensor,
+    shape: tuple[int, int, int, int, int],
 ) -> Tensor:
     """Targets (b, c, d, h, w) of labelled centres; where particles overlap the larger value stands.
 

@@ -32,12 +32,19 @@ SETTLING = 30
 def sigmas_of(diameters: Sequence[float], voxel_size: float, share: float) -> Tensor:
     """(c, 3): standard deviations of the soft targets in cells of the heat map, never so small that a centre stands
     alone."""
-    widths = torch.tensor([share * diameter / voxel_size for diameter in diameters], dtype=torch.float64)
+    widths = torch.tensor(
+        [share * diameter / voxel_size for diameter in diameters], dtype=torch.float64
+    )
     return (widths[:, None] / torch.tensor(STRIDE, dtype=torch.float64)).clamp(min=NARROWEST)
 
 
 def train(
-    network: HybridNetwork, sampler: Sampler, sigmas: Tensor, priors: Priors, config: PUPickerConfig, run: Run
+    network: HybridNetwork,
+    sampler: Sampler,
+    sigmas: Tensor,
+    priors: Priors,
+    config: PUPickerConfig,
+    run: Run,
 ) -> None:
     """Train in place; the network ends in eval mode with batch statistics of the crops of whole tomograms."""
     optimiser = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
@@ -57,7 +64,14 @@ def train(
         targets = targets_of(crops, sigmas).to(run.device)
         generator = run.generator("views", step)
         terms = objective(
-            network, crops.volumes.to(run.device), targets, priors.prior, config, generator, usual, run.autocast
+            network,
+            crops.volumes.to(run.device),
+            targets,
+            priors.prior,
+            config,
+            generator,
+            usual,
+            run.autocast,
         )
         optimiser.zero_grad(set_to_none=True)
         terms["loss"].backward()
@@ -66,7 +80,11 @@ def train(
             sums[name] = sums.get(name, 0.0) + float(value.detach())
         if (step + 1) % EVERY == 0 or step + 1 == config.iterations:
             count = step % EVERY + 1
-            run.log(step=step, **{name: value / count for name, value in sums.items()}, copies=priors.copies)
+            run.log(
+                step=step,
+                **{name: value / count for name, value in sums.items()},
+                copies=priors.copies,
+            )
             sums = {}
             _keep(network, optimiser, priors, usual, step + 1, run)
     settle(network, sampler, run)
@@ -114,7 +132,11 @@ def remember(network: HybridNetwork, scenes: Sequence[Scene], sampler: Sampler, 
     for scene in scenes:
         for place, kind in zip(scene.positions, scene.species, strict=True):
             shape = np.minimum(size, scene.tomogram.shape)
-            start = np.clip(np.round(place - (shape - 1) / 2).astype(int), 0, np.array(scene.tomogram.shape) - shape)
+            start = np.clip(
+                np.round(place - (shape - 1) / 2).astype(int),
+                0,
+                np.array(scene.tomogram.shape) - shape,
+            )
             features = network(scene.crop(start, shape, network.bands)[None].to(run.device))[1][0]
             cell = np.floor((place - start + 0.5) / np.array(STRIDE)).astype(int)
             z, y, x = np.clip(cell, 0, np.array(features.shape[1:]) - 1)
@@ -141,7 +163,11 @@ def _keep(
 
 
 def _restore(
-    network: HybridNetwork, optimiser: torch.optim.Optimizer, priors: Priors, usual: RunningTerms, run: Run
+    network: HybridNetwork,
+    optimiser: torch.optim.Optimizer,
+    priors: Priors,
+    usual: RunningTerms,
+    run: Run,
 ) -> int:
     """Put back what the last checkpoint holds; the number of steps done. UserError for another version's."""
     saved = run.load(TRAINING)
@@ -167,4 +193,8 @@ def _restore(
 
 def part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """Those whose names start with the prefix, without it."""
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    return {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if name.startswith(prefix)
+    }

@@ -49,12 +49,18 @@ def double(before: int, after: int) -> nn.Sequential:
     """Convolution, batch normalisation, ReLU, twice."""
     layers: list[nn.Module] = []
     for channels in (before, after):
-        layers += [nn.Conv2d(channels, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
+        layers += [
+            nn.Conv2d(channels, after, 3, padding=1, bias=False),
+            nn.BatchNorm2d(after),
+            nn.ReLU(inplace=True),
+        ]
     return nn.Sequential(*layers)
 
 
 def _raised(before: int, after: int) -> nn.Sequential:
-    return nn.Sequential(nn.ConvTranspose2d(before, after, 2, stride=2), nn.BatchNorm2d(after), nn.ReLU(inplace=True))
+    return nn.Sequential(
+        nn.ConvTranspose2d(before, after, 2, stride=2), nn.BatchNorm2d(after), nn.ReLU(inplace=True)
+    )
 
 
 def _reach(levels: int) -> int:

@@ -33,7 +33,9 @@ def test_blobs_are_differences_of_gaussians_that_answer_most_to_a_ball_of_their_
             for width in (0.275 * ball, 1.1 * 0.275 * ball)
         )
         np.testing.assert_allclose(band, narrow - wide, atol=1e-6)
-    away = np.linalg.norm(np.stack(np.meshgrid(*[np.arange(-20, 21)] * 3, indexing="ij"), -1), axis=-1)
+    away = np.linalg.norm(
+        np.stack(np.meshgrid(*[np.arange(-20, 21)] * 3, indexing="ij"), -1), axis=-1
+    )
     solid = torch.from_numpy((away < 6).astype(float))[None, None]
     answers = Bands((), 4.0, balls=(6.0, 9.0, 12.0, 16.0, 22.0))(solid)[0, 1:, 20, 20, 20]
     assert int(answers.argmax()) == 2
@@ -43,7 +45,9 @@ def test_texture_is_the_log_power_of_two_octaves_about_its_usual_value() -> None
     volume = np.random.default_rng(5).normal(size=(14, 18, 16))
     bands = Bands((0.9, 1.8), 100.0, balls=(6.0,), texture=1.5)
     given = torch.from_numpy(volume)[None, None]
-    widths = [gaussian_filter(volume, w, mode="mirror", radius=int(np.ceil(3 * w))) for w in (0.9, 1.8)]
+    widths = [
+        gaussian_filter(volume, w, mode="mirror", radius=int(np.ceil(3 * w))) for w in (0.9, 1.8)
+    ]
     powers = [(volume - widths[0]) ** 2, (widths[0] - widths[1]) ** 2]
     expected = [np.log(gaussian_filter(power, 1.5, mode="mirror", radius=5)) for power in powers]
     assert bands.channels == 6
@@ -52,7 +56,9 @@ def test_texture_is_the_log_power_of_two_octaves_about_its_usual_value() -> None
     measured = bands(given)[0, 3:5]
     np.testing.assert_allclose(measured.mean((1, 2, 3)), 0, atol=1e-5)
     np.testing.assert_allclose(measured.std((1, 2, 3)), 1, rtol=1e-5)
-    np.testing.assert_allclose(measured[0], (expected[0] - expected[0].mean()) / expected[0].std(ddof=1), atol=1e-5)
+    np.testing.assert_allclose(
+        measured[0], (expected[0] - expected[0].mean()) / expected[0].std(ddof=1), atol=1e-5
+    )
 
 
 def test_noise_that_is_added_is_no_texture() -> None:

@@ -23,7 +23,9 @@ def vectors(n: int, seed: int = 0, dim: int = 6, like: float = 0.0) -> Tensor:
     """(n, dim) unit vectors; ``like``: how alike they are."""
     generator = torch.Generator().manual_seed(seed)
     common = torch.randn(1, dim, generator=generator, dtype=torch.float64)
-    return normalize(torch.randn(n, dim, generator=generator, dtype=torch.float64) + like * common, dim=1)
+    return normalize(
+        torch.randn(n, dim, generator=generator, dtype=torch.float64) + like * common, dim=1
+    )
 
 
 @pytest.fixture
@@ -58,7 +60,9 @@ def dense_supervised(features: Tensor, positive: Tensor, prior: float, t: float)
     return torch.stack(total).mean()
 
 
-def dense_unsupervised(features: Tensor, anchors: Tensor, y: Tensor, prior: float, t: float) -> Tensor:
+def dense_unsupervised(
+    features: Tensor, anchors: Tensor, y: Tensor, prior: float, t: float
+) -> Tensor:
     e = (features @ features.T / t).exp()
     n, total = len(features), []
     for k, weight in zip(anchors.tolist(), y.tolist(), strict=True):
@@ -74,7 +78,10 @@ def dense_unsupervised(features: Tensor, anchors: Tensor, y: Tensor, prior: floa
 def same_with_gradients(found: Tensor, expected: Tensor, leaf: Tensor) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
     weights = torch.linspace(0.5, 1.5, found.numel(), dtype=found.dtype).reshape(found.shape)
-    grads = [torch.autograd.grad((value * weights).sum(), leaf, retain_graph=True)[0] for value in (found, expected)]
+    grads = [
+        torch.autograd.grad((value * weights).sum(), leaf, retain_graph=True)[0]
+        for value in (found, expected)
+    ]
     torch.testing.assert_close(*grads, rtol=1e-8, atol=1e-11)
 
 
@@ -86,9 +93,15 @@ def test_row_sums_in_blocks_are_those_of_the_matrix() -> None:
     leaf = vectors(37).requires_grad_()
     anchors, keys = leaf[:13], leaf[4:]
     left_out = torch.tensor([[i, (7 * i) % 33 if i % 3 else -1] for i in range(13)])
-    same_with_gradients(row_log_sums(anchors, keys, 1 / T, left_out), dense_sums(anchors, keys, 1 / T, left_out), leaf)
+    same_with_gradients(
+        row_log_sums(anchors, keys, 1 / T, left_out),
+        dense_sums(anchors, keys, 1 / T, left_out),
+        leaf,
+    )
     everything = torch.zeros((13, 0), dtype=torch.long)
-    same_with_gradients(row_log_sums(anchors, keys, 1 / T), dense_sums(anchors, keys, 1 / T, everything), leaf)
+    same_with_gradients(
+        row_log_sums(anchors, keys, 1 / T), dense_sums(anchors, keys, 1 / T, everything), leaf
+    )
 
 
 def test_a_row_without_keys_is_nothing_and_has_no_gradient() -> None:
@@ -125,9 +138,15 @@ def test_the_undebiased_terms_are_those_of_the_literature() -> None:
         others = [j for j in range(20) if j != i]
         logs = [s[i, j] - s[i, others].logsumexp(0) for j in rows if j != i]
         total -= float(sum(logs)) / len(logs)
-    assert float(supervised_contrast(features, positive, ~positive, 0.1, T, debiased=False)) == pytest.approx(total / 3)
-    expected = [s[k, [j for j in range(20) if j != k]].logsumexp(0) - s[k, (k + 10) % 20] for k in range(20)]
-    found = unsupervised_contrast(features, torch.arange(20), torch.zeros(20), 0.1, T, debiased=False)
+    assert float(
+        supervised_contrast(features, positive, ~positive, 0.1, T, debiased=False)
+    ) == pytest.approx(total / 3)
+    expected = [
+        s[k, [j for j in range(20) if j != k]].logsumexp(0) - s[k, (k + 10) % 20] for k in range(20)
+    ]
+    found = unsupervised_contrast(
+        features, torch.arange(20), torch.zeros(20), 0.1, T, debiased=False
+    )
     assert float(found) == pytest.approx(float(torch.stack(expected).mean()))
 
 
@@ -198,7 +217,11 @@ def test_identical_vectors_have_finite_gradients() -> None:
 
 def test_terms_that_nothing_is_known_of_are_zero() -> None:
     features = vectors(8).requires_grad_()
-    for positive in (torch.zeros(8, dtype=torch.bool), torch.arange(8) == 3, torch.ones(8, dtype=torch.bool)):
+    for positive in (
+        torch.zeros(8, dtype=torch.bool),
+        torch.arange(8) == 3,
+        torch.ones(8, dtype=torch.bool),
+    ):
         loss = supervised_contrast(features, positive, ~positive, 0.1, T)
         assert float(loss.detach()) == 0
         loss.backward()
@@ -208,7 +231,9 @@ def test_terms_that_nothing_is_known_of_are_zero() -> None:
 
 def test_no_gradient_flows_into_the_weights() -> None:
     y = torch.full((4,), 0.5, requires_grad=True)
-    unsupervised_contrast(vectors(8).float().requires_grad_(), torch.arange(4), y, 0.1, T).backward()
+    unsupervised_contrast(
+        vectors(8).float().requires_grad_(), torch.arange(4), y, 0.1, T
+    ).backward()
     assert y.grad is None
 
 
@@ -236,5 +261,7 @@ def test_a_crop_pair_of_the_paper_takes_little_memory() -> None:
     """Two crops of 64 x 64 x 5 in both views are 20480 vectors; the dense form needs five matrices of 1.6 GB. What is
     held does not depend on how many blocks there are, so a part of the anchors is measured."""
     code = MEMORY.replace("ANCHORS", "500")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
+    )
     assert float(done.stdout) < 100  # MB

@@ -16,12 +16,16 @@ from cryoet_core.tomograms import ArrayVolume, Tomogram
 LABELS = np.array([[3.0, 5.0, 60.0], [10.0, 33.0, 20.0], [18.0, 50.0, 44.0], [9.0, 12.0, 12.0]])
 
 
-def scene(shape: tuple[int, int, int] = (20, 64, 70), species: tuple[int, ...] = (0, 0, 0, 1)) -> Scene:
+def scene(
+    shape: tuple[int, int, int] = (20, 64, 70), species: tuple[int, ...] = (0, 0, 0, 1)
+) -> Scene:
     """Noise with a very bright voxel at each label that is inside."""
     values = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     inside = (np.array(shape) > LABELS).all(1)
     values[tuple(LABELS[inside].astype(int).T)] = 500.0
-    return Scene(Tomogram("t", ArrayVolume(values), 10.0), LABELS[inside], np.array(species)[inside])
+    return Scene(
+        Tomogram("t", ArrayVolume(values), 10.0), LABELS[inside], np.array(species)[inside]
+    )
 
 
 def sampler(scenes: list[Scene], **options: Any) -> Sampler:
@@ -69,7 +73,9 @@ def test_first_crops_hold_a_label_and_species_are_drawn_alike() -> None:
     kinds = []
     for step in range(200):
         crops = draw.draw(torch.Generator().manual_seed(step))
-        inside = ((crops.positions > -0.5) & (crops.positions < torch.tensor([4.5, 23.5, 23.5]))).all(1)
+        inside = (
+            (crops.positions > -0.5) & (crops.positions < torch.tensor([4.5, 23.5, 23.5]))
+        ).all(1)
         first = crops.species[inside & (crops.rows == 0)]
         assert len(first) > 0
         kinds.append(int(first[0]))
@@ -93,14 +99,18 @@ def test_other_crops_come_from_everywhere() -> None:
             draw.draw(torch.Generator().manual_seed(step))
     anywhere = np.array(corners[1::2])
     in_large = anywhere[anywhere[:, 0] == 1]
-    assert len(in_large) / len(anywhere) == pytest.approx(20 * 64 * 70 / (20 * 64 * 70 + 8 * 26 * 26), abs=0.05)
+    assert len(in_large) / len(anywhere) == pytest.approx(
+        20 * 64 * 70 / (20 * 64 * 70 + 8 * 26 * 26), abs=0.05
+    )
     assert in_large[:, 1:].min(0).tolist() == [0, 0, 0]
     assert in_large[:, 1:].max(0).tolist() == [15, 40, 46]
 
 
 def test_noise_is_added_and_is_that_of_the_step() -> None:
     draw = sampler([scene()], augment=False)
-    first, second, again = (draw.draw(torch.Generator().manual_seed(0), noise).volumes for noise in (0.0, 2.0, 2.0))
+    first, second, again = (
+        draw.draw(torch.Generator().manual_seed(0), noise).volumes for noise in (0.0, 2.0, 2.0)
+    )
     assert float((second - first)[0].std()) == pytest.approx(2.0, rel=0.1)
     assert torch.equal(second, again)
 

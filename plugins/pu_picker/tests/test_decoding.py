@@ -7,12 +7,18 @@ import pytest
 from cryoet_pu_picker.decoding import apart, centres
 
 
-def blobs(shape: tuple[int, int, int], places: np.ndarray, heights: np.ndarray, width: float) -> np.ndarray:
+def blobs(
+    shape: tuple[int, int, int], places: np.ndarray, heights: np.ndarray, width: float
+) -> np.ndarray:
     """Gaussians at places in voxels, as seen by heat map cells of 1 x 2 x 2 voxels."""
     d, h, w = shape
-    grid = np.stack(np.meshgrid(np.arange(d), 2 * np.arange(h) + 0.5, 2 * np.arange(w) + 0.5, indexing="ij"), -1)
+    grid = np.stack(
+        np.meshgrid(np.arange(d), 2 * np.arange(h) + 0.5, 2 * np.arange(w) + 0.5, indexing="ij"), -1
+    )
     squares = ((grid[None] - places[:, None, None, None]) ** 2).sum(-1)
-    return (heights[:, None, None, None] * np.exp(-squares / (2 * width**2))).max(0).astype(np.float32)
+    return (
+        (heights[:, None, None, None] * np.exp(-squares / (2 * width**2))).max(0).astype(np.float32)
+    )
 
 
 def test_positions_are_those_of_planted_blobs() -> None:
@@ -69,13 +75,17 @@ def test_thinning_is_greedy_and_exact() -> None:
     points, distances = random.uniform(0, 10, (200, 3)), random.choice([0.5, 2.0, 3.0], 200)
     kept: list[int] = []
     for i in range(200):
-        if all(np.linalg.norm(points[i] - points[j]) >= (distances[i] + distances[j]) / 2 for j in kept):
+        if all(
+            np.linalg.norm(points[i] - points[j]) >= (distances[i] + distances[j]) / 2 for j in kept
+        ):
             kept.append(i)
     assert apart(points, distances).tolist() == kept
     assert len(apart(points[:0], distances[:0])) == 0
 
 
 def test_an_empty_heat_map_gives_no_picks() -> None:
-    position, score, kind = centres(np.zeros((2, 4, 5, 6), np.float32), 10.0, [50.0, 60.0], [0.25, 0.25], 0.6)
+    position, score, kind = centres(
+        np.zeros((2, 4, 5, 6), np.float32), 10.0, [50.0, 60.0], [0.25, 0.25], 0.6
+    )
     assert position.shape == (0, 3)
     assert len(score) == len(kind) == 0

@@ -34,7 +34,9 @@ def test_it_is_similarity_over_temperature_about_half_way() -> None:
     for c, own in enumerate(labels):
         prototype = unit(own.mean(0))
         halfway = ((own @ prototype).mean() + (about @ prototype).mean()) / 2
-        np.testing.assert_allclose(found[:, c].numpy(), (seen @ prototype - halfway) / 0.2, atol=1e-5)
+        np.testing.assert_allclose(
+            found[:, c].numpy(), (seen @ prototype - halfway) / 0.2, atol=1e-5
+        )
 
 
 def test_scores_are_of_both_logits_once_the_labels_are_known() -> None:
@@ -46,7 +48,9 @@ def test_scores_are_of_both_logits_once_the_labels_are_known() -> None:
         assert torch.equal(net.logits(volume), plain)
         net.likeness.learn([features[0, :, 1, 2, 3:6].T], features[0].flatten(1).T)
         torch.testing.assert_close(net.logits(volume), plain + net.likeness(features))
-        assert torch.equal(net(net.bands(volume))[0], plain)  # training goes on with the heat map alone
+        assert torch.equal(
+            net(net.bands(volume))[0], plain
+        )  # training goes on with the heat map alone
         views = [net.logits(volume.flip(axes)).flip(axes) for axes in ((), (2, 3), (2, 4), (3, 4))]
         torch.testing.assert_close(net.logits(volume, turns=True), torch.stack(views).mean(0))
 
@@ -55,17 +59,23 @@ def test_the_labels_features_are_those_that_the_whole_tomogram_has_there() -> No
     torch.manual_seed(0)
     net = HybridNetwork("resnet", 4, 1, 8, (0.1, 0.1), Bands((0.6,), 4.0), temperature=0.07).eval()
     values = np.random.default_rng(0).normal(size=(12, 64, 64)).astype(np.float32)
-    places, species = np.array([[5.0, 31.0, 32.4], [6.6, 30.0, 29.0], [0.0, 3.0, 60.0]]), np.array([0, 1, 0])
+    places, species = (
+        np.array([[5.0, 31.0, 32.4], [6.6, 30.0, 29.0], [0.0, 3.0, 60.0]]),
+        np.array([0, 1, 0]),
+    )
     scene = Scene(Tomogram("t", ArrayVolume(values), 10.0), places, species)
     sampler = Sampler([scene], PUPickerConfig(crop=64, crop_depth=3), (3.0, 6.0, 6.0), net.bands)
     run: Any = SimpleNamespace(
-        device=torch.device("cpu"), generator=lambda *key: torch.Generator().manual_seed(hash(key[1]))
+        device=torch.device("cpu"),
+        generator=lambda *key: torch.Generator().manual_seed(hash(key[1])),
     )
     remember(net, [scene], sampler, run)
     with torch.no_grad():
         features = net(scene.crop((0, 0, 0), values.shape, net.bands)[None])[1][0]
     cells = [(5, 15, 16), (7, 15, 14), (0, 1, 30)]
-    own = [torch.stack([features[(slice(None), *cells[i])] for i in rows]) for rows in ((0, 2), (1,))]
+    own = [
+        torch.stack([features[(slice(None), *cells[i])] for i in rows]) for rows in ((0, 2), (1,))
+    ]
     expected = torch.stack([torch.nn.functional.normalize(some.mean(0), dim=0) for some in own])
     torch.testing.assert_close(net.likeness.prototypes, expected, atol=1e-4, rtol=1e-4)
     assert SETTLING > 1

@@ -27,7 +27,9 @@ def network(
 ) -> HybridNetwork:
     """A small one with weights of usual size and statistics of its own, in eval mode."""
     torch.manual_seed(0)
-    net = HybridNetwork(backbone, 4, levels, 8, (0.1,) * species, Bands(widths, clip=4.0, balls=balls))
+    net = HybridNetwork(
+        backbone, 4, levels, 8, (0.1,) * species, Bands(widths, clip=4.0, balls=balls)
+    )
     torch.nn.init.normal_(net.heat.weight, std=0.3)
     with torch.no_grad():
         net(net.bands(torch.randn(4, 1, 3, 32, 32)))
@@ -75,7 +77,10 @@ def test_an_untrained_network_ranks_as_its_filters_and_gives_typical_labels_even
     volume = torch.randn(1, 1, 5, 20, 23)
     logits = net.logits(volume)[0].detach().double()
     answers = np.tensordot(weights.numpy(), net.bands(volume)[0].double().numpy(), 1)
-    cells = [[answers[:, y : y + 2, x : x + 2].mean((1, 2)) for x in range(0, 23, 2)] for y in range(0, 20, 2)]
+    cells = [
+        [answers[:, y : y + 2, x : x + 2].mean((1, 2)) for x in range(0, 23, 2)]
+        for y in range(0, 20, 2)
+    ]
     expected = (np.moveaxis(cells, 2, 0) / 4 - 1) * np.log(0.95 / 0.05)
     np.testing.assert_allclose(logits[0].numpy(), expected, atol=1e-5)
     torch.testing.assert_close(logits[1], torch.full_like(logits[1], -np.log(9.0)))
@@ -89,13 +94,17 @@ def test_turns_are_the_mean_of_four_views() -> None:
     volume = torch.randn(1, 1, 4, 30, 21, generator=torch.Generator().manual_seed(6))
     with torch.no_grad():
         found = net.logits(volume, turns=True)
-        bands = torch.nn.functional.pad(net.bands(volume), (0, 3, 0, 2, 0, 0), mode="replicate")  # whole blocks of 4
+        bands = torch.nn.functional.pad(
+            net.bands(volume), (0, 3, 0, 2, 0, 0), mode="replicate"
+        )  # whole blocks of 4
         views = [net(bands.flip(axes))[0].flip(axes) for axes in ((), (2, 3), (2, 4), (3, 4))]
         mean = torch.stack(views).double().mean(0).float()
         torch.testing.assert_close(found, mean[..., :15, :11])
         whole = volume[..., :28, :20]
         for axes in ((2, 3), (2, 4), (3, 4)):  # a volume turned has its heat map turned
-            torch.testing.assert_close(net.logits(whole.flip(axes), True), net.logits(whole, True).flip(axes))
+            torch.testing.assert_close(
+                net.logits(whole.flip(axes), True), net.logits(whole, True).flip(axes)
+            )
 
 
 def test_columns_are_a_convolution_along_z() -> None:
@@ -107,9 +116,16 @@ def test_columns_are_a_convolution_along_z() -> None:
 
 @pytest.mark.parametrize(
     ("backbone", "levels", "balls", "turns"),
-    [("unet", 1, (), False), ("unet", 2, (9.0,), True), ("unet", 3, (), True), ("resnet", 3, (4.0,), False)],
+    [
+        ("unet", 1, (), False),
+        ("unet", 2, (9.0,), True),
+        ("unet", 3, (), True),
+        ("resnet", 3, (4.0,), False),
+    ],
 )
-def test_nothing_beyond_the_margin_matters(backbone: str, levels: int, balls: tuple[float, ...], turns: bool) -> None:
+def test_nothing_beyond_the_margin_matters(
+    backbone: str, levels: int, balls: tuple[float, ...], turns: bool
+) -> None:
     """Changing one voxel changes the heat map within the margin only, in every direction."""
     net = network(backbone, levels, balls=balls)
     deep, reach, _ = net.margin
@@ -139,7 +155,8 @@ def fake_run(folder: Path, max_memory: int) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("backbone", "whole", "turns"), [("unet", True, True), ("unet", False, True), ("resnet", False, False)]
+    ("backbone", "whole", "turns"),
+    [("unet", True, True), ("unet", False, True), ("resnet", False, False)],
 )
 def test_tiles_equal_the_whole(
     backbone: str, whole: bool, turns: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -158,7 +175,11 @@ def test_tiles_equal_the_whole(
     # and both equal the network on the bare volume away from its faces
     mean, deviation = tomogram.statistics()
     with torch.no_grad():
-        plain = net.logits(torch.from_numpy((values - mean) / deviation)[None, None], turns).sigmoid()[0].numpy()
+        plain = (
+            net.logits(torch.from_numpy((values - mean) / deviation)[None, None], turns)
+            .sigmoid()[0]
+            .numpy()
+        )
     deep, far = net.margin[0], net.margin[1] // 2 + 1
     near = 0 if whole else far
     inner = (slice(None), slice(deep, d - deep), slice(near, -far), slice(near, -far))

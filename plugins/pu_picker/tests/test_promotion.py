@@ -38,7 +38,11 @@ def blobs(alike: int) -> tuple[Scene, np.ndarray]:
     volume = random.normal(size=SHAPE)
     for place in places:
         volume += 2.0 * (np.linalg.norm(grid - place, axis=-1) < 4)
-    scene = Scene(Tomogram("t", ArrayVolume(volume.astype(np.float32)), VOXEL), np.array(places[:5]), np.zeros(5, int))
+    scene = Scene(
+        Tomogram("t", ArrayVolume(volume.astype(np.float32)), VOXEL),
+        np.array(places[:5]),
+        np.zeros(5, int),
+    )
     return scene, np.array(places[:30])
 
 
@@ -49,13 +53,17 @@ def run_of(folder: Path, said: list[str]) -> Any:
     )  # fmt: skip
 
 
-def more(scene: Scene, folder: Path, copies: float, *, share: float = 0.5, blob: bool = False) -> tuple[Scene, str]:
+def more(
+    scene: Scene, folder: Path, copies: float, *, share: float = 0.5, blob: bool = False
+) -> tuple[Scene, str]:
     bands = Bands(widths_of([DIAMETER], VOXEL), 4.0, balls=[DIAMETER / VOXEL] if blob else [])
     bands.measure(scene.middle())
     priors: Any = SimpleNamespace(copies=[copies], labels=[5])
     said: list[str] = []
     species, run = [Species("ball", DIAMETER)], run_of(folder, said)
-    (result,) = promoted([scene], species, priors, likely([scene], species, bands, 0.6, run), share, run)
+    (result,) = promoted(
+        [scene], species, priors, likely([scene], species, bands, 0.6, run), share, run
+    )
     return result, " ".join(said)
 
 
@@ -80,7 +88,9 @@ def test_a_filter_that_finds_far_more_than_there_are_is_not_believed(tmp_path: P
 
 
 @pytest.mark.parametrize(("copies", "options"), [(30, {"share": 0.0}), (5, {})])
-def test_without_a_share_or_more_copies_labels_stay(tmp_path: Path, copies: float, options: dict[str, Any]) -> None:
+def test_without_a_share_or_more_copies_labels_stay(
+    tmp_path: Path, copies: float, options: dict[str, Any]
+) -> None:
     result, _ = more(blobs(alike=0)[0], tmp_path, copies, **options)
     assert len(result.positions) == 5
 
@@ -105,11 +115,15 @@ def test_the_filter_is_fishers_drawn_to_a_ball_while_labels_are_few(blob: bool) 
     found = _discriminant([scene], 0, bands)
     np.testing.assert_allclose(found.weights[:4], filter_of(own), rtol=1e-4)
     assert found.weights[4:].tolist() == [0.0] * blob
-    answers = [filter_of(np.delete(own, i, 0)) @ own[i, :4] for i in range(5)]  # each label by a filter of the others
+    answers = [
+        filter_of(np.delete(own, i, 0)) @ own[i, :4] for i in range(5)
+    ]  # each label by a filter of the others
     assert found.level == pytest.approx(float(np.mean(answers)), rel=1e-4)
     alone = replace(scene, positions=scene.positions[:1], species=scene.species[:1])
     one = _discriminant([alone], 0, bands)
-    assert one.level == pytest.approx(float(one.weights[:4].double().numpy() @ own[0, :4]), rel=1e-4)
+    assert one.level == pytest.approx(
+        float(one.weights[:4].double().numpy() @ own[0, :4]), rel=1e-4
+    )
 
 
 def test_the_ball_helps_one_label_to_find_the_others(tmp_path: Path) -> None:
@@ -136,13 +150,17 @@ def test_twice_what_is_above_the_labels_level_is_about_what_there_is(tmp_path: P
     run = run_of(tmp_path, said)
     found = likely([scene], [Species("ball", DIAMETER)], bands, 0.6, run)
     assert 21 <= found.copies[0] <= 36  # 30
-    priors = Priors([Species("ball", DIAMETER)], [scene], torch.full((1, 3), 0.6), PUPickerConfig(diameter="80"))
+    priors = Priors(
+        [Species("ball", DIAMETER)], [scene], torch.full((1, 3), 0.6), PUPickerConfig(diameter="80")
+    )
     assert (priors.counted, priors.copies) == (True, [])
     priors.expect(found.copies, run)
     assert priors.counted
     assert priors.copies == priors.most == found.copies
     assert f"finds up to {found.copies[0]:.0f} in all" in said[0]
-    given = Priors([Species("ball", DIAMETER)], [scene], torch.full((1, 3), 0.6), PUPickerConfig(copies="500"))
+    given = Priors(
+        [Species("ball", DIAMETER)], [scene], torch.full((1, 3), 0.6), PUPickerConfig(copies="500")
+    )
     given.expect(found.copies, run)
     assert given.copies == [500]
 
@@ -167,6 +185,8 @@ def test_copies_are_no_more_than_what_stands_out(tmp_path: Path) -> None:
     bands.measure(scene.middle())
     found = likely([scene], [Species("ball", DIAMETER)], bands, 0.6, run_of(tmp_path, []))
     scores = found.peaks[0][2]
-    above, standing = ((scores >= level).sum() for level in (found.filters[0].level, parting_value(scores[:500])))
+    above, standing = (
+        (scores >= level).sum() for level in (found.filters[0].level, parting_value(scores[:500]))
+    )
     assert 45 <= standing <= 60  # 55 balls without a label
     assert found.copies == [5 + min(2 * above, standing)]

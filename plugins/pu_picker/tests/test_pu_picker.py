@@ -54,12 +54,17 @@ def toy(seed: int, counts: tuple[int, int] = (24, 24)) -> tuple[np.ndarray, dict
 
 def wedge(volume: np.ndarray) -> np.ndarray:
     """What is steeper than 60 degrees about y is lost."""
-    z, x = np.fft.fftfreq(volume.shape[0])[:, None, None], np.fft.fftfreq(volume.shape[2])[None, None]
+    z, x = (
+        np.fft.fftfreq(volume.shape[0])[:, None, None],
+        np.fft.fftfreq(volume.shape[2])[None, None],
+    )
     spectrum = np.fft.fftn(volume) * (np.abs(z) <= np.sqrt(3) * np.abs(x) + 1e-9)
     return np.fft.ifftn(spectrum).real
 
 
-def tomogram(seed: int, labels: dict[str, int] | None = None, name: str = "toy") -> tuple[Tomogram, dict[str, Any]]:
+def tomogram(
+    seed: int, labels: dict[str, int] | None = None, name: str = "toy"
+) -> tuple[Tomogram, dict[str, Any]]:
     """A toy with the first so many centres of each kind labelled, and all centres."""
     volume, centres = toy(seed)
     picks = None
@@ -76,7 +81,9 @@ def start(tmp_path: Path) -> Callable[..., tuple[PUPickerTrainer, Run]]:
 
     def begin(name: str = "run", seed: int = 0, **options: Any) -> tuple[PUPickerTrainer, Run]:
         config = PUPickerTrainer.Config.from_layers("fast", {}, QUICK | options)
-        run = Run.create("pu_picker", config, {}, tmp_path / name, seed=seed, device="cpu", quiet=True, threads=1)
+        run = Run.create(
+            "pu_picker", config, {}, tmp_path / name, seed=seed, device="cpu", quiet=True, threads=1
+        )
         return PUPickerTrainer(config), run
 
     return begin
@@ -123,10 +130,15 @@ def test_two_species_at_once(start: Start) -> None:
     truth = tomogram(1)[1]
     for kind in ("ball", "shell"):
         assert f1(picks.of_class(kind).positions, truth[kind]) > 0.7
-    assert cdist(picks.positions, picks.positions)[~np.eye(len(picks), dtype=bool)].min() >= 0.6 * SMALL - 1e-6
+    assert (
+        cdist(picks.positions, picks.positions)[~np.eye(len(picks), dtype=bool)].min()
+        >= 0.6 * SMALL - 1e-6
+    )
 
 
-@pytest.mark.parametrize(("variant", "lambda1"), [("full", 0.0), ("full", 0.1), ("no-contrast", 0.1), ("no-pu", 0.1)])
+@pytest.mark.parametrize(
+    ("variant", "lambda1"), [("full", 0.0), ("full", 0.1), ("no-contrast", 0.1), ("no-pu", 0.1)]
+)
 def test_with_and_without_each_part(start: Start, variant: str, lambda1: float) -> None:
     trainer, run = start(variant=variant, lambda1=lambda1)
     picks = trainer.fit(data_of(tomogram(0, {"shell": 24})[0]), run).pick(tomogram(1)[0], run)
@@ -138,7 +150,9 @@ class Stopped(BaseException):
     pass
 
 
-def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("cryoet_pu_picker.training.EVERY", 4)
     data = data_of(tomogram(0, {"shell": 12})[0])
     trainer, whole = start("whole", iterations=18)
@@ -184,7 +198,11 @@ def test_training_of_another_network_is_not_continued(start: Start) -> None:
     trainer, run = start(iterations=2)
     trainer.fit(data, run)
     tensors, state = run.load("training")
-    run.save("training", {name: value for name, value in tensors.items() if name != "network.gain"}, state)
+    run.save(
+        "training",
+        {name: value for name, value in tensors.items() if name != "network.gain"},
+        state,
+    )
     for path in (run.dir / "checkpoints").glob("model*"):
         path.unlink()
     with pytest.raises(UserError, match="begun by another version"):
@@ -246,7 +264,9 @@ def test_bad_options_are_refused(start: Start, tmp_path: Path) -> None:
 
 def test_labels_outside_and_coarse_tomograms_are_refused(start: Start) -> None:
     labelled, _ = tomogram(0, {"shell": 5})
-    outside = Picks.of(np.array([[0.0, 0.0, 0.0], [311.0, 5.0, 5.0]]), "toy", class_names=("shell",))
+    outside = Picks.of(
+        np.array([[0.0, 0.0, 0.0], [311.0, 5.0, 5.0]]), "toy", class_names=("shell",)
+    )
     message = refused(start, replace(labelled, picks=outside), name="a")
     assert "1 of 2 labels lie outside, the first at (311, 5, 5) Å" in message
     trainer, run = start("b", iterations=2)
@@ -256,5 +276,7 @@ def test_labels_outside_and_coarse_tomograms_are_refused(start: Start) -> None:
 
 
 def test_numbers_in_a_config_file_are_taken() -> None:
-    config = PUPickerTrainer.Config.from_layers("fast", {"diameter": 250, "prior": 0.1, "copies": 40})
+    config = PUPickerTrainer.Config.from_layers(
+        "fast", {"diameter": 250, "prior": 0.1, "copies": 40}
+    )
     assert (config.diameter, config.prior, config.copies) == ("250", "0.1", "40")

@@ -42,7 +42,9 @@ def restated_risk(logits: Tensor, targets: Tensor) -> list[float]:
     total = []
     for c, (prior, left) in enumerate(zip(PRIOR.tolist(), LEFT.tolist(), strict=True)):
         r = restated_terms(logits[:, c], targets[:, c])
-        total.append(prior * (r["tp+"] + r["sp+"]) + max(0.0, r["u-"] - left * (r["tp-"] + r["sp-"])))
+        total.append(
+            prior * (r["tp+"] + r["sp+"]) + max(0.0, r["u-"] - left * (r["tp-"] + r["sp-"]))
+        )
     return total
 
 
@@ -52,11 +54,15 @@ def test_terms_and_risk_are_their_formulas() -> None:
     for c in range(2):
         expected = restated_terms(logits[:, c], targets[:, c])
         found = [float(term[c]) for term in terms]
-        assert found == pytest.approx([expected[name] for name in ("tp+", "sp+", "tp-", "sp-", "u-")], rel=1e-12)
+        assert found == pytest.approx(
+            [expected[name] for name in ("tp+", "sp+", "tp-", "sp-", "u-")], rel=1e-12
+        )
     assert pu_risk(focal_terms(logits, targets), PRIOR, LEFT).tolist() == pytest.approx(
         restated_risk(logits, targets), rel=1e-12
     )
-    assert torch.autograd.gradcheck(lambda x: pu_risk(focal_terms(x, targets), PRIOR, LEFT), (logits.requires_grad_(),))
+    assert torch.autograd.gradcheck(
+        lambda x: pu_risk(focal_terms(x, targets), PRIOR, LEFT), (logits.requires_grad_(),)
+    )
 
 
 def test_every_term_and_the_risk_are_not_negative_for_any_heat_map() -> None:
@@ -66,17 +72,25 @@ def test_every_term_and_the_risk_are_not_negative_for_any_heat_map() -> None:
         assert bool((pu_risk(focal_terms(10 * logits, targets), PRIOR, LEFT) >= 0).all())
     extreme = torch.tensor([1e4, -1e4, 0.0, 5e3]).reshape(1, 1, 1, 2, 2)
     for y in (1.0, 0.5, -1.0):
-        risk = pu_risk(focal_terms(extreme, torch.full_like(extreme, y)), torch.tensor([0.1]), torch.tensor([0.1]))
+        risk = pu_risk(
+            focal_terms(extreme, torch.full_like(extreme, y)),
+            torch.tensor([0.1]),
+            torch.tensor([0.1]),
+        )
         assert math.isfinite(float(risk))
 
 
 def test_where_the_bracket_is_negative_the_positive_part_is_left() -> None:
     logits, targets = example()
-    logits = torch.where(targets == 1, 4.0, -6.0).double()  # sure of the labelled, nothing elsewhere
+    logits = torch.where(
+        targets == 1, 4.0, -6.0
+    ).double()  # sure of the labelled, nothing elsewhere
     terms = focal_terms(logits, targets)
     assert bool((terms.unlabelled < PRIOR * terms.true_negative).all())
     expected = PRIOR * (terms.true_positive + terms.soft_positive)
-    assert pu_risk(focal_terms(logits, targets), PRIOR, PRIOR).tolist() == pytest.approx(expected.tolist(), rel=1e-12)
+    assert pu_risk(focal_terms(logits, targets), PRIOR, PRIOR).tolist() == pytest.approx(
+        expected.tolist(), rel=1e-12
+    )
     assert float(expected.max()) < 1e-3  # a perfect heat map costs next to nothing
 
 
@@ -89,13 +103,17 @@ def test_usual_terms_decide_whether_unlabelled_voxels_count() -> None:
     assert torch.equal(pu_risk(terms, PRIOR, LEFT, usual=few), positive)
     whole = positive + terms.unlabelled - LEFT * (terms.true_negative + terms.soft_negative)
     torch.testing.assert_close(pu_risk(terms, PRIOR, LEFT, usual=many), whole)
-    torch.testing.assert_close(pu_risk(terms, PRIOR, LEFT, usual=terms), pu_risk(terms, PRIOR, LEFT))
+    torch.testing.assert_close(
+        pu_risk(terms, PRIOR, LEFT, usual=terms), pu_risk(terms, PRIOR, LEFT)
+    )
 
 
 def test_without_labels_the_risk_is_that_of_unlabelled_voxels() -> None:
     logits, _ = example()
     nothing = torch.full_like(logits, -1.0)
-    assert torch.equal(pu_risk(focal_terms(logits, nothing), PRIOR, LEFT), focal_terms(logits, nothing).unlabelled)
+    assert torch.equal(
+        pu_risk(focal_terms(logits, nothing), PRIOR, LEFT), focal_terms(logits, nothing).unlabelled
+    )
 
 
 def test_unlabelled_voxels_with_the_prior_stand_for_negative_ones() -> None:
@@ -103,7 +121,9 @@ def test_unlabelled_voxels_with_the_prior_stand_for_negative_ones() -> None:
     fully labelled set, in expectation."""
     generator, n, prior = torch.Generator().manual_seed(3), 400_000, 0.2
     positive = torch.rand(n, generator=generator) < prior
-    logits = torch.randn(n, generator=generator, dtype=torch.float64) + torch.where(positive, 1.0, -1.0)
+    logits = torch.randn(n, generator=generator, dtype=torch.float64) + torch.where(
+        positive, 1.0, -1.0
+    )
     labelled = torch.randn(n, generator=generator, dtype=torch.float64) + 1.0
 
     def shaped(values: Tensor) -> Tensor:
@@ -124,19 +144,29 @@ def test_plain_focal_loss_is_its_formula() -> None:
     total = []
     for c in range(2):
         own = 0.0
-        for x, y in zip(logits[:, c].flatten().tolist(), targets[:, c].flatten().tolist(), strict=True):
+        for x, y in zip(
+            logits[:, c].flatten().tolist(), targets[:, c].flatten().tolist(), strict=True
+        ):
             p = 1 / (1 + math.exp(-x))
-            own -= (1 - p) ** 2 * math.log(p) if y == 1 else (1 - max(y, 0)) ** 4 * p**2 * math.log(1 - p)
+            own -= (
+                (1 - p) ** 2 * math.log(p)
+                if y == 1
+                else (1 - max(y, 0)) ** 4 * p**2 * math.log(1 - p)
+            )
         total.append(own / int((targets[:, c] == 1).sum()))
     assert focal_loss(logits, targets).tolist() == pytest.approx(total, rel=1e-12)
     assert torch.autograd.gradcheck(lambda x: focal_loss(x, targets), (logits.requires_grad_(),))
 
 
 def test_consistency_is_zero_for_what_does_not_depend_on_the_view() -> None:
-    volume = torch.randn(1, 1, 3, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    volume = torch.randn(
+        1, 1, 3, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+    )
     for axis in (3, 4):
         assert torch.equal(volume.flip(axis).flip(axis), volume)
         turned = (2 * volume.flip(axis)).flip(axis)  # an equivariant network
         assert float(consistency(2 * volume, turned)) == 0
     other = torch.zeros_like(volume)
-    assert float(consistency(volume, other)) == pytest.approx(float((volume.sigmoid() - 0.5).square().mean()))
+    assert float(consistency(volume, other)) == pytest.approx(
+        float((volume.sigmoid() - 0.5).square().mean())
+    )

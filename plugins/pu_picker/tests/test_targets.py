@@ -13,7 +13,9 @@ from cryoet_pu_picker.training import sigmas_of
 SHAPE = (2, 2, 9, 16, 16)
 
 
-def target(positions: list[list[float]], species: list[int], rows: list[int], sigmas: list[list[float]]) -> np.ndarray:
+def target(
+    positions: list[list[float]], species: list[int], rows: list[int], sigmas: list[list[float]]
+) -> np.ndarray:
     points = torch.tensor(positions, dtype=torch.float64).reshape(-1, 3)
     parts = (torch.tensor(species, dtype=torch.long), torch.tensor(rows, dtype=torch.long))
     return splat(points, *parts, torch.tensor(sigmas, dtype=torch.float64), SHAPE).numpy()

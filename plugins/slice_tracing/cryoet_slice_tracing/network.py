@@ -24,7 +24,9 @@ class Detector(nn.Module):
         widths = [width * 2**level for level in range(LEVELS)]
         self.stem = nn.Sequential(nn.Conv2d(1, width, 6, STRIDE, 2, bias=False), *_after(width))
         self.down = nn.ModuleList(_block(widths[max(i - 1, 0)], widths[i]) for i in range(LEVELS))
-        self.up = nn.ModuleList(nn.ConvTranspose2d(widths[i + 1], widths[i], 2, 2) for i in range(LEVELS - 1))
+        self.up = nn.ModuleList(
+            nn.ConvTranspose2d(widths[i + 1], widths[i], 2, 2) for i in range(LEVELS - 1)
+        )
         self.merge = nn.ModuleList(_block(2 * widths[i], widths[i]) for i in range(LEVELS - 1))
         self.head = nn.Conv2d(width, 1, 1)
         # starts from "hardly anything is a particle", as most of a slice is not

@@ -36,7 +36,9 @@ BYTES = 256
 class SliceTracing(Trainer):
     name, task = "slice_tracing", "picking"
     summary = "a 2-D detector on every slice, linked through z: a stand-in for crYOLO-3D"
-    inputs: ClassVar = {"data": InputSpec("tomograms with picks to learn from", kind="tomograms", labels="required")}
+    inputs: ClassVar = {
+        "data": InputSpec("tomograms with picks to learn from", kind="tomograms", labels="required")
+    }
     Config = SliceTracingConfig
     tiny: ClassVar = {
         "diameter": 96.0,
@@ -51,12 +53,19 @@ class SliceTracing(Trainer):
     def fit(self, inputs: Mapping[str, Any], run: Run) -> SlicePicker:
         config: SliceTracingConfig = self.config
         if config.diameter <= 0:
-            raise UserError("--diameter: not given; expected the particle's diameter in Å, for instance --diameter 250")
+            raise UserError(
+                "--diameter: not given; expected the particle's diameter in Å, for instance --diameter 250"
+            )
         if run.load(MODEL) is None:
             data: Tomograms = inputs["data"]
             assert data.voxel_size > 0  # refuses tomograms of several voxel sizes before any work
             scenes = [scene(tomogram, config) for tomogram in data]
-            classes = {name for tomogram in data if tomogram.picks is not None for name in _classes(tomogram)}
+            classes = {
+                name
+                for tomogram in data
+                if tomogram.picks is not None
+                for name in _classes(tomogram)
+            }
             network = _train(scenes, config, run)
             state = {"class_name": classes.pop() if len(classes) == 1 else "particle"}
             run.save(MODEL, dict(network.state_dict()), state)
@@ -65,7 +74,9 @@ class SliceTracing(Trainer):
     def load(self, run: Run) -> SlicePicker:
         found = run.load(MODEL)
         if found is None:
-            raise UserError(f"{run.dir}: holds no model; the run was not finished; see cryoet resume")
+            raise UserError(
+                f"{run.dir}: holds no model; the run was not finished; see cryoet resume"
+            )
         network = Detector(self.config.width)
         network.load_state_dict(found[0])
         return SlicePicker(network.eval(), self.config, found[1]["class_name"])
@@ -94,12 +105,22 @@ class SlicePicker:
             (0, -(-REACH // MULTIPLE) * MULTIPLE, -(-REACH // MULTIPLE) * MULTIPLE),
         )
         blocks = score_map(
-            seen, heat, margin=margin, channels=FINER**2, stride=stride, run=run, name="confidence", working_bytes=BYTES
+            seen,
+            heat,
+            margin=margin,
+            channels=FINER**2,
+            stride=stride,
+            run=run,
+            name="confidence",
+            working_bytes=BYTES,
         )
         heat_map = _together(blocks, seen.shape)
         found = _detections(heat_map, config)
         traces = link(found, config.search_range * config.voxels_across, config.memory)
-        shortest, longest = config.min_length * config.voxels_across, config.max_length * config.voxels_across
+        shortest, longest = (
+            config.min_length * config.voxels_across,
+            config.max_length * config.voxels_across,
+        )
         positions, scores = centres(found, traces, shortest, longest)
         positions = np.clip(positions * seen.voxel_size, 0, tomogram.extent)
         return Picks.of(positions, tomogram.name, scores=scores, class_names=self.class_names)
@@ -138,7 +159,9 @@ def _restore(network: Detector, optimiser: torch.optim.Adam, run: Run) -> int:
     if saved is None:
         return 0
     tensors, facts = saved
-    network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
+    network.load_state_dict(
+        {k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")}
+    )
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         if key.startswith("adam."):
@@ -151,7 +174,11 @@ def _restore(network: Detector, optimiser: torch.optim.Adam, run: Run) -> int:
 def _together(blocks: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
     """Values (FINER^2, d, h / 8, w / 8) as one heat map (d, h / 2, w / 2)."""
     _, d, h, w = blocks.shape
-    whole = blocks.reshape(FINER, FINER, d, h, w).transpose(2, 3, 0, 4, 1).reshape(d, h * FINER, w * FINER)
+    whole = (
+        blocks.reshape(FINER, FINER, d, h, w)
+        .transpose(2, 3, 0, 4, 1)
+        .reshape(d, h * FINER, w * FINER)
+    )
     return whole[:, : -(-shape[1] // STRIDE), : -(-shape[2] // STRIDE)]
 
 
@@ -160,9 +187,15 @@ def _detections(heat_map: np.ndarray, config: SliceTracingConfig) -> Detections:
     z, places, confidence = [], [], []
     for number, section in enumerate(heat_map):
         found, values = find_peaks(
-            section[None], distance=SPACING * config.voxels_across / STRIDE, threshold=config.confidence
+            section[None],
+            distance=SPACING * config.voxels_across / STRIDE,
+            threshold=config.confidence,
         )
-        z.append(np.full(len(found), number)), places.append(found[:, 1:] * STRIDE + OFFSET), confidence.append(values)
+        (
+            z.append(np.full(len(found), number)),
+            places.append(found[:, 1:] * STRIDE + OFFSET),
+            confidence.append(values),
+        )
     return Detections(np.concatenate(z), np.concatenate(places), np.concatenate(confidence))
 
 

@@ -34,7 +34,9 @@ def link(found: Detections, search_range: float, memory: int) -> list[list[int]]
         still = [trace for trace in open_ if z - found.z[trace[-1]] <= memory + 1]
         closed += [trace for trace in open_ if z - found.z[trace[-1]] > memory + 1]
         here = order[found.z[order] == z]
-        pairs = _assigned(found.places[[trace[-1] for trace in still]], found.places[here], search_range)
+        pairs = _assigned(
+            found.places[[trace[-1] for trace in still]], found.places[here], search_range
+        )
         for trace, row in pairs:
             still[trace].append(int(here[row]))
         taken = {row for _, row in pairs}

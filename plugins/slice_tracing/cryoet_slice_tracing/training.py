@@ -43,7 +43,9 @@ def scene(tomogram: Tomogram, config: SliceTracingConfig) -> Scene:
     return Scene(volume, torch.from_numpy(positions / seen.voxel_size).float())
 
 
-def batch(scenes: list[Scene], config: SliceTracingConfig, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def batch(
+    scenes: list[Scene], config: SliceTracingConfig, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
     """Crops (b, 1, c, c) and targets (b, 1, c / 2, c / 2), half of the crops around labelled particles."""
     labelled = [i for i, part in enumerate(scenes) if len(part.centres)]
     crops, targets = [], []
@@ -60,10 +62,17 @@ def batch(scenes: list[Scene], config: SliceTracingConfig, generator: torch.Gene
         z, y, x = _corner(place, part.volume.shape, config.crop)
         crop = part.volume[z, y : y + config.crop, x : x + config.crop]
         near = part.centres[(part.centres[:, 0] - z).abs() <= depth, 1:] - torch.tensor([y, x])
-        crops.append(crop), targets.append(target(near, config.crop, TARGET_WIDTH * config.voxels_across))
+        (
+            crops.append(crop),
+            targets.append(target(near, config.crop, TARGET_WIDTH * config.voxels_across)),
+        )
     turns = int(torch.randint(4, (), generator=generator))
     pair = [torch.stack(some)[:, None].rot90(turns, (2, 3)) for some in (crops, targets)]
-    return (pair[0].flip(3), pair[1].flip(3)) if torch.rand((), generator=generator) < 0.5 else (pair[0], pair[1])
+    return (
+        (pair[0].flip(3), pair[1].flip(3))
+        if torch.rand((), generator=generator) < 0.5
+        else (pair[0], pair[1])
+    )
 
 
 def target(centres: Tensor, crop: int, width: float) -> Tensor:
@@ -83,7 +92,9 @@ def focal_loss(logits: Tensor, wanted: Tensor) -> Tensor:
     positive = (wanted > 0.999).to(logits)
     p = logits.sigmoid()
     hit = positive * (1 - p) ** ALPHA * torch.nn.functional.logsigmoid(logits)
-    miss = (1 - positive) * (1 - wanted) ** BETA * p**ALPHA * torch.nn.functional.logsigmoid(-logits)
+    miss = (
+        (1 - positive) * (1 - wanted) ** BETA * p**ALPHA * torch.nn.functional.logsigmoid(-logits)
+    )
     return -(hit.sum() + miss.sum()) / positive.sum().clamp(min=1)
 
 

@@ -52,7 +52,9 @@ def test_a_turned_slice_gives_a_turned_heat_map_where_the_network_is_symmetric()
             weight = module.weight.data
             module.weight.data = sum(weight.rot90(n, (2, 3)) for n in range(4))
     slices = torch.randn(1, 1, 32, 32)
-    torch.testing.assert_close(network(slices.rot90(1, (2, 3))), network(slices).rot90(1, (2, 3)), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(
+        network(slices.rot90(1, (2, 3))), network(slices).rot90(1, (2, 3)), rtol=1e-3, atol=1e-3
+    )
 
 
 def test_the_loss_is_its_formula_and_its_gradient_that_of_float64() -> None:
@@ -62,13 +64,19 @@ def test_the_loss_is_its_formula_and_its_gradient_that_of_float64() -> None:
     wanted[0, 0, 3, 3] = wanted[1, 0, 5, 2] = 1.0
     p = 1 / (1 + torch.exp(-logits))
     plain = (
-        -torch.where(wanted == 1, (1 - p) ** 2 * torch.log(p), (1 - wanted) ** 4 * p**2 * torch.log(1 - p)).sum() / 2
+        -torch.where(
+            wanted == 1, (1 - p) ** 2 * torch.log(p), (1 - wanted) ** 4 * p**2 * torch.log(1 - p)
+        ).sum()
+        / 2
     )
     single = logits.detach().float().requires_grad_()
     ours = focal_loss(single, wanted.float())
     assert ours.item() == pytest.approx(plain.item(), rel=1e-5)
     torch.testing.assert_close(
-        torch.autograd.grad(ours, single)[0].double(), torch.autograd.grad(plain, logits)[0], rtol=1e-4, atol=1e-6
+        torch.autograd.grad(ours, single)[0].double(),
+        torch.autograd.grad(plain, logits)[0],
+        rtol=1e-4,
+        atol=1e-6,
     )
 
 
@@ -84,11 +92,15 @@ def test_a_value_depends_on_no_voxel_beyond_the_reach() -> None:
 
 def test_tiles_give_what_the_whole_gives(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    config = SliceTracing.Config.from_layers("fast", {}, {**SliceTracing.tiny, "confidence": 0.001, "min_length": 0.1})
+    config = SliceTracing.Config.from_layers(
+        "fast", {}, {**SliceTracing.tiny, "confidence": 0.001, "min_length": 0.1}
+    )
     picker = SlicePicker(Detector(8).eval(), config, "ball")
     volume = np.random.default_rng(0).normal(0, 1, (3, 120, 300)).astype(np.float32)
     tomogram = Tomogram("one", ArrayVolume(volume), VOXEL_SIZE)
-    answers = [picker.pick(tomogram, run(tmp_path / f"{size}", size)) for size in (1 << 34, 1 << 26)]
+    answers = [
+        picker.pick(tomogram, run(tmp_path / f"{size}", size)) for size in (1 << 34, 1 << 26)
+    ]
     assert len(answers[0]) > 20
     np.testing.assert_allclose(answers[0].positions, answers[1].positions, atol=1e-2)
     np.testing.assert_allclose(answers[0].scores, answers[1].scores, atol=1e-5)
@@ -96,4 +108,6 @@ def test_tiles_give_what_the_whole_gives(tmp_path: Path) -> None:
 
 def run(folder: Path, max_memory: int) -> Any:
     config = SliceTracing.Config()
-    return Run.create("slice_tracing", config, {}, folder, device="cpu", max_memory=max_memory, quiet=True)
+    return Run.create(
+        "slice_tracing", config, {}, folder, device="cpu", max_memory=max_memory, quiet=True
+    )

@@ -41,12 +41,18 @@ def test_the_memory_bridges_a_gap() -> None:
 def test_short_traces_are_dropped_and_long_ones_split() -> None:
     assert len(traced(COLUMN[:4])) == 0
     tall = [(z, 10.0, 20.0) for z in range(12)]
-    assert traced(tall, max_length=6) == pytest.approx(np.array([[2.5, 10.0, 20.0], [8.5, 10.0, 20.0]]))
+    assert traced(tall, max_length=6) == pytest.approx(
+        np.array([[2.5, 10.0, 20.0], [8.5, 10.0, 20.0]])
+    )
 
 
 def test_the_order_of_detections_changes_nothing() -> None:
     generator = np.random.default_rng(0)
-    rows = [(z, *(base + generator.normal(0, 0.3, 2))) for z in range(8) for base in generator.uniform(0, 40, (6, 2))]
+    rows = [
+        (z, *(base + generator.normal(0, 0.3, 2)))
+        for z in range(8)
+        for base in generator.uniform(0, 40, (6, 2))
+    ]
     rows += [(z, 5.0 + z / 4, 30.0) for z in range(8)]
     shuffled = [rows[i] for i in generator.permutation(len(rows))]
     assert traced(shuffled, min_length=3) == pytest.approx(traced(rows, min_length=3))

@@ -56,7 +56,9 @@ class RadialFilter:
         return torch.fft.fftn(folded).real
 
 
-def radial_filter(config: TemplateMatchingConfig, tomogram: Tomogram, reach: int) -> RadialFilter | None:
+def radial_filter(
+    config: TemplateMatchingConfig, tomogram: Tomogram, reach: int
+) -> RadialFilter | None:
     """Band-pass and whitening as the options ask for; None where they ask for neither.
 
     Scaled so that the tomogram, where its spectrum was measured, or white noise keeps its deviation.
@@ -105,7 +107,10 @@ def power_spectrum(tomogram: Tomogram) -> tuple[np.ndarray, np.ndarray]:
     taper = window[:, None, None] * window[:, None] * window
     total = torch.zeros(edge, edge, edge)
     per_axis = round(CUBES ** (1 / 3))
-    starts = [sorted({round(i * (n - edge) / (per_axis - 1)) for i in range(per_axis)}) for n in tomogram.shape]
+    starts = [
+        sorted({round(i * (n - edge) / (per_axis - 1)) for i in range(per_axis)})
+        for n in tomogram.shape
+    ]
     corners = [(z, y, x) for z in starts[0] for y in starts[1] for x in starts[2]]
     for corner in corners:
         z, y, x = (slice(start, start + edge) for start in corner)

@@ -93,7 +93,9 @@ class Matcher:
         edge = [self.edge] * 3
         grid = sampling_grid(self.fine.shape[2:], edge, rotations.to(self.fine), scale=FINE)
         source = self.fine.expand(len(rotations), -1, -1, -1, -1)
-        turned = grid_sample(source, grid, mode="bilinear", padding_mode="zeros", align_corners=True)[:, 0]
+        turned = grid_sample(
+            source, grid, mode="bilinear", padding_mode="zeros", align_corners=True
+        )[:, 0]
         if self.weights is not None:
             turned = self._weighted(turned)
         mean = (turned * self.mask).sum(AXES, keepdim=True) / self.weight
@@ -132,7 +134,9 @@ class Matcher:
                 sampled += 1
         second = best[..., 1] > best[..., 0]
         index = torch.where(second, index[..., 1] + 1, index[..., 0])
-        return Matches(best.amax(dim=-1) * prepared.scale, index, prepared.filtered, float(squares) / sampled)
+        return Matches(
+            best.amax(dim=-1) * prepared.scale, index, prepared.filtered, float(squares) / sampled
+        )
 
 
 class Prepared:
@@ -147,13 +151,19 @@ class Prepared:
         self.region = tuple(slice(half + margin, half + margin + n) for n in self.core)
         self.spectrum = torch.fft.fftn(volume, s=self.size)
         if matcher.radial is not None:
-            self.spectrum *= matcher.radial.transfer((self.size[0], self.size[1], self.size[2])).to(volume.device)
+            self.spectrum *= matcher.radial.transfer((self.size[0], self.size[1], self.size[2])).to(
+                volume.device
+            )
             volume = torch.fft.ifftn(self.spectrum).real
         self.volume = volume
         mask = torch.fft.fftn(matcher.mask, s=self.size)
         # one complex transform gives the sums of V and of V^2 under the mask
-        sums = torch.fft.ifftn(mask * torch.fft.fftn(torch.complex(volume, volume.square()), s=self.size))
-        mean, square = (part / matcher.weight for part in (sums[self.region].real, sums[self.region].imag))
+        sums = torch.fft.ifftn(
+            mask * torch.fft.fftn(torch.complex(volume, volume.square()), s=self.size)
+        )
+        mean, square = (
+            part / matcher.weight for part in (sums[self.region].real, sums[self.region].imag)
+        )
         self.padded = self.spectrum.new_zeros(0)
         self.scale = 1 / (square - mean.square()).clamp(min=FLAT**2).sqrt()
 
@@ -167,7 +177,9 @@ class Prepared:
         packed = _packed(templates.flip(AXES))
         if len(self.padded) != len(packed):
             self.padded = packed.new_zeros(len(packed), *self.size)
-        self.padded[(slice(None), *map(slice, packed.shape[1:]))] = packed  # the rest stays 0 from call to call
+        self.padded[(slice(None), *map(slice, packed.shape[1:]))] = (
+            packed  # the rest stays 0 from call to call
+        )
         products = torch.fft.fftn(self.padded, dim=AXES).mul_(self.spectrum)
         return torch.view_as_real(torch.fft.ifftn(products, dim=AXES)[(slice(None), *self.region)])
 

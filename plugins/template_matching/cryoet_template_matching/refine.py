@@ -27,7 +27,11 @@ class Refined:
 
 
 def refine(
-    matcher: Matcher, volume: NDArray[np.float32], positions: NDArray[np.float64], rotations: Tensor, step: float
+    matcher: Matcher,
+    volume: NDArray[np.float32],
+    positions: NDArray[np.float64],
+    rotations: Tensor,
+    step: float,
 ) -> Refined:
     """Climb from each position (n, 3) and rotation (n, 3, 3) of a search with ``step`` degrees.
 
@@ -37,14 +41,24 @@ def refine(
     each = (27 + 15) * matcher.edge**3 * 4 * 4
     piece = max(1, BYTES // each)
     parts = [
-        _climb(matcher, volume, positions[start : start + piece], rotations[start : start + piece], step)
+        _climb(
+            matcher,
+            volume,
+            positions[start : start + piece],
+            rotations[start : start + piece],
+            step,
+        )
         for start in range(0, len(positions), piece)
     ]
     return Refined(*(np.concatenate(some) for some in zip(*parts, strict=True)))
 
 
 def _climb(
-    matcher: Matcher, volume: NDArray[np.float32], positions: NDArray[np.float64], rotations: Tensor, step: float
+    matcher: Matcher,
+    volume: NDArray[np.float32],
+    positions: NDArray[np.float64],
+    rotations: Tensor,
+    step: float,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float32]]:
     places = np.rint(positions).astype(np.int64)
     turns, rows = rotations.to(matcher.device), torch.arange(len(rotations), device=matcher.device)
@@ -72,14 +86,22 @@ def _patches(volume: NDArray[np.float32], places: NDArray[np.int64], half: int) 
         period = max(2 * (size - 1), 1)
         index.append(np.minimum(at % period, -at % period))
     z, y, x = index
-    return torch.from_numpy(np.ascontiguousarray(volume[z[:, :, None, None], y[:, None, :, None], x[:, None, None]]))
+    return torch.from_numpy(
+        np.ascontiguousarray(volume[z[:, :, None, None], y[:, None, :, None], x[:, None, None]])
+    )
 
 
 def _scores(matcher: Matcher, patches: Tensor, rotations: Tensor) -> Tensor:
     """(n, k, 27): the score of k rotations for each patch, its template moved by -1, 0 and 1 voxel along each axis."""
     n, k = rotations.shape[:2]
     m = matcher.edge
-    moved = patches.to(matcher.device).unfold(1, m, 1).unfold(2, m, 1).unfold(3, m, 1).reshape(n, 27, m**3)
+    moved = (
+        patches.to(matcher.device)
+        .unfold(1, m, 1)
+        .unfold(2, m, 1)
+        .unfold(3, m, 1)
+        .reshape(n, 27, m**3)
+    )
     templates = matcher.templates(rotations.flatten(0, 1)).reshape(n, k, m**3)
     mask = matcher.mask.reshape(m**3)
     mean, square = moved @ mask / matcher.weight, moved.square() @ mask / matcher.weight

@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cryoet_core.formats.stack import open_volumes
+from cryoet_core.formats.volumes import open_volumes
 from cryoet_core.simulate.shapes.density import resample, trim
 from cryoet_core.simulate.shapes.structures import MODELS, SUPPORT, load_density, structure_name
 from cryoet_core.support.errors import UserError
-from cryoet_core.tomograms.tomogram import SAME_VOXELS
+from cryoet_core.tomograms.volume import SAME_VOXELS
 
 CLEAR = 0.5
 """Skewness of a map's values beyond which its contrast is not in doubt."""
@@ -40,7 +40,12 @@ class Template:
 
 
 def read_template(
-    path: Path, finest: float, *, contrast: str = "bright", centre: str = "mass", voxel_size: float | None = None
+    path: Path,
+    finest: float,
+    *,
+    contrast: str = "bright",
+    centre: str = "mass",
+    voxel_size: float | None = None,
 ) -> Template:
     """Read a template; voxels are those of its map, but none finer than ``finest`` Å, and those of a model are that.
 
@@ -72,7 +77,12 @@ def ball(diameter: float, voxel_size: float) -> Template:
     half = int(np.ceil(radius)) + 2
     line = np.arange(2 * half + 1) - half
     distance = np.sqrt(line[:, None, None] ** 2 + line[:, None] ** 2 + line**2)
-    return Template("particle", np.clip(radius + 0.5 - distance, 0, 1).astype(np.float32), voxel_size, diameter / 2)
+    return Template(
+        "particle",
+        np.clip(radius + 0.5 - distance, 0, 1).astype(np.float32),
+        voxel_size,
+        diameter / 2,
+    )
 
 
 def _bright(path: Path, values: NDArray[np.float64], contrast: str) -> NDArray[np.float64]:
@@ -109,17 +119,25 @@ def _read_map(path: Path, given: float | None) -> tuple[NDArray[np.float64], flo
     try:
         stack = open_volumes(path)
     except UserError as error:
-        raise UserError(f"--template {error}; expected a map (MRC, EM) or a model ({', '.join(MODELS)})") from error
+        raise UserError(
+            f"--template {error}; expected a map (MRC, EM) or a model ({', '.join(MODELS)})"
+        ) from error
     if len(stack) != 1 or min(stack.shape) < 4:
         shape = " x ".join(map(str, (len(stack), *stack.shape)))
-        raise UserError(f"--template {path}: {shape} voxels; expected one map of at least 4 voxels a side")
+        raise UserError(
+            f"--template {path}: {shape} voxels; expected one map of at least 4 voxels a side"
+        )
     cell = (given,) * 3 if given else stack.voxel_size
     if cell is None or min(cell) <= 0 or max(cell) > 1.01 * min(cell):
         shown = "none" if cell is None else " x ".join(f"{size:g}" for size in cell)
-        raise UserError(f"--template {path}: voxel size {shown} in its header; expected one; see --template-voxel-size")
+        raise UserError(
+            f"--template {path}: voxel size {shown} in its header; expected one; see --template-voxel-size"
+        )
     values = stack.read(np.array([0]))[0].astype(np.float64)
     if not np.isfinite(values).all() or values.min() == values.max():
-        raise UserError(f"--template {path}: holds NaN, infinity or one value only; expected a map of a particle")
+        raise UserError(
+            f"--template {path}: holds NaN, infinity or one value only; expected a map of a particle"
+        )
     return values, float(np.mean(cell))
 
 

@@ -55,7 +55,9 @@ class TemplateMatchingPicker:
         self.radius = config.diameter / 2 if config.diameter else template.radius
         """Å, of the sphere that is compared."""
         self.rotations = (
-            torch.eye(3)[None] if config.template == BALL else rotation_set(config.angular_step, config.symmetry)
+            torch.eye(3)[None]
+            if config.template == BALL
+            else rotation_set(config.angular_step, config.symmetry)
         )
 
     def pick(self, tomogram: Tomogram, run: Run) -> Picks:
@@ -73,7 +75,9 @@ class TemplateMatchingPicker:
         if self.config.threshold == "auto":
             noise = lowest
             lowest = max(noise, parting_value(np.concatenate((picked.scores, values[above:]))))
-            run.say(f"{tomogram.name}: threshold {lowest:.3f} (noise alone stays below {noise:.3f})")
+            run.say(
+                f"{tomogram.name}: threshold {lowest:.3f} (noise alone stays below {noise:.3f})"
+            )
         return self._picks(picked, lowest, spacing, seen, tomogram)
 
     def _voxel_size(self, tomogram: Tomogram) -> float:
@@ -103,7 +107,9 @@ class TemplateMatchingPicker:
     def _matcher(self, seen: Tomogram, run: Run) -> Matcher:
         radius = self.radius / seen.voxel_size
         if self.config.wedge and seen.tilt_range is None:
-            run.say(f"note: {seen.name}: no tilt range is known, so the template has no missing wedge")
+            run.say(
+                f"note: {seen.name}: no tilt range is known, so the template has no missing wedge"
+            )
         return Matcher(
             self.template.at(seen.voxel_size),
             radius,
@@ -139,18 +145,26 @@ class TemplateMatchingPicker:
         """The score of a candidate: the threshold that is given, or what noise does not reach."""
         if self.config.threshold != "auto":
             return float(self.config.threshold)
-        return noise_threshold(found.square, found.scores.size, len(self.rotations), self.config.false_positives)
+        return noise_threshold(
+            found.square, found.scores.size, len(self.rotations), self.config.false_positives
+        )
 
-    def _refined(self, matcher: Matcher, found: _Found, positions: np.ndarray, values: np.ndarray, run: Run) -> Refined:
+    def _refined(
+        self, matcher: Matcher, found: _Found, positions: np.ndarray, values: np.ndarray, run: Run
+    ) -> Refined:
         """The peaks with rotations, improved where the options say so."""
-        places = tuple(np.clip(np.rint(positions).astype(int), 0, np.array(found.scores.shape) - 1).T)
+        places = tuple(
+            np.clip(np.rint(positions).astype(int), 0, np.array(found.scores.shape) - 1).T
+        )
         rotations = self.rotations[torch.from_numpy(found.index[places].astype(np.int64))]
         if not self.config.refine or not len(values) or len(self.rotations) == 1:
             return Refined(positions, rotations.double().numpy(), values)
         with run.timer("refinement"):
             return refine(matcher, found.volume, positions, rotations, self.config.angular_step)
 
-    def _picks(self, picked: Refined, threshold: float, spacing: float, seen: Tomogram, tomogram: Tomogram) -> Picks:
+    def _picks(
+        self, picked: Refined, threshold: float, spacing: float, seen: Tomogram, tomogram: Tomogram
+    ) -> Picks:
         """Best first, none nearer to a better one than the spacing, which refinement may have brought about."""
         order = np.argsort(-picked.scores, kind="stable")
         order = order[picked.scores[order] >= threshold]
@@ -174,7 +188,11 @@ class TemplateMatchingTrainer(Trainer):
     def fit(self, inputs: Mapping[str, Any], run: Run) -> TemplateMatchingPicker:
         if run.load("model") is None:
             template = self._template(inputs["data"].voxel_size)
-            state = {"name": template.name, "voxel_size": template.voxel_size, "radius": template.radius}
+            state = {
+                "name": template.name,
+                "voxel_size": template.voxel_size,
+                "radius": template.radius,
+            }
             run.save("model", {"density": torch.from_numpy(template.density)}, state)
         return self.load(run)
 
@@ -182,7 +200,9 @@ class TemplateMatchingTrainer(Trainer):
         """Kept twice as fine as the data, for data that is finer later."""
         config = self.config
         if not config.template:
-            raise UserError("--template: not given; expected a map (MRC) or a model (PDB, mmCIF) of the particle")
+            raise UserError(
+                "--template: not given; expected a map (MRC) or a model (PDB, mmCIF) of the particle"
+            )
         if config.template == BALL:
             if config.diameter is None:
                 raise UserError("--template ball: needs --diameter, in Å")
@@ -198,7 +218,11 @@ class TemplateMatchingTrainer(Trainer):
     def load(self, run: Run) -> TemplateMatchingPicker:
         found = run.load("model")
         if found is None:
-            raise RunError(f"{run.dir}: holds no model; the run was not finished; see cryoet resume")
+            raise RunError(
+                f"{run.dir}: holds no model; the run was not finished; see cryoet resume"
+            )
         tensors, state = found
-        template = Template(state["name"], tensors["density"].numpy(), state["voxel_size"], state["radius"])
+        template = Template(
+            state["name"], tensors["density"].numpy(), state["voxel_size"], state["radius"]
+        )
         return TemplateMatchingPicker(self.config, template)

@@ -13,7 +13,9 @@ BLOBS = ((0, 0, 0, 1.0), (3, 1, 0, 0.8), (-1, 3.5, 1, 1.2), (0, -2, 3.5, 0.7), (
 """(z, y, x) in voxels from the middle, and height."""
 
 
-def _body(size: int = 20, width: float = 1.4, blobs: tuple[tuple[float, ...], ...] = BLOBS) -> Tensor:
+def _body(
+    size: int = 20, width: float = 1.4, blobs: tuple[tuple[float, ...], ...] = BLOBS
+) -> Tensor:
     """(size, size, size), its middle at size // 2."""
     grid = np.stack(np.meshgrid(*[np.arange(size) - size // 2] * 3, indexing="ij"))
     density = np.zeros((size,) * 3)

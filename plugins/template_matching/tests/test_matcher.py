@@ -126,7 +126,9 @@ def test_a_flat_volume_scores_nothing(turns: Tensor, body: Make) -> None:
 def test_scores_of_noise_stay_about_the_threshold(body: Make) -> None:
     rotations = random_rotations(60, torch.Generator().manual_seed(4))
     matcher = Matcher(body(), RADIUS)
-    found = matcher.search(torch.randn(60, 60, 60, generator=torch.Generator().manual_seed(5)), rotations)
+    found = matcher.search(
+        torch.randn(60, 60, 60, generator=torch.Generator().manual_seed(5)), rotations
+    )
     threshold = noise_threshold(found.square, found.best.numel(), len(rotations))
     assert 0.8 * threshold < float(found.best.max()) < 1.1 * threshold
     assert noise_threshold(1.0, 10_000, 100) == pytest.approx(4.7534, abs=1e-3)  # one in a million
@@ -183,7 +185,9 @@ def test_a_filter_longer_than_the_box_is_folded() -> None:
     impulse[4, 20, 20] = 1
     found = torch.fft.ifftn(torch.fft.fftn(impulse) * radial.transfer((9, 40, 40))).real
     assert float(found.sum()) == pytest.approx(1, abs=1e-5)
-    assert math.isclose(float(found[4, 20, 20]), float(radial.kernel[[8 - 0], 8, 8][0]), rel_tol=1e-2)
+    assert math.isclose(
+        float(found[4, 20, 20]), float(radial.kernel[[8 - 0], 8, 8][0]), rel_tol=1e-2
+    )
 
 
 def test_what_the_tomogram_has_seen() -> None:
@@ -191,7 +195,9 @@ def test_what_the_tomogram_has_seen() -> None:
 
     from cryoet_core.tomograms import ArrayVolume, Tomogram
 
-    tomogram = Tomogram("t", ArrayVolume(np.zeros((4, 4, 4), np.float32)), 10.0, tilt_range=(-60.0, 60.0))
+    tomogram = Tomogram(
+        "t", ArrayVolume(np.zeros((4, 4, 4), np.float32)), 10.0, tilt_range=(-60.0, 60.0)
+    )
     wedge = seen_frequencies(TemplateMatchingConfig(), tomogram, 24)
     assert float(wedge.mean()) == pytest.approx(1 - math.tan(math.radians(30)) / 2, abs=0.01)
     bare = seen_frequencies(TemplateMatchingConfig(wedge=False), tomogram, 24)
@@ -199,6 +205,8 @@ def test_what_the_tomogram_has_seen() -> None:
     optics = {"ctf": "modulated", "wedge": False, "defocus": 3.0}
     recorded = seen_frequencies(TemplateMatchingConfig(**optics), tomogram, 24)
     flipped = seen_frequencies(TemplateMatchingConfig(**{**optics, "ctf": "flipped"}), tomogram, 24)
-    assert float(recorded[0, 0, 0]) == pytest.approx(0.07, abs=1e-4)  # amplitude contrast, protein bright
+    assert float(recorded[0, 0, 0]) == pytest.approx(
+        0.07, abs=1e-4
+    )  # amplitude contrast, protein bright
     assert float(recorded.min()) < -0.5
     np.testing.assert_array_equal(flipped, recorded.abs())

@@ -24,7 +24,13 @@ VOXEL = 24.0
 def test_finds_a_ribosome_within_a_step(shared_data: Path, tmp_path: Path) -> None:
     path = shared_data / "real" / "libtilt_ribo_16A.mrc"
     settings = TomogramSettings(
-        shape=(20, 26, 36), voxel_size=VOXEL, copies=(2,), margin=5.0, snr=0.1, defocus=(4.0,), seed=2
+        shape=(20, 26, 36),
+        voxel_size=VOXEL,
+        copies=(2,),
+        margin=5.0,
+        snr=0.1,
+        defocus=(4.0,),
+        seed=2,
     )
     truth = simulate_tomogram([load_structure(path, VOXEL)], settings, name="t")
     tomogram = Tomogram("t", ArrayVolume(truth.volume), VOXEL, tilt_range=(-60.0, 60.0))
@@ -36,7 +42,9 @@ def test_finds_a_ribosome_within_a_step(shared_data: Path, tmp_path: Path) -> No
         say=lambda _: None,
         timer=lambda _: contextlib.nullcontext(),
     )
-    config = TemplateMatchingConfig(template=str(path), angular_step=15.0, search_voxel_size="data", ctf="modulated")
+    config = TemplateMatchingConfig(
+        template=str(path), angular_step=15.0, search_voxel_size="data", ctf="modulated"
+    )
     picks = TemplateMatchingPicker(config, read_template(path, VOXEL)).pick(tomogram, run)  # type: ignore[arg-type]
     known = truth.picks
     gaps = np.linalg.norm(known.positions[:, None] - picks.positions[None, : len(known)], axis=-1)

@@ -111,7 +111,9 @@ def test_radius_of_a_ball() -> None:
         ("unscaled.mrc", "voxel size none in its header; expected one; see --template-voxel-size"),
     ],
 )
-def test_what_is_no_template_is_refused(tmp_path: Path, density: np.ndarray, name: str, message: str) -> None:
+def test_what_is_no_template_is_refused(
+    tmp_path: Path, density: np.ndarray, name: str, message: str
+) -> None:
     (tmp_path / "text.mrc").write_text("x" * 2000)
     (tmp_path / "body.png").write_bytes(b"1")
     write(tmp_path / "flat.mrc", np.ones((8, 8, 8)))

@@ -16,7 +16,10 @@ from cryoet_template_matching.config import TemplateMatchingConfig
 from cryoet_template_matching.matcher import Matcher
 from cryoet_template_matching.rotations import angle_between
 from cryoet_template_matching.template import of_density
-from cryoet_template_matching.template_matching import TemplateMatchingPicker, TemplateMatchingTrainer
+from cryoet_template_matching.template_matching import (
+    TemplateMatchingPicker,
+    TemplateMatchingTrainer,
+)
 from torch import Tensor
 
 from cryoet_core.algorithms.fourier import apply_filter, wedge_mask
@@ -64,7 +67,11 @@ def tomogram(body: Make, planted: Make, rotations: Tensor) -> Tomogram:
     """Four bodies and noise behind a wedge, whose positions and rotations are known."""
     volume = torch.zeros((EDGE,) * 3)
     for place, rotation in zip(PLACES, rotations, strict=True):
-        volume = planted(volume, rotate(body(22)[None, None], rotation[None], mode="fourier", fill=0.0)[0, 0], place)
+        volume = planted(
+            volume,
+            rotate(body(22)[None, None], rotation[None], mode="fourier", fill=0.0)[0, 0],
+            place,
+        )
     noise = 0.25 * torch.randn((EDGE,) * 3, generator=torch.Generator().manual_seed(0))
     seen = apply_filter(volume + noise, wedge_mask(EDGE, (-60, 60)))
     return Tomogram("t", ArrayVolume(seen.numpy()), VOXEL, tilt_range=(-60.0, 60.0))
@@ -73,24 +80,38 @@ def tomogram(body: Make, planted: Make, rotations: Tensor) -> Tomogram:
 def pick(
     tomogram: Tomogram, density: Tensor, folder: Path, memory: int = 1 << 32, **options: Any
 ) -> tuple[Picks, Bench]:
-    given = {"template": "/body.mrc", "angular_step": STEP, "search_voxel_size": "data", "diameter": 110.0, **options}
+    given = {
+        "template": "/body.mrc",
+        "angular_step": STEP,
+        "search_voxel_size": "data",
+        "diameter": 110.0,
+        **options,
+    }
     bench = Bench(folder, memory)
-    picker = TemplateMatchingPicker(TemplateMatchingConfig(**given), of_density("body", density.numpy(), VOXEL))
+    picker = TemplateMatchingPicker(
+        TemplateMatchingConfig(**given), of_density("body", density.numpy(), VOXEL)
+    )
     picks: Picks = picker.pick(tomogram, bench)  # type: ignore[arg-type]
     return picks, bench
 
 
-def errors(picks: Picks, rotations: Tensor, group: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+def errors(
+    picks: Picks, rotations: Tensor, group: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Å and degrees of the nearest pick to each planted particle."""
     gaps = np.linalg.norm(np.array(PLACES)[:, None] * VOXEL - picks.positions[None], axis=-1)
     assert picks.rotations is not None
     found = torch.from_numpy(picks.rotations[gaps.argmin(axis=1)])
-    alike = rotations[:, None].double() @ torch.from_numpy(np.eye(3)[None] if group is None else group)
+    alike = rotations[:, None].double() @ torch.from_numpy(
+        np.eye(3)[None] if group is None else group
+    )
     return gaps.min(axis=1), angle_between(found[:, None], alike).amin(dim=1).numpy()
 
 
 @pytest.fixture(scope="module")
-def found(tomogram: Tomogram, body: Make, tmp_path_factory: pytest.TempPathFactory) -> tuple[Picks, Bench]:
+def found(
+    tomogram: Tomogram, body: Make, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Picks, Bench]:
     return pick(tomogram, body(), tmp_path_factory.mktemp("found"))
 
 
@@ -127,7 +148,9 @@ def test_tiles_change_nothing(tomogram: Tomogram, body: Make, tmp_path: Path) ->
     np.testing.assert_allclose(tiled.rotations, whole.rotations, atol=1e-6)
 
 
-def test_goes_on_after_a_crash(tomogram: Tomogram, body: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_goes_on_after_a_crash(
+    tomogram: Tomogram, body: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     searches, true = [], Matcher.search
 
     def stopped(self: Matcher, *given: Any) -> Any:
@@ -148,21 +171,33 @@ def test_goes_on_after_a_crash(tomogram: Tomogram, body: Make, tmp_path: Path, m
     assert len(searches) == total  # every tile was there
 
 
-def test_coarser_voxels_give_the_same_places(tomogram: Tomogram, body: Make, rotations: Tensor, tmp_path: Path) -> None:
+def test_coarser_voxels_give_the_same_places(
+    tomogram: Tomogram, body: Make, rotations: Tensor, tmp_path: Path
+) -> None:
     picks, _ = pick(tomogram, body(), tmp_path, search_voxel_size=12.5)
     away, angles = errors(picks, rotations)
     assert away.max() < VOXEL
     assert angles.max() < STEP
 
 
-def test_a_symmetric_template_needs_fewer_rotations(planted: Make, body: Make, tmp_path: Path) -> None:
+def test_a_symmetric_template_needs_fewer_rotations(
+    planted: Make, body: Make, tmp_path: Path
+) -> None:
     """A body made four-fold about z: the same picks, the orientation up to the symmetry."""
     group = point_group("C4")
-    turned = rotate(body(22)[None, None].expand(4, -1, -1, -1, -1), torch.from_numpy(group).float(), mode="fourier")
+    turned = rotate(
+        body(22)[None, None].expand(4, -1, -1, -1, -1),
+        torch.from_numpy(group).float(),
+        mode="fourier",
+    )
     density = turned[:, 0].mean(0)
     density -= density.min()
     rotation = random_rotations(1, torch.Generator().manual_seed(8))
-    volume = planted(torch.zeros(36, 36, 40), rotate(density[None, None], rotation, mode="fourier")[0, 0], (17, 18, 20))
+    volume = planted(
+        torch.zeros(36, 36, 40),
+        rotate(density[None, None], rotation, mode="fourier")[0, 0],
+        (17, 18, 20),
+    )
     volume += 0.1 * torch.randn(36, 36, 40, generator=torch.Generator().manual_seed(1))
     tomogram = Tomogram("t", ArrayVolume(volume.numpy()), VOXEL)
     picks, bench = pick(tomogram, density, tmp_path, symmetry="C4", limit=1)
@@ -175,13 +210,24 @@ def test_a_symmetric_template_needs_fewer_rotations(planted: Make, body: Make, t
 
 def test_noise_alone_gives_no_picks(body: Make, tmp_path: Path) -> None:
     noise = torch.randn(36, 36, 40, generator=torch.Generator().manual_seed(7)).numpy()
-    picks, _ = pick(Tomogram("n", ArrayVolume(noise), VOXEL, tilt_range=(-60.0, 60.0)), body(), tmp_path)
+    picks, _ = pick(
+        Tomogram("n", ArrayVolume(noise), VOXEL, tilt_range=(-60.0, 60.0)), body(), tmp_path
+    )
     assert len(picks) <= 1
 
 
-def test_picks_are_a_spacing_apart_and_as_few_as_asked(tomogram: Tomogram, body: Make, tmp_path: Path) -> None:
-    many, _ = pick(tomogram, body(), tmp_path / "a", **{**COARSE, "threshold": 0.15, "refine": True, "limit": 25})
-    gaps = np.linalg.norm(many.positions[:, None] - many.positions[None], axis=-1) + 1e6 * np.eye(len(many))
+def test_picks_are_a_spacing_apart_and_as_few_as_asked(
+    tomogram: Tomogram, body: Make, tmp_path: Path
+) -> None:
+    many, _ = pick(
+        tomogram,
+        body(),
+        tmp_path / "a",
+        **{**COARSE, "threshold": 0.15, "refine": True, "limit": 25},
+    )
+    gaps = np.linalg.norm(many.positions[:, None] - many.positions[None], axis=-1) + 1e6 * np.eye(
+        len(many)
+    )
     assert len(many) > 8
     assert gaps.min() >= 0.6 * 110
     few, _ = pick(tomogram, body(), tmp_path / "b", **COARSE, limit=3)
@@ -190,7 +236,10 @@ def test_picks_are_a_spacing_apart_and_as_few_as_asked(tomogram: Tomogram, body:
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"diameter": 1000.0}, "100 voxels of t, which has 46 x 46 x 46"), ({"diameter": 40.0}, "4.0 voxels of 10 Å")],
+    [
+        ({"diameter": 1000.0}, "100 voxels of t, which has 46 x 46 x 46"),
+        ({"diameter": 40.0}, "4.0 voxels of 10 Å"),
+    ],
 )
 def test_a_template_that_does_not_fit_is_refused(
     tomogram: Tomogram, body: Make, tmp_path: Path, options: dict[str, Any], message: str
@@ -202,7 +251,14 @@ def test_a_template_that_does_not_fit_is_refused(
 def test_whitening_and_band_pass_keep_the_picks(
     tomogram: Tomogram, body: Make, rotations: Tensor, tmp_path: Path
 ) -> None:
-    options = {**COARSE, "angular_step": 40.0, "whiten": True, "lowpass": 25.0, "highpass": 400.0, "limit": 6}
+    options = {
+        **COARSE,
+        "angular_step": 40.0,
+        "whiten": True,
+        "lowpass": 25.0,
+        "highpass": 400.0,
+        "limit": 6,
+    }
     whole, _ = pick(tomogram, body(), tmp_path / "a", **options)
     tiled, _ = pick(tomogram, body(), tmp_path / "b", memory=768 * 52**3, **options)
     away, angles = errors(whole, rotations)
@@ -211,7 +267,9 @@ def test_whitening_and_band_pass_keep_the_picks(
     np.testing.assert_allclose(tiled.scores, whole.scores, atol=1e-4)
 
 
-def test_a_run_keeps_its_template(body: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_keeps_its_template(
+    body: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """``predict`` and ``resume`` need neither the file nor the folder that the run was started in."""
     store = kit_data.write_tomograms(tmp_path / "data.h5")
     with mrcfile.new(tmp_path / "body.mrc") as file:
@@ -220,7 +278,9 @@ def test_a_run_keeps_its_template(body: Make, tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     config = TemplateMatchingConfig(template="body.mrc")
     assert config.template == str(tmp_path / "body.mrc")
-    run = Run.create("template_matching", config, {"data": [store]}, tmp_path / "run", device="cpu", quiet=True)
+    run = Run.create(
+        "template_matching", config, {"data": [store]}, tmp_path / "run", device="cpu", quiet=True
+    )
     first = TemplateMatchingTrainer(config).fit({"data": open_tomograms([store])}, run)
     run.finish()
     (tmp_path / "body.mrc").unlink()
@@ -232,9 +292,12 @@ def test_a_run_keeps_its_template(body: Make, tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize(
-    ("options", "message"), [({}, "--template: not given"), ({"template": "ball"}, "needs --diameter")]
+    ("options", "message"),
+    [({}, "--template: not given"), ({"template": "ball"}, "needs --diameter")],
 )
 def test_a_missing_template_is_named(options: dict[str, Any], message: str) -> None:
     trainer = TemplateMatchingTrainer(TemplateMatchingConfig(**options))
     with pytest.raises(UserError, match=message):
-        trainer.fit({"data": SimpleNamespace(voxel_size=VOXEL)}, SimpleNamespace(load=lambda _: None))  # type: ignore[arg-type]
+        trainer.fit(
+            {"data": SimpleNamespace(voxel_size=VOXEL)}, SimpleNamespace(load=lambda _: None)
+        )  # type: ignore[arg-type]

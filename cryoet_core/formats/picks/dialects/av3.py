@@ -22,7 +22,12 @@ PLACE, SHIFT, EULER = slice(7, 10), slice(10, 13), [16, 18, 17]
 
 def is_motive_list(start: bytes, size: int) -> bool:
     """Whether an EM file of ``size`` bytes that starts so has 20 numbers a row and real type."""
-    return em.is_em(start, size) and start[3] in (5, 9) and _shape(start)[0] == WIDTH and _shape(start)[2] == 1
+    return (
+        em.is_em(start, size)
+        and start[3] in (5, 9)
+        and _shape(start)[0] == WIDTH
+        and _shape(start)[2] == 1
+    )
 
 
 def _shape(start: bytes) -> list[int]:
@@ -35,13 +40,21 @@ def read(path: Path, reading: PickReading) -> PickFile:
     with plain_file(path) as file:
         start = file.read(em.HEADER_BYTES)
         if not is_motive_list(start, size_of(file)):
-            raise UserError(f"{path}: no motive list; expected an EM file of {WIDTH} numbers a particle")
+            raise UserError(
+                f"{path}: no motive list; expected an EM file of {WIDTH} numbers a particle"
+            )
         order = ">" if start[0] in em.BIG_ENDIAN else "<"
-        table = np.frombuffer(file.read(), f"{order}{em.TYPES[start[3]]}").reshape(-1, WIDTH).astype(np.float64)
+        table = (
+            np.frombuffer(file.read(), f"{order}{em.TYPES[start[3]]}")
+            .reshape(-1, WIDTH)
+            .astype(np.float64)
+        )
     used = table[:, [TOMOGRAM, *range(7, 13)]]
     bad = np.flatnonzero(~np.isfinite(used).all(axis=1))
     if len(bad):
-        raise UserError(f"{path}: row {bad[0]} holds a position or tomogram that is no number; repair it")
+        raise UserError(
+            f"{path}: row {bad[0]} holds a position or tomogram that is no number; repair it"
+        )
     rows = Rows(path, "av3", table[:, PLACE] + table[:, SHIFT] - 1, scores=table[:, SCORE])
     rows.tomograms, rows.notes = tomograms_of(path, table[:, TOMOGRAM], reading.names)
     rows.rotations = angles.zxz(table[:, EULER])

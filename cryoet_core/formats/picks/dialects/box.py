@@ -21,7 +21,11 @@ from cryoet_core.support.errors import UserError
 def read(path: Path, reading: PickReading) -> PickFile:
     """Boxes of one slice. UserError that names a bad line, or where the slice is not given."""
     table = number_rows(path, (4, 5), "4 (x, y, width, height)")
-    rows = Rows(path, "box", np.column_stack([table[:, :2] + table[:, 2:4] / 2, depth(path, len(table), reading)]))
+    rows = Rows(
+        path,
+        "box",
+        np.column_stack([table[:, :2] + table[:, 2:4] / 2, depth(path, len(table), reading)]),
+    )
     return finish(rows, reading)
 
 
@@ -38,7 +42,9 @@ def depth(path: Path, n: int, reading: PickReading) -> np.ndarray:
 def box_of(path: Path, writing: Writing) -> int:
     """The box's edge in voxels. UserError where it is not given."""
     if writing.box is None:
-        raise UserError(f"{path}: holds boxes, whose size is unknown; expected their edge in voxels; give --box")
+        raise UserError(
+            f"{path}: holds boxes, whose size is unknown; expected their edge in voxels; give --box"
+        )
     return writing.box
 
 

@@ -24,9 +24,13 @@ def read(path: Path, reading: PickReading) -> PickFile:
     """Boxes of one tomogram. UserError where a column is missing, a value is no number, or there is no z."""
     table = next((t for t in read_star(path) if all(column in t for column in COLUMNS)), None)
     if table is None:
-        raise UserError(f"{path}: a STAR file without boxes; expected data_cryolo with {', '.join(COLUMNS)}")
+        raise UserError(
+            f"{path}: a STAR file without boxes; expected data_cryolo with {', '.join(COLUMNS)}"
+        )
     x, y, width, height = (table.numbers(column, path) for column in COLUMNS)
-    has_depth = "CoordinateZ" in table and any(cell != MISSING for cell in table.columns["CoordinateZ"])
+    has_depth = "CoordinateZ" in table and any(
+        cell != MISSING for cell in table.columns["CoordinateZ"]
+    )
     z = table.numbers("CoordinateZ", path) if has_depth else depth(path, len(table), reading)
     rows = Rows(path, "cbox", np.stack([x + width / 2, y + height / 2, z], axis=1))
     if "Confidence" in table:
@@ -50,7 +54,9 @@ def write(path: Path, picks: Picks, writing: Writing) -> list[str]:
     columns = {f"Coordinate{axis}": rounded(corner[:, i]) for i, axis in enumerate("XYZ")}
     columns |= {edge: [f"{box:.1f}"] * n for edge in ("Width", "Height", "Depth")}
     columns |= {"EstWidth": none, "EstHeight": none}
-    columns["Confidence"] = [f"{score:.9g}" if np.isfinite(score) else MISSING for score in picks.scores]
+    columns["Confidence"] = [
+        f"{score:.9g}" if np.isfinite(score) else MISSING for score in picks.scores
+    ]
     columns |= {"NumBoxes": none, "Angle": none}
     slices = sorted({f"{z:.6f}" for z in voxels[:, 2]}, key=float)
     tables = [Table("cryolo", columns), Table("cryolo_include", {"slice_index": slices})]

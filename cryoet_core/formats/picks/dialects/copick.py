@@ -62,7 +62,9 @@ def _project(path: Path, roots: list[Path], reading: PickReading) -> PickFile:
     for root in reversed(roots):
         for file in sorted(root.glob(f"{RUNS}/*/{PICKS}/*.json")):
             chosen[file.parent.parent.name, file.name] = file
-    parts = [_file(chosen[key], json_of(chosen[key]), reading, run=key[0]) for key in sorted(chosen)]
+    parts = [
+        _file(chosen[key], json_of(chosen[key]), reading, run=key[0]) for key in sorted(chosen)
+    ]
     notes = list(dict.fromkeys(note for part in parts for note in part.notes))
     users: dict[tuple[str, str], set[str]] = {}
     for run, name in chosen:
@@ -70,7 +72,9 @@ def _project(path: Path, roots: list[Path], reading: PickReading) -> PickFile:
         users.setdefault((run, words[-1]), set()).add("_".join(words[:-1]))
     several = next((key for key, who in users.items() if len(who) > 1), None)
     if several:
-        notes.append(f"run {several[0]} has picks of {several[1]} by {', '.join(sorted(users[several]))}: all are read")
+        notes.append(
+            f"run {several[0]} has picks of {several[1]} by {', '.join(sorted(users[several]))}: all are read"
+        )
     picks = join([part.picks for part in parts]) if parts else Picks.empty()
     if not len(picks):
         notes.append("the project holds no picks")
@@ -83,7 +87,9 @@ def _file(path: Path, content: Any, reading: PickReading, run: str | None = None
         raise UserError(f"{path}: JSON without a list of points; expected picks of copick")
     unit = content.get("unit")
     if unit not in ("angstrom", None):
-        raise UserError(f"{path}: positions in {str(unit)[:20]!r}; expected angstrom, as copick writes them")
+        raise UserError(
+            f"{path}: positions in {str(unit)[:20]!r}; expected angstrom, as copick writes them"
+        )
     where = [f"point {index}" for index in range(len(points))]
     xyz = [location(path, name, point) for name, point in zip(where, points, strict=True)]
     rows = Rows(path, "copick", np.array(xyz, dtype=np.float64).reshape(-1, 3), in_voxels=False)
@@ -99,20 +105,26 @@ def _file(path: Path, content: Any, reading: PickReading, run: str | None = None
 def _run_of(path: Path) -> str | None:
     """The run by the folders of a project: ExperimentRuns/RUN/Picks/FILE.json."""
     folder = path.absolute().parent
-    return folder.parent.name if folder.name == PICKS and folder.parent.parent.name == RUNS else None
+    return (
+        folder.parent.name if folder.name == PICKS and folder.parent.parent.name == RUNS else None
+    )
 
 
 def _turn(rows: Rows, where: list[str], points: list[Any], trusted: bool) -> None:
     """Rotations and shifts of the transformations; none where all are the identity, which copick writes for none."""
     identity = np.eye(4).tolist()
     given = [point.get("transformation_") or identity for point in points]
-    matrices = np.array([matrix(rows.path, name, value, 4) for name, value in zip(where, given, strict=True)])
+    matrices = np.array(
+        [matrix(rows.path, name, value, 4) for name, value in zip(where, given, strict=True)]
+    )
     matrices = matrices.reshape(-1, 4, 4)
     rows.shift = matrices[:, :3, 3]
     rotations = matrices[:, :3, :3]
     bad = np.flatnonzero(~orthonormal(rotations))
     if len(bad) and trusted:
-        raise UserError(f"{rows.path}: the transformation of {where[bad[0]]} is no rotation; repair it")
+        raise UserError(
+            f"{rows.path}: the transformation of {where[bad[0]]} is no rotation; repair it"
+        )
     if trusted and np.any(rotations != np.eye(3)):
         rows.rotations = rotations[:, ::-1, ::-1].copy()
     elif not trusted and np.any(rotations != np.eye(3)):
@@ -129,9 +141,17 @@ def targets(path: Path, picks: Picks) -> dict[Path, Picks]:
     for run in sorted({str(name) for name in picks.tomograms}, key=natural):
         within = picks.within(run)
         for label in sorted({int(label) for label in within.classes}):
-            target = path / RUNS / file_name(run) / PICKS / f"{USER}_{SESSION}_{object_name(names[label])}.json"
+            target = (
+                path
+                / RUNS
+                / file_name(run)
+                / PICKS
+                / f"{USER}_{SESSION}_{object_name(names[label])}.json"
+            )
             if target in parts:
-                raise UserError(f"{path}: two classes or tomograms would be {target.stem} in copick; rename one")
+                raise UserError(
+                    f"{path}: two classes or tomograms would be {target.stem} in copick; rename one"
+                )
             parts[target] = within.select(within.classes == label)
     if path.suffix.lower() != ".json":
         return parts
@@ -157,7 +177,13 @@ def write(path: Path, picks: Picks, writing: Writing) -> list[str]:
         name = [*picks.class_names, UNLABELLED][int(part.classes[0])] if len(part) else "particle"
         if object_name(name) != name:
             lost.append(f"class {name!r} is called {object_name(name)!r} in copick")
-        run = target.parent.parent.name if target != path else str(part.tomograms[0]) if len(part) else None
+        run = (
+            target.parent.parent.name
+            if target != path
+            else str(part.tomograms[0])
+            if len(part)
+            else None
+        )
         files.write_json(target, _content(part, object_name(name), run))
     if path.suffix.lower() != ".json" and not (path / CONFIG).exists():
         with files.explained(path):
@@ -167,7 +193,9 @@ def write(path: Path, picks: Picks, writing: Writing) -> list[str]:
 
 
 def _content(picks: Picks, name: str, run: str | None) -> dict[str, Any]:
-    turned = picks.rotations is not None and bool(np.isfinite(picks.rotations).all(axis=(1, 2)).any())
+    turned = picks.rotations is not None and bool(
+        np.isfinite(picks.rotations).all(axis=(1, 2)).any()
+    )
     points = []
     for row, (z, y, x) in enumerate(picks.positions):
         transformation = np.eye(4)
@@ -176,22 +204,43 @@ def _content(picks: Picks, name: str, run: str | None) -> dict[str, Any]:
         score = float(picks.scores[row])
         points.append(
             {
-                "location": {"x": round(float(x), 6), "y": round(float(y), 6), "z": round(float(z), 6)},
+                "location": {
+                    "x": round(float(x), 6),
+                    "y": round(float(y), 6),
+                    "z": round(float(z), 6),
+                },
                 "transformation_": transformation.round(9).tolist(),
                 "instance_id": 0,
                 "score": score if np.isfinite(score) else None,
             }
         )
     head = {"pickable_object_name": name, "user_id": USER, "session_id": SESSION, "run_name": run}
-    return head | {"voxel_spacing": None, "unit": "angstrom", "points": points, "trust_orientation": turned}
+    return head | {
+        "voxel_spacing": None,
+        "unit": "angstrom",
+        "points": points,
+        "trust_orientation": turned,
+    }
 
 
 def _config(path: Path, picks: Picks) -> dict[str, Any]:
     """A configuration of a local project, from which copick opens it."""
     names = sorted({object_name(name) for name in picks.class_names}, key=natural)
-    palette = ((0, 117, 220), (251, 192, 147), (43, 206, 72), (255, 204, 153), (148, 255, 181), (240, 163, 255))
+    palette = (
+        (0, 117, 220),
+        (251, 192, 147),
+        (43, 206, 72),
+        (255, 204, 153),
+        (148, 255, 181),
+        (240, 163, 255),
+    )
     objects = [
-        {"name": name, "is_particle": True, "label": number, "color": [*palette[number % len(palette)], 255]}
+        {
+            "name": name,
+            "is_particle": True,
+            "label": number,
+            "color": [*palette[number % len(palette)], 255],
+        }
         for number, name in enumerate(names, 1)
     ]
     return {

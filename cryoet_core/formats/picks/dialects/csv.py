@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from pathlib import Path
 
 import numpy as np
 
+from cryoet_core.formats.columns import AXES, NAMES, column
 from cryoet_core.formats.picks import angles
 from cryoet_core.formats.picks.model import UNITS, PickFile, PickReading, Writing
 from cryoet_core.formats.picks.rows import Rows, finish
@@ -24,27 +24,9 @@ from cryoet_core.support.errors import UserError
 
 OURS = ("tomogram", "class", "x", "y", "z")
 EULER = ("rot", "tilt", "psi")
-_AXES = {axis: (axis, f"pos_{axis}", f"coord_{axis}", f"center_{axis}", f"location_{axis}") for axis in "xyz"}
-_NAMES = {
-    "tomogram": ("tomogram", "tomo", "tomo_name", "tomogram_name", "run", "run_name", "experiment", "micrograph"),
-    "class": ("class", "label", "particle_type", "class_name", "object", "type"),
-    "score": ("score", "confidence", "probability", "cc", "lcc", "lccmax"),
-}
-_SUFFIXES = {
-    "angstrom": ("a", "å", "ang", "angst", "angstrom", "angstroms"),
-    "nm": ("nm", "nanometer", "nanometers"),
-    "voxel": ("vox", "voxel", "voxels", "px", "pix", "pixel", "pixels"),
-}
 _ANGSTROM_TABLES = (set(OURS), {"experiment", "particle_type", "x", "y", "z"})
 """Headers whose plain x, y, z are known to be Å: ours, and that of the CZII object identification challenge."""
 _MISSING = ("", "nan", "na", "<na>", "none", "null")
-
-
-def looks_like_csv(text: str) -> bool:
-    """Whether text is a table with x, y and z in its header, or of three numbers between commas, tabs or the like."""
-    first = next((line for line in text.splitlines() if line.strip() and not line.startswith("#")), "")
-    header = {_column(cell)[0] for cell in re.split(r"[,\t;|]", first)}
-    return {"x", "y", "z"} <= header or bool(re.fullmatch(r"\s*[-+\d.eE]+(\s*[,;|]\s*[-+\d.eE]+){2,}\s*", first))
 
 
 def read(path: Path, reading: PickReading) -> PickFile:
@@ -57,7 +39,7 @@ def read(path: Path, reading: PickReading) -> PickFile:
             f"{path}: {len(cells[0])} columns without a header; expected x, y, z; give the columns names on line "
             f"{numbers[0]}"
         )
-    names = [_column(cell) for cell in header or ("x", "y", "z")]
+    names = [column(cell) for cell in header or ("x", "y", "z")]
     _check(path, names, body, lines)
     table = _Table(path, [name for name, _ in names], header or ["x", "y", "z"], body, lines)
     rows = Rows(path, "csv", np.stack([table.numbers(table.index(axis)) for axis in "xyz"], axis=1))
@@ -69,7 +51,14 @@ def read(path: Path, reading: PickReading) -> PickFile:
 class _Table:
     """Columns by the name that they have here."""
 
-    def __init__(self, path: Path, names: list[str], titles: list[str], body: list[list[str]], lines: list[int]):
+    def __init__(
+        self,
+        path: Path,
+        names: list[str],
+        titles: list[str],
+        body: list[list[str]],
+        lines: list[int],
+    ):
         self.path, self.names, self.titles, self.body, self.lines = path, names, titles, body, lines
         self.taken: set[int] = set()
 
@@ -98,13 +87,20 @@ class _Table:
 def _cells(path: Path) -> tuple[list[int], list[list[str]]]:
     """Line numbers and cells of all lines with something on them."""
     text = text_of(path)
-    kept = [(i, line) for i, line in enumerate(text.splitlines(), 1) if line.strip() and not line.startswith("#")]
+    kept = [
+        (i, line)
+        for i, line in enumerate(text.splitlines(), 1)
+        if line.strip() and not line.startswith("#")
+    ]
     if not kept:
         raise UserError(f"{path}: no line with values; expected a header with x, y, z")
     first = kept[0][1]
     delimiter = max("\t,;|", key=first.count)
     if delimiter in first:
-        rows = [[cell.strip() for cell in _split(path, number, line, delimiter)] for number, line in kept]
+        rows = [
+            [cell.strip() for cell in _split(path, number, line, delimiter)]
+            for number, line in kept
+        ]
     else:
         rows = [line.split() for _, line in kept]
     return [number for number, _ in kept], rows
@@ -114,43 +110,35 @@ def _split(path: Path, number: int, line: str, delimiter: str) -> list[str]:
     try:
         return next(csv.reader([line], delimiter=delimiter))
     except (csv.Error, StopIteration) as error:
-        raise UserError(f"{path}: line {number}: {error}; expected columns between {delimiter!r}") from error
+        raise UserError(
+            f"{path}: line {number}: {error}; expected columns between {delimiter!r}"
+        ) from error
 
 
-def _column(title: str) -> tuple[str, str | None]:
-    """A column's name here and the unit in its title: ``X [A]`` is ("x", "angstrom")."""
-    plain = re.sub(r"[\[\](){}]", " ", title).strip().strip("\"'").lower()
-    words = re.sub(r"[\s.\-]+", "_", plain).strip("_")
-    base, _, ending = words.rpartition("_")
-    for unit, suffixes in _SUFFIXES.items():
-        if base and ending in suffixes and any(base in known for known in _AXES.values()):
-            return _known(base), unit
-    return _known(words), None
-
-
-def _known(words: str) -> str:
-    for name, synonyms in (_AXES | _NAMES).items():
-        if words in synonyms:
-            return name
-    return words
-
-
-def _check(path: Path, names: list[tuple[str, str | None]], body: list[list[str]], lines: list[int]) -> None:
+def _check(
+    path: Path, names: list[tuple[str, str | None]], body: list[list[str]], lines: list[int]
+) -> None:
     plain = [name for name, _ in names]
     missing = [axis for axis in "xyz" if axis not in plain]
     if missing:
-        raise UserError(f"{path}: no column {missing[0]} (it has {', '.join(plain[:8])}); expected x, y and z")
-    twice = next((name for name in ("x", "y", "z", *_NAMES) if plain.count(name) > 1), None)
+        raise UserError(
+            f"{path}: no column {missing[0]} (it has {', '.join(plain[:8])}); expected x, y and z"
+        )
+    twice = next((name for name in ("x", "y", "z", *NAMES) if plain.count(name) > 1), None)
     if twice:
-        raise UserError(f"{path}: two columns for {twice}; expected one; rename or remove the other")
+        raise UserError(
+            f"{path}: two columns for {twice}; expected one; rename or remove the other"
+        )
     for line, row in zip(lines, body, strict=True):
         if len(row) != len(names):
-            raise UserError(f"{path}: line {line} has {len(row)} columns; expected {len(names)}, as in its first line")
+            raise UserError(
+                f"{path}: line {line} has {len(row)} columns; expected {len(names)}, as in its first line"
+            )
 
 
 def _scale(rows: Rows, names: list[tuple[str, str | None]], reading: PickReading) -> None:
     """The unit of x, y and z: as their titles say, as given, or known of this table."""
-    units = {unit for name, unit in names if name in _AXES}
+    units = {unit for name, unit in names if name in AXES}
     plain = {name for name, _ in names}
     raw = {title for title, _ in names}
     if len(units) > 1:
@@ -203,7 +191,10 @@ def _given_classes(table: _Table, column: str) -> list[str]:
 def _extra(table: _Table, index: int) -> np.ndarray:
     cells = [row[index] for row in table.body]
     try:
-        return np.array([np.nan if cell.lower() in _MISSING else float(cell) for cell in cells], dtype=np.float64)
+        return np.array(
+            [np.nan if cell.lower() in _MISSING else float(cell) for cell in cells],
+            dtype=np.float64,
+        )
     except ValueError:
         return np.array(cells, dtype=object)
 
@@ -228,7 +219,14 @@ def write(path: Path, picks: Picks, writing: Writing) -> list[str]:
     table = csv.writer(text, delimiter="\t" if path.suffix == ".tsv" else ",", lineterminator="\n")
     table.writerow([*header, *extra])
     for row, (z, y, x) in enumerate(positions):
-        cells = [str(picks.tomograms[row]), names[picks.classes[row]], x, y, z, _cell(picks.scores[row])]
+        cells = [
+            str(picks.tomograms[row]),
+            names[picks.classes[row]],
+            x,
+            y,
+            z,
+            _cell(picks.scores[row]),
+        ]
         cells += [_cell(angle, 6) for angle in turned[row]] if turned is not None else []
         table.writerow([*cells, *(_cell(values[row]) for values in extra.values())])
     files.write_bytes(path, text.getvalue().encode())
@@ -240,5 +238,9 @@ def _cell(value: object, digits: int | None = None) -> str:
     if isinstance(value, (float, np.floating)):
         if not np.isfinite(value):
             return ""
-        return f"{value:.{digits}f}" if digits is not None else repr(value.item() if hasattr(value, "item") else value)
+        return (
+            f"{value:.{digits}f}"
+            if digits is not None
+            else repr(value.item() if hasattr(value, "item") else value)
+        )
     return str(value)

@@ -48,13 +48,17 @@ def _table(path: Path) -> np.ndarray:
     for row, (line, content) in enumerate(lines):
         cells = content.replace(",", " ").split()
         if len(cells) < LEAST:
-            raise UserError(f"{path}: line {line} has {len(cells)} columns; expected {LEAST} or more")
+            raise UserError(
+                f"{path}: line {line} has {len(cells)} columns; expected {LEAST} or more"
+            )
         try:
             values = np.array([float(cells[column]) for column in USED])
         except ValueError:
             values = np.array([number(path, line, _real(cells[column])) for column in USED])
         if not np.isfinite(values).all():
-            raise UserError(f"{path}: line {line} holds a value that is not finite; expected numbers")
+            raise UserError(
+                f"{path}: line {line} holds a value that is not finite; expected numbers"
+            )
         table[row, USED] = values
     return table
 
@@ -88,4 +92,6 @@ def write(path: Path, picks: Picks, writing: Writing) -> list[str]:
     files.write_bytes(path.with_suffix(".doc"), (named or "# no tomograms\n").encode())
     files.write_bytes(path, ("".join(lines) or "# no picks\n").encode())
     unknown = int((~np.isfinite(picks.scores)).sum())
-    return [f"{unknown} of the scores are unknown and stand as 0"] if 0 < unknown < len(picks) else []
+    return (
+        [f"{unknown} of the scores are unknown and stand as 0"] if 0 < unknown < len(picks) else []
+    )

@@ -32,7 +32,9 @@ def read(path: Path, reading: PickReading) -> PickFile:
     info = json_of(path)
     boxes = info.get(BOXES) if isinstance(info, Mapping) else None
     if not isinstance(boxes, list):
-        raise UserError(f"{path}: JSON without {BOXES}; expected the info file of a tomogram in EMAN 2")
+        raise UserError(
+            f"{path}: JSON without {BOXES}; expected the info file of a tomogram in EMAN 2"
+        )
     table = [_box(path, index, box) for index, box in enumerate(boxes)]
     rows = Rows(path, "eman", np.array([box[:3] for box in table], dtype=np.float64).reshape(-1, 3))
     rows.stem = stem_of(path).removesuffix("_info")
@@ -50,7 +52,9 @@ def read(path: Path, reading: PickReading) -> PickFile:
 def _box(path: Path, index: int, box: object) -> list[float]:
     """x, y, z, score (NaN for a box that a person set) and class."""
     if not isinstance(box, list) or len(box) < 3:
-        raise UserError(f"{path}: box {index} is {str(box)[:40]!r}; expected x, y, z, method, score, class")
+        raise UserError(
+            f"{path}: box {index} is {str(box)[:40]!r}; expected x, y, z, method, score, class"
+        )
     xyz = [real(path, f"box {index}", value) for value in box[:3]]
     score = real(path, f"the score of box {index}", box[4]) if len(box) > 4 else np.nan
     manual = len(box) < 4 or (box[3] == "manual" and score == 0)
@@ -101,7 +105,8 @@ def write(path: Path, picks: Picks, writing: Writing) -> list[str]:
         info[SCALE] = geometry.voxel_size
     info[BOXES] = boxes
     info[CLASSES] = {
-        str(number): {"name": names[label], "boxsize": writing.box or BOX} for label, number in numbers.items()
+        str(number): {"name": names[label], "boxsize": writing.box or BOX}
+        for label, number in numbers.items()
     }
     files.write_bytes(path, (json.dumps(info, indent=1, allow_nan=False) + "\n").encode())
     return []

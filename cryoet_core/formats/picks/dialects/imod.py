@@ -54,7 +54,9 @@ def read(path: Path, reading: PickReading) -> PickFile:
     with plain_file(path) as file:
         raw = file.read(_LARGEST)
     if not raw.startswith(MAGIC) or len(raw) < HEADER:
-        raise UserError(f"{path}: no IMOD model, or a truncated one; expected {HEADER} bytes that begin with IMODV1.2")
+        raise UserError(
+            f"{path}: no IMOD model, or a truncated one; expected {HEADER} bytes that begin with IMODV1.2"
+        )
     try:
         model = _model(raw)
     except (struct.error, ValueError) as error:
@@ -69,11 +71,15 @@ def read(path: Path, reading: PickReading) -> PickFile:
     filled = [index for index, points in enumerate(sets) if len(points)]
     if any(model.names[index] for index in filled) or len(filled) > 1:
         names = [name or f"object{index + 1}" for index, name in enumerate(model.names)]
-        rows.classes = [name for name, points in zip(names, sets, strict=True) for _ in range(len(points))]
+        rows.classes = [
+            name for name, points in zip(names, sets, strict=True) for _ in range(len(points))
+        ]
     if model.lines:
         rows.notes.append("contours of several points: each point is a pick")
     if model.shift.any():
-        rows.notes.append("moved by the image reference of the model (it was made on a part of the image)")
+        rows.notes.append(
+            "moved by the image reference of the model (it was made on a part of the image)"
+        )
     if model.angles:
         rows.notes.append("slicer angles are not read as orientations")
     return finish(rows, reading)
@@ -101,14 +107,18 @@ def _chunk(model: Model, name: bytes, raw: bytes, position: int, flags: int) -> 
         if position + OBJECT > len(raw):
             raise ValueError("an object is cut off")
         model.scattered = bool(struct.unpack_from(">I", raw, position + 132)[0] & SCATTERED)
-        model.names.append(raw[position : position + 64].split(b"\0")[0].decode("utf-8", "replace").strip())
+        model.names.append(
+            raw[position : position + 64].split(b"\0")[0].decode("utf-8", "replace").strip()
+        )
         model.points.append([])
         return OBJECT
     if name == b"CONT":
         count = struct.unpack_from(">i", raw, position)[0]
         if count < 0 or position + CONTOUR + 12 * count > len(raw) or not model.points:
             raise ValueError(f"a contour of {count} points is cut off")
-        model.points[-1].append(np.frombuffer(raw, ">f4", 3 * count, position + CONTOUR).reshape(count, 3))
+        model.points[-1].append(
+            np.frombuffer(raw, ">f4", 3 * count, position + CONTOUR).reshape(count, 3)
+        )
         model.lines |= count > 1 and not model.scattered
         return int(CONTOUR + 12 * count)
     if name == b"MESH":
@@ -120,7 +130,11 @@ def _chunk(model: Model, name: bytes, raw: bytes, position: int, flags: int) -> 
     if length < 0 or position + 4 + length > len(raw):
         raise ValueError(f"chunk {name.decode('latin-1')!r} is cut off")
     if name == b"MINX" and length >= 72:
-        _image_reference(model, np.frombuffer(raw, ">f4", 18, position + 4).reshape(6, 3).astype(np.float64), flags)
+        _image_reference(
+            model,
+            np.frombuffer(raw, ">f4", 18, position + 4).reshape(6, 3).astype(np.float64),
+            flags,
+        )
     model.angles |= name == b"SLAN"
     return 4 + int(length)
 
@@ -163,7 +177,11 @@ def write(path: Path, picks: Picks, writing: Writing) -> list[str]:
     lost = []
     for number, label in enumerate(used):
         text = names[label].encode()[:63]
-        lost += [f"imod cuts the name of class {names[label]!r}"] if text != names[label].encode() else []
+        lost += (
+            [f"imod cuts the name of class {names[label]!r}"]
+            if text != names[label].encode()
+            else []
+        )
         raw.append(_object(text, number, writing.box))
         members = points[picks.classes == label]
         raw.append(b"CONT" + struct.pack(">iIii", len(members), 0, 0, 0) + members.tobytes())
@@ -175,11 +193,25 @@ def _header(shape: tuple[int, ...], objects: int, size: float) -> bytes:
     name = b"picks, written by cryoet".ljust(128, b"\0")
     head = struct.pack(">4iIiiii", *shape[::-1], objects, MODEL_FLAGS, 1, 1, 0, 255)
     head += struct.pack(">6f5i", 0, 0, 0, 1, 1, 1, 0, 0, 0, 3, 128)
-    return b"IMODV1.2" + name + head + struct.pack(">fii3f", size / 10 or 1.0, -9 if size else 0, 0, 0, 0, 0)
+    return (
+        b"IMODV1.2"
+        + name
+        + head
+        + struct.pack(">fii3f", size / 10 or 1.0, -9 if size else 0, 0, 0, 0, 0)
+    )
 
 
 def _object(name: bytes, number: int, box: int | None) -> bytes:
     """An object whose points are drawn as spheres of the box's size."""
-    colour = ((0.0, 1.0, 0.0), (1.0, 0.0, 1.0), (0.0, 1.0, 1.0), (1.0, 1.0, 0.0), (1.0, 0.5, 0.0))[number % 5]
+    colour = ((0.0, 1.0, 0.0), (1.0, 0.0, 1.0), (0.0, 1.0, 1.0), (1.0, 1.0, 0.0), (1.0, 0.5, 0.0))[
+        number % 5
+    ]
     numbers = struct.pack(">iIii3fi", 1, SCATTERED | OPEN, 0, 1, *colour, box // 2 if box else 5)
-    return b"OBJT" + name.ljust(64, b"\0") + bytes(64) + numbers + bytes([1, 3, 1, 1, 0, 0, 0, 0]) + bytes(8)
+    return (
+        b"OBJT"
+        + name.ljust(64, b"\0")
+        + bytes(64)
+        + numbers
+        + bytes([1, 3, 1, 1, 0, 0, 0, 0])
+        + bytes(8)
+    )

@@ -32,7 +32,9 @@ def read(path: Path, reading: PickReading) -> PickFile:
         point = json_of(path, text)
         places.append(location(path, f"line {line}", point))
         turned = point.get(MATRIX)
-        matrices.append(np.full((3, 3), np.nan) if turned is None else matrix(path, f"line {line}", turned, 3))
+        matrices.append(
+            np.full((3, 3), np.nan) if turned is None else matrix(path, f"line {line}", turned, 3)
+        )
     rows = Rows(path, "portal", np.array(places, dtype=np.float64).reshape(-1, 3))
     rotations = np.array(matrices).reshape(-1, 3, 3)
     known = np.isfinite(rotations).all(axis=(1, 2))
@@ -53,7 +55,11 @@ def _by_folders(rows: Rows) -> None:
     match = _SPACING.fullmatch(spacing.name)
     rows.voxel_size = float(match[1]) if match else None
     rows.notes.append(f"voxel size and run by the folder {spacing.name}")
-    run = spacing.parent.parent if spacing.parent.name in ("Reconstructions", "Tomograms") else spacing.parent
+    run = (
+        spacing.parent.parent
+        if spacing.parent.name in ("Reconstructions", "Tomograms")
+        else spacing.parent
+    )
     rows.tomograms = [run.name] * len(rows.xyz) if run.name else None
     named = re.fullmatch(r"(.+?)-\d+(?:\.\d+)*_\w+\.ndjson", rows.path.name)
     rows.classes = [named[1]] * len(rows.xyz) if named else None
@@ -67,7 +73,11 @@ def write(path: Path, picks: Picks, writing: Writing) -> list[str]:
         point = {"type": "point", "location": place}
         turned = None if picks.rotations is None else picks.rotations[row]
         if turned is not None and np.isfinite(turned).all():
-            point = {"type": "orientedPoint", "location": place, MATRIX: turned[::-1, ::-1].round(9).tolist()}
+            point = {
+                "type": "orientedPoint",
+                "location": place,
+                MATRIX: turned[::-1, ::-1].round(9).tolist(),
+            }
         lines.append(json.dumps(point, allow_nan=False) + "\n")
     files.write_bytes(path, ("".join(lines) or "# no points\n").encode())
     return []

@@ -26,7 +26,11 @@ XYZ = ("X", "Y", "Z")
 CENTRED = tuple(f"rlnCenteredCoordinate{axis}Angst" for axis in XYZ)
 PIXELS = tuple(f"rlnCoordinate{axis}" for axis in XYZ)
 SIZES = ("rlnTomoSizeX", "rlnTomoSizeY", "rlnTomoSizeZ")
-OPTICS = {"voltage": "rlnVoltage", "cs": "rlnSphericalAberration", "amplitude_contrast": "rlnAmplitudeContrast"}
+OPTICS = {
+    "voltage": "rlnVoltage",
+    "cs": "rlnSphericalAberration",
+    "amplitude_contrast": "rlnAmplitudeContrast",
+}
 CLASS_NAME = "cryoetClassName"
 SCORES = ("rlnAutopickFigureOfMerit", "rlnParticleFigureOfMerit", "rlnLCCmax")
 NO_SCORE = -999.0
@@ -38,11 +42,24 @@ def read(path: Path, reading: PickReading) -> PickFile:
     tables = read_star(path)
     star = _Star(path, tables)
     if all(column in star.table for column in CENTRED):
-        rows = Rows(path, "relion5", star.columns(CENTRED), centred=True, in_voxels=False, sizes=star.sizes())
+        rows = Rows(
+            path,
+            "relion5",
+            star.columns(CENTRED),
+            centred=True,
+            in_voxels=False,
+            sizes=star.sizes(),
+        )
     else:
         rows = Rows(path, star.dialect(), _pixels(star, reading), star.coordinate_size())
-        if rows.dialect == "warp" and star.optics is not None and reading.coordinate_pixel_size is None:
-            rows.notes.append("WarpTools: coordinates in pixels of the images (--coordinate-pixel-size sets another)")
+        if (
+            rows.dialect == "warp"
+            and star.optics is not None
+            and reading.coordinate_pixel_size is None
+        ):
+            rows.notes.append(
+                "WarpTools: coordinates in pixels of the images (--coordinate-pixel-size sets another)"
+            )
         rows.notes += _contradiction(star, rows.voxel_size)
     rows.tomograms = star.tomograms
     rows.rotations, turned = _rotations(star)
@@ -59,9 +76,15 @@ class _Star:
     def __init__(self, path: Path, tables: Sequence[Table]):
         self.path = path
         self.table = _particles(path, tables)
-        self.optics = next((t for t in tables if t.name == "optics" and "rlnOpticsGroup" in t), None)
-        self.stacks_2d = any(t.columns.get("rlnTomoSubTomosAre2DStacks", [""])[0] == "1" for t in tables if len(t))
-        column = next((name for name in ("rlnTomoName", "rlnMicrographName") if name in self.table), None)
+        self.optics = next(
+            (t for t in tables if t.name == "optics" and "rlnOpticsGroup" in t), None
+        )
+        self.stacks_2d = any(
+            t.columns.get("rlnTomoSubTomosAre2DStacks", [""])[0] == "1" for t in tables if len(t)
+        )
+        column = next(
+            (name for name in ("rlnTomoName", "rlnMicrographName") if name in self.table), None
+        )
         self.tomograms = self.table.columns[column] if column else None
 
     def __len__(self) -> int:
@@ -81,7 +104,9 @@ class _Star:
         groups = self.table.columns.get("rlnOpticsGroup", [next(iter(rows), "")] * len(self))
         unknown = next((group for group in groups if group not in rows), None)
         if unknown is not None:
-            raise UserError(f"{self.path}: optics group {unknown} is not in data_optics; expected {', '.join(rows)}")
+            raise UserError(
+                f"{self.path}: optics group {unknown} is not in data_optics; expected {', '.join(rows)}"
+            )
         return self.optics.numbers(name, self.path)[[rows[group] for group in groups]]
 
     def image_size(self) -> np.ndarray | None:
@@ -105,12 +130,18 @@ class _Star:
     def one_optics(self) -> dict[str, float]:
         """What is the same for all particles."""
         found = ((name, self.joined(column)) for name, column in OPTICS.items())
-        return {name: float(v[0]) for name, v in found if v is not None and len(v) and np.ptp(v) == 0}
+        return {
+            name: float(v[0]) for name, v in found if v is not None and len(v) and np.ptp(v) == 0
+        }
 
     def dialect(self) -> str:
         if self.tomograms and self.tomograms[0].endswith(".tomostar"):
             dimensions = self.joined("rlnImageDimensionality")
-            if self.optics is None or self.stacks_2d or (dimensions is not None and np.all(dimensions == 2)):
+            if (
+                self.optics is None
+                or self.stacks_2d
+                or (dimensions is not None and np.all(dimensions == 2))
+            ):
                 return "warp"
         if self.optics is None:
             return "relion31" if "rlnOpticsGroup" in self.table else "relion30"
@@ -122,9 +153,13 @@ class _Star:
         if self.tomograms is None or pixel is None or not all(name in self.table for name in SIZES):
             return {}
         shapes = self.columns(SIZES[::-1]).astype(np.int64)
-        first = {tomogram_name(name): row for row, name in reversed(list(enumerate(self.tomograms)))}
+        first = {
+            tomogram_name(name): row for row, name in reversed(list(enumerate(self.tomograms)))
+        }
         return {
-            name: Geometry((int(shapes[row][0]), int(shapes[row][1]), int(shapes[row][2])), float(pixel[row]))
+            name: Geometry(
+                (int(shapes[row][0]), int(shapes[row][1]), int(shapes[row][2])), float(pixel[row])
+            )
             for name, row in first.items()
         }
 
@@ -135,7 +170,9 @@ def _particles(path: Path, tables: Sequence[Table]) -> Table:
     if found:
         return next((table for table in found if table.name == "particles"), found[0])
     shown = ", ".join(list(max(tables, key=len).columns)[:4])
-    raise UserError(f"{path}: a STAR file of {shown}, ...; expected picks (rlnCoordinateX, rlnCoordinateY, ...)")
+    raise UserError(
+        f"{path}: a STAR file of {shown}, ...; expected picks (rlnCoordinateX, rlnCoordinateY, ...)"
+    )
 
 
 def _pixels(star: _Star, reading: PickReading) -> np.ndarray:
@@ -153,7 +190,8 @@ def _pixels(star: _Star, reading: PickReading) -> np.ndarray:
 def _contradiction(star: _Star, size: float | np.ndarray | None) -> list[str]:
     """A note where Warp's names of images (``TS_0000001_2.74A.mrc``) say another pixel size than the star."""
     match = re.search(
-        r"_(\d+\.\d\d)A(_\d+)?\.mrcs?$", star.table.columns.get("rlnImageName", [""])[0] if len(star) else ""
+        r"_(\d+\.\d\d)A(_\d+)?\.mrcs?$",
+        star.table.columns.get("rlnImageName", [""])[0] if len(star) else "",
     )
     if match is None or size is None or star.dialect() != "warp":
         return []
@@ -167,7 +205,9 @@ def _contradiction(star: _Star, size: float | np.ndarray | None) -> list[str]:
 
 def _rotations(star: _Star) -> tuple[np.ndarray | None, np.ndarray | None]:
     """The particles' rotations, and those of their subtomograms where these were cut out turned."""
-    particle = angles.relion(star.columns(ANGLES)) if all(name in star.table for name in ANGLES) else None
+    particle = (
+        angles.relion(star.columns(ANGLES)) if all(name in star.table for name in ANGLES) else None
+    )
     turned = None
     if all(name in star.table for name in BOX_ANGLES):
         boxes = star.columns(BOX_ANGLES)

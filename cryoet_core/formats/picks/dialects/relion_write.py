@@ -7,14 +7,27 @@ from pathlib import Path
 import numpy as np
 
 from cryoet_core.formats.picks import angles
-from cryoet_core.formats.picks.dialects.relion import CENTRED, CLASS_NAME, NO_SCORE, OPTICS, PIXELS, SIZES
+from cryoet_core.formats.picks.dialects.relion import (
+    CENTRED,
+    CLASS_NAME,
+    NO_SCORE,
+    OPTICS,
+    PIXELS,
+    SIZES,
+)
 from cryoet_core.formats.picks.model import Geometry, Writing
 from cryoet_core.formats.relion import UNLABELLED
 from cryoet_core.formats.star import Table, rounded, write_star
 from cryoet_core.picks.table import Picks
 from cryoet_core.support import files
 
-VERSIONS = {"relion30": "30000", "relion31": "30001", "relion4": "40001", "relion5": "50001", "warp": "30000"}
+VERSIONS = {
+    "relion30": "30000",
+    "relion31": "30001",
+    "relion4": "40001",
+    "relion5": "50001",
+    "warp": "30000",
+}
 
 
 def write(path: Path, picks: Picks, writing: Writing) -> list[str]:
@@ -34,11 +47,18 @@ def write(path: Path, picks: Picks, writing: Writing) -> list[str]:
     columns |= _places(picks, known, sizes, which)
     if picks.rotations is not None:
         turned = np.nan_to_num(angles.to_relion(picks.rotations))
-        columns |= {f"rlnAngle{n}": rounded(v) for n, v in zip(("Rot", "Tilt", "Psi"), turned.T, strict=True)}
+        columns |= {
+            f"rlnAngle{n}": rounded(v)
+            for n, v in zip(("Rot", "Tilt", "Psi"), turned.T, strict=True)
+        }
     columns |= _judged(picks)
-    optics = {OPTICS[name]: f"{value:g}" for name, value in writing.optics.items() if name in OPTICS}
+    optics = {
+        OPTICS[name]: f"{value:g}" for name, value in writing.optics.items() if name in OPTICS
+    }
     tables = _with_scale(dialect, columns, sizes, which, optics)
-    files.write_bytes(path, write_star(tables, f"version {VERSIONS[dialect]}, picks written by cryoet").encode())
+    files.write_bytes(
+        path, write_star(tables, f"version {VERSIONS[dialect]}, picks written by cryoet").encode()
+    )
     return []
 
 
@@ -51,17 +71,25 @@ def _names(dialect: str, picks: Picks) -> dict[str, list[str]]:
             counts[name] = counts.get(name, 0) + 1
             particles.append(f"{name}/{counts[name]}")
         return {"rlnTomoName": names, "rlnTomoParticleName": particles}
-    return {"rlnMicrographName": [f"{name}.tomostar" if dialect == "warp" else name for name in names]}
+    return {
+        "rlnMicrographName": [f"{name}.tomostar" if dialect == "warp" else name for name in names]
+    }
 
 
-def _places(picks: Picks, known: list[Geometry], sizes: np.ndarray, which: np.ndarray) -> dict[str, list[str]]:
+def _places(
+    picks: Picks, known: list[Geometry], sizes: np.ndarray, which: np.ndarray
+) -> dict[str, list[str]]:
     if not known:
-        voxels = picks.positions[:, ::-1] / sizes[which][:, None] if len(picks) else np.zeros((0, 3))
+        voxels = (
+            picks.positions[:, ::-1] / sizes[which][:, None] if len(picks) else np.zeros((0, 3))
+        )
         return {name: rounded(values) for name, values in zip(PIXELS, voxels.T, strict=True)}
     shapes = np.array([geometry.shape for geometry in known])[:, ::-1]
     centred = picks.positions[:, ::-1] - shapes[which] / 2 * sizes[which][:, None]
     columns = {name: rounded(values) for name, values in zip(CENTRED, centred.T, strict=True)}
-    return columns | {name: [str(size) for size in shapes[which, axis]] for axis, name in enumerate(SIZES)}
+    return columns | {
+        name: [str(size) for size in shapes[which, axis]] for axis, name in enumerate(SIZES)
+    }
 
 
 def _judged(picks: Picks) -> dict[str, list[str]]:
@@ -77,7 +105,11 @@ def _judged(picks: Picks) -> dict[str, list[str]]:
 
 
 def _with_scale(
-    dialect: str, columns: dict[str, list[str]], sizes: np.ndarray, which: np.ndarray, same: dict[str, str]
+    dialect: str,
+    columns: dict[str, list[str]],
+    sizes: np.ndarray,
+    which: np.ndarray,
+    same: dict[str, str],
 ) -> list[Table]:
     """The tables: pixel sizes beside the particles (3.0, Warp), or in an optics group for each."""
     if dialect == "relion30":
@@ -90,7 +122,10 @@ def _with_scale(
         return [Table("particles", columns)]
     distinct, group = np.unique(sizes, return_inverse=True)
     numbers = [str(number) for number in range(1, len(distinct) + 1)]
-    optics = {"rlnOpticsGroup": numbers, "rlnOpticsGroupName": [f"opticsGroup{number}" for number in numbers]}
+    optics = {
+        "rlnOpticsGroup": numbers,
+        "rlnOpticsGroupName": [f"opticsGroup{number}" for number in numbers],
+    }
     optics |= {name: [value] * len(distinct) for name, value in same.items()}
     optics["rlnImagePixelSize"] = [f"{size:.9g}" for size in distinct]
     if dialect in ("relion4", "relion5"):

@@ -30,7 +30,9 @@ def read(path: Path, reading: PickReading) -> PickFile:
         rows.tomograms, note = tomograms_of(path, table.numbers("tomo_num", path), reading.names)
         rows.notes += note
     if all(column in table for column in EULER):
-        rows.rotations = angles.zxz(np.stack([table.numbers(column, path) for column in EULER], axis=1))
+        rows.rotations = angles.zxz(
+            np.stack([table.numbers(column, path) for column in EULER], axis=1)
+        )
     if "score" in table:
         rows.scores = table.numbers("score", path)
     if "class" in table:

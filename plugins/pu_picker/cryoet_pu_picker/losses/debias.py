@@ -17,7 +17,9 @@ def log_negatives(log_mixed: Tensor, log_own: Tensor, own: float, temperature: f
     class, whose prior is ``own``. Where the difference is at or below the floor, or nothing is known of the class
     (-inf), the gradient is 0 respectively that of the mixed mean alone.
     """
-    difference = log_own + math.log(own) - log_mixed if own > 0 else torch.full_like(log_mixed, -torch.inf)
+    difference = (
+        log_own + math.log(own) - log_mixed if own > 0 else torch.full_like(log_mixed, -torch.inf)
+    )
     positive = difference < -NOTHING
     safe = torch.where(positive, difference, -1.0)
     value = log_mixed + torch.log(-torch.expm1(safe)) - math.log1p(-own)

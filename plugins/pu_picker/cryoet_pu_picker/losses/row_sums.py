@@ -16,7 +16,9 @@ ROWS, COLUMNS = 256, 1024
 """Edges of a block: 1 MB in float32, which stays in a cache."""
 
 
-def row_log_sums(anchors: Tensor, keys: Tensor, scale: float, left_out: Tensor | None = None) -> Tensor:
+def row_log_sums(
+    anchors: Tensor, keys: Tensor, scale: float, left_out: Tensor | None = None
+) -> Tensor:
     """(a,): log sum_k exp(scale * anchors_i . keys_k), over the keys that are not left out.
 
     anchors (a, f), keys (k, f). left_out (a, m) int64: for each anchor the columns that do not count, -1 for none.
@@ -61,7 +63,9 @@ class _RowLogSums(torch.autograd.Function):
         return to_anchors, to_keys, None, None
 
 
-def _similarities(anchors: Tensor, keys: Tensor, scale: float, left_out: Tensor, start: int) -> Tensor:
+def _similarities(
+    anchors: Tensor, keys: Tensor, scale: float, left_out: Tensor, start: int
+) -> Tensor:
     """A block (a, columns) of scaled similarities, -inf where a key is left out."""
     block = anchors @ keys[start : start + COLUMNS].T
     block *= scale

@@ -16,7 +16,13 @@ from cryoet_pu_picker.losses.row_sums import row_log_sums
 
 
 def supervised_contrast(
-    features: Tensor, positive: Tensor, other: Tensor, prior: float, temperature: float, *, debiased: bool = True
+    features: Tensor,
+    positive: Tensor,
+    other: Tensor,
+    prior: float,
+    temperature: float,
+    *,
+    debiased: bool = True,
 ) -> Tensor:
     """-mean log[P / (P + g)] over positive anchors i, with all vectors of both views side by side.
 

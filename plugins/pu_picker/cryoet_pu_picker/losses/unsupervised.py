@@ -17,7 +17,13 @@ from cryoet_pu_picker.losses.row_sums import row_log_sums
 
 
 def unsupervised_contrast(
-    features: Tensor, anchors: Tensor, probability: Tensor, prior: float, temperature: float, *, debiased: bool = True
+    features: Tensor,
+    anchors: Tensor,
+    probability: Tensor,
+    prior: float,
+    temperature: float,
+    *,
+    debiased: bool = True,
 ) -> Tensor:
     """Mean over anchors of y L^p + (1 - y) L^n, where L = -log[E+ / (E+ + g)].
 
@@ -36,6 +42,8 @@ def unsupervised_contrast(
         return softplus(rest - log_partner).mean()
     log_mean = rest - math.log(total - 2)
     as_positive = softplus(log_negatives(log_mean, log_partner, prior, temperature) - log_partner)
-    as_negative = softplus(log_negatives(log_mean, log_partner, 1 - prior, temperature) - log_partner)
+    as_negative = softplus(
+        log_negatives(log_mean, log_partner, 1 - prior, temperature) - log_partner
+    )
     y = probability.detach().to(features.dtype)
     return (y * as_positive + (1 - y) * as_negative).mean()
