@@ -22,7 +22,9 @@ Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Files of other programs and real data, beside the repository; tests that read them are skipped without."""
+    """Files of other programs and real data, beside the repository; tests that read them are
+    skipped without.
+    """
     folder = ROOT.parent / "shared" / "data"
     if not folder.is_dir():
         pytest.skip(f"the shared test data is not at {folder}")
@@ -31,7 +33,8 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def cryoet() -> Command:
-    """Run ``cryoet`` with arguments in a process of its own: ``cryoet("run", "toy", cwd=..., site=folder)``.
+    """Run ``cryoet`` with arguments in a process of its own: ``cryoet("run", "toy", cwd=...,
+    site=folder)``.
 
     ``site``: a folder of throw-away distributions. ``code``: the expected exit code, None for any.
     """
@@ -84,7 +87,9 @@ def here(
 
 
 def make_distribution(site: Path, name: str, entry: str, source: str) -> None:
-    """Install a throw-away distribution into ``site``, as pip leaves one: a module, METADATA and entry_points.txt."""
+    """Install a throw-away distribution into ``site``, as pip leaves one: a module, METADATA and
+    entry_points.txt.
+    """
     module = name.replace("-", "_")
     (site / f"{module}.py").write_text(source)
     info = site / f"{module}-1.0.dist-info"
@@ -170,7 +175,9 @@ def cryoet_trainers():
 
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
-    """A folder with one sound throw-away plugin, ``toy``, for ``cryoet(..., site=site)``; ``install`` adds more."""
+    """A folder with one sound throw-away plugin, ``toy``, for ``cryoet(..., site=site)``;
+    ``install`` adds more.
+    """
     folder = tmp_path / "site"
     folder.mkdir()
     make_distribution(folder, "cryoet-toy", "toy", TOY)
@@ -179,7 +186,9 @@ def site(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def install(site: Path) -> Callable[[str, str, str], None]:
-    """``install(distribution, entry_point, module_source)`` puts one more throw-away distribution into ``site``."""
+    """``install(distribution, entry_point, module_source)`` puts one more throw-away distribution
+    into ``site``.
+    """
     return functools.partial(make_distribution, site)
 
 
@@ -191,7 +200,9 @@ def toy_source() -> str:
 
 @pytest.fixture(scope="session")
 def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """24 noisy cubes of 16^3 voxels of 10 Å, 12 with a bright middle ("ball") and 12 with a dark one ("shell")."""
+    """24 noisy cubes of 16^3 voxels of 10 Å, 12 with a bright middle ("ball") and 12 with a dark
+    one ("shell").
+    """
     import numpy as np
 
     from cryoet_core.store import write_store
@@ -216,9 +227,11 @@ def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def lockstep() -> Callable[[int, Callable[[int, Any], None]], None]:
-    """``lockstep(n, work)`` runs ``work(rank, reduce)`` in n threads; reduce sums a tensor in place over all of them.
+    """``lockstep(n, work)`` runs ``work(rank, reduce)`` in n threads; reduce sums a tensor in place
+    over all of them.
 
-    As over a process group, and where processes would wait for one another in vain or sum different things, it fails.
+    As over a process group, and where processes would wait for one another in vain or sum different
+    things, it fails.
     """
     import threading
 

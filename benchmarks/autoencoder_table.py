@@ -1,13 +1,15 @@
-"""``autoencoder`` on simulated sets of real structures (table I of paper 002), and Dice of ``edss3d`` in a tomogram.
+"""``autoencoder`` on simulated sets of real structures (table I of paper 002), and Dice of
+``edss3d`` in a tomogram.
 
     python benchmarks/autoencoder_table.py --structures ../shared/data/structures/10A
     python benchmarks/autoencoder_table.py --structures ../shared/data/structures/10A --edss
 
-Without ``--edss``: for each SNR and seed a set of five complexes is simulated and ``autoencoder`` sorts it into five
-clusters, labels hidden; a line of JSON has matched accuracy beside chance, majority and the yardstick ``invariants``.
-With ``--edss``: a tomogram is simulated, ``dog`` picks in it, the picks are cut out, ``autoencoder`` clusters them,
-``edss3d`` learns from the clusters that the tool itself suggests and segments the tomogram; the line has the foreground
-Dice against the simulated occupancy. Finished cells are skipped; ``--markdown`` prints the tables.
+Without ``--edss``: for each SNR and seed a set of five complexes is simulated and ``autoencoder``
+sorts it into five clusters, labels hidden; a line of JSON has matched accuracy beside chance,
+majority and the yardstick ``invariants``. With ``--edss``: a tomogram is simulated, ``dog`` picks
+in it, the picks are cut out, ``autoencoder`` clusters them, ``edss3d`` learns from the clusters
+that the tool itself suggests and segments the tomogram; the line has the foreground Dice against
+the simulated occupancy. Finished cells are skipped; ``--markdown`` prints the tables.
 """
 
 from __future__ import annotations

@@ -1,12 +1,14 @@
-"""Pretraining throughput: our loop beside one with per-sample transforms and batches of 16, in one process.
+"""Pretraining throughput: our loop beside one with per-sample transforms and batches of 16, in one
+process.
 
     python benchmarks/bench_cssl.py [--box 32] [--batch 64] [--threads 2] [--device cpu|cuda]
 
-"Ours": SimCLR on RB3D in the channels-last layout, both views of a batch made by one resampling and one pass through
-Fourier space. "Per sample": the same network in the default layout, each view of each cube cropped, resized and turned
-by itself, two interpolations, batches of 16. The recipes of both are the published one, so that they do the same work;
-the share of the augmentation is also given for ours, wedge and noise included. Milliseconds are per view, of wall time
-and of processor time (what wall time would be on free cores, times their number).
+"Ours": SimCLR on RB3D in the channels-last layout, both views of a batch made by one resampling and
+one pass through Fourier space. "Per sample": the same network in the default layout, each view of
+each cube cropped, resized and turned by itself, two interpolations, batches of 16. The recipes of
+both are the published one, so that they do the same work; the share of the augmentation is also
+given for ours, wedge and noise included. Milliseconds are per view, of wall time and of processor
+time (what wall time would be on free cores, times their number).
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ PER_SAMPLE_BATCH = 16
 def measured(
     step: Callable[[], object], views: int, repeats: int, device: torch.device
 ) -> tuple[float, float]:
-    """Milliseconds per view, wall and processor time: the quickest of ``repeats`` after one to warm up."""
+    """Milliseconds per view, wall and processor time: the quickest of ``repeats`` after one to warm
+    up.
+    """
     walls, works = [], []
     for _ in range(repeats + 1):
         wall, work = time.perf_counter(), time.process_time()
@@ -46,7 +50,9 @@ def measured(
 
 
 def one_view(cube: Tensor, generator: torch.Generator) -> Tensor:
-    """A view of one cube (1, d, h, w) by the published recipe: crop and resize, then turn about z, move and scale."""
+    """A view of one cube (1, d, h, w) by the published recipe: crop and resize, then turn about z,
+    move and scale.
+    """
     box = cube.shape[-1]
     if torch.rand(1, generator=generator) < 0.5:
         edge = max(2, round(box * float(0.707 + 0.293 * torch.rand(1, generator=generator))))

@@ -1,13 +1,15 @@
-"""How long ``fsft`` trains: beside ``finetune`` and ``swd``, beside the reference's order of work, and in what memory.
+"""How long ``fsft`` trains: beside ``finetune`` and ``swd``, beside the reference's order of work,
+and in what memory.
 
     python benchmarks/bench_fsft.py methods         # six methods at the same epochs
     python benchmarks/bench_fsft.py order           # the same schedule in the reference code's order of work
     python benchmarks/bench_fsft.py memory          # peak memory for 43 classes x 100 cubes of 35^3
 
-Seconds are processor time of the training alone (one thread: nothing else is waited for), scoring and calibration left
-out. ``order`` restates the reference: every epoch reads all cubes one by one and makes a list of all batches; pairs are
-put together cube by cube and pass encoders that are frozen but keep gradients; plain modules in their default layout.
-Epochs are ``--share`` of the published ones, which hardly moves the ratio. The cubes are noise, which takes as long.
+Seconds are processor time of the training alone (one thread: nothing else is waited for), scoring
+and calibration left out. ``order`` restates the reference: every epoch reads all cubes one by one
+and makes a list of all batches; pairs are put together cube by cube and pass encoders that are
+frozen but keep gradients; plain modules in their default layout. Epochs are ``--share`` of the
+published ones, which hardly moves the ratio. The cubes are noise, which takes as long.
 """
 
 from __future__ import annotations
@@ -88,7 +90,9 @@ def trained(
 
 
 def methods(args: argparse.Namespace, folder: Path, given: dict[str, list[Path]]) -> None:
-    """The six at the same epochs: what fsft spends on stages 2.1 and 3, the others spend on their one adaptation."""
+    """The six at the same epochs: what fsft spends on stages 2.1 and 3, the others spend on their
+    one adaptation.
+    """
     first, align, tell, adapt = (max(1, round(args.share * n)) for n in PUBLISHED.values())
     for preset in args.presets:
         taken: dict[str, list[float]] = defaultdict(list)
@@ -135,9 +139,11 @@ def methods(args: argparse.Namespace, folder: Path, given: dict[str, list[Path]]
 
 
 def by_median(rounds: list[list[float]]) -> float:
-    """Seconds of a stage of which every epoch takes what the median one does, but for the first, that of first ones.
+    """Seconds of a stage of which every epoch takes what the median one does, but for the first,
+    that of first ones.
 
-    The load of others, which comes and goes, is so left out; what a stage does once, in its first epoch, is not.
+    The load of others, which comes and goes, is so left out; what a stage does once, in its first
+    epoch, is not.
     """
     first, later = (
         [epochs[0] for epochs in rounds],
@@ -272,7 +278,9 @@ class Reference:
                 descend(optimiser, loss)
 
     def pairs(self, groups: tuple[int, ...]) -> list[tuple[Tensor, Tensor, int, int, int]]:
-        """(first, second, group, class of the first, class of the second), one by one; all data are read anew."""
+        """(first, second, group, class of the first, class of the second), one by one; all data are
+        read anew.
+        """
         source, target = self.by_class("source"), self.by_class("target")
         classes = self.random.sample(range(len(source)), len(source))
         found = []

@@ -2,7 +2,8 @@
 
 Both get the same points, candidates, restarts, tolerance and floor of the covariances.
 
-python benchmarks/bench_gmm.py [--n 50000] [--ks 5 ... 15] [--restarts 5] [--threads 1] [--rounds 3] [--spread 1.5]
+python benchmarks/bench_gmm.py [--n 50000] [--ks 5 ... 15] [--restarts 5] [--threads 1] [--rounds 3]
+[--spread 1.5]
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ FLOOR = 1e-6
 
 
 def points(n: int, k: int, d: int, generator: torch.Generator, spread: float = 1.5) -> torch.Tensor:
-    """Anisotropic clusters with centres of standard deviation ``spread``: 1.5 lies apart, 0.5 overlaps."""
+    """Anisotropic clusters with centres of standard deviation ``spread``: 1.5 lies apart, 0.5
+    overlaps.
+    """
     centres = spread * torch.randn(k, d, generator=generator)
     shapes = 0.5 * torch.eye(d) + 0.6 * torch.randn(k, d, d, generator=generator) / d**0.5
     labels = torch.arange(n) % k

@@ -1,13 +1,16 @@
-"""Training and evaluation of ``protonet`` beside the way of the published code, by turns in one process.
+"""Training and evaluation of ``protonet`` beside the way of the published code, by turns in one
+process.
 
     python benchmarks/bench_protonet.py [--per-class 200] [--pool 60] [--batch 10] [--threads 1] [--rounds 3]
 
-Training: an epoch of 2-way, 5-shot episodes with 15 queries each (ours 100, the other way 25; time per episode is what
-is compared), then the validation on held-out volumes. Ours, as the preset fast: every step encodes a pool of volumes
-once and draws several episodes from it; volumes held in memory; validation on embeddings that are computed once. The
-other way: one episode to a step, each cube read from a file of its own in every episode, validation episodes encoded
-one by one (100, as the code does). The same network, losses and optimiser, no augmentation in either. Evaluation:
-10,000 episodes of two classes on stored embeddings (2-way, 5-shot, 15 queries), without and with attention.
+Training: an epoch of 2-way, 5-shot episodes with 15 queries each (ours 100, the other way 25; time
+per episode is what is compared), then the validation on held-out volumes. Ours, as the preset fast:
+every step encodes a pool of volumes once and draws several episodes from it; volumes held in
+memory; validation on embeddings that are computed once. The other way: one episode to a step, each
+cube read from a file of its own in every episode, validation episodes encoded one by one (100, as
+the code does). The same network, losses and optimiser, no augmentation in either. Evaluation:
+10,000 episodes of two classes on stored embeddings (2-way, 5-shot, 15 queries), without and with
+attention.
 """
 
 from __future__ import annotations
@@ -110,7 +113,9 @@ class Ours:
 
 
 class OneByOne:
-    """Every cube from its own file in every episode, one episode to a step, every episode encoded anew."""
+    """Every cube from its own file in every episode, one episode to a step, every episode encoded
+    anew.
+    """
 
     def __init__(self, args: argparse.Namespace, paths: list[Path], device: torch.device) -> None:
         self.training = Training(args, device, torch.contiguous_format)

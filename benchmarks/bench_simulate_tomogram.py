@@ -1,4 +1,5 @@
-"""How long ``cryoet simulate tomogram`` takes for 128 x 512 x 512 voxels with 400 particles, writing included.
+"""How long ``cryoet simulate tomogram`` takes for 128 x 512 x 512 voxels with 400 particles,
+writing included.
 
 OMP_NUM_THREADS=2 python benchmarks/bench_simulate_tomogram.py
 """

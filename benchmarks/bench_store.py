@@ -2,9 +2,9 @@
 
     python benchmarks/bench_store.py [--count 20000] [--box 32] [--batch 256] [--json FILE]
 
-Measured in rounds that alternate, best of each: volumes per second of ``np.memmap`` fancy indexing (float16 out), of
-``Subtomograms.read_stored`` (float16 out), of ``Subtomograms.read`` (float32 out), and of standardised batches of
-``DeviceVolumes`` held in memory and streamed.
+Measured in rounds that alternate, best of each: volumes per second of ``np.memmap`` fancy indexing
+(float16 out), of ``Subtomograms.read_stored`` (float16 out), of ``Subtomograms.read`` (float32
+out), and of standardised batches of ``DeviceVolumes`` held in memory and streamed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""A rotation of a template-matching search beside the cost of its Fourier transforms alone, in one process.
+"""A rotation of a template-matching search beside the cost of its Fourier transforms alone, in one
+process.
 
 OMP_NUM_THREADS=1 python benchmarks/bench_template_matching.py --edge 120 --diameter 25
 """
@@ -19,7 +20,9 @@ from cryoet_core.algorithms.fourier import wedge_mask
 
 
 def best_time(work: Callable[[], object], repeats: int, device: torch.device) -> float:
-    """Milliseconds of the quickest of ``repeats`` calls, after one that is not counted; on a CPU of processor time."""
+    """Milliseconds of the quickest of ``repeats`` calls, after one that is not counted; on a CPU of
+    processor time.
+    """
     clock, times = time.perf_counter if device.type == "cuda" else time.process_time, []
     for _ in range(repeats + 1):
         if device.type == "cuda":

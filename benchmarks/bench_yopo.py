@@ -1,4 +1,5 @@
-"""The paper network's training step as a share of the machine's own matrix product; "valid" convolutions counted.
+"""The paper network's training step as a share of the machine's own matrix product; "valid"
+convolutions counted.
 
 python benchmarks/bench_yopo.py [--box 24] [--batch 8] [--threads 2] [--device cpu|cuda]
 """

@@ -1,14 +1,16 @@
-"""Accuracy by the share of the labels, after SimCLR, MoCo or SwAV and from random weights, on simulated structures.
+"""Accuracy by the share of the labels, after SimCLR, MoCo or SwAV and from random weights, on
+simulated structures.
 
     python benchmarks/cssl_table.py --structures ../shared/data/structures/10A --seeds 0
     python benchmarks/cssl_table.py --structures ../shared/data/structures/10A --count 5 --per-class 100 --bin 2 \
         --epochs 40 --fine-tune-epochs 15
 
-For each SNR and seed a set of ``--count`` structures is simulated at 32^3 voxels of 10 Å and split 60:20:20. A method
-pretrains once, on the training part without its labels; each share of the labels is then learnt from its weights, and
-from random ones with the same seed, the same cubes and the same number of steps. ``--bin 2`` averages 2^3 voxels, which
-leaves the SNR of the simulation what it was. Every cell appends one line of JSON; finished cells are skipped;
-``--markdown`` prints the table and the paired tests.
+For each SNR and seed a set of ``--count`` structures is simulated at 32^3 voxels of 10 Å and split
+60:20:20. A method pretrains once, on the training part without its labels; each share of the labels
+is then learnt from its weights, and from random ones with the same seed, the same cubes and the
+same number of steps. ``--bin 2`` averages 2^3 voxels, which leaves the SNR of the simulation what
+it was. Every cell appends one line of JSON; finished cells are skipped; ``--markdown`` prints the
+table and the paired tests.
 """
 
 from __future__ import annotations
@@ -150,7 +152,9 @@ def pretrain(
 
 
 def scores(out: Path) -> Cell:
-    """Accuracies of the run's table: fine-tuned, linear probe and nearest neighbours, on validation and test part."""
+    """Accuracies of the run's table: fine-tuned, linear probe and nearest neighbours, on validation
+    and test part.
+    """
     rows = json.loads((out / "tables.json").read_text())[0]["rows"]
     names = ("fine_tuned", "probe", "neighbours")
     found = {}
@@ -164,7 +168,9 @@ def key(cell: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def markdown(results: Path) -> str:
-    """One table per setting, accuracy in % on the test part, mean over seeds; the paired tests below it."""
+    """One table per setting, accuracy in % on the test part, mean over seeds; the paired tests
+    below it.
+    """
     lines = [json.loads(line) for line in results.open()]
     settings: dict[tuple[Any, ...], list[Cell]] = defaultdict(list)
     for line in lines:
@@ -198,7 +204,9 @@ def _mean(values: list[float]) -> str:
 
 
 def _tests(cells: list[Cell]) -> list[str]:
-    """Each method against random weights over all cells that both have: paired t tests, Holm-corrected."""
+    """Each method against random weights over all cells that both have: paired t tests,
+    Holm-corrected.
+    """
     by: dict[str, dict[tuple[Any, ...], float]] = defaultdict(dict)
     for c in cells:
         by[c["method"]][c["snr"], c["seed"], c["fraction"]] = c["fine_tuned_test"]

@@ -2,9 +2,10 @@
 
     python benchmarks/cssl_transfer.py --structures ../shared/data/structures/10A --seeds 0 1
 
-A method pretrains on one set of structures without labels; ``disca --no-refine`` then sorts another set with its own
-network, with the same encoder from random weights, and with the pretrained one, each with and without the
-rotation-invariant descriptors beside the network's features. The labels are seen by the score alone.
+A method pretrains on one set of structures without labels; ``disca --no-refine`` then sorts another
+set with its own network, with the same encoder from random weights, and with the pretrained one,
+each with and without the rotation-invariant descriptors beside the network's features. The labels
+are seen by the score alone.
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
-"""Which views teach most: read-outs of SimCLR's features after a short pretraining with one thing changed at a time.
+"""Which views teach most: read-outs of SimCLR's features after a short pretraining with one thing
+changed at a time.
 
     python benchmarks/cssl_views.py --structures ../shared/data/structures/10A --count 5 --per-class 60 --bin 2
 
-Linear probe and ten nearest neighbours on frozen features, from all training labels, on validation and test part
-together. Sets, split and random numbers are those of ``cssl_table.py``. Finished cells are skipped.
+Linear probe and ten nearest neighbours on frozen features, from all training labels, on validation
+and test part together. Sets, split and random numbers are those of ``cssl_table.py``. Finished
+cells are skipped.
 """
 
 from __future__ import annotations
@@ -51,7 +53,9 @@ VARIANTS: dict[str, dict[str, Any] | None] = {
     "filled with noise": {"fill": "noise"},
     "no projection norm": {"projection_norm": False},
 }
-"""What differs from the preset ``fast``; "paper": its views, the turn up to 45 degrees about the beam."""
+"""What differs from the preset ``fast``; "paper": its views, the turn up to 45 degrees about the
+beam.
+"""
 KEYS = ("variant", "snr", "seed", "structures", "per_class", "bin", "epochs")
 
 

@@ -1,10 +1,12 @@
-"""Width, depth and resolution of the network in ``disca``'s fast preset: what they cost and what they bring.
+"""Width, depth and resolution of the network in ``disca``'s fast preset: what they cost and what
+they bring.
 
     python benchmarks/disca_sweep.py --structures ../shared/data/structures/10A
 
-Two settings of the method for each network: the network's features alone (started by the invariants' clusters), and
-joined with the invariants as the preset does. Both without the refinement, whose labels would hide the difference.
-Cells that are in the file are skipped; ``--markdown`` prints the table.
+Two settings of the method for each network: the network's features alone (started by the
+invariants' clusters), and joined with the invariants as the preset does. Both without the
+refinement, whose labels would hide the difference. Cells that are in the file are skipped;
+``--markdown`` prints the table.
 """
 
 from __future__ import annotations

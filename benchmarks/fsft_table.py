@@ -1,13 +1,15 @@
-"""Target accuracy of ``fsft``, its stages, its ablations and the five other methods on simulated pairs of domains.
+"""Target accuracy of ``fsft``, its stages, its ablations and the five other methods on simulated
+pairs of domains.
 
     python benchmarks/fsft_table.py --structures ../shared/data/structures/10A --pairs 0.1:0.1 1000:1000 \
         --variants fsft no-coral adversarial no-conv-discriminator --seeds 0 1 2 --shots 3
 
-Source (Cs 2.2 mm, defocus 10 um) and target (Cs 2.0 mm, defocus 5 um) are simulated of the same structures, with poses
-and noise of their own. A cell is one variant at one pair of SNRs, number of shots and seed; each appends a line of
-JSON, and cells that are in the file already are skipped, so an interrupted table goes on. Stage 1 depends on the source
-and the seed alone, stage 2.1 of fsft on the target as well: the first cell that needs them trains them and the others
-take them over (``--no-share`` trains them each time). ``--markdown`` prints the tables of what is measured.
+Source (Cs 2.2 mm, defocus 10 um) and target (Cs 2.0 mm, defocus 5 um) are simulated of the same
+structures, with poses and noise of their own. A cell is one variant at one pair of SNRs, number of
+shots and seed; each appends a line of JSON, and cells that are in the file already are skipped, so
+an interrupted table goes on. Stage 1 depends on the source and the seed alone, stage 2.1 of fsft on
+the target as well: the first cell that needs them trains them and the others take them over
+(``--no-share`` trains them each time). ``--markdown`` prints the tables of what is measured.
 """
 
 from __future__ import annotations
@@ -48,7 +50,9 @@ STRUCTURES = (
     ),
     *("1bxn", "6cvm", "4v1w", "7n4y", "3cf3", "1qvr", "3iyd", "1wcm", "6fml", "1w6t", "6w1z"),
 )
-"""23, of 375 to 3500 kDa, alike ones among them; ``--classes n`` takes n that are spread over this list."""
+"""23, of 375 to 3500 kDa, alike ones among them; ``--classes n`` takes n that are spread over this
+list.
+"""
 OPTICS = {"source": ("--cs", "2.2", "--defocus", "10"), "target": ("--cs", "2.0", "--defocus", "5")}
 VOXEL = "12"
 ABLATIONS: dict[str, dict[str, Any]] = {
@@ -59,14 +63,18 @@ ABLATIONS: dict[str, dict[str, Any]] = {
 }
 OTHERS = ("fada", "deep_coral", "swd", "finetune", "source_only")
 SHOTLESS = ("deep_coral", "swd", "source_only")
-"""Learn from no shots: a cell of theirs stands for every number of shots (shots only leave the accuracy)."""
+"""Learn from no shots: a cell of theirs stands for every number of shots (shots only leave the
+accuracy).
+"""
 SNRS = ("1000", "0.5", "0.1", "0.05", "0.03")
 KEYS = ("variant", "source", "target", "shots", "seed", "classes", "per_class", "box", "preset")
 Cell = dict[str, Any]
 
 
 def simulate(args: argparse.Namespace, domain: str, snr: str, seed: int) -> Path:
-    """The store of one domain, made once. Target seeds differ from source seeds, so no pose is in both."""
+    """The store of one domain, made once. Target seeds differ from source seeds, so no pose is in
+    both.
+    """
     path = args.work / f"{domain}-{args.classes}x{args.per_class}-{args.box}-{snr}-{seed}.h5"
     if not path.exists():
         chosen = [STRUCTURES[i * len(STRUCTURES) // args.classes] for i in range(args.classes)]
@@ -291,7 +299,9 @@ def pair_table(cells: list[Cell]) -> str:
 
 
 def verdict(cells: list[Cell]) -> str:
-    """In how many pairs of SNRs fsft is best, or within the interval of the best, and how it compares over all."""
+    """In how many pairs of SNRs fsft is best, or within the interval of the best, and how it
+    compares over all.
+    """
     scores: dict[tuple[str, str], dict[str, dict[int, float]]] = defaultdict(
         lambda: defaultdict(dict)
     )
@@ -328,7 +338,9 @@ def verdict(cells: list[Cell]) -> str:
 
 
 def pooled(whole: dict[tuple[str, str], dict[str, dict[int, float]]]) -> list[str]:
-    """fsft beside each other method over all pairs of SNRs and seeds: paired t tests, Holm's correction."""
+    """fsft beside each other method over all pairs of SNRs and seeds: paired t tests, Holm's
+    correction.
+    """
     tests = {}
     for other in OTHERS:
         matched = [

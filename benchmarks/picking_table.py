@@ -1,14 +1,16 @@
-"""How well pickers find 80S ribosomes in crowded simulated tomograms, by the share of particles that is labelled.
+"""How well pickers find 80S ribosomes in crowded simulated tomograms, by the share of particles
+that is labelled.
 
     python benchmarks/picking_table.py --structures ../shared/data/structures/10A --seeds 0 1 2
 
-For each seed two tomograms of 128 x 256 x 256 voxels of 10 Å are simulated: 100 ribosomes, 50 each of five other
-species (fatty acid synthase and 26S proteasome are nearly as large), membranes and gold beads. A share of the ribosomes
-in the first is labelled; every method then picks in both and is scored against all ribosomes, within one particle
-radius: "same" is the first tomogram, "new" the second, of which nothing was labelled. F1 is that of the method's own
-threshold, best F1 that of the best threshold for each. pu_picker is told the number of ribosomes, but where it says
-unknown; template_matching has the true structure. ``--target`` looks for another of the species. Finished cells are
-skipped; ``--markdown`` prints the table.
+For each seed two tomograms of 128 x 256 x 256 voxels of 10 Å are simulated: 100 ribosomes, 50 each
+of five other species (fatty acid synthase and 26S proteasome are nearly as large), membranes and
+gold beads. A share of the ribosomes in the first is labelled; every method then picks in both and
+is scored against all ribosomes, within one particle radius: "same" is the first tomogram, "new" the
+second, of which nothing was labelled. F1 is that of the method's own threshold, best F1 that of the
+best threshold for each. pu_picker is told the number of ribosomes, but where it says unknown;
+template_matching has the true structure. ``--target`` looks for another of the species. Finished
+cells are skipped; ``--markdown`` prints the table.
 """
 
 from __future__ import annotations

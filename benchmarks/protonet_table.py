@@ -1,13 +1,15 @@
-"""Table I of paper 002 for ``protonet`` and ``protonet_ce``, and structures that were never in training.
+"""Table I of paper 002 for ``protonet`` and ``protonet_ce``, and structures that were never in
+training.
 
     python benchmarks/protonet_table.py --structures ../shared/data/structures/10A --threads 2
 
-Five structures; for every SNR a set is simulated, and for every class split (three train, two unseen) ``protonet_ce``
-runs on it and evaluates 1,000 episodes of the unseen classes, with attention and without: its first stage is the whole
-of ``protonet``, so both methods are compared on the same episodes. With ``--parts unseen``, a run of ``protonet``
-trained on all five structures names others from one and five examples each, among particles of five structures that
-are none of these. Each cell appends one line of JSON; cells that are in the file already are skipped. ``--markdown``
-prints the tables.
+Five structures; for every SNR a set is simulated, and for every class split (three train, two
+unseen) ``protonet_ce`` runs on it and evaluates 1,000 episodes of the unseen classes, with
+attention and without: its first stage is the whole of ``protonet``, so both methods are compared on
+the same episodes. With ``--parts unseen``, a run of ``protonet`` trained on all five structures
+names others from one and five examples each, among particles of five structures that are none of
+these. Each cell appends one line of JSON; cells that are in the file already are skipped.
+``--markdown`` prints the tables.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ from cryoet_core.runs.run import Run
 from cryoet_core.store import Subtomograms, open_subtomograms
 
 FIVE = ("2uv8", "3iyd", "1wcm", "4v6x", "4cr2")
-"""For the paper's 5LQW, 1I6V, 6A5L, 5T2C and 5MPA. 3iyd and 1wcm, both RNA polymerases, are the hard pair."""
+"""For the paper's 5LQW, 1I6V, 6A5L, 5T2C and 5MPA. 3iyd and 1wcm, both RNA polymerases, are the
+hard pair.
+"""
 SPLITS = (("3iyd", "1wcm"), ("2uv8", "4cr2"), ("4v6x", "3iyd"))
 """The unseen classes of each split."""
 NEW = ("3j9i", "1bxn", "6cvm", "4v1w", "5t4o")
@@ -106,7 +110,7 @@ def run(
     return command(*words, "--threads", args.threads)
 
 
-# ---- episodes of unseen classes --------------------------------------------------------------------------------------
+# ---- episodes of unseen classes ------------------------------------------------------------------
 
 
 def episode_cells(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -130,7 +134,7 @@ def measure_episodes(
     return {"per_class": args.per_class, "rows": rows, "wall_seconds": facts["wall_seconds"]}
 
 
-# ---- structures that were never in training --------------------------------------------------------------------------
+# ---- structures that were never in training ------------------------------------------------------
 
 
 def unseen_cells(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -152,7 +156,8 @@ def measure_unseen(args: argparse.Namespace, cell: dict[str, Any], folder: Path)
         unknown = simulate(
             args, (*NEW, *STRANGERS), args.unknown, cell["snr"], 1, out / "unknown.h5"
         )
-        # what `cryoet predict RUN --support FIVE_EACH.h5 --data UNKNOWN.h5` does, for many draws in one process
+        # what `cryoet predict RUN --support FIVE_EACH.h5 --data UNKNOWN.h5` does, for many draws in
+        # one process
         opened = Run.open(out / "run", quiet=True)
         labeller, data = (
             load_trainer("protonet")(opened.config).load(opened),
@@ -180,9 +185,10 @@ def measure_unseen(args: argparse.Namespace, cell: dict[str, Any], folder: Path)
 
 
 def score(labels: Labels, data: Subtomograms) -> dict[str, float]:
-    """accuracy: of members, by the most probable class; named: members named rightly when "none" may be said; none:
-    strangers called none; members_none: members called none; auroc: of the distance, strangers from members;
-    confidence: the mean largest probability of members, to be compared with the accuracy."""
+    """accuracy: of members, by the most probable class; named: members named rightly when "none"
+    may be said; none: strangers called none; members_none: members called none; auroc: of the
+    distance, strangers from members; confidence: the mean largest probability of members, to be
+    compared with the accuracy."""
     truth = np.array(data.class_names)[data.labels]
     member = np.isin(truth, NEW)
     nearest = np.array(labels.classes)[labels.probabilities.argmax(1)]
@@ -200,7 +206,7 @@ def score(labels: Labels, data: Subtomograms) -> dict[str, float]:
 PARTS = {"episodes": (episode_cells, measure_episodes), "unseen": (unseen_cells, measure_unseen)}
 
 
-# ---- tables ----------------------------------------------------------------------------------------------------------
+# ---- tables --------------------------------------------------------------------------------------
 
 
 def episodes_markdown(lines: list[dict[str, Any]]) -> list[str]:

@@ -1,4 +1,5 @@
-"""Makes a run folder as a clustering or classification method would leave it, for the tests of the report.
+"""Makes a run folder as a clustering or classification method would leave it, for the tests of the
+report.
 
 ``python tests/fake_run.py OUT [N]`` makes one to look at and writes its report.
 """
@@ -99,7 +100,9 @@ def make_run(
     config: dict[str, Any] | None = None,
     facts: dict[str, Any] | None = None,
 ) -> Path:
-    """A finished run: clusters follow the classes but for a share ``wrong``; a surplus cluster splits a class."""
+    """A finished run: clusters follow the classes but for a share ``wrong``; a surplus cluster
+    splits a class.
+    """
     rng = np.random.default_rng(1)
     data = open_subtomograms([data_path])
     classes = len(data.class_names) or 4

@@ -16,7 +16,9 @@ def generator(*key: int) -> torch.Generator:
 
 
 def body(kind: int, box: int = BOX) -> Tensor:
-    """(box, box, box): blobs on a line, on an L or on a tetrahedron, each unlike its mirror image or the others."""
+    """(box, box, box): blobs on a line, on an L or on a tetrahedron, each unlike its mirror image
+    or the others.
+    """
     places = (
         [(0, 0, -3.5), (0, 0, 0), (0, 0, 3.5)],
         [(-3, 0, -2), (3, 0, -2), (-3, 0, 3), (0, 3.5, 0)],

@@ -139,7 +139,9 @@ def test_poses_are_undone_and_the_wedge_is_filled(shift):
 
 
 def test_wedge_weighting_beats_the_plain_mean_when_poses_are_unevenly_spread():
-    """Nine particles of ten in one pose leave a streak along their beam in the plain mean, which the weights remove."""
+    """Nine particles of ten in one pose leave a streak along their beam in the plain mean, which
+    the weights remove.
+    """
     body = blobs(24, BODY)
     rotations = torch.cat(
         [torch.eye(3).repeat(45, 1, 1), random_rotations(5, torch.Generator().manual_seed(6))]

@@ -1,4 +1,6 @@
-"""The leaderboard from results: means, intervals, published figures, tests, what is missing; two results compared."""
+"""The leaderboard from results: means, intervals, published figures, tests, what is missing; two
+results compared.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Cells: commands in processes of their own, measured, ended with their parent, gone on with after a kill."""
+"""Cells: commands in processes of their own, measured, ended with their parent, gone on with after
+a kill.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +76,7 @@ def test_what_a_cell_started_ends_with_it(tmp_path: Path):
     assert cell.run_cell(str(folder))["status"] == "ok"
 
 
-# ---- the order of jobs -----------------------------------------------------------------------------------------------
+# ---- the order of jobs ---------------------------------------------------------------------------
 
 
 class Fake:
@@ -246,7 +248,7 @@ def test_labels_are_a_share_of_the_known_centres(tmp_path: Path):
     assert os.path.exists(words[-1])
 
 
-# ---- what is told ----------------------------------------------------------------------------------------------------
+# ---- what is told --------------------------------------------------------------------------------
 
 
 def test_the_expected_end_is_what_the_methods_took_so_far(

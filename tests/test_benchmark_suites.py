@@ -154,7 +154,7 @@ def test_the_suite_that_the_documents_show(tmp_path: Path):
     assert load_suite(str(path)).table[0].conditions("smoke") == [(("snr", "1"),)]
 
 
-# ---- from suites to cells --------------------------------------------------------------------------------------------
+# ---- from suites to cells ------------------------------------------------------------------------
 
 
 class ThingConfig(Config):

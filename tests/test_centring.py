@@ -1,4 +1,6 @@
-"""Where a particle lies in its box: planted shifts are found, centred ones stay, and moving is exact."""
+"""Where a particle lies in its box: planted shifts are found, centred ones stay, and moving is
+exact.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ def generator(seed: int) -> torch.Generator:
 
 
 def particles(n: int, reach: float, noise: float) -> tuple[Tensor, Tensor]:
-    """A body of four unequal lobes in random poses behind a wedge, up to ``reach`` voxels off centre."""
+    """A body of four unequal lobes in random poses behind a wedge, up to ``reach`` voxels off
+    centre.
+    """
     line = torch.arange(BOX) - BOX // 2
     grid = torch.stack(torch.meshgrid(line, line, line, indexing="ij"))
     places = 2.0 * torch.tensor([[1.0, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1.4]])

@@ -1,4 +1,6 @@
-"""Checkpoints: what goes in comes out, nothing is pickled, and no kill leaves less than the last good one."""
+"""Checkpoints: what goes in comes out, nothing is pickled, and no kill leaves less than the last
+good one.
+"""
 
 from __future__ import annotations
 

@@ -45,7 +45,9 @@ published = { matched_accuracy = [0.75, 0.5] }
 
 @pytest.fixture(scope="module")
 def guided(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The folder in which every command of sections 1 to 3 of docs/write-a-plugin.md was run, as it stands there."""
+    """The folder in which every command of sections 1 to 3 of docs/write-a-plugin.md was run, as it
+    stands there.
+    """
     page = re.sub(
         r"^```.*?^```", "", (ROOT / "docs" / "write-a-plugin.md").read_text(), flags=re.M | re.S
     )
@@ -210,7 +212,7 @@ def test_a_dry_run_lists_the_runs_and_writes_nothing(here: Command, tmp_path: Pa
     assert not (tmp_path / "b").exists()
 
 
-# ---- a new plugin ----------------------------------------------------------------------------------------------------
+# ---- a new plugin --------------------------------------------------------------------------------
 
 
 def test_the_new_plugin_is_the_example(guided: Path):

@@ -343,7 +343,7 @@ def test_check_fails_for_what_is_wrong(data: Data, tmp_path: Path) -> None:
     data("info", "none.h5", code=2)
 
 
-# ---- real files of many programs -------------------------------------------------------------------------------------
+# ---- real files of many programs -----------------------------------------------------------------
 
 
 def shared_files(*folders: str) -> list[str]:
@@ -426,10 +426,11 @@ def test_the_real_particles_keep_what_is_known_of_them(particles: Any, shared_da
 
 
 def test_the_real_particles_average_to_the_ribosome(particles: Any, shared_data: Path) -> None:
-    """Turned back by the given angles they correlate with the published average, which is the mirror image of theirs.
+    """Turned back by the given angles they correlate with the published average, which is the
+    mirror image of theirs.
 
-    The angles must be read as they are (RELION's, reference to tomogram): any other reading gives less. The hand of
-    twenty particles alone is not known; the map beside them has the other one.
+    The angles must be read as they are (RELION's, reference to tomogram): any other reading gives
+    less. The hand of twenty particles alone is not known; the map beside them has the other one.
     """
     reference = mrcfile.read(
         shared_data / "real" / "EMPIAR-10499" / "warptools_reconstruct_32_12A.mrc"

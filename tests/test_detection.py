@@ -1,4 +1,6 @@
-"""Matching of picks and particles against brute force, and the scores: published values, invariances, wrong input."""
+"""Matching of picks and particles against brute force, and the scores: published values,
+invariances, wrong input.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ def cloud(n, size=60.0, scored=True, seed=0):
 
 
 def best_by_trial(a, b, radius):
-    """Most pairs, then least total distance, over every injection of the smaller set into the larger."""
+    """Most pairs, then least total distance, over every injection of the smaller set into the
+    larger.
+    """
     distance = np.linalg.norm(a[:, None] - b[None], axis=2)
     if len(a) > len(b):
         distance = distance.T

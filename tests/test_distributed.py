@@ -1,4 +1,6 @@
-"""Several processes in one run: started by ``devices=2``, by torchrun and (its environment imitated) by srun."""
+"""Several processes in one run: started by ``devices=2``, by torchrun and (its environment
+imitated) by srun.
+"""
 
 from __future__ import annotations
 
@@ -264,7 +266,8 @@ def free_port() -> int:
             1,
             Layout("none"),
         ),
-        # one task of srun may start its own two processes; a batch script without srun is one process
+        # one task of srun may start its own two processes; a batch script without srun is one
+        # process
         ({"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"}, 2, Layout("self", 2)),
         ({"SLURM_PROCID": "0", "SLURM_NTASKS": "8", "SLURM_JOB_NAME": "script"}, 1, Layout("none")),
         (

@@ -1,4 +1,6 @@
-"""The documents: commands exist with the options they show, links lead somewhere, quoted files are the files."""
+"""The documents: commands exist with the options they show, links lead somewhere, quoted files are
+the files.
+"""
 
 from __future__ import annotations
 
@@ -107,7 +109,9 @@ def test_options_in_the_tables_of_a_method_are_its_own(method):
 
 
 def test_functions_that_the_walk_names_exist():
-    """Each part of `module.function`, `Class.method` or a bare name in the page of one volume is defined somewhere."""
+    """Each part of `module.function`, `Class.method` or a bare name in the page of one volume is
+    defined somewhere.
+    """
     page = (ROOT / "docs" / "architecture.md").read_text()
     words = re.findall(r"`([\w.]+)`", page[page.index("## One volume") :])
     files = (".py", ".h5", ".star", ".html", ".json")

@@ -1,4 +1,6 @@
-"""Class activation maps: on linear models whose answer is known, their files, their picture, and what is refused."""
+"""Class activation maps: on linear models whose answer is known, their files, their picture, and
+what is refused.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ from cryoet_core.testing import data as kit_data
 
 
 class Linear(nn.Module):
-    """Two channels, the volume and its square; the scores are weighted sums of both over all voxels."""
+    """Two channels, the volume and its square; the scores are weighted sums of both over all
+    voxels.
+    """
 
     def __init__(self, weights: Tensor) -> None:
         super().__init__()
@@ -98,7 +102,7 @@ def test_overlay_has_a_row_per_map_and_is_red_where_the_map_is() -> None:
     np.testing.assert_array_equal(picture[:192, :192], picture[2 * 196 : 2 * 196 + 192, :192])
 
 
-# ---- of a labeller -------------------------------------------------------------------------------------------------
+# ---- of a labeller -------------------------------------------------------------------------------
 
 
 class Explained:

@@ -1,4 +1,6 @@
-"""Boxes about picks: exact on voxels, right between them, at the edges and at other voxel sizes; what is refused."""
+"""Boxes about picks: exact on voxels, right between them, at the edges and at other voxel sizes;
+what is refused.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,7 @@ def grid(shape, voxel):
     return np.stack(np.meshgrid(*(np.arange(n) * voxel for n in shape), indexing="ij"), -1)
 
 
-# ---- boxes -----------------------------------------------------------------------------------------------------------
+# ---- boxes ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("box", [8, 9])
@@ -102,7 +104,7 @@ def test_dark_protein_comes_out_bright():
     assert cube[4, 4, 4] == pytest.approx(3.0)
 
 
-# ---- the store -------------------------------------------------------------------------------------------------------
+# ---- the store -----------------------------------------------------------------------------------
 
 
 def blobs(shape, centres, sigma=2.0):
@@ -255,7 +257,7 @@ def test_different_tilt_ranges_are_said(tmp_path):
     assert open_subtomograms(tmp_path / "p.h5").tilt_range is None
 
 
-# ---- what is refused -------------------------------------------------------------------------------------------------
+# ---- what is refused -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

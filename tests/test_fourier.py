@@ -94,7 +94,9 @@ def test_asymmetric_wedge_keeps_the_side_of_its_larger_angle() -> None:
 
 
 def test_projection_of_a_tilted_specimen_lies_on_the_kept_plane() -> None:
-    """The mask's sign of the tilt is that of an active right-handed turn about +y followed by projection along z."""
+    """The mask's sign of the tilt is that of an active right-handed turn about +y followed by
+    projection along z.
+    """
     from cryoet_core.algorithms.transforms import rotate
 
     box, tilt = 32, 40.0

@@ -1,4 +1,6 @@
-"""Mixtures: scikit-learn's numbers, better with every step, sound where clusters are thin, the same in shards."""
+"""Mixtures: scikit-learn's numbers, better with every step, sound where clusters are thin, the same
+in shards.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def blobs(k: int, d: int, each: int, apart: float, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Points (k * each, d) of k Gaussians with covariances of their own, and which one each is from."""
+    """Points (k * each, d) of k Gaussians with covariances of their own, and which one each is
+    from.
+    """
     g = generator(seed)
     centres = torch.randn(k, d, generator=g, dtype=torch.float64) * apart
     shapes = torch.eye(d, dtype=torch.float64) + 0.3 * torch.randn(

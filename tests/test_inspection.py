@@ -1,4 +1,6 @@
-"""What the coordinates of picks mean, found from the density: planted blobs, misread in every way; and the page."""
+"""What the coordinates of picks mean, found from the density: planted blobs, misread in every way;
+and the page.
+"""
 
 from __future__ import annotations
 
@@ -135,7 +137,7 @@ def test_picks_that_are_off_by_half_a_voxel_are_noticed(shift):
     assert offset(data, Picks.of(exact[:5], "t"), 120.0) is None
 
 
-# ---- contact sheet and page ------------------------------------------------------------------------------------------
+# ---- contact sheet and page ----------------------------------------------------------------------
 
 
 def test_groups_are_best_middle_and_worst_and_their_averages_show_the_particle(planted):
@@ -211,12 +213,14 @@ def test_the_page_shows_a_wrong_convention_and_loads_nothing(planted, tmp_path):
         inspect(Tomograms((planted,)), picks, tmp_path / "i.html", diameter=-1.0)
 
 
-# ---- commands --------------------------------------------------------------------------------------------------------
+# ---- commands ------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def files(planted, tmp_path_factory):
-    """The tomogram with dark protein as MRC, and stars of the right picks and of some with z and x swapped."""
+    """The tomogram with dark protein as MRC, and stars of the right picks and of some with z and x
+    swapped.
+    """
     folder = tmp_path_factory.mktemp("files")
     with mrcfile.new(folder / "t.mrc") as file:
         file.set_data(-planted.read())

@@ -27,7 +27,9 @@ def correlation(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def series(angles: list[float], defocus: float = 3.0) -> TiltSeries:
-    """Tilts about y, in degrees: the image's x is (cos, 0, sin) of the tomogram, its y the tomogram's."""
+    """Tilts about y, in degrees: the image's x is (cos, 0, sin) of the tomogram, its y the
+    tomogram's.
+    """
     t = np.radians(angles)
     zero, one = np.zeros_like(t), np.ones_like(t)
     axes = np.stack([np.stack([np.cos(t), zero, np.sin(t)], 1), np.stack([zero, one, zero], 1)], 1)
@@ -44,7 +46,9 @@ def series(angles: list[float], defocus: float = 3.0) -> TiltSeries:
 def blobs(
     centres: list[tuple[float, float, float]],
 ) -> tuple[np.ndarray, Callable[[TiltSeries], np.ndarray]]:
-    """Gaussian blobs at voxels (z, y, x) from the middle, and their exact projections along each tilt's beam."""
+    """Gaussian blobs at voxels (z, y, x) from the middle, and their exact projections along each
+    tilt's beam.
+    """
     grid = np.stack(np.meshgrid(*[np.arange(BOX) - BOX // 2] * 3, indexing="ij"), -1)
     volume = sum(np.exp(-((grid - c) ** 2).sum(-1) / 8) for c in np.array(centres))
 
@@ -129,7 +133,9 @@ def test_particles_together_are_as_alone() -> None:
 def write_set(
     folder: Path, angles: list[float], *, own_file: bool, visible: str, images: int
 ) -> tuple[Path, Path]:
-    """A particle star with one stack and its tomogram set, projections as matrices or as RELION 5's angles."""
+    """A particle star with one stack and its tomogram set, projections as matrices or as RELION 5's
+    angles.
+    """
     if own_file:
         rows = "\n".join(f"0.0 {angle} 0.0 30000 30000 {i}.0" for i, angle in enumerate(angles))
         columns = ["rlnTomoXTilt", "rlnTomoYTilt", "rlnTomoZRot"]

@@ -1,4 +1,6 @@
-"""Manifests: what a row says holds for its tomogram, and what makes no sense is named with its line."""
+"""Manifests: what a row says holds for its tomogram, and what makes no sense is named with its
+line.
+"""
 
 from __future__ import annotations
 

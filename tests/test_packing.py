@@ -1,4 +1,6 @@
-"""Packing and distractors: nothing overlaps, all of it inside, fractions reached, and an honest refusal."""
+"""Packing and distractors: nothing overlaps, all of it inside, fractions reached, and an honest
+refusal.
+"""
 
 from __future__ import annotations
 
@@ -164,7 +166,8 @@ def test_a_microtubule_has_thirteen_rows_of_monomers() -> None:
     assert 13 * kind.twist == pytest.approx(360)
     assert 13 * kind.rise / kind.starts == pytest.approx(40)
     room, density = scene((0, 1, 0), shape=(64, 128, 128))
-    # As much density as protein of the subunits' volume has: 13 monomers every 40 Å of the length that is inside.
+    # As much density as protein of the subunits' volume has: 13 monomers every 40 Å of the length
+    # that is inside.
     length = np.count_nonzero(room.labels) * 1000 / (np.pi * kind.outer**2)
     assert density.sum() * 1000 == pytest.approx(length / 40 * 13 * kind.volume, rel=0.1)
     assert density.max() < 2.5

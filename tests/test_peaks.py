@@ -128,7 +128,9 @@ def test_a_corner_is_a_peak() -> None:
 
 
 def test_suppression_follows_a_chain() -> None:
-    """The middle of three is removed by the best, so the third stays although it is near the middle one."""
+    """The middle of three is removed by the best, so the third stays although it is near the middle
+    one.
+    """
     scores = sum(
         height * blob((9, 9, 30), (4, 4, x), 0.8) for height, x in ((3, 6), (2, 10), (1, 14))
     )

@@ -1,4 +1,6 @@
-"""``cryoet run``, ``predict`` and ``evaluate`` of a picker, with a throw-away method on small tomograms."""
+"""``cryoet run``, ``predict`` and ``evaluate`` of a picker, with a throw-away method on small
+tomograms.
+"""
 
 from __future__ import annotations
 
@@ -90,7 +92,9 @@ def cryoet_trainers():
 
 @pytest.fixture
 def picker(here: Command, install: Callable[[str, str, str], None], tmp_path: Path) -> Command:
-    """``here``, with the method installed and a finished run in ``run``; ``tomo.h5`` holds two tomograms."""
+    """``here``, with the method installed and a finished run in ``run``; ``tomo.h5`` holds two
+    tomograms.
+    """
     install("cryoet-spots", "spots", SPOTS)
     write_tomograms(tmp_path / "tomo.h5")
     done = here("run", "spots", "--data", "tomo.h5", "--out", "run", "--no-report", "--json")

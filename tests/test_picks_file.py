@@ -1,4 +1,6 @@
-"""Picks on the disk: equal to what was saved, replaced whole or not at all, and nothing else taken for them."""
+"""Picks on the disk: equal to what was saved, replaced whole or not at all, and nothing else taken
+for them.
+"""
 
 from __future__ import annotations
 

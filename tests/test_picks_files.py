@@ -140,7 +140,7 @@ def test_truncated_real_files_are_shorter_or_refused(
             assert len(read_picks(path, reading).picks) <= count
 
 
-# ---- what is no pick file -------------------------------------------------------------------------------------------
+# ---- what is no pick file ------------------------------------------------------------------------
 
 READING = PickReading(
     voxel_size=10, slice=1, unit="voxel", geometry={"a": Geometry((10, 10, 10), 10.0)}

@@ -23,7 +23,9 @@ ENDING = {form.dialect: form.endings[0] for form in FORMATS}
 
 @pytest.fixture
 def picks() -> Picks:
-    """40 picks in two tomograms, two classes and none, with rotations in which tilt 0 and 180 occur."""
+    """40 picks in two tomograms, two classes and none, with rotations in which tilt 0 and 180
+    occur.
+    """
     random = np.random.default_rng(3)
     names = np.array(["TS_01"] * 25 + ["007"] * 15, dtype=object)
     edge = np.array(
@@ -42,7 +44,9 @@ def picks() -> Picks:
 
 
 def rewritten(folder: Path, picks: Picks, dialect: str) -> tuple[Picks, list[str]]:
-    """What is read of picks that were written, in the order in which they were, and what was said to be lost."""
+    """What is read of picks that were written, in the order in which they were, and what was said
+    to be lost.
+    """
     folder.mkdir()
     path = folder / ("project" if dialect == "copick" else f"set{ENDING[dialect]}")
     lost = write_picks(path, picks, dialect, GEOMETRY, box=32)
@@ -196,7 +200,7 @@ def test_no_picks_are_written_and_read(tmp_path: Path) -> None:
         assert len(found.picks) == 0, dialect
 
 
-# ---- conventions ----------------------------------------------------------------------------------------------------
+# ---- conventions ---------------------------------------------------------------------------------
 
 
 def test_where_the_first_voxel_is(tmp_path: Path) -> None:
@@ -231,7 +235,9 @@ def test_dynamo_turns_the_reference_along_the_filament(shared_data: Path) -> Non
 
 
 def test_the_same_particles_in_four_formats(shared_data: Path) -> None:
-    """The Data Portal's test particles; their orientations are given once more as matrices (copick)."""
+    """The Data Portal's test particles; their orientations are given once more as matrices
+    (copick).
+    """
     folder = shared_data / "coords"
     relion3, relion4 = (read_picks(folder / f"portal_relion{n}.star").picks for n in (3, 4))
     stopgap = read_picks(folder / "portal_stopgap.star", PickReading(voxel_size=1)).picks

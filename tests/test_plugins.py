@@ -1,6 +1,8 @@
-"""Plugins: found by metadata, loaded one at a time; one that is wrong is reported and harms no other.
+"""Plugins: found by metadata, loaded one at a time; one that is wrong is reported and harms no
+other.
 
-Every case is a real distribution (module, METADATA, entry_points.txt) on the path of a process of its own.
+Every case is a real distribution (module, METADATA, entry_points.txt) on the path of a process of
+its own.
 """
 
 from __future__ import annotations
@@ -60,7 +62,9 @@ BROKEN = {
 
 
 def methods(cryoet: Command, site: Path) -> dict[str, dict[str, Any]]:
-    """The rows of ``cryoet methods --json`` by name; rows of one name are merged, their number is kept."""
+    """The rows of ``cryoet methods --json`` by name; rows of one name are merged, their number is
+    kept.
+    """
     rows = json.loads(cryoet("methods", "--json", site=site).stdout)
     return {
         row["name"]: {**row, "rows": sum(r["name"] == row["name"] for r in rows)} for row in rows

@@ -1,4 +1,6 @@
-"""The Fourier band of volumes in unknown poses: coefficients, sampling, resizing, what a wedge measures."""
+"""The Fourier band of volumes in unknown poses: coefficients, sampling, resizing, what a wedge
+measures.
+"""
 
 from __future__ import annotations
 

@@ -43,13 +43,15 @@ def shard_of(volumes: Tensor) -> Shard:
     return Shard(lambda rows: volumes[rows], len(volumes), 0, len(volumes), lambda tensor: tensor)
 
 
-# ---- the two steps ---------------------------------------------------------------------------------------------------
+# ---- the two steps -------------------------------------------------------------------------------
 
 
 def restated(
     band: Band, small: Tensor, templates: Tensor, noise: Tensor, rotations: Tensor
 ) -> Tensor:
-    """log p(x | k, R) / p(x | noise), (n, k, r), with every view computed from its definition in double precision."""
+    """log p(x | k, R) / p(x | noise), (n, k, r), with every view computed from its definition in
+    double precision.
+    """
     points = band.points[band.seen]
     variance = noise.double()[band.shell[band.seen]]
     data = torch.stack([directly(v, points) for v in small])
@@ -63,7 +65,9 @@ def restated(
 
 
 def right_angles() -> Tensor:
-    """The 24 turns of a cube (24, 3, 3), which take Fourier points to Fourier points: no interpolation."""
+    """The 24 turns of a cube (24, 3, 3), which take Fourier points to Fourier points: no
+    interpolation.
+    """
     axes = torch.eye(3)
     signed = [
         axes[list(order)] * torch.tensor(signs)[:, None]
@@ -142,7 +146,9 @@ def test_expectation_finds_the_planted_pose_and_component() -> None:
 
 
 def test_the_average_of_aligned_particles_is_their_density() -> None:
-    """With the true poses known, one maximisation gives back the density, also where single views miss a wedge."""
+    """With the true poses known, one maximisation gives back the density, also where single views
+    miss a wedge.
+    """
     volumes, _, turns, _ = particles([1], 60, snr=50.0)
     band = Band(BOX, 6, TILTS)
     small = band.crop(volumes[:, 0])
@@ -165,11 +171,13 @@ def test_the_average_of_aligned_particles_is_their_density() -> None:
     assert bool((fitted.noise > 0).all())
 
 
-# ---- which components stay -------------------------------------------------------------------------------------------
+# ---- which components stay -----------------------------------------------------------------------
 
 
 def table(copies: int, empty: bool = False) -> Tensor:
-    """log(weight * evidence) of 60 particles of two kinds; component 0 explains the first kind, the rest the second."""
+    """log(weight * evidence) of 60 particles of two kinds; component 0 explains the first kind, the
+    rest the second.
+    """
     g = generator(9)
     kinds = torch.arange(60) % 2
     columns = [torch.where(kinds == 0, 100.0, 20.0)]
@@ -206,7 +214,9 @@ def test_one_that_is_nobodys_best_goes() -> None:
 
 
 def test_particles_that_nothing_explains_do_not_take_their_component_with_them() -> None:
-    """Cubes of noise fit every density worse than nothing does, and must be in some component while none is empty."""
+    """Cubes of noise fit every density worse than nothing does, and must be in some component while
+    none is empty.
+    """
     noise = torch.tensor([[-150.0, -160.0, -155.0]]).expand(60, 3)
     mixed = torch.cat([torch.cat([table(1), torch.full((60, 1), 15.0)], 1), noise])
     mixed[:30, 2] = 101.0
@@ -230,7 +240,7 @@ def test_balanced_shares_let_every_component_explain_as_much(lockstep: Callable[
     torch.testing.assert_close(found[0].log(), weights.log(), rtol=0, atol=1e-3)
 
 
-# ---- the fit ---------------------------------------------------------------------------------------------------------
+# ---- the fit -------------------------------------------------------------------------------------
 
 SHORT = (
     Stage(4, 36.0, 4, move=False, balance=True),
@@ -322,7 +332,9 @@ def test_what_comes_apart_is_taken_apart_again(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_particles_follow_their_density_to_the_centre() -> None:
-    """A density beside the box centre and particles in place explain the same as both moved, each in its own frame."""
+    """A density beside the box centre and particles in place explain the same as both moved, each
+    in its own frame.
+    """
     turns = random_rotations(30, generator(17))
     beside = torch.tensor([1.5, -1.0, 0.5])
     clean = standardise(

@@ -1,4 +1,6 @@
-"""predictions.h5 and predictions.star: written whole or not at all, read back, refused when something else."""
+"""predictions.h5 and predictions.star: written whole or not at all, read back, refused when
+something else.
+"""
 
 from __future__ import annotations
 
@@ -109,7 +111,9 @@ def test_star(run: Any) -> None:
 
 
 def test_star_with_poses(run: Any) -> None:
-    """RELION reads the angles back as the same rotations, and coordinate minus origin as the particle's centre."""
+    """RELION reads the angles back as the same rotations, and coordinate minus origin as the
+    particle's centre.
+    """
     from cryoet_core.algorithms.orientation import euler_to_matrix
     from cryoet_core.algorithms.transforms import random_rotations
 

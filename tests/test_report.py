@@ -1,4 +1,6 @@
-"""report.html: its sections, numbers and pictures, what it leaves out, and that it loads nothing from outside."""
+"""report.html: its sections, numbers and pictures, what it leaves out, and that it loads nothing
+from outside.
+"""
 
 from __future__ import annotations
 
@@ -251,7 +253,9 @@ def test_data_that_is_gone_is_said_and_stored_scores_are_shown(tmp_path):
 
 
 def test_data_is_found_from_any_folder(tmp_path, monkeypatch):
-    """The command line may have named the files from another folder; predictions name them from the root."""
+    """The command line may have named the files from another folder; predictions name them from the
+    root.
+    """
     (tmp_path / "sets").mkdir()
     fake.make_data(tmp_path / "sets" / "set.h5", 60, 3, 8)
     monkeypatch.chdir(tmp_path)

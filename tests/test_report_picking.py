@@ -1,4 +1,6 @@
-"""The report of a run that picks: scores, curve, hits and misses on slices, the tomograms' rows, what is left out."""
+"""The report of a run that picks: scores, curve, hits and misses on slices, the tomograms' rows,
+what is left out.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ def centres(seed: int, n: int = 10) -> np.ndarray:
 def make_run(
     folder: Path, *, scored: bool = True, truth: bool = True, later: bool = False, **facts
 ) -> Path:
-    """Two tomograms of 8 particles each; 6 hits, 2 misses and 3 false picks in each, and one that failed."""
+    """Two tomograms of 8 particles each; 6 hits, 2 misses and 3 false picks in each, and one that
+    failed.
+    """
     data, parts, known = folder / "tomo.h5", [], []
     with TomogramWriter(data) as writer:
         for index, name in enumerate(("first", "second & last")):
@@ -192,7 +196,7 @@ def test_a_run_without_tomograms_has_none_of_this():
     assert sections(()) == []
 
 
-# ---- slices and plots ------------------------------------------------------------------------------------------------
+# ---- slices and plots ----------------------------------------------------------------------------
 
 
 def test_slabs_lie_where_the_picks_are_and_rings_where_their_spheres_are_cut():

@@ -1,4 +1,6 @@
-"""``cryoet run`` killed with SIGKILL at random moments, then ``cryoet resume``: the labels of an uninterrupted run."""
+"""``cryoet run`` killed with SIGKILL at random moments, then ``cryoet resume``: the labels of an
+uninterrupted run.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ MOMENTS = int(os.environ.get("CRYOET_TEST_KILLS", "3"))
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a data set, the sound method of faulty_plugins.py installed, and its uninterrupted run."""
+    """A folder with a data set, the sound method of faulty_plugins.py installed, and its
+    uninterrupted run.
+    """
     place = tmp_path_factory.mktemp("kill")
     info = place / "site" / "cryoet_sound-0.1.dist-info"
     info.mkdir(parents=True)

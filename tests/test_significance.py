@@ -7,8 +7,9 @@ import pytest
 
 from cryoet_core.evaluation.significance import holm, paired_t, unpaired_t
 
-# accuracies (%) of a published comparison of contrastive pretraining with random initialisation: twelve simulated cells
-# (labels 100, 75, 50, 25 %; SNR infinite, 0.05, 0.03 in each) and four with real data
+# accuracies (%) of a published comparison of contrastive pretraining with random initialisation:
+# twelve simulated cells (labels 100, 75, 50, 25 %; SNR infinite, 0.05, 0.03 in each) and four with
+# real data
 RANDOM = [
     59.1,
     47.9,

@@ -1,4 +1,6 @@
-"""The simulator: exact SNR, paired seeds, independence of batches, wedge, poses, neighbours, truth that is true."""
+"""The simulator: exact SNR, paired seeds, independence of batches, wedge, poses, neighbours, truth
+that is true.
+"""
 
 from __future__ import annotations
 
@@ -214,7 +216,9 @@ def test_protein_stays_bright(structures: list[Structure]) -> None:
 
 
 def test_pose_and_shift_are_where_the_density_is() -> None:
-    """Two unlike balls: their places in the cube are the stated active rotation and shift of those in the structure."""
+    """Two unlike balls: their places in the cube are the stated active rotation and shift of those
+    in the structure.
+    """
     centres, weights = np.array([[30.0, 0.0, 0.0], [-10.0, 40.0, 20.0]]), np.array([4.0, 2.0])
     axes = (np.indices((40, 40, 40)) - 20) * 6.0
     density = sum(
@@ -244,7 +248,9 @@ def test_pose_and_shift_are_where_the_density_is() -> None:
 
 
 def test_turning_loses_no_resolution(structures: list[Structure]) -> None:
-    """The power spectrum of a turned particle is that of the particle: no interpolation blur at high frequency."""
+    """The power spectrum of a turned particle is that of the particle: no interpolation blur at
+    high frequency.
+    """
     batch = whole(
         structures[:1], per_class=40, snr=float("inf"), ctf=False, tilt_range=(-90.0, 90.0)
     )
@@ -277,7 +283,8 @@ def test_rotations_are_uniform_and_aitoms_are_not() -> None:
     assert np.allclose(np.linalg.det(few), 1)
     cosine = few[:, 0, 0]  # the beam's axis, z here
     assert cosine.mean() == pytest.approx(0.38, abs=0.04)
-    # matrix entries of the beam's axis, as the angle phi of its own last row, here the first column reversed
+    # matrix entries of the beam's axis, as the angle phi of its own last row, here the first column
+    # reversed
     phi = np.degrees(np.arctan2(few[:, 1, 0], few[:, 2, 0])) % 360
     counts = np.sort(np.histogram(phi, 8, (0, 360))[0])
     assert counts[:4].sum() < 0.05 * len(few)
@@ -309,7 +316,9 @@ def test_neighbours_touch_the_box_and_overlap_nothing(structures: list[Structure
 
 
 def _body(structure: Structure, placed: Placed) -> set[tuple[int, int, int]]:
-    """The 7 Å voxels of the box frame that hold the structure's support, without its rim (rounding)."""
+    """The 7 Å voxels of the box frame that hold the structure's support, without its rim
+    (rounding).
+    """
     support = np.argwhere(structure.density > 0.3 * structure.density.max())
     points = (
         support - len(structure.density) // 2

@@ -1,4 +1,6 @@
-"""Simulated tomograms: true truth, SNR as defined, an empty wedge, paired seeds, and what the files hold."""
+"""Simulated tomograms: true truth, SNR as defined, an empty wedge, paired seeds, and what the files
+hold.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +66,9 @@ def cut(volume: np.ndarray, centre: np.ndarray, side: int) -> np.ndarray:
 def test_cubes_at_the_listed_places_show_the_turned_structure(
     structures: list[Structure], route: str
 ) -> None:
-    """Against an independent rotation of the structure: active, from its frame to the tomogram's, at its centre."""
+    """Against an independent rotation of the structure: active, from its frame to the tomogram's,
+    at its centre.
+    """
     done = simulate_tomogram(
         structures, settings(snr=np.inf, route=route, dose=0.0, tilt_step=2.0, **FULL)
     )
@@ -164,7 +168,9 @@ def test_the_wedge_is_empty_in_noise_and_in_the_tapered_volume(crowded: Simulate
 def test_the_filter_is_that_of_subtomograms(
     structures: list[Structure], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One particle in a cube, imaged by both simulators; the padding of whole tomograms is all that differs."""
+    """One particle in a cube, imaged by both simulators; the padding of whole tomograms is all that
+    differs.
+    """
     monkeypatch.setattr(volume_filter, "PAD", 0)
     box = 48
     one = Settings(box=box, voxel_size=VOXEL, tilt_step=None)
@@ -281,7 +287,7 @@ def test_what_cannot_be_is_refused(structures: list[Structure], changes: dict, w
     assert str(error.value).startswith(words)
 
 
-# ---- files -----------------------------------------------------------------------------------------------------------
+# ---- files ---------------------------------------------------------------------------------------
 
 FAST = "--shape 24 40 40 --voxel-size 14 --copies 3 --beads 1 --quiet --threads 1 --out".split()  # noqa: SIM905
 

@@ -154,7 +154,7 @@ def test_an_index_beyond_the_end_is_an_index_error(path: Path) -> None:
         open_subtomograms(path)[3]
 
 
-# ---- split -----------------------------------------------------------------------------------------------------------
+# ---- split ---------------------------------------------------------------------------------------
 
 
 @settings(
@@ -199,7 +199,7 @@ def test_a_split_is_saved_and_selects(path: Path) -> None:
         again.part("dev")
 
 
-# ---- wrong input -----------------------------------------------------------------------------------------------------
+# ---- wrong input ---------------------------------------------------------------------------------
 
 
 def test_a_missing_file_a_folder_and_an_empty_file_are_refused(tmp_path: Path) -> None:

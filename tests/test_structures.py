@@ -1,4 +1,6 @@
-"""Structures from maps and atomic models: mass, centre, orientation, resolution, and files that are not any."""
+"""Structures from maps and atomic models: mass, centre, orientation, resolution, and files that are
+not any.
+"""
 
 from __future__ import annotations
 
@@ -247,7 +249,9 @@ def test_what_is_no_structure_is_refused_with_the_reason(tmp_path: Path) -> None
 @shared_only
 @pytest.mark.parametrize("name", ["1bxn__1bxn.pdb.gz", "1w6t__1W6T.cif.gz", "6w1z__6W1Z.pdb1.gz"])
 def test_real_models_agree_with_their_maps(name: str) -> None:
-    """Assemblies are built, axes are right: the model's density correlates with the map made elsewhere."""
+    """Assemblies are built, axes are right: the model's density correlates with the map made
+    elsewhere.
+    """
     model = load_structure(SHARED / "models" / name, 6.0, 18.0).density
     reference = load_structure(SHARED / "structures" / "10A" / f"{name[:4]}.mrc", 6.0).density
     n = max(len(model), len(reference))

@@ -1,4 +1,6 @@
-"""The conformance kit: a sound method passes, every check can fail, and the example plugin installs and passes."""
+"""The conformance kit: a sound method passes, every check can fail, and the example plugin installs
+and passes.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Tiles: a function of a whole tomogram comes out the same however it is cut, and what was done is not done again."""
+"""Tiles: a function of a whole tomogram comes out the same however it is cut, and what was done is
+not done again.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,9 @@ def a_run(folder: Path, max_memory: int = 1 << 30) -> Any:
 
 
 def network(channels: int = 2) -> nn.Module:
-    """Two convolutions, the first of stride (1, 2, 2); an output voxel sees 2 x 6 x 6 input voxels about it at most."""
+    """Two convolutions, the first of stride (1, 2, 2); an output voxel sees 2 x 6 x 6 input voxels
+    about it at most.
+    """
     torch.manual_seed(0)
     first = nn.Conv3d(1, 3, 3, stride=(1, 2, 2), padding=1)
     return nn.Sequential(first, nn.ReLU(), nn.Conv3d(3, channels, 3, padding=1)).double().float()

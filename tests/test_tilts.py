@@ -1,4 +1,6 @@
-"""Tilt series: projections are slices, back-projection is their adjoint and brings a density back; optics by tilt."""
+"""Tilt series: projections are slices, back-projection is their adjoint and brings a density back;
+optics by tilt.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ def correlation(a: Tensor, b: Tensor) -> float:
 
 @pytest.mark.parametrize("shape", [(24, 9, 40), (41, 6, 20), (25, 7, 25)])
 def test_projection_equals_central_slice(shape: tuple[int, int, int]) -> None:
-    """The transform of a projection, in float64 from the voxels: the volume's at (kz, kx) = k (sin, cos)."""
+    """The transform of a projection, in float64 from the voxels: the volume's at (kz, kx) = k (sin,
+    cos).
+    """
     volume = blobs(shape, 1.6, (2, 1, 5), (-6.3, -2, -4), (0.5, 0, 0))
     series = project(volume, TILTS)
     d, h, w = shape

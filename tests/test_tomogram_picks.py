@@ -19,7 +19,7 @@ from cryoet_core.tomograms.contrast import sign_at_picks
 from cryoet_core.tomograms.reading import Draft
 from cryoet_core.tomograms.volume import ArrayVolume
 
-# ---- contrast --------------------------------------------------------------------------------------------------------
+# ---- contrast ------------------------------------------------------------------------------------
 
 
 def particles(
@@ -100,7 +100,7 @@ def test_options_that_make_no_sense(tmp_path: Path) -> None:
     assert "--tilt-range 60 -60" in refusal(path, Reading(contrast="dark", tilt_range=(60, -60)))
 
 
-# ---- picks to tomograms ----------------------------------------------------------------------------------------------
+# ---- picks to tomograms --------------------------------------------------------------------------
 
 
 def drafts(*names: str) -> list[Draft]:
@@ -192,7 +192,7 @@ def test_given_picks_replace_those_in_a_store(
     assert data.notes == ("picks in the files of A are set aside for those of --picks",)
 
 
-# ---- copick ----------------------------------------------------------------------------------------------------------
+# ---- copick --------------------------------------------------------------------------------------
 
 
 def a_project(folder: Path, runs: tuple[str, ...] = ("TS_1", "TS_2")) -> Path:
@@ -248,7 +248,7 @@ def test_copick_configurations_without_data_here(tmp_path: Path) -> None:
     assert "without tomograms" in refusal(tmp_path / "p")
 
 
-# ---- real files ------------------------------------------------------------------------------------------------------
+# ---- real files ----------------------------------------------------------------------------------
 
 
 def test_every_real_file_opens_or_is_refused_with_a_reason(shared_data: Path) -> None:

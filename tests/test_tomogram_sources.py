@@ -19,7 +19,7 @@ from cryoet_core.tomograms.volume import ArrayVolume
 zarr = pytest.importorskip("zarr")
 
 
-# ---- MRC and EM ------------------------------------------------------------------------------------------------------
+# ---- MRC and EM ----------------------------------------------------------------------------------
 
 
 def test_an_mrc_file_is_mapped_not_read(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_stems() -> None:
     assert stem(".mrc") == ".mrc"
 
 
-# ---- OME-Zarr --------------------------------------------------------------------------------------------------------
+# ---- OME-Zarr ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("version", [2, 3])
@@ -228,7 +228,7 @@ def test_zarr_folders_that_are_no_images(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.read(), noise())
 
 
-# ---- our store -------------------------------------------------------------------------------------------------------
+# ---- our store -----------------------------------------------------------------------------------
 
 
 def test_a_store_says_everything_itself(tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
-"""The store of tomograms: what is written is read, whatever is wrong is said, nothing half-written looks whole."""
+"""The store of tomograms: what is written is read, whatever is wrong is said, nothing half-written
+looks whole.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +73,7 @@ def a_store(path: Path) -> Path:
     return path
 
 
-# ---- round trip ------------------------------------------------------------------------------------------------------
+# ---- round trip ----------------------------------------------------------------------------------
 
 
 def test_everything_comes_back(path: Path) -> None:
@@ -172,7 +174,7 @@ def test_a_reader_sees_the_new_file_under_an_old_name(path: Path) -> None:
         np.testing.assert_array_equal(open_store(path)[0].read(), noise((4, 5, 6), seed))
 
 
-# ---- what cannot be stored -------------------------------------------------------------------------------------------
+# ---- what cannot be stored -----------------------------------------------------------------------
 
 
 def with_nan() -> np.ndarray:
@@ -235,7 +237,7 @@ def test_an_empty_store_is_not_written(path: Path) -> None:
     assert os.listdir(path.parent) == []
 
 
-# ---- crashes ---------------------------------------------------------------------------------------------------------
+# ---- crashes -------------------------------------------------------------------------------------
 
 KILLED = """
 import sys, time
@@ -302,7 +304,7 @@ def test_a_full_disk_is_said_in_one_line(path: Path) -> None:
     assert os.listdir(path.parent) == []
 
 
-# ---- wrong files -----------------------------------------------------------------------------------------------------
+# ---- wrong files ---------------------------------------------------------------------------------
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def centre_of(volume: np.ndarray, near: np.ndarray, voxel_size: float, reach: fl
     return np.asarray((grid[:, close] * volume[close]).sum(1) / volume[close].sum())
 
 
-# ---- other voxel sizes -----------------------------------------------------------------------------------------------
+# ---- other voxel sizes ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("target", [5.0, 8.1, 13.3, 20.0, 31.0])
@@ -112,7 +112,7 @@ def test_nearly_the_same_voxel_size_is_the_tomogram_itself() -> None:
     assert found.at(12.0).at(12.0).shape == found.at(12.0).shape
 
 
-# ---- numbers ---------------------------------------------------------------------------------------------------------
+# ---- numbers -------------------------------------------------------------------------------------
 
 
 def test_statistics_are_not_moved_by_gold() -> None:
@@ -187,7 +187,7 @@ def test_slices_with_nan_are_named() -> None:
     assert ranges(list(range(0, 40, 2))) == "0, 2, 4, 6, 8, 10 and 14 more stretches"
 
 
-# ---- labels ----------------------------------------------------------------------------------------------------------
+# ---- labels --------------------------------------------------------------------------------------
 
 
 def test_hidden_labels_are_gone_everywhere() -> None:

@@ -71,7 +71,8 @@ def test_identity_and_quarter_turns_move_voxels_exactly(
     assert torch.allclose(same, volume, atol=tolerance)
     for first, second in ((0, 1), (1, 2), (2, 0), (1, 0)):
         turned = rotate(volume, quarter_turn(first, second)[None], fill=0.0, mode=mode)  # type: ignore[arg-type]
-        # torch.rot90 turns the first axis onto the second about (n - 1) / 2: take an odd cube about n // 2.
+        # torch.rot90 turns the first axis onto the second about (n - 1) / 2: take an odd cube about
+        # n // 2.
         odd = slice(1 - n % 2, None)
         expected = torch.rot90(volume[0, 0, odd, odd, odd], 1, (first, second))
         assert torch.allclose(turned[0, 0, odd, odd, odd], expected, atol=tolerance)
@@ -114,7 +115,9 @@ def test_agrees_with_scipy(mode: str, order: int, tolerance: float) -> None:
 
 @pytest.mark.parametrize("n", [32, 31])
 def test_modes_against_gaussians_at_their_turned_places(n: int) -> None:
-    """Errors against the density itself, not an interpolation of it; blobs of 1.2 voxels reach far in frequency."""
+    """Errors against the density itself, not an interpolation of it; blobs of 1.2 voxels reach far
+    in frequency.
+    """
     rng = np.random.default_rng(0)
     centres, matrix = (
         rng.normal(0, 2.5, (8, 3)),
@@ -139,7 +142,9 @@ def test_modes_against_gaussians_at_their_turned_places(n: int) -> None:
 
 @pytest.mark.parametrize(("n", "factor"), [(16, 2), (15, 2), (15, 3), (16, 3)])
 def test_oversampling_keeps_the_values(n: int, factor: int) -> None:
-    """Without the compensation the fine grid passes through the samples; with it, blurred samples do."""
+    """Without the compensation the fine grid passes through the samples; with it, blurred samples
+    do.
+    """
     volume = blobs(n, width=1.5)
     fine = oversample(volume, factor)
     assert fine.shape[-3:] == (n * factor,) * 3

@@ -1,4 +1,6 @@
-"""Volumes on the device: standardised, the same held or streamed, in any order, and done when the reader stops."""
+"""Volumes on the device: standardised, the same held or streamed, in any order, and done when the
+reader stops.
+"""
 
 from __future__ import annotations
 

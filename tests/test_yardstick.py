@@ -1,4 +1,6 @@
-"""Clustering without learning: easy shapes are sorted, labels are reproducible, wrong data get one line."""
+"""Clustering without learning: easy shapes are sorted, labels are reproducible, wrong data get one
+line.
+"""
 
 from __future__ import annotations
 

@@ -1,11 +1,13 @@
-"""Alignment of particles to references by an exhaustive search over rotations, batched, at low resolution.
+"""Alignment of particles to references by an exhaustive search over rotations, batched, at low
+resolution.
 
-A particle with the spectrum F, seen inside the wedge M, is compared with a reference G turned by R as
+A particle with the spectrum F, seen inside the wedge M, is compared with a reference G turned by R
+as
 
     score(R, s) = Re sum_M w conj(F e^{2 pi i k s}) G_R / sqrt(sum_M w |G_R|^2)
 
-over the frequencies up to a cutoff, w being the inverse power of the particles in each shell (whitening). For all
-particles and rotations at once that is one matrix product for each shift.
+over the frequencies up to a cutoff, w being the inverse power of the particles in each shell
+(whitening). For all particles and rotations at once that is one matrix product for each shift.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ _MEMORY = 1 << 26
 
 @dataclass(frozen=True)
 class Band:
-    """The frequencies that are compared: integer vectors q (m, 3), their shells (m,), and weights (m,) >= 0."""
+    """The frequencies that are compared: integer vectors q (m, 3), their shells (m,), and weights
+    (m,) >= 0.
+    """
 
     q: Tensor
     shell: Tensor
@@ -40,7 +44,9 @@ class Band:
     cutoff: int
 
     def of(self, spectrum: Tensor) -> Tensor:
-        """The band's coefficients (b, m) of spectra (b, d, h, w // 2 + 1) in the layout of ``rfftn``."""
+        """The band's coefficients (b, m) of spectra (b, d, h, w // 2 + 1) in the layout of
+        ``rfftn``.
+        """
         z, y, x = (self.q % spectrum.shape[1]).unbind(1)
         picked: Tensor = spectrum[:, z, y, x]
         return picked
@@ -48,7 +54,9 @@ class Band:
 
 @dataclass(frozen=True)
 class Poses:
-    """How particles lie: reference turned by ``rotations`` (n, 3, 3), moved by ``shifts`` (n, 3) voxels (z, y, x)."""
+    """How particles lie: reference turned by ``rotations`` (n, 3, 3), moved by ``shifts`` (n, 3)
+    voxels (z, y, x).
+    """
 
     rotations: Tensor
     shifts: Tensor
@@ -70,7 +78,9 @@ def make_band(box: int, cutoff: int, tilt_range: TiltRange, tilt_axis: str = "y"
 
 
 def whitened(band: Band, spectra: Tensor) -> Band:
-    """The band with weights 1 / mean power of each shell, from coefficients (n, m) of some particles."""
+    """The band with weights 1 / mean power of each shell, from coefficients (n, m) of some
+    particles.
+    """
     power = torch.zeros(band.cutoff + 1, dtype=torch.float64)
     count = torch.zeros_like(power)
     shell = band.shell.cpu()
@@ -91,9 +101,11 @@ def spectra(volumes: Tensor, band: Band) -> Tensor:
 def turned_references(
     reference: Tensor, rotations: Tensor, band: Band, batch_size: int = 1024
 ) -> Tensor:
-    """Weighted, normalised coefficients (r, m) of a reference (d, h, w) turned by each of rotations (r, 3, 3).
+    """Weighted, normalised coefficients (r, m) of a reference (d, h, w) turned by each of rotations
+    (r, 3, 3).
 
-    A turned volume has the turned spectrum, so only the band is sampled, at R^T q in the spectrum of the padded volume.
+    A turned volume has the turned spectrum, so only the band is sampled, at R^T q in the spectrum
+    of the padded volume.
     """
     spectrum = _padded_spectrum(reference, band.cutoff)
     reach = spectrum.shape[-1] // 2
@@ -109,9 +121,11 @@ def turned_references(
 
 
 def _padded_spectrum(volume: Tensor, cutoff: int) -> Tensor:
-    """Real and imaginary part (1, 2, c, c, c) of a zero-padded volume's spectrum up to the cutoff, k = 0 in the centre.
+    """Real and imaginary part (1, 2, c, c, c) of a zero-padded volume's spectrum up to the cutoff,
+    k = 0 in the centre.
 
-    The volume is divided by what linear interpolation of the spectrum will multiply it with, sinc^2 on each axis.
+    The volume is divided by what linear interpolation of the spectrum will multiply it with, sinc^2
+    on each axis.
     """
     size = volume.shape[0]
     padded = size * _PADDING
@@ -131,7 +145,8 @@ def search(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Best row of ``table`` (r, m) and best shift for each particle (b, m).
 
-    ``shifts`` (b, s, 3) in voxels are each particle's candidates. Returns scores (b,), rows (b,), shifts (b, 3).
+    ``shifts`` (b, s, 3) in voxels are each particle's candidates. Returns scores (b,), rows (b,),
+    shifts (b, 3).
     """
     b = len(coefficients)
     best = torch.full((b,), -math.inf, device=coefficients.device)
@@ -152,7 +167,9 @@ def search(
 
 
 def shift_grid(radius: float, step: float) -> Tensor:
-    """Shifts (s, 3) in voxels on a grid of ``step`` inside a ball of ``radius``, the zero shift first."""
+    """Shifts (s, 3) in voxels on a grid of ``step`` inside a ball of ``radius``, the zero shift
+    first.
+    """
     reach = int(radius / step + 1e-6)
     line = torch.arange(-reach, reach + 1) * step
     grid = torch.cartesian_prod(line, line, line)
@@ -160,7 +177,7 @@ def shift_grid(radius: float, step: float) -> Tensor:
     return grid[grid.norm(dim=1).argsort(stable=True)]
 
 
-# ---- classes ---------------------------------------------------------------------------------------------------------
+# ---- classes -------------------------------------------------------------------------------------
 
 
 def aligned_averages(
@@ -178,12 +195,13 @@ def aligned_averages(
     batch_size: int = 256,
     report: Callable[[str], None] | None = None,
 ) -> tuple[Tensor, Poses]:
-    """Averages (k, d, h, w) of particles that were aligned to their own class's average, and the poses found.
+    """Averages (k, d, h, w) of particles that were aligned to their own class's average, and the
+    poses found.
 
-    The search starts from the unaligned averages at a resolution of box / 8 shells and ends at box / 4; its rotations
-    are a grid that ends at ``step_degrees`` and is turned at random in each iteration. Only the first
-    ``max_particles`` of each class are aligned, and only they are averaged. Poses of all others are the identity.
-    ``report`` takes a line per iteration.
+    The search starts from the unaligned averages at a resolution of box / 8 shells and ends at box
+    / 4; its rotations are a grid that ends at ``step_degrees`` and is turned at random in each
+    iteration. Only the first ``max_particles`` of each class are aligned, and only they are
+    averaged. Poses of all others are the identity. ``report`` takes a line per iteration.
     """
     labels = torch.as_tensor(labels).long()
     k = k if k is not None else int(labels.max()) + 1
@@ -260,7 +278,9 @@ def _align_class(
 def aligned_to_each_other(
     averages: Tensor, reference: int = 0, step_degrees: float = 12.0, max_shift: float = 3.0
 ) -> Tensor:
-    """Class averages (k, d, h, w) turned and moved to resemble one of them, for viewing side by side."""
+    """Class averages (k, d, h, w) turned and moved to resemble one of them, for viewing side by
+    side.
+    """
     box = averages.shape[-1]
     band = make_band(box, box // 4, None)
     grid = rotation_grid(step_degrees).to(averages)

@@ -1,7 +1,8 @@
 """Class averages of subtomograms, weighted for the missing wedge, and the files that hold them.
 
-An average is the sum of its particles' Fourier transforms inside their wedges over the sum of the wedges, particle by
-particle in the common frame. Without rotations all wedges coincide, and what no particle has seen stays empty.
+An average is the sum of its particles' Fourier transforms inside their wedges over the sum of the
+wedges, particle by particle in the common frame. Without rotations all wedges coincide, and what no
+particle has seen stays empty.
 """
 
 from __future__ import annotations
@@ -23,11 +24,15 @@ from cryoet_core.support.errors import RunError
 TiltRange = tuple[float, float] | None
 
 _LEAST_COVERAGE = 0.02
-"""A frequency that less than this share of a class has seen is damped instead of divided by almost nothing."""
+"""A frequency that less than this share of a class has seen is damped instead of divided by almost
+nothing.
+"""
 
 
 class Volumes(Protocol):
-    """What is averaged: ``volumes[indices]`` gives (b, 1, d, h, w) float32 on one device, as ``DeviceVolumes`` does."""
+    """What is averaged: ``volumes[indices]`` gives (b, 1, d, h, w) float32 on one device, as
+    ``DeviceVolumes`` does.
+    """
 
     @property
     def box(self) -> int: ...
@@ -48,11 +53,13 @@ def class_averages(
     shifts: Tensor | None = None,
     batch_size: int = 256,
 ) -> Tensor:
-    """Averages (k, d, h, w), float32 on the CPU, in the units of ``volumes``; a class without particles is 0.
+    """Averages (k, d, h, w), float32 on the CPU, in the units of ``volumes``; a class without
+    particles is 0.
 
-    ``weights``: labels (n,), of which -1 takes no part, or posterior probabilities (n, k). ``tilt_range`` in degrees,
-    None for no missing wedge. ``rotations`` (n, 3, 3) and ``shifts`` (n, 3) in voxels say how each particle lies:
-    the reference turned by R, then moved by the shift, is the particle; each is turned back before it is added.
+    ``weights``: labels (n,), of which -1 takes no part, or posterior probabilities (n, k).
+    ``tilt_range`` in degrees, None for no missing wedge. ``rotations`` (n, 3, 3) and ``shifts`` (n,
+    3) in voxels say how each particle lies: the reference turned by R, then moved by the shift, is
+    the particle; each is turned back before it is added.
     """
     shares = _shares(weights, len(volumes), k)
     box = volumes.box
@@ -90,7 +97,9 @@ def batches(indices: Tensor, size: int) -> Iterator[Tensor]:
 
 
 def half_layout(centred: Tensor) -> Tensor:
-    """Fourier-space values (b, 1, d, h, w), zero frequency at n // 2 -> layout of ``rfftn`` (b, d, h, w // 2 + 1)."""
+    """Fourier-space values (b, 1, d, h, w), zero frequency at n // 2 -> layout of ``rfftn`` (b, d,
+    h, w // 2 + 1).
+    """
     whole: Tensor = torch.fft.ifftshift(centred[:, 0], dim=(1, 2, 3))
     return whole[..., : whole.shape[-1] // 2 + 1]
 
@@ -127,15 +136,17 @@ def _shares(weights: np.ndarray | Tensor, n: int, k: int | None) -> Tensor:
     return given.float()
 
 
-# ---- files -----------------------------------------------------------------------------------------------------------
+# ---- files ---------------------------------------------------------------------------------------
 
 
 def write_averages(
     folder: Path, averages: Tensor | np.ndarray, names: Sequence[str], voxel_size: float
 ) -> list[Path]:
-    """Write one MRC file (mode 2, voxel size in Å in the header) per class, named after the class; their paths.
+    """Write one MRC file (mode 2, voxel size in Å in the header) per class, named after the class;
+    their paths.
 
-    Characters that a file name cannot have become underscores. RunError when two classes then share a name.
+    Characters that a file name cannot have become underscores. RunError when two classes then share
+    a name.
     """
     import mrcfile
 
@@ -153,7 +164,9 @@ def write_averages(
 
 
 def read_averages(folder: Path) -> dict[str, tuple[np.ndarray, float]]:
-    """Class name -> (average (d, h, w) float32, voxel size in Å); files that are no MRC volume are left out."""
+    """Class name -> (average (d, h, w) float32, voxel size in Å); files that are no MRC volume are
+    left out.
+    """
     import mrcfile
 
     found = {}

@@ -1,7 +1,8 @@
 """Where a particle lies in its box, found before anything is known of its class or pose.
 
-The average over all particles, made radially symmetric, looks the same from every side: its cross-correlation with a
-particle peaks at the particle's centre whatever the pose. Template and centres are improved in turn.
+The average over all particles, made radially symmetric, looks the same from every side: its
+cross-correlation with a particle peaks at the particle's centre whatever the pose. Template and
+centres are improved in turn.
 """
 
 from __future__ import annotations
@@ -17,15 +18,17 @@ Reduce = Callable[[Tensor], Tensor]
 LEAST_SPREAD = 0.3
 """Voxels; particles are never known to be centred better than this."""
 _TOP_SHELL = 0.06
-"""Cycles per voxel up to which shells are used. Finer detail depends on the pose: on five complexes off-centre by up to
-4 voxels (box 32, SNR 0.1) the error per axis is 1.0 voxel at 0.06, 1.4 at 0.12 and 1.9 at 0.25."""
+"""Cycles per voxel up to which shells are used. Finer detail depends on the pose: on five complexes
+off-centre by up to 4 voxels (box 32, SNR 0.1) the error per axis is 1.0 voxel at 0.06, 1.4 at 0.12
+and 1.9 at 0.25."""
 
 
 class Centring:
-    """Finds shifts (n, 3) in voxels (z, y, x) from the box centre to the particle's centre, at most ``max_shift`` long.
+    """Finds shifts (n, 3) in voxels (z, y, x) from the box centre to the particle's centre, at most
+    ``max_shift`` long.
 
-    ``spread`` is the standard deviation of shifts per axis, voxels: a Gaussian prior that keeps a particle whose own
-    signal is too weak to tell near the centre. It is learnt with the template.
+    ``spread`` is the standard deviation of shifts per axis, voxels: a Gaussian prior that keeps a
+    particle whose own signal is too weak to tell near the centre. It is learnt with the template.
     """
 
     def __init__(
@@ -48,10 +51,12 @@ class Centring:
         rounds: int = 2,
         reduce: Reduce = lambda tensor: tensor,
     ) -> Centring:
-        """``batches()`` gives volumes (b, 1, box, box, box) anew at each call; this process's share if ``reduce`` sums.
+        """``batches()`` gives volumes (b, 1, box, box, box) anew at each call; this process's share
+        if ``reduce`` sums.
 
-        The spread shrinks from round to round where the shifts found are no larger than their own error, and stays
-        where the particles do lie off centre; more rounds lock on to bright lobes. A few hundred volumes are enough.
+        The spread shrinks from round to round where the shifts found are no larger than their own
+        error, and stays where the particles do lie off centre; more rounds lock on to bright lobes.
+        A few hundred volumes are enough.
         """
         shells = shell_index(box).to(device)
         power = torch.zeros(int(shells.max()) + 1, device=device)
@@ -105,9 +110,11 @@ class Centring:
 
 
 def sample_rows(n: int, share: slice | None = None, most: int = 500) -> Tensor:
-    """Rows of at most ``most`` of n volumes to learn from; with ``share``, those in it, counted from its start.
+    """Rows of at most ``most`` of n volumes to learn from; with ``share``, those in it, counted
+    from its start.
 
-    Drawn at random, for a data set may be in the order of its classes; the same ones whatever the number of processes.
+    Drawn at random, for a data set may be in the order of its classes; the same ones whatever the
+    number of processes.
     """
     rows = torch.randperm(n, generator=torch.Generator().manual_seed(0))[:most].sort().values
     return (
@@ -131,7 +138,9 @@ def _radial(volume: Tensor) -> Tensor:
 def soft_sphere(
     size: int, radius: float, edge: float = 1.0, device: torch.device | str = "cpu"
 ) -> Tensor:
-    """(size, size, size): 1 within ``radius`` voxels of voxel size // 2, falling to 0 over about ``edge`` voxels."""
+    """(size, size, size): 1 within ``radius`` voxels of voxel size // 2, falling to 0 over about
+    ``edge`` voxels.
+    """
     line = torch.arange(size, device=device, dtype=torch.float32) - size // 2
     distance = (
         line[:, None, None] ** 2 + line[None, :, None] ** 2 + line[None, None, :] ** 2
@@ -140,7 +149,9 @@ def soft_sphere(
 
 
 def translate(volumes: Tensor, shifts: Tensor) -> Tensor:
-    """Move volumes (n, s, s, s) by shifts (n, 3) voxels with a Fourier phase; what leaves on one side comes back."""
+    """Move volumes (n, s, s, s) by shifts (n, 3) voxels with a Fourier phase; what leaves on one
+    side comes back.
+    """
     size = volumes.shape[-1]
     whole = torch.fft.fftfreq(size, device=volumes.device)
     half = torch.fft.rfftfreq(size, device=volumes.device)
@@ -158,10 +169,12 @@ def translate(volumes: Tensor, shifts: Tensor) -> Tensor:
 def peak(
     maps: Tensor, reach: float, spread: float, origin: Tensor | None = None, voxel: float = 1.0
 ) -> Tensor:
-    """The most probable shifts (n, 3), sub-voxel, given log-likelihood maps (n, s, s, s) with zero shift at voxel 0.
+    """The most probable shifts (n, 3), sub-voxel, given log-likelihood maps (n, s, s, s) with zero
+    shift at voxel 0.
 
-    The prior is Gaussian of standard deviation ``spread`` about -``origin`` (n, 3), the shift that has already been
-    applied. ``reach``, ``spread``, ``origin`` and the answer are in voxels, of which the map's are ``voxel`` large.
+    The prior is Gaussian of standard deviation ``spread`` about -``origin`` (n, 3), the shift that
+    has already been applied. ``reach``, ``spread``, ``origin`` and the answer are in voxels, of
+    which the map's are ``voxel`` large.
     """
     n, size = len(maps), maps.shape[-1]
     line = torch.fft.fftfreq(size, device=maps.device) * size

@@ -13,8 +13,9 @@ _QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 class Invariants:
     """Descriptors (n, dim) of volumes (n, 1, d, h, w) with the particle at the box centre.
 
-    Radial profile and radial second moment of the volume smoothed by one voxel (Gaussian sigma), log power per Fourier
-    shell inside the region that the tilt series has measured, intensity quantiles inside the particle sphere.
+    Radial profile and radial second moment of the volume smoothed by one voxel (Gaussian sigma),
+    log power per Fourier shell inside the region that the tilt series has measured, intensity
+    quantiles inside the particle sphere.
     """
 
     def __init__(

@@ -1,7 +1,8 @@
 """Where in a volume a network sees a class: Grad-CAM and Respond-CAM in three dimensions.
 
-Grad-CAM: Selvaraju et al., ICCV 2017. Respond-CAM: Zhao et al., "Respond-CAM: analyzing deep models for 3D imaging data
-by visualizations", MICCAI 2018. A labeller that can be explained has two methods more, see ``Explainable``.
+Grad-CAM: Selvaraju et al., ICCV 2017. Respond-CAM: Zhao et al., "Respond-CAM: analyzing deep models
+for 3D imaging data by visualizations", MICCAI 2018. A labeller that can be explained has two
+methods more, see ``Explainable``.
 """
 
 from __future__ import annotations
@@ -36,12 +37,16 @@ class Explainable(Protocol):
         """Standardised volumes (n, 1, d, h, w) -> scores (n, k) before the softmax."""
 
     def feature_layer(self) -> nn.Module | None:
-        """The part of the network whose output (n, c, z, y, x) is looked at; None where there is none."""
+        """The part of the network whose output (n, c, z, y, x) is looked at; None where there is
+        none.
+        """
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """One volume, why it is of one class. volume and maps: (d, h, w) float32; predicted: the most probable class."""
+    """One volume, why it is of one class. volume and maps: (d, h, w) float32; predicted: the most
+    probable class.
+    """
 
     class_name: str
     predicted: str
@@ -53,11 +58,12 @@ class Explanation:
 def activation_map(
     network: nn.Module, layer: nn.Module, volume: Tensor, class_index: int, cam: Cam
 ) -> Tensor:
-    """The map (z, y, x) of a volume (1, 1, d, h, w) at the resolution of ``layer``, in units of the class's score.
+    """The map (z, y, x) of a volume (1, 1, d, h, w) at the resolution of ``layer``, in units of the
+    class's score.
 
-    With A_c the activations of channel c and g_c the gradient of the score before the softmax: Grad-CAM is
-    max(0, sum_c mean(g_c) A_c); Respond-CAM is sum_c sum(A_c g_c) / (sum(A_c) + 1e-10) A_c, whose sum over voxels is
-    the score itself where the rest of the network is linear.
+    With A_c the activations of channel c and g_c the gradient of the score before the softmax:
+    Grad-CAM is max(0, sum_c mean(g_c) A_c); Respond-CAM is sum_c sum(A_c g_c) / (sum(A_c) + 1e-10)
+    A_c, whose sum over voxels is the score itself where the rest of the network is linear.
     """
     held: list[Tensor] = []
 
@@ -84,7 +90,9 @@ def activation_map(
 
 
 def shown_map(found: Tensor, size: Sequence[int]) -> Tensor:
-    """A map brought to the volume's ``size`` (trilinear) and to 0..1; what is negative or nowhere positive is 0."""
+    """A map brought to the volume's ``size`` (trilinear) and to 0..1; what is negative or nowhere
+    positive is 0.
+    """
     fine: Tensor = interpolate(
         found[None, None], size=tuple(size), mode="trilinear", align_corners=False
     )[0, 0]

@@ -1,9 +1,11 @@
-"""Cubes from the 2-D images of tilt series: each image is a central slice of the particle's Fourier transform.
+"""Cubes from the 2-D images of tilt series: each image is a central slice of the particle's Fourier
+transform.
 
-A slice is spread over the grid with trilinear weights and the sum divided by what all slices have seen,
-V(k) = sum_t w_t F_t(k) / (sum_t w_t CTF_t^2(k) + r), F_t being the image's transform times its CTF: the Wiener filter
-of a tilt series (as for subtomogram averages in Bharat et al., Structure 2015, doi 10.1016/j.str.2015.06.026) with a
-constant r in place of the unknown noise-to-signal ratio.
+A slice is spread over the grid with trilinear weights and the sum divided by what all slices have
+seen, V(k) = sum_t w_t F_t(k) / (sum_t w_t CTF_t^2(k) + r), F_t being the image's transform times
+its CTF: the Wiener filter of a tilt series (as for subtomogram averages in Bharat et al., Structure
+2015, doi 10.1016/j.str.2015.06.026) with a constant r in place of the unknown noise-to-signal
+ratio.
 """
 
 from __future__ import annotations
@@ -17,16 +19,18 @@ from torch import Tensor
 from cryoet_core.algorithms.fourier import ctf
 
 REGULARISATION = 0.5
-"""r as a share of the mean of the weights that are not zero: particles are noisy, so little is sharpened."""
+"""r as a share of the mean of the weights that are not zero: particles are noisy, so little is
+sharpened.
+"""
 
 
 @dataclass(frozen=True)
 class TiltSeries:
     """How the t images of a tilt series lie in the tomogram.
 
-    axes (t, 2, 3): directions of the image's x and y in the tomogram, components (x, y, z). defocus (t,): um, mean of
-    both directions, positive for underfocus. dose (t,): electrons per Å^2 before each image. scale (t,): further
-    weight of each image. voltage: kV, cs: mm.
+    axes (t, 2, 3): directions of the image's x and y in the tomogram, components (x, y, z). defocus
+    (t,): um, mean of both directions, positive for underfocus. dose (t,): electrons per Å^2 before
+    each image. scale (t,): further weight of each image. voltage: kV, cs: mm.
     """
 
     axes: Tensor
@@ -52,15 +56,19 @@ class TiltSeries:
         return torch.rad2deg(torch.atan2(-beam[:, 0], beam[:, 2]))
 
     def axis(self) -> str:
-        """ "x" or "y", the axis of the tomogram that the specimen was turned about, as near as it is to one."""
+        """ "x" or "y", the axis of the tomogram that the specimen was turned about, as near as it is
+        to one.
+        """
         beam = torch.linalg.cross(self.axes[:, 0], self.axes[:, 1])
         return "y" if beam[:, 0].abs().sum() >= beam[:, 1].abs().sum() else "x"
 
 
 def critical_dose(k: Tensor, voltage: float) -> Tensor:
-    """Electrons per Å^2 after which a frequency (1/Å) has lost 1 - 1/e of its signal, at 300 kV and below.
+    """Electrons per Å^2 after which a frequency (1/Å) has lost 1 - 1/e of its signal, at 300 kV and
+    below.
 
-    Grant and Grigorieff, eLife 2015, doi 10.7554/eLife.06980, eq. 3; at 200 kV and less four fifths of it.
+    Grant and Grigorieff, eLife 2015, doi 10.7554/eLife.06980, eq. 3; at 200 kV and less four fifths
+    of it.
     """
     return (0.24499 * k.clamp(min=1e-6) ** -1.6649 + 2.8141) * (0.8 if voltage <= 200 else 1.0)
 
@@ -68,7 +76,8 @@ def critical_dose(k: Tensor, voltage: float) -> Tensor:
 class Insertion:
     """The way from the images of one tilt series to cubes; all particles of a tomogram share it.
 
-    box: voxels, voxel_size: Å, of images and cubes alike. premultiplied: the images were multiplied by their CTF.
+    box: voxels, voxel_size: Å, of images and cubes alike. premultiplied: the images were multiplied
+    by their CTF.
     """
 
     def __init__(
@@ -100,7 +109,9 @@ class Insertion:
         self.filter = 1 / (self.weight + floor)
 
     def _transfer(self, series: TiltSeries) -> Tensor:
-        """(t, m), positive where contrast is not reversed, so that the images keep the contrast that they have."""
+        """(t, m), positive where contrast is not reversed, so that the images keep the contrast
+        that they have.
+        """
         return -ctf(
             self.radius,
             series.defocus,
@@ -132,7 +143,9 @@ class Insertion:
 
 
 def _neighbours(points: Tensor, box: int) -> tuple[list[Tensor], list[Tensor]]:
-    """For each of the eight corners around points (..., 3) z, y, x: flat indices and trilinear weights."""
+    """For each of the eight corners around points (..., 3) z, y, x: flat indices and trilinear
+    weights.
+    """
     low = points.floor()
     rest = points - low
     targets, shares = [], []

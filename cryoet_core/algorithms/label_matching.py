@@ -1,4 +1,6 @@
-"""Which cluster is which class, or which cluster of an earlier step: tables of counts and one-to-one matchings."""
+"""Which cluster is which class, or which cluster of an earlier step: tables of counts and
+one-to-one matchings.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Contingency:
-    """counts (c, k): how many rows have true class ``classes[i]`` and cluster ``clusters[j]``; both ascending."""
+    """counts (c, k): how many rows have true class ``classes[i]`` and cluster ``clusters[j]``; both
+    ascending.
+    """
 
     classes: Ints
     clusters: Ints
@@ -33,7 +37,9 @@ def contingency(true: ArrayLike, predicted: ArrayLike) -> Contingency:
 
 
 def hungarian(counts: ArrayLike) -> tuple[Ints, Ints]:
-    """Rows and columns of the one-to-one matching with the largest total count; rectangular tables are allowed."""
+    """Rows and columns of the one-to-one matching with the largest total count; rectangular tables
+    are allowed.
+    """
     from scipy.optimize import linear_sum_assignment
 
     rows, columns = linear_sum_assignment(np.asarray(counts), maximize=True)
@@ -43,8 +49,8 @@ def hungarian(counts: ArrayLike) -> tuple[Ints, Ints]:
 def match_permutation(previous: ArrayLike, new: ArrayLike, k: int | None = None) -> Ints:
     """The permutation ``p`` (k,) of 0..k-1 for which ``p[new]`` agrees most with ``previous``.
 
-    ``k`` is by default one more than the largest label. Among equally good ones it is one that keeps the most numbers.
-    Negative labels take no part.
+    ``k`` is by default one more than the largest label. Among equally good ones it is one that
+    keeps the most numbers. Negative labels take no part.
     """
     previous, new = same_length(previous, new)
     size = max([int(labels.max()) + 1 for labels in (previous, new) if labels.size] + [k or 0])
@@ -60,7 +66,9 @@ def match_permutation(previous: ArrayLike, new: ArrayLike, k: int | None = None)
 
 
 def match_labels(previous: ArrayLike, new: ArrayLike) -> Ints:
-    """``new`` with its clusters renumbered to agree most with ``previous`` (Hungarian); -1 stays -1."""
+    """``new`` with its clusters renumbered to agree most with ``previous`` (Hungarian); -1 stays
+    -1.
+    """
     new = np.asarray(new, dtype=np.int64)
     permutation = match_permutation(previous, new)
     return np.where(new >= 0, permutation[np.maximum(new, 0)], new) if new.size else new

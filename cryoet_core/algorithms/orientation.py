@@ -1,8 +1,9 @@
 """RELION's Euler angles and the project's rotation matrices.
 
-A matrix here is active, from the reference frame to the tomogram frame, on column vectors (z, y, x).
-RELION's (rot, tilt, psi) are intrinsic ZYZ rotations of the coordinate system that carry the particle onto the
-reference, so the active matrix is the inverse of the ZYZ product, with the axes reversed from (x, y, z).
+A matrix here is active, from the reference frame to the tomogram frame, on column vectors (z, y,
+x). RELION's (rot, tilt, psi) are intrinsic ZYZ rotations of the coordinate system that carry the
+particle onto the reference, so the active matrix is the inverse of the ZYZ product, with the axes
+reversed from (x, y, z).
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ def euler_to_matrix(angles: ArrayLike) -> NDArray[np.float64]:
 
 
 def matrix_to_euler(matrices: ArrayLike) -> NDArray[np.float64]:
-    """RELION angles (n, 3) in degrees of matrices (n, 3, 3): rot and psi in [-180, 180], tilt in [0, 180].
+    """RELION angles (n, 3) in degrees of matrices (n, 3, 3): rot and psi in [-180, 180], tilt in
+    [0, 180].
 
     Where tilt is 0 or 180 only a combination of rot and psi is defined: psi is set to 0.
     """
@@ -34,7 +36,8 @@ def matrix_to_euler(matrices: ArrayLike) -> NDArray[np.float64]:
         np.arctan2(-product[:, 0, 1], product[:, 1, 1]),
         np.arctan2(product[:, 1, 2], product[:, 0, 2]),
     )
-    # psi is what remains after rot and tilt are taken back, so rounding near tilt 0 cannot break their sum.
+    # psi is what remains after rot and tilt are taken back, so rounding near tilt 0 cannot break
+    # their sum.
     c, s = np.cos(rot), np.sin(rot)
     psi = np.arctan2(
         c * product[:, 1, 0] - s * product[:, 0, 0],

@@ -1,4 +1,5 @@
-"""Peaks of a score map: regional maxima, one for a plateau, thinned to a distance, refined below the voxel.
+"""Peaks of a score map: regional maxima, one for a plateau, thinned to a distance, refined below
+the voxel.
 
 And the value that parts strong peaks from weak ones.
 """
@@ -35,15 +36,17 @@ def find_peaks(
     border: tuple[int, int, int] = (0, 0, 0),
     subvoxel: bool = True,
 ) -> tuple[Positions, Values]:
-    """Positions (n, 3) in voxels (z, y, x) and values (n,) of the peaks of a map (d, h, w), best first.
+    """Positions (n, 3) in voxels (z, y, x) and values (n,) of the peaks of a map (d, h, w), best
+    first.
 
-    A peak is a regional maximum over the 26 neighbours with a value of at least ``threshold``; a plateau of equal
-    values is one, at its voxel nearest to its middle, and a map that is constant has none. From the best on, each peak
-    removes those nearer than ``distance`` voxels, so what is returned is that far apart; equal values are taken in the
-    order of their voxels. Voxels nearer than ``border`` to a face and voxels of -inf (masked out) are no peaks.
-    With ``subvoxel`` the maximum of the quadratic through the neighbourhood is the position, at most half a voxel away
-    along each axis; values stay those of the voxel. ``limit``: the best so many.
-    Beside the map it takes a byte for each voxel, five where plateaus occur. ValueError for NaN or another shape.
+    A peak is a regional maximum over the 26 neighbours with a value of at least ``threshold``; a
+    plateau of equal values is one, at its voxel nearest to its middle, and a map that is constant
+    has none. From the best on, each peak removes those nearer than ``distance`` voxels, so what is
+    returned is that far apart; equal values are taken in the order of their voxels. Voxels nearer
+    than ``border`` to a face and voxels of -inf (masked out) are no peaks. With ``subvoxel`` the
+    maximum of the quadratic through the neighbourhood is the position, at most half a voxel away
+    along each axis; values stay those of the voxel. ``limit``: the best so many. Beside the map it
+    takes a byte for each voxel, five where plateaus occur. ValueError for NaN or another shape.
     """
     if scores.ndim != 3:
         raise ValueError(f"find_peaks: the map has shape {tuple(scores.shape)}, expected (d, h, w)")
@@ -62,9 +65,11 @@ def find_peaks(
 
 
 def parting_value(values: NDArray[Any]) -> float:
-    """The cut that parts values of peaks (n,) best in two: the variance between the parts is largest (Otsu 1979).
+    """The cut that parts values of peaks (n,) best in two: the variance between the parts is
+    largest (Otsu 1979).
 
-    The brightest twentieth counts as equal, so that a few gold beads are no part of their own; -inf for n < 2.
+    The brightest twentieth counts as equal, so that a few gold beads are no part of their own; -inf
+    for n < 2.
     """
     rising = np.sort(np.asarray(values, dtype=np.float64))
     if len(rising) < 2:
@@ -123,7 +128,9 @@ def _neighbours(found: Indices, shape: tuple[int, ...]) -> tuple[Indices, NDArra
 
 
 def _suspects(flat: Tensor, found: Indices, shape: tuple[int, ...]) -> Indices:
-    """Rows of candidates that may touch an equal voxel: lines are taken to go on at the faces, so some do not."""
+    """Rows of candidates that may touch an equal voxel: lines are taken to go on at the faces, so
+    some do not.
+    """
     places = torch.from_numpy(found).to(flat.device)
     values, equal = flat[places], torch.zeros(len(found), dtype=torch.bool, device=flat.device)
     for offset in (np.indices((3, 3, 3)).reshape(3, 27).T - 1) @ np.array(
@@ -135,7 +142,9 @@ def _suspects(flat: Tensor, found: Indices, shape: tuple[int, ...]) -> Indices:
 
 
 def _one_per_plateau(flat: Tensor, found: Indices, shape: tuple[int, ...]) -> Indices:
-    """Of candidates that touch (and so are equal) the middle one; none where an equal neighbour is no candidate."""
+    """Of candidates that touch (and so are equal) the middle one; none where an equal neighbour is
+    no candidate.
+    """
     if len(found) == flat.numel():
         return found[:0]
     suspects = _suspects(flat, found, shape)
@@ -207,7 +216,9 @@ def _away(kept: Positions, places: Positions, distance: float) -> NDArray[np.boo
 
 
 def far_apart(places: Positions, distance: float) -> Indices:
-    """Rows of places (n, 3), best first, that stay when each removes those nearer than ``distance`` after it."""
+    """Rows of places (n, 3), best first, that stay when each removes those nearer than ``distance``
+    after it.
+    """
     from scipy.spatial import cKDTree
 
     alive = np.ones(len(places), bool)
@@ -225,10 +236,12 @@ def far_apart(places: Positions, distance: float) -> Indices:
 
 
 def _offsets(flat: Tensor, found: Indices, shape: tuple[int, ...]) -> Positions:
-    """(m, 3): from each voxel to the maximum of the quadratic through its neighbourhood, within half a voxel.
+    """(m, 3): from each voxel to the maximum of the quadratic through its neighbourhood, within
+    half a voxel.
 
-    Second derivatives are central differences, exact for a quadratic. Where it has no maximum nearby, each axis is fit
-    alone; along an axis where a neighbour is missing or masked out nothing moves.
+    Second derivatives are central differences, exact for a quadratic. Where it has no maximum
+    nearby, each axis is fit alone; along an axis where a neighbour is missing or masked out nothing
+    moves.
     """
     around, inside = _neighbours(found, shape)
     values = flat[torch.from_numpy(around).to(flat.device)].double().cpu().numpy()
@@ -262,7 +275,9 @@ def _offsets(flat: Tensor, found: Indices, shape: tuple[int, ...]) -> Positions:
 
 
 def _at(axis: int, place: int, other: int | None = None, other_place: int = 1) -> tuple[Any, ...]:
-    """Index of the neighbour at ``place`` (0, 1, 2) along one axis, and at ``other_place`` along another."""
+    """Index of the neighbour at ``place`` (0, 1, 2) along one axis, and at ``other_place`` along
+    another.
+    """
     index: list[Any] = [1, 1, 1]
     index[axis] = place
     if other is not None:

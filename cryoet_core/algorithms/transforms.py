@@ -1,7 +1,8 @@
 """Batched rotations and normalisation of volumes (n, 1, d, h, w); axes are (z, y, x).
 
-A rotation matrix acts on column vectors (z, y, x) that start at the voxel n // 2 of each axis, the centre of the
-discrete Fourier transform, where structures are centred. Rotations are active: density at r moves to R r.
+A rotation matrix acts on column vectors (z, y, x) that start at the voxel n // 2 of each axis, the
+centre of the discrete Fourier transform, where structures are centred. Rotations are active:
+density at r moves to R r.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ def random_rotations(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """(n, 3, 3) rotations uniform on SO(3): normalised 4-D Gaussian quaternions. Drawn on the generator's device."""
+    """(n, 3, 3) rotations uniform on SO(3): normalised 4-D Gaussian quaternions. Drawn on the
+    generator's device.
+    """
     source = generator.device if generator is not None else torch.device("cpu")
     quaternions = torch.randn(n, 4, generator=generator, device=source, dtype=torch.float64)
     return quaternion_to_matrix(quaternions).to(device=device, dtype=dtype)
@@ -49,10 +52,11 @@ def quaternion_to_matrix(quaternions: Tensor) -> Tensor:
 
 
 def rotation_grid(step_degrees: float, dtype: torch.dtype = torch.float32) -> Tensor:
-    """(m, 3, 3) near-uniform rotations about ``step_degrees`` apart: m = 8 pi^2 / step^3, the identity first.
+    """(m, 3, 3) near-uniform rotations about ``step_degrees`` apart: m = 8 pi^2 / step^3, the
+    identity first.
 
-    Super-Fibonacci spirals on the unit quaternions (Alexa, CVPR 2022), turned as a whole so that the first is the
-    identity. Raises ValueError for a step outside (0, 180].
+    Super-Fibonacci spirals on the unit quaternions (Alexa, CVPR 2022), turned as a whole so that
+    the first is the identity. Raises ValueError for a step outside (0, 180].
     """
     if not 0 < step_degrees <= 180:
         raise ValueError(
@@ -78,12 +82,14 @@ def rotate(
     generator: torch.Generator | None = None,
     mode: Mode = "trilinear",
 ) -> Tensor:
-    """Rotate volumes (n, 1, d, h, w) actively by matrices (n, 3, 3) about voxel n // 2, then move them by shifts.
+    """Rotate volumes (n, 1, d, h, w) actively by matrices (n, 3, 3) about voxel n // 2, then move
+    them by shifts.
 
-    One volume with m matrices, or m volumes with one matrix, gives m volumes. shifts (n, 3) are in voxels (z, y, x).
-    What comes from outside is the volume's mean, a number, or with "noise" Gaussian noise of the volume's own mean
-    and standard deviation (``generator`` draws it). "trilinear" blurs by a share of a voxel; "fourier" samples a twice
-    oversampled copy, as exact as a cubic spline at low and better at high frequencies, at seven times the cost.
+    One volume with m matrices, or m volumes with one matrix, gives m volumes. shifts (n, 3) are in
+    voxels (z, y, x). What comes from outside is the volume's mean, a number, or with "noise"
+    Gaussian noise of the volume's own mean and standard deviation (``generator`` draws it).
+    "trilinear" blurs by a share of a voxel; "fourier" samples a twice oversampled copy, as exact as
+    a cubic spline at low and better at high frequencies, at seven times the cost.
     """
     if volumes.ndim != 5 or volumes.shape[1] != 1:
         raise ValueError(
@@ -151,10 +157,12 @@ def _rotate_piece(
 
 
 def oversample(volumes: Tensor, factor: int) -> Tensor:
-    """Volumes (..., d, h, w) on a grid ``factor`` times as fine, by padding their spectrum; values keep their scale.
+    """Volumes (..., d, h, w) on a grid ``factor`` times as fine, by padding their spectrum; values
+    keep their scale.
 
-    The spectrum is divided by sinc^2, the mean response of trilinear interpolation on the fine grid, so that trilinear
-    samples of the result follow the band-limited volume. What is at voxel n // 2 comes to n * factor // 2.
+    The spectrum is divided by sinc^2, the mean response of trilinear interpolation on the fine
+    grid, so that trilinear samples of the result follow the band-limited volume. What is at voxel n
+    // 2 comes to n * factor // 2.
     """
     size = volumes.shape[-3:]
     spectrum = torch.fft.rfftn(torch.fft.ifftshift(volumes, dim=(-3, -2, -1)), dim=(-3, -2, -1))
@@ -183,11 +191,13 @@ def sampling_grid(
     shifts: Tensor | None = None,
     scale: float = 1.0,
 ) -> Tensor:
-    """Where each voxel of ``target`` boxes comes from, as ``grid_sample(..., align_corners=True)`` wants it.
+    """Where each voxel of ``target`` boxes comes from, as ``grid_sample(..., align_corners=True)``
+    wants it.
 
     (n, d, h, w, 3), the last axis (x, y, z). A target voxel p, from the target's centre, samples
-    R^T (p - shift) * scale from the source's centre: ``scale`` is target voxel size / source voxel size.
-    The grid is affine, so it is the sum of one term per axis: three times faster here than ``affine_grid``.
+    R^T (p - shift) * scale from the source's centre: ``scale`` is target voxel size / source voxel
+    size. The grid is affine, so it is the sum of one term per axis: three times faster here than
+    ``affine_grid``.
     """
     unit = torch.tensor([2 / (n - 1) for n in source], dtype=matrices.dtype, device=matrices.device)
     centre = torch.tensor([n // 2 for n in source], dtype=matrices.dtype, device=matrices.device)

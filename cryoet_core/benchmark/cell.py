@@ -1,9 +1,10 @@
-"""One cell: its commands in processes of their own, with time and peak memory; what came out is in its folder.
+"""One cell: its commands in processes of their own, with time and peak memory; what came out is in
+its folder.
 
     python -m cryoet_core.benchmark.cell FOLDER
 
-reads ``cell.json`` and writes ``outcome.json``. Called again after a kill it skips the steps that are done and resumes
-the run that was not.
+reads ``cell.json`` and writes ``outcome.json``. Called again after a kill it skips the steps that
+are done and resumes the run that was not.
 """
 
 from __future__ import annotations
@@ -90,7 +91,9 @@ def _words(where: Path, step: dict[str, Any]) -> tuple[list[str], bool]:
 
 
 def _measured(words: list[str], log: Path, limit: float | None) -> dict[str, Any]:
-    """Run a command; its exit code, facts (the JSON it printed), seconds, CPU seconds and peak memory."""
+    """Run a command; its exit code, facts (the JSON it printed), seconds, CPU seconds and peak
+    memory.
+    """
     module = "cryoet_core.cli.prepare" if words[0] == PREPARE else "cryoet_core.cli.main"
     command = [sys.executable, "-m", module, *words[1:]]
     out, err = log.with_suffix(".out"), log.with_suffix(".err")
@@ -119,7 +122,9 @@ def _measured(words: list[str], log: Path, limit: float | None) -> dict[str, Any
 
 
 def _waited(pid: int, started: float, limit: float | None) -> tuple[str, int, Any]:
-    """Wait for a process, kill it after ``limit`` seconds; why it was, its status and what it has used."""
+    """Wait for a process, kill it after ``limit`` seconds; why it was, its status and what it has
+    used.
+    """
     late = ""
     while True:
         ended, status, used = os.wait4(pid, os.WNOHANG)
@@ -153,7 +158,9 @@ def _reason(code: int, late: str, err: Path) -> str:
 
 
 def die_with_parent() -> None:
-    """Linux: end this process when the one that started it ends, however that ends. Elsewhere nothing."""
+    """Linux: end this process when the one that started it ends, however that ends. Elsewhere
+    nothing.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 

@@ -1,4 +1,6 @@
-"""Runs jobs, each a cell's folder, as processes here (``Local``) or as SLURM jobs (``slurm``); the loop is the same."""
+"""Runs jobs, each a cell's folder, as processes here (``Local``) or as SLURM jobs (``slurm``); the
+loop is the same.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ _PAUSE = 0.1
 
 @dataclass(frozen=True)
 class Job:
-    """A cell's folder, where its ``cell.json`` lies. It starts when the files in ``needs`` are there."""
+    """A cell's folder, where its ``cell.json`` lies. It starts when the files in ``needs`` are
+    there.
+    """
 
     folder: Path
     label: str
@@ -57,7 +61,9 @@ def work_through(
     started: Callable[[Job], None],
     ended: Callable[[Job, dict[str, Any]], None],
 ) -> None:
-    """Run every job, in order as far as its needs allow. A job whose needs failed fails with their reason."""
+    """Run every job, in order as far as its needs allow. A job whose needs failed fails with their
+    reason.
+    """
     waiting = list(jobs)
     running: dict[int, tuple[Job, Running]] = {}
     broken: dict[Path, str] = {}
@@ -113,7 +119,7 @@ def _failed(reason: str) -> dict[str, Any]:
     return {"status": "failed", "reason": reason, "steps": [], "facts": {}}
 
 
-# ---- here ------------------------------------------------------------------------------------------------------------
+# ---- here ----------------------------------------------------------------------------------------
 
 
 class _Process:
@@ -132,7 +138,8 @@ class _Process:
 class Local:
     """Processes on this machine, ``slots`` at once, each with one GPU if there are any.
 
-    Each takes its share of the cores, unless the environment says how many threads (``OMP_NUM_THREADS``).
+    Each takes its share of the cores, unless the environment says how many threads
+    (``OMP_NUM_THREADS``).
     """
 
     def __init__(self, slots: int, gpus: int = 0) -> None:

@@ -26,8 +26,8 @@ OTHER_SEED = 1000
 class Cell:
     """One run of a method on one data set with one seed, and the evaluations after it.
 
-    ``key`` depends on the method, its options, the content of its data and the seed; tables that ask for the same run
-    share it.
+    ``key`` depends on the method, its options, the content of its data and the seed; tables that
+    ask for the same run share it.
     """
 
     key: str
@@ -104,7 +104,7 @@ class Plan:
             if name not in taken and info.trainer is not None
         ]
 
-    # ---- one place ---------------------------------------------------------------------------------------------------
+    # ---- one place -------------------------------------------------------------------------------
 
     def _place(self, suite: Suite, table: Table, entry: Entry, condition: Condition) -> Place:
         here = Place(
@@ -221,7 +221,9 @@ class Plan:
     def _options(
         self, table: Table, entry: Entry, trainer: Any, variables: Mapping[str, str]
     ) -> Options:
-        """Later ones win: the trainer's tiny ones (smoke), the table's where the method has them, the entry's."""
+        """Later ones win: the trainer's tiny ones (smoke), the table's where the method has them,
+        the entry's.
+        """
         fields = trainer.Config.model_fields
         shared = {
             name: value
@@ -240,7 +242,9 @@ class Plan:
 def variables_of(
     suite: Suite, table: Table, entry: Entry, condition: Condition, seed: int, *, structures: bool
 ) -> dict[str, str]:
-    """What ``{name}`` stands for: the axes' values, what these bring with them, the entry's, and the seed."""
+    """What ``{name}`` stands for: the axes' values, what these bring with them, the entry's, and
+    the seed.
+    """
     found: dict[str, Any] = dict(suite.values.get("", {}))
     for _, value in condition:
         found |= suite.values.get(value, {})
@@ -252,7 +256,9 @@ def variables_of(
 
 
 def fits(info: PluginInfo, table: Table) -> bool:
-    """Whether a method that no entry names belongs into a table: its task, inputs and options say so."""
+    """Whether a method that no entry names belongs into a table: its task, inputs and options say
+    so.
+    """
     trainer = info.trainer
     if trainer is None or trainer.task != table.task:
         return False

@@ -19,7 +19,9 @@ PROGRAM, PREPARE = "cryoet", "prepare"
 
 @dataclass(frozen=True)
 class Source:
-    """A file that cells read. ``words`` make it (none: it is the user's); ``missing`` says why there is none."""
+    """A file that cells read. ``words`` make it (none: it is the user's); ``missing`` says why
+    there is none.
+    """
 
     name: str
     key: str
@@ -31,7 +33,8 @@ class Source:
 
 @dataclass
 class Stock:
-    """Where the files of a benchmark come from: simulated into ``folder``, or the user's (``files``).
+    """Where the files of a benchmark come from: simulated into ``folder``, or the user's
+    (``files``).
 
     A file is named after how it is made, so that recipes that say the same share it.
     """
@@ -61,7 +64,7 @@ class Stock:
             return self._labels(suite, name, recipe, variables)
         return self._template(name, filled(recipe.template, variables))
 
-    # ---- the kinds of recipes ----------------------------------------------------------------------------------------
+    # ---- the kinds of recipes --------------------------------------------------------------------
 
     def _given(self, name: str, recipe: Recipe) -> Source:
         assert recipe.files is not None
@@ -155,7 +158,9 @@ def maps_in(folder: Path) -> dict[str, Path]:
 
 
 def check_file(path: Path, recipe: Recipe) -> None:
-    """UserError when the user's file is not what the recipe says: another kind, no labels, too few classes."""
+    """UserError when the user's file is not what the recipe says: another kind, no labels, too few
+    classes.
+    """
     from cryoet_core.methods.interfaces import InputSpec
     from cryoet_core.runs.inputs import open_input
 
@@ -178,7 +183,9 @@ def filled_options(options: Options, variables: Mapping[str, str]) -> Options:
 
 
 def words_of_options(options: Options, *, several: bool = False) -> list[str]:
-    """``{"per-class": 8, "ctf": False}`` as ``--per-class 8 --no-ctf``; lists with commas, or as several words."""
+    """``{"per-class": 8, "ctf": False}`` as ``--per-class 8 --no-ctf``; lists with commas, or as
+    several words.
+    """
     words: list[str] = []
     for name, value in options.items():
         flag = name.replace("_", "-")

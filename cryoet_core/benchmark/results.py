@@ -20,9 +20,11 @@ MEASURED = ("wall_seconds", "fit_seconds", "cpu_seconds", "peak_memory", "peak_d
 def line_of(
     made: Cell, outcome: Mapping[str, Any], folder: Path, out: Path, places: Sequence[Place]
 ) -> dict[str, Any]:
-    """What is kept of a cell: its metrics, cost and provenance. ``run`` is relative to the benchmark's folder ``out``.
+    """What is kept of a cell: its metrics, cost and provenance. ``run`` is relative to the
+    benchmark's folder ``out``.
 
-    places: where in the tables the cell stands. Paths in ``command`` are relative to where the benchmark was called.
+    places: where in the tables the cell stands. Paths in ``command`` are relative to where the
+    benchmark was called.
     """
     run = outcome.get("run") or {}
     steps = {step["name"]: step for step in outcome["steps"]}
@@ -62,8 +64,8 @@ def line_of(
 
 
 def metrics_of(facts: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    """Every number among the facts of the steps: of the run under its name, of others after the step's, of dicts
-    after the dict's (``r5.f1``, ``stages.3``)."""
+    """Every number among the facts of the steps: of the run under its name, of others after the
+    step's, of dicts after the dict's (``r5.f1``, ``stages.3``)."""
     found: dict[str, float] = {}
 
     def walk(prefix: str, value: Any) -> None:
@@ -132,7 +134,8 @@ def _config(run: Path) -> Any:
 
 
 def read_results(path: Path) -> dict[str, dict[str, Any]]:
-    """The last line of each cell by its key, from results.jsonl or the folder that holds it; a torn line is left out.
+    """The last line of each cell by its key, from results.jsonl or the folder that holds it; a torn
+    line is left out.
 
     UserError when there is no such file.
     """

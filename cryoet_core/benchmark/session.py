@@ -1,4 +1,6 @@
-"""What ``cryoet benchmark`` does, without a command line: plan, run what is missing, write the leaderboard."""
+"""What ``cryoet benchmark`` does, without a command line: plan, run what is missing, write the
+leaderboard.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ MOST_AT_ONCE = 8
 
 @dataclass
 class Wish:
-    """What is asked for on the command line. No suites: all of the program's; no methods: all that fit."""
+    """What is asked for on the command line. No suites: all of the program's; no methods: all that
+    fit.
+    """
 
     suites: Sequence[str] = ()
     methods: Sequence[str] = ()
@@ -99,7 +103,9 @@ def run_benchmark(wish: Wish, show: Show | None = None) -> dict[str, Any]:
 
 
 def make_plan(wish: Wish, scale: Scale, out: Path) -> Plan:
-    """The places and cells of what is asked for. UserError: no such suite or method, or one that fits no table."""
+    """The places and cells of what is asked for. UserError: no such suite or method, or one that
+    fits no table.
+    """
     from cryoet_core.methods.plugins import inspect_all
 
     suites = load_suites(wish.suites)
@@ -123,7 +129,7 @@ def make_plan(wish: Wish, scale: Scale, out: Path) -> Plan:
     return plan
 
 
-# ---- the steps -------------------------------------------------------------------------------------------------------
+# ---- the steps -----------------------------------------------------------------------------------
 
 
 def _run(

@@ -24,7 +24,9 @@ HEADLINES = ("accuracy", "matched_accuracy", "f1", "r5.f1")
 
 
 class Show:
-    """Lines on the terminal; on a real one, below them what runs just now. To standard error where ``to_stderr``."""
+    """Lines on the terminal; on a real one, below them what runs just now. To standard error where
+    ``to_stderr``.
+    """
 
     def __init__(self, *, silent: bool = False, to_stderr: bool = False) -> None:
         self.silent = silent
@@ -93,7 +95,9 @@ class Show:
         return f"{len(self._left)} left, about {duration(seconds)}, ends at {ends}"
 
     def expected_seconds(self) -> float:
-        """Until the end, if each job takes as long as those of its method did so far (or as all did)."""
+        """Until the end, if each job takes as long as those of its method did so far (or as all
+        did).
+        """
         every = [value for values in self._seconds.values() for value in values]
         usual = sum(every) / len(every) if every else 0.0
         means = {

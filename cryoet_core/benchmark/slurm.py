@@ -17,13 +17,17 @@ from cryoet_core.support.errors import UserError
 KEPT = "slurm.json"
 """In a cell's folder: the number of its job."""
 _ASK_EVERY, _FILES_APPEAR_WITHIN = 5.0, 10.0
-"""Seconds between questions to SLURM; and after the end of a job until every machine sees its files."""
+"""Seconds between questions to SLURM; and after the end of a job until every machine sees its
+files.
+"""
 
 
 class Slurm:
-    """SLURM jobs, ``slots`` in the queue at once; ``cluster="local"`` is submitit's own executor, for a trial.
+    """SLURM jobs, ``slots`` in the queue at once; ``cluster="local"`` is submitit's own executor,
+    for a trial.
 
-    A job in the queue outlives a benchmark that is killed; the next one finds it there and waits for it.
+    A job in the queue outlives a benchmark that is killed; the next one finds it there and waits
+    for it.
     """
 
     def __init__(
@@ -106,7 +110,8 @@ class _Trial:
 
 
 def in_queue(number: str) -> bool:
-    """Whether SLURM has a job that has not ended. A controller that does not answer is no sign of an end.
+    """Whether SLURM has a job that has not ended. A controller that does not answer is no sign of
+    an end.
 
     By squeue, which works on clusters without accounting too.
     """

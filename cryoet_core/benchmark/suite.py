@@ -1,7 +1,9 @@
-"""What a benchmark measures: suites in TOML, with recipes for data, methods, metrics and the published figures.
+"""What a benchmark measures: suites in TOML, with recipes for data, methods, metrics and the
+published figures.
 
-The suites of this program are package data, so that ``cryoet benchmark --all`` works from anywhere and after any kind
-of installation. A suite of one's own is a file of the same form: ``cryoet benchmark --suite mine.toml``.
+The suites of this program are package data, so that ``cryoet benchmark --all`` works from anywhere
+and after any kind of installation. A suite of one's own is a file of the same form: ``cryoet
+benchmark --suite mine.toml``.
 """
 
 from __future__ import annotations
@@ -56,11 +58,13 @@ class ByScale(_Part):
 
 
 class Recipe(ByScale):
-    """How a file comes about: simulated, given by the user (``files``), or made of another recipe's.
+    """How a file comes about: simulated, given by the user (``files``), or made of another
+    recipe's.
 
-    structures: names of maps, or how many of the folder given with ``--structures``; without that folder the built-in
-    ``phantoms`` are taken (none: the recipe needs the folder). labels: of the recipe of this name, a share of the
-    particles' centres, as picks. template: the density of this particle.
+    structures: names of maps, or how many of the folder given with ``--structures``; without that
+    folder the built-in ``phantoms`` are taken (none: the recipe needs the folder). labels: of the
+    recipe of this name, a share of the particles' centres, as picks. template: the density of this
+    particle.
     """
 
     simulate: Literal["subtomograms", "tomogram"] | None = None
@@ -94,10 +98,11 @@ class Evaluation(ByScale):
 
 
 class Entry(ByScale):
-    """A row: a method with options. ``metrics``: where it leaves the table's metrics, if elsewhere than others.
+    """A row: a method with options. ``metrics``: where it leaves the table's metrics, if elsewhere
+    than others.
 
-    scales: at which it is measured. published: metric -> figures as printed, nested in the order of the table's axes;
-    nan where none is printed. spread: what is printed after their ±.
+    scales: at which it is measured. published: metric -> figures as printed, nested in the order of
+    the table's axes; nan where none is printed. spread: what is printed after their ±.
     """
 
     label: str
@@ -113,10 +118,11 @@ class Entry(ByScale):
 class Table(ByScale):
     """A table: entries by conditions. See ``docs/benchmark.md`` for every key.
 
-    task: an installed method of this task that no entry names gets one of its own, if it takes the table's inputs and
-    has the options in ``needs``; no task: only the entries. options: for every method that has them.
-    main: the metric of tests, of the best and of accuracy against cost (default: the first). axes: name -> values; the
-    last one makes the columns. at: the values of the axes at a scale.
+    task: an installed method of this task that no entry names gets one of its own, if it takes the
+    table's inputs and has the options in ``needs``; no task: only the entries. options: for every
+    method that has them. main: the metric of tests, of the best and of accuracy against cost
+    (default: the first). axes: name -> values; the last one makes the columns. at: the values of
+    the axes at a scale.
     """
 
     id: str
@@ -205,7 +211,9 @@ class Suite(_Part):
     title: str
     note: str = ""
     values: dict[str, dict[str, str | list[str]]] = {}
-    """Variables that an axis value brings with it ("": everywhere); two texts: with phantoms, with structures."""
+    """Variables that an axis value brings with it ("": everywhere); two texts: with phantoms, with
+    structures.
+    """
     data: dict[str, Recipe] = {}
     evaluate: dict[str, Evaluation] = {}
     table: list[Table]
@@ -264,7 +272,9 @@ def _folder() -> Traversable:
 
 
 def load_suites(words: Sequence[str]) -> list[Suite]:
-    """Suites by name or by path, all of the program's for none. UserError: no such suite, or a file that is wrong."""
+    """Suites by name or by path, all of the program's for none. UserError: no such suite, or a file
+    that is wrong.
+    """
     return [load_suite(word) for word in (words or builtin_names())]
 
 

@@ -19,7 +19,9 @@ def command(
     name: Annotated[str, typer.Argument(metavar="NAME", help="An installed method.")],
     as_json: JSON = False,
 ) -> int:
-    """Run the conformance checks on an installed method: what every method must keep. Exit code 1 if one fails."""
+    """Run the conformance checks on an installed method: what every method must keep. Exit code 1
+    if one fails.
+    """
     from rich.console import Console
     from rich.text import Text
 

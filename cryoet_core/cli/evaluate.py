@@ -63,7 +63,8 @@ def command(
 ) -> None:
     """Compare a run's labels or picks with the known ones.
 
-    Labels: accuracy after matching, ARI, NMI, a row per class. Picks: precision, recall, F1, average precision.
+    Labels: accuracy after matching, ARI, NMI, a row per class. Picks: precision, recall, F1,
+    average precision.
     """
     from cryoet_core.cli.closing import close
     from cryoet_core.tasks.session import evaluate_run

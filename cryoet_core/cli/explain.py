@@ -50,7 +50,9 @@ def command(
     threads: THREADS = None,
     as_json: JSON = False,
 ) -> None:
-    """Show where in a subtomogram a classifier sees a class: class activation maps as MRC files and as a picture."""
+    """Show where in a subtomogram a classifier sees a class: class activation maps as MRC files and
+    as a picture.
+    """
     import json
 
     from cryoet_core.algorithms.gradcam import CAMS

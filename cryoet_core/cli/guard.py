@@ -1,4 +1,6 @@
-"""How every command ends: exit code 0, 1 (failed while running), 2 (wrong input) or 130 (interrupted), and one line."""
+"""How every command ends: exit code 0, 1 (failed while running), 2 (wrong input) or 130
+(interrupted), and one line.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,8 @@ def guarded(
     except KeyboardInterrupt:
         return interrupted(hint())
     except BrokenPipeError:
-        # the reader (head, less) left: not our failure; devnull keeps the interpreter's last flush quiet
+        # the reader (head, less) left: not our failure; devnull keeps the interpreter's last flush
+        # quiet
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except BaseException as error:
@@ -54,7 +57,9 @@ def guarded(
 
 
 def speaks() -> bool:
-    """Whether this process is the one of its run that prints: what is wrong with the input, every process finds."""
+    """Whether this process is the one of its run that prints: what is wrong with the input, every
+    process finds.
+    """
     from cryoet_core.runs.devices import is_main_process
 
     try:

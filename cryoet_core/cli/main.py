@@ -1,7 +1,7 @@
 """``cryoet``: find the command that is asked for, import that one, run it.
 
-Every command is one file of this package. Only the one named on the command line is imported; the others appear in the
-help from the table below, which keeps ``cryoet --help`` fast.
+Every command is one file of this package. Only the one named on the command line is imported; the
+others appear in the help from the table below, which keeps ``cryoet --help`` fast.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from cryoet_core import __version__
 from cryoet_core.cli.guard import explain, guarded, interrupted
 from cryoet_core.support.errors import UserError
 
-# Huge pages make large tensor operations on the CPU several times faster; torch reads this at its first allocation.
+# Huge pages make large tensor operations on the CPU several times faster; torch reads this at its
+# first allocation.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 from cryoet_core.support.names import close_names
 
@@ -30,7 +31,8 @@ SEVERAL = ("--data", "--source", "--target", "--picks")
 class Command(NamedTuple):
     """A command: its name, its module here, one line of help and the heading it stands under.
 
-    The module has either ``command`` (a function), ``app`` (a Typer group) or ``build(arguments)`` (returns a group).
+    The module has either ``command`` (a function), ``app`` (a Typer group) or ``build(arguments)``
+    (returns a group).
     """
 
     name: str
@@ -67,7 +69,9 @@ EPILOG = "Exit codes: 0 done, 1 failed while running, 2 the input is wrong, 130 
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command line and return its exit code. It ends badly with one line, or with a traceback under --debug."""
+    """Run one command line and return its exit code. It ends badly with one line, or with a
+    traceback under --debug.
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
     end = given.index("--") if "--" in given else len(given)
     debug = "--debug" in given[:end] or os.environ.get(DEBUG) == "1"
@@ -76,9 +80,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def spread(words: Sequence[str]) -> list[str]:
-    """``--data a.mrc b.mrc`` as ``--data a.mrc --data b.mrc``: what a shell makes of ``--data folder/*.mrc``.
+    """``--data a.mrc b.mrc`` as ``--data a.mrc --data b.mrc``: what a shell makes of ``--data
+    folder/*.mrc``.
 
-    Only where the command's own arguments stand before the option, so that none of them is taken for a file.
+    Only where the command's own arguments stand before the option, so that none of them is taken
+    for a file.
     """
     out: list[str] = []
     flag, positional = "", 0
@@ -113,7 +119,8 @@ def _dispatch(words: list[str]) -> int:
 def _mount(app: typer.Typer, command: Command, rest: list[str]) -> bool:
     """Import a command and add it to the program. ``rest`` are the arguments after its name.
 
-    Returns whether it is a group that does nothing by itself, so that its help is due when there are no arguments.
+    Returns whether it is a group that does nothing by itself, so that its help is due when there
+    are no arguments.
     """
     module = importlib.import_module(f"cryoet_core.cli.{command.module}")
     if hasattr(module, "command"):

@@ -54,7 +54,8 @@ def command(
 ) -> None:
     """Label or pick in new data with what a finished run has learnt; nothing is trained.
 
-    Picks go to one star per tomogram; a call that was interrupted goes on where it was when it is made again.
+    Picks go to one star per tomogram; a call that was interrupted goes on where it was when it is
+    made again.
     """
     from cryoet_core.cli.closing import close
     from cryoet_core.tasks.session import predict_run

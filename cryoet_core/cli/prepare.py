@@ -1,7 +1,8 @@
-"""Files that no other command makes: a share of known centres as labels, a phantom's density as a template.
+"""Files that no other command makes: a share of known centres as labels, a phantom's density as a
+template.
 
-python -m cryoet_core.cli.prepare labels TOMOGRAM --share 0.05 --seed 0 --out labels.csv
-python -m cryoet_core.cli.prepare template large-two-lobed --out template.mrc
+python -m cryoet_core.cli.prepare labels TOMOGRAM --share 0.05 --seed 0 --out labels.csv python -m
+cryoet_core.cli.prepare template large-two-lobed --out template.mrc
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ def labels(
     out: Annotated[Path, typer.Option()],
     particle: Annotated[str, typer.Option()] = "",
 ) -> None:
-    """Write a random share of a tomogram's known centres, of one class if it is named, at least one."""
+    """Write a random share of a tomogram's known centres, of one class if it is named, at least
+    one.
+    """
     import numpy as np
 
     from cryoet_core.formats.picks import write_picks

@@ -1,4 +1,6 @@
-"""``cryoet run METHOD``: one sub-command per installed method, its options made from its inputs and its Config."""
+"""``cryoet run METHOD``: one sub-command per installed method, its options made from its inputs and
+its Config.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ if TYPE_CHECKING:
 
 
 def build(arguments: Sequence[str]) -> typer.Typer:
-    """The group ``cryoet run``: the method that is asked for with its options, the others by name only."""
+    """The group ``cryoet run``: the method that is asked for with its options, the others by name
+    only.
+    """
     app = typer.Typer(callback=_group)
     name = next((word for word in arguments if not word.startswith("-")), None)
     if name is not None:
@@ -50,7 +54,9 @@ def build(arguments: Sequence[str]) -> typer.Typer:
 
 
 def command_of(trainer: type[Trainer]) -> Callable[..., None]:
-    """A function that Typer can read: its signature has the trainer's inputs, the run's options and the Config's."""
+    """A function that Typer can read: its signature has the trainer's inputs, the run's options and
+    the Config's.
+    """
     own = trainer.Config.described()
 
     def command(**given: Any) -> None:
@@ -135,10 +141,11 @@ def _input_parameter(name: str, spec: InputSpec) -> inspect.Parameter:
 
 
 def _option_parameter(info: OptionInfo, method: str) -> inspect.Parameter:
-    """An option of the Config: text that pydantic reads later, so that one place decides what is allowed.
+    """An option of the Config: text that pydantic reads later, so that one place decides what is
+    allowed.
 
-    Switches stand under a heading of their own and choices in the text: in a narrow terminal the columns that these
-    take would cut the names of the other options short.
+    Switches stand under a heading of their own and choices in the text: in a narrow terminal the
+    columns that these take would cut the names of the other options short.
     """
     if info.type == "bool":
         names = f"{info.flag}/--no-{info.flag[2:]}"

@@ -1,4 +1,5 @@
-"""How well picks agree with known particles: precision, recall, F1, average precision, the curve over thresholds.
+"""How well picks agree with known particles: precision, recall, F1, average precision, the curve
+over thresholds.
 
 Counts are summed over all tomograms before ratios are taken. A ratio that is undefined is 0.
 """
@@ -47,19 +48,23 @@ def detection_report(
     tomograms: Sequence[str] | None = None,
     truncate: float | None = None,
 ) -> dict[str, Any]:
-    """All scores of picks as plain numbers, lists and text, ready for JSON; what is undefined is None.
+    """All scores of picks as plain numbers, lists and text, ready for JSON; what is undefined is
+    None.
 
-    radius: Å; rule, voxel_size, masks: see ``match``. particle: the class of the truth to compare with; the picks' own
-    class of this name, or all picks where they have one class. Without it, classes that both have are compared class by
-    class and summed. tomograms: those whose particles are known, where some may hold none; by default those in the
-    truth; picks elsewhere are left out. truncate: AP of the picks at or above this score alone, besides that of all.
+    radius: Å; rule, voxel_size, masks: see ``match``. particle: the class of the truth to compare
+    with; the picks' own class of this name, or all picks where they have one class. Without it,
+    classes that both have are compared class by class and summed. tomograms: those whose particles
+    are known, where some may hold none; by default those in the truth; picks elsewhere are left
+    out. truncate: AP of the picks at or above this score alone, besides that of all.
 
-    Keys: n_picks, n_truth, hits, precision, recall, f1, f_beta4, ap (None where no pick has a score), best_f1 with
-    best_threshold, mean_distance (Å), rule, radius, radius_voxels, voxel_size, particle, per_class, per_tomogram, curve
-    (thinned), histogram (scores of hits and of false picks), left_out. With "shrec" also repeats and, for several
-    classes, classification; with ``truncate`` ap_truncated.
+    Keys: n_picks, n_truth, hits, precision, recall, f1, f_beta4, ap (None where no pick has a
+    score), best_f1 with best_threshold, mean_distance (Å), rule, radius, radius_voxels, voxel_size,
+    particle, per_class, per_tomogram, curve (thinned), histogram (scores of hits and of false
+    picks), left_out. With "shrec" also repeats and, for several classes, classification; with
+    ``truncate`` ap_truncated.
 
-    UserError where nothing can be compared: no common tomogram, no common class, a class that is not there.
+    UserError where nothing can be compared: no common tomogram, no common class, a class that is
+    not there.
     """
     found = compared(
         picks,

@@ -1,8 +1,9 @@
 """How well labels agree: clusterings up to the names of the clusters, classifications name by name.
 
-Labels are integers. A row whose true label is negative is unlabelled: the reports leave it out and count it. A row
-whose predicted label is negative was not assigned: it is an error in every accuracy, and one group of its own in the
-measures of information (ARI, NMI, homogeneity, completeness). Entropies are in nats. Nothing here needs torch.
+Labels are integers. A row whose true label is negative is unlabelled: the reports leave it out and
+count it. A row whose predicted label is negative was not assigned: it is an error in every
+accuracy, and one group of its own in the measures of information (ARI, NMI, homogeneity,
+completeness). Entropies are in nats. Nothing here needs torch.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
-# ---- clustering ------------------------------------------------------------------------------------------------------
+# ---- clustering ----------------------------------------------------------------------------------
 
 
 def matched_accuracy(true: ArrayLike, predicted: ArrayLike) -> float:
@@ -73,7 +74,9 @@ def balanced_accuracy(true: ArrayLike, predicted: ArrayLike) -> float:
 
 
 def adjusted_rand_index(true: ArrayLike, predicted: ArrayLike) -> float:
-    """Hubert and Arabie's adjusted Rand index: 1 for equal partitions, 0 expected by chance, may be negative."""
+    """Hubert and Arabie's adjusted Rand index: 1 for equal partitions, 0 expected by chance, may be
+    negative.
+    """
     counts = contingency(true, predicted).counts
     together, in_class, in_cluster = (
         _pairs(x) for x in (counts, counts.sum(axis=1), counts.sum(axis=0))
@@ -86,23 +89,31 @@ def adjusted_rand_index(true: ArrayLike, predicted: ArrayLike) -> float:
 
 
 def homogeneity(true: ArrayLike, predicted: ArrayLike) -> float:
-    """1 - H(class | cluster) / H(class): 1 when every cluster holds one class. Rises with the number of clusters."""
+    """1 - H(class | cluster) / H(class): 1 when every cluster holds one class. Rises with the
+    number of clusters.
+    """
     return _homogeneity(contingency(true, predicted).counts)
 
 
 def completeness(true: ArrayLike, predicted: ArrayLike) -> float:
-    """1 - H(cluster | class) / H(cluster): 1 when every class is in one cluster. Falls with the number of clusters."""
+    """1 - H(cluster | class) / H(cluster): 1 when every class is in one cluster. Falls with the
+    number of clusters.
+    """
     return _homogeneity(contingency(true, predicted).counts.T)
 
 
 def normalised_mutual_information(true: ArrayLike, predicted: ArrayLike) -> float:
-    """2 I / (H(class) + H(cluster)), the arithmetic normaliser: the harmonic mean of the two above (V-measure)."""
+    """2 I / (H(class) + H(cluster)), the arithmetic normaliser: the harmonic mean of the two above
+    (V-measure).
+    """
     h, c = homogeneity(true, predicted), completeness(true, predicted)
     return 2 * h * c / (h + c) if h + c > 0 else 0.0
 
 
 def purity(true: ArrayLike, predicted: ArrayLike) -> float:
-    """The share of rows in the largest class of their cluster; reaches 1 with enough clusters, so state K with it."""
+    """The share of rows in the largest class of their cluster; reaches 1 with enough clusters, so
+    state K with it.
+    """
     table = contingency(true, predicted)
     largest = table.counts[:, table.clusters >= 0].max(axis=0, initial=0)
     return _ratio(int(largest.sum()), int(table.counts.sum()))
@@ -148,9 +159,10 @@ def clustering_report(
 ) -> dict[str, Any]:
     """Everything above as plain numbers, lists and text, ready for JSON; undefined values are None.
 
-    ``n`` counts the labelled rows, ``k`` the clusters found in all rows. ``matching`` maps cluster names to class
-    names. ``confusion["counts"]`` has a row per class and a column per cluster, the matched ones of both first and in
-    the same order, so that agreement is on the diagonal; not assigned is the last column.
+    ``n`` counts the labelled rows, ``k`` the clusters found in all rows. ``matching`` maps cluster
+    names to class names. ``confusion["counts"]`` has a row per class and a column per cluster, the
+    matched ones of both first and in the same order, so that agreement is on the diagonal; not
+    assigned is the last column.
     """
     true, predicted = same_length(true, predicted)
     known = true >= 0
@@ -225,7 +237,7 @@ def _defined(value: float) -> float | None:
     return None if np.isnan(value) else value
 
 
-# ---- classification --------------------------------------------------------------------------------------------------
+# ---- classification ------------------------------------------------------------------------------
 
 
 def accuracy(true: ArrayLike, predicted: ArrayLike) -> float:
@@ -235,7 +247,9 @@ def accuracy(true: ArrayLike, predicted: ArrayLike) -> float:
 
 
 def confusion_matrix(true: ArrayLike, predicted: ArrayLike, size: int) -> Ints:
-    """counts (size, size), rows true, columns predicted; rows that were not assigned (-1) are in no column."""
+    """counts (size, size), rows true, columns predicted; rows that were not assigned (-1) are in no
+    column.
+    """
     true, predicted = same_length(true, predicted)
     assigned = (true >= 0) & (predicted >= 0)
     flat = np.bincount(true[assigned] * size + predicted[assigned], minlength=size * size)
@@ -243,7 +257,9 @@ def confusion_matrix(true: ArrayLike, predicted: ArrayLike, size: int) -> Ints:
 
 
 def top_k_accuracy(true: ArrayLike, probabilities: ArrayLike, k: int) -> float:
-    """The share of rows whose class is among the ``k`` most probable; of equal ones the first counts."""
+    """The share of rows whose class is among the ``k`` most probable; of equal ones the first
+    counts.
+    """
     true, scores = np.asarray(true, dtype=np.int64), np.asarray(probabilities, dtype=np.float64)
     best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     return _ratio(int((best == true[:, None]).any(axis=1).sum()), len(true))
@@ -256,10 +272,11 @@ def classification_report(
     probabilities: ArrayLike | None = None,
     top_k: Sequence[int] = (),
 ) -> dict[str, Any]:
-    """Accuracy, per-class precision, recall and F1, macro and micro means and the confusion matrix, ready for JSON.
+    """Accuracy, per-class precision, recall and F1, macro and micro means and the confusion matrix,
+    ready for JSON.
 
-    Macro means run over the classes that occur as true or predicted label. A class that nothing was assigned to has
-    precision 0 and ``"predicted": 0``.
+    Macro means run over the classes that occur as true or predicted label. A class that nothing was
+    assigned to has precision 0 and ``"predicted": 0``.
     """
     true, predicted = same_length(true, predicted)
     known = true >= 0

@@ -1,4 +1,6 @@
-"""Which picks are compared with which particles: by tomogram and class, with all that is left out of it."""
+"""Which picks are compared with which particles: by tomogram and class, with all that is left out
+of it.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ class Group:
 
 @dataclass(frozen=True)
 class Compared:
-    """hits, false: rows of the picks that were compared; missed: rows of the truth. left_out: what was not compared."""
+    """hits, false: rows of the picks that were compared; missed: rows of the truth. left_out: what
+    was not compared.
+    """
 
     groups: list[Group]
     tomograms: list[str]

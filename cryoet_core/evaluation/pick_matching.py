@@ -1,6 +1,7 @@
 """Which pick found which particle, by the matching rules of the field.
 
-All rules pair one pick with at most one particle. Distances are in Å; ``r1.5`` is the one rule that counts in voxels.
+All rules pair one pick with at most one particle. Distances are in Å; ``r1.5`` is the one rule that
+counts in voxels.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from cryoet_core.support.errors import UserError
 Rule: TypeAlias = Literal["optimal", "greedy", "r1.5", "shrec"]
 RULES: tuple[Rule, ...] = get_args(Rule)
 PARTICLE_ID = "mask_id"
-"""Column of truth with each particle's number in the occupancy mask; without it they count 1, 2, ... per tomogram."""
+"""Column of truth with each particle's number in the occupancy mask; without it they count 1, 2,
+... per tomogram.
+"""
 _MOST_PAIRS = 20_000_000
 
 Ints: TypeAlias = NDArray[np.int64]
@@ -31,9 +34,10 @@ Pairs: TypeAlias = tuple[Ints, Ints, Floats]
 class Match:
     """Row ``picks[k]`` found particle ``truth[k]`` at ``distance[k]`` Å; ascending rows of picks.
 
-    ranked (n,) bool: which picks count as hits in a ranking by score. By the rule "optimal" the number of them among
-    the best k picks is that of the optimal matching of these k picks alone, for every k; by the others they are the
-    matched picks. repeats (n,) bool: picks that hit a particle which another one had found already (rule "shrec").
+    ranked (n,) bool: which picks count as hits in a ranking by score. By the rule "optimal" the
+    number of them among the best k picks is that of the optimal matching of these k picks alone,
+    for every k; by the others they are the matched picks. repeats (n,) bool: picks that hit a
+    particle which another one had found already (rule "shrec").
     """
 
     picks: Ints
@@ -54,12 +58,13 @@ def match(
 ) -> Match:
     """Pair picks and particles of the same tomogram, whatever their classes. radius: Å.
 
-    optimal: as many pairs within the radius as there can be, and of such matchings the one of least total distance.
-    greedy: picks in the order of their scores take the nearest particle that is still free.
-    r1.5: the published script of the positive-unlabelled picker, an assignment at the cost min(0, d² - r³) in voxels,
-    so that pairs match below r^1.5 voxels; needs ``voxel_size`` (Å).
-    shrec: the particle whose number the occupancy mask of the tomogram (z, y, x; 0 is background; ``masks`` by name)
-    has at the pick's voxel, the mask being one voxel wider; the first hit by score counts. Needs both.
+    optimal: as many pairs within the radius as there can be, and of such matchings the one of least
+    total distance. greedy: picks in the order of their scores take the nearest particle that is
+    still free. r1.5: the published script of the positive-unlabelled picker, an assignment at the
+    cost min(0, d² - r³) in voxels, so that pairs match below r^1.5 voxels; needs ``voxel_size``
+    (Å). shrec: the particle whose number the occupancy mask of the tomogram (z, y, x; 0 is
+    background; ``masks`` by name) has at the pick's voxel, the mask being one voxel wider; the
+    first hit by score counts. Needs both.
 
     UserError for an unknown rule, a rule without what it needs, or a radius beyond reason.
     """
@@ -127,13 +132,15 @@ def _rows_by_name(picks: Picks) -> dict[str, Ints]:
 
 
 def _best_first(picks: Picks) -> Ints:
-    """Rows by falling score, those without a score last; equal ones by place, so that the order given is irrelevant."""
+    """Rows by falling score, those without a score last; equal ones by place, so that the order
+    given is irrelevant.
+    """
     z, y, x = picks.positions.T
     rows: Ints = np.lexsort((x, y, z, -np.nan_to_num(picks.scores, nan=-np.inf))).astype(np.int64)
     return rows
 
 
-# ---- rules of distance -----------------------------------------------------------------------------------------------
+# ---- rules of distance ---------------------------------------------------------------------------
 
 
 def _by_distance(
@@ -145,7 +152,9 @@ def _by_distance(
     rule: Rule,
     voxel_size: float | None,
 ) -> tuple[Pairs, Ints, Ints]:
-    """Pairs, hits and repeats of one tomogram, in rows ``a`` and ``b`` of all; picks come best first."""
+    """Pairs, hits and repeats of one tomogram, in rows ``a`` and ``b`` of all; picks come best
+    first.
+    """
     gate = radius if rule != "r1.5" else _wide_gate(radius, voxel_size or 1.0)
     near = _near(picks.positions, truth.positions, gate)
     if rule == "r1.5":
@@ -155,7 +164,8 @@ def _by_distance(
     if rule == "greedy":
         kept = _greedy(near, len(picks), len(truth))
     elif rule == "r1.5":
-        # cost d² - r³ for a pair and 0 for none, shifted to be positive: every row pays the shift once
+        # cost d² - r³ for a pair and 0 for none, shifted to be positive: every row pays the shift
+        # once
         kept = _assign(i, j, d * d / gate**2 + 1, 2.0)
     else:
         # one more pair is worth more than all distances together
@@ -186,9 +196,11 @@ def _near(a: np.ndarray, b: np.ndarray, radius: float) -> Pairs:
 
 
 def _assign(i: Ints, j: Ints, cost: Floats, alone: float) -> Ints:
-    """Indices of the pairs (i, j) in the cheapest one-to-one matching, where a row without a partner costs ``alone``.
+    """Indices of the pairs (i, j) in the cheapest one-to-one matching, where a row without a
+    partner costs ``alone``.
 
-    Each row gets a column of its own to stay alone in, so that a full matching exists. Costs are above 0.
+    Each row gets a column of its own to stay alone in, so that a full matching exists. Costs are
+    above 0.
     """
     from scipy.sparse import csr_matrix
     from scipy.sparse.csgraph import min_weight_full_bipartite_matching
@@ -212,8 +224,9 @@ def _assign(i: Ints, j: Ints, cost: Floats, alone: float) -> Ints:
 def _ranked(i: Ints, j: Ints, n: int) -> Ints:
     """Picks that add a pair to the largest matching of the picks before them.
 
-    Sets of picks that can be matched are a transversal matroid, so these are those of the matching of largest weight
-    for any weights that fall with the rank (Edmonds, 1971): one assignment finds them for all thresholds.
+    Sets of picks that can be matched are a transversal matroid, so these are those of the matching
+    of largest weight for any weights that fall with the rank (Edmonds, 1971): one assignment finds
+    them for all thresholds.
     """
     return i[_assign(i, j, 1.0 + i.astype(np.float64), n + 1.0)]
 
@@ -232,7 +245,7 @@ def _greedy(near: Pairs, n: int, n_truth: int) -> Ints:
     return np.array(kept, dtype=np.int64)
 
 
-# ---- the rule of SHREC -----------------------------------------------------------------------------------------------
+# ---- the rule of SHREC ---------------------------------------------------------------------------
 
 
 def _mask_of(name: str, masks: Mapping[str, np.ndarray] | None) -> np.ndarray:
@@ -261,7 +274,9 @@ def _shrec(
 
 
 def _occupants(mask: np.ndarray, positions: np.ndarray, voxel_size: float) -> Ints:
-    """The particle at each position, 0 for none, where background beside a particle counts as the particle's."""
+    """The particle at each position, 0 for none, where background beside a particle counts as the
+    particle's.
+    """
     edge = np.array(mask.shape) - 1
     voxel = np.clip(np.rint(positions / voxel_size), 0, edge).astype(np.int64)
     steps = np.concatenate([np.zeros((1, 3)), np.eye(3), -np.eye(3)]).astype(np.int64)

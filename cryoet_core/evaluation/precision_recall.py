@@ -11,7 +11,9 @@ HISTOGRAM_BINS = 40
 
 
 def scores_of_counts(hits: int, n_picks: int, n_truth: int) -> dict[str, float]:
-    """Precision, recall, F1 and F-beta for beta = 4, which counts a missed particle as much as 16 false picks."""
+    """Precision, recall, F1 and F-beta for beta = 4, which counts a missed particle as much as 16
+    false picks.
+    """
     precision, recall = hits / n_picks if n_picks else 0.0, hits / n_truth if n_truth else 0.0
     return {
         "precision": precision,
@@ -22,10 +24,11 @@ def scores_of_counts(hits: int, n_picks: int, n_truth: int) -> dict[str, float]:
 
 
 def curve(scores: np.ndarray, hit: np.ndarray, n_truth: int) -> dict[str, np.ndarray]:
-    """Threshold, hits, precision, recall and F1 of the picks at or above each score that occurs, highest first.
+    """Threshold, hits, precision, recall and F1 of the picks at or above each score that occurs,
+    highest first.
 
-    scores (n,), hit (n,) bool. Equal scores are one point. Picks without a score (NaN) are the last point, of threshold
-    NaN.
+    scores (n,), hit (n,) bool. Equal scores are one point. Picks without a score (NaN) are the last
+    point, of threshold NaN.
     """
     keys = np.nan_to_num(scores.astype(np.float64), nan=-np.inf)
     order = np.argsort(-keys, kind="stable")
@@ -47,9 +50,11 @@ def curve(scores: np.ndarray, hit: np.ndarray, n_truth: int) -> dict[str, np.nda
 
 
 def average_precision(scores: np.ndarray, hit: np.ndarray, n_truth: int) -> float:
-    """The sum over groups of equal score of precision times newly found particles, over all particles.
+    """The sum over groups of equal score of precision times newly found particles, over all
+    particles.
 
-    Not interpolated: the area under the steps of the precision-recall curve. Picks without a score come last.
+    Not interpolated: the area under the steps of the precision-recall curve. Picks without a score
+    come last.
     """
     points = curve(scores, hit, n_truth)
     new = np.diff(points["hits"], prepend=0)
@@ -59,7 +64,9 @@ def average_precision(scores: np.ndarray, hit: np.ndarray, n_truth: int) -> floa
 def thinned_curve(
     scores: np.ndarray, ranked: np.ndarray, n_truth: int
 ) -> dict[str, list[float | None]]:
-    """At most about ``CURVE_POINTS`` points, evenly along the curve, with the best F1 and both ends."""
+    """At most about ``CURVE_POINTS`` points, evenly along the curve, with the best F1 and both
+    ends.
+    """
     points = curve(scores, ranked, n_truth)
     n = len(points["f1"])
     if n > CURVE_POINTS:

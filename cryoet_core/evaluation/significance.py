@@ -1,4 +1,6 @@
-"""Is a difference between methods more than chance: t tests, paired and not, and Holm's correction for many of them."""
+"""Is a difference between methods more than chance: t tests, paired and not, and Holm's correction
+for many of them.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Comparison:
-    """difference: mean of a - b. t, degrees of freedom and the two-sided p; NaN where nothing varies."""
+    """difference: mean of a - b. t, degrees of freedom and the two-sided p; NaN where nothing
+    varies.
+    """
 
     difference: float
     t: float
@@ -23,9 +27,11 @@ class Comparison:
 
 
 def paired_t(a: ArrayLike, b: ArrayLike) -> Comparison:
-    """Student's t test of the differences a - b (n,) over matched conditions, n - 1 degrees of freedom.
+    """Student's t test of the differences a - b (n,) over matched conditions, n - 1 degrees of
+    freedom.
 
-    The same difference everywhere, other than 0, gives p = 0. ValueError for unequal lengths or fewer than two pairs.
+    The same difference everywhere, other than 0, gives p = 0. ValueError for unequal lengths or
+    fewer than two pairs.
     """
     one, other = _vector(a), _vector(b)
     if len(one) != len(other) or len(one) < 2:
@@ -47,7 +53,9 @@ def paired_t(a: ArrayLike, b: ArrayLike) -> Comparison:
 
 
 def unpaired_t(a: ArrayLike, b: ArrayLike) -> Comparison:
-    """Student's t test of two samples of one variance, n1 + n2 - 2 degrees of freedom. ValueError below two values."""
+    """Student's t test of two samples of one variance, n1 + n2 - 2 degrees of freedom. ValueError
+    below two values.
+    """
     one, other = _vector(a), _vector(b)
     if min(len(one), len(other)) < 2:
         raise ValueError(
@@ -63,9 +71,11 @@ def unpaired_t(a: ArrayLike, b: ArrayLike) -> Comparison:
 
 
 def holm(p_values: Sequence[float]) -> Floats:
-    """p values corrected for their number (Holm 1979), in the given order; at most 1, never below the uncorrected.
+    """p values corrected for their number (Holm 1979), in the given order; at most 1, never below
+    the uncorrected.
 
-    Rejecting what is below 0.05 then errs in one or more of the tests with a probability of at most 0.05.
+    Rejecting what is below 0.05 then errs in one or more of the tests with a probability of at most
+    0.05.
     """
     p = _vector(p_values)
     if len(p) and not bool(((p >= 0) & (p <= 1)).all()):

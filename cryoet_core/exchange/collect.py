@@ -21,7 +21,9 @@ from cryoet_core.support.errors import UserError
 
 @dataclass(frozen=True)
 class Reading:
-    """How to read: the star beside a stack, the column with the class names, the key of an .npz, and scales."""
+    """How to read: the star beside a stack, the column with the class names, the key of an .npz,
+    and scales.
+    """
 
     star: Path | None = None
     label_column: str | None = None
@@ -32,7 +34,9 @@ class Reading:
 
 
 def collect(paths: Sequence[Path], reading: Reading) -> Source:
-    """Find the volumes and what is known of them. UserError with one line for what is no set of subtomograms."""
+    """Find the volumes and what is known of them. UserError with one line for what is no set of
+    subtomograms.
+    """
     for path in paths:
         if not path.exists():
             raise UserError(f"{path}: no such file or folder; expected volumes to import")
@@ -72,7 +76,7 @@ def refuse_others(paths: Sequence[Path]) -> None:
             )
 
 
-# ---- a star ----------------------------------------------------------------------------------------------------------
+# ---- a star --------------------------------------------------------------------------------------
 
 
 def from_star(path: Path, reading: Reading) -> Source:
@@ -168,7 +172,9 @@ def _split_names(particles: Particles) -> tuple[np.ndarray, list[str]]:
 
 
 def _find(name: str, star: Path) -> Path | None:
-    """A file named in a star: as it is, from here, from the star's folder or one above it (RELION's project)."""
+    """A file named in a star: as it is, from here, from the star's folder or one above it (RELION's
+    project).
+    """
     path = Path(name)
     places = [Path(), star.parent, *star.resolve().parents] if not path.is_absolute() else [Path()]
     return next((place / path for place in places if (place / path).is_file()), None)
@@ -214,7 +220,7 @@ def _describe(source: Source, particles: Particles, reading: Reading) -> Source:
     return source
 
 
-# ---- a folder, stores ------------------------------------------------------------------------------------------------
+# ---- a folder, stores ----------------------------------------------------------------------------
 
 
 def from_folder(path: Path, reading: Reading) -> Source:

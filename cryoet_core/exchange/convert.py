@@ -1,4 +1,6 @@
-"""``cryoet data import`` and ``export`` of tomograms: into a store, and out of it as MRC files and stars of picks."""
+"""``cryoet data import`` and ``export`` of tomograms: into a store, and out of it as MRC files and
+stars of picks.
+"""
 
 from __future__ import annotations
 
@@ -26,10 +28,11 @@ Watch = Callable[[list[Tomogram]], Iterable[Tomogram]]
 def import_tomograms(
     paths: Sequence[Path], out: Path, reading: Reading, dtype: str = "auto", watch: Watch = iter
 ) -> dict[str, Any]:
-    """Write tomograms of any kind, with their picks, into a store; facts of it. The volumes stay as they stand.
+    """Write tomograms of any kind, with their picks, into a store; facts of it. The volumes stay as
+    they stand.
 
-    dtype: "float16", "float32", or "auto": float16 unless it loses too much of one of them. UserError, and no store,
-    for what cannot be opened, holds NaN or is constant.
+    dtype: "float16", "float32", or "auto": float16 unless it loses too much of one of them.
+    UserError, and no store, for what cannot be opened, holds NaN or is constant.
     """
     data = open_tomograms(paths, reading)
     notes = list(data.notes)
@@ -76,7 +79,8 @@ def _write(data: Tomograms, out: Path, dtype: str, watch: Watch, notes: Sequence
                     attributes=tomogram.attributes,
                     dtype=dtype,
                 )
-            except UserError as error:  # what is wrong is wrong with the file that is read, not with the one written
+            # what is wrong is wrong with the file that is read, not with the one written
+            except UserError as error:
                 text = str(error).replace(
                     f"{out}: tomogram {tomogram.name!r}", tomogram.where or tomogram.name
                 )
@@ -93,10 +97,11 @@ def _summary(tomogram: Tomogram) -> str:
 def export_tomograms(
     tomograms: Sequence[Tomogram], out: Path, half: bool, dialect: str, watch: Watch = iter
 ) -> dict[str, Any]:
-    """Write each tomogram as an MRC file with the stored contrast, and its picks, where known, as a star beside it.
+    """Write each tomogram as an MRC file with the stored contrast, and its picks, where known, as a
+    star beside it.
 
-    out: a name that ends in .mrc for one tomogram, or a folder, in which files are named after the tomograms.
-    UserError where several are to go to one file.
+    out: a name that ends in .mrc for one tomogram, or a folder, in which files are named after the
+    tomograms. UserError where several are to go to one file.
     """
     from cryoet_core.formats.picks import Geometry, write_picks
 
@@ -146,9 +151,11 @@ def targets_of(tomograms: Sequence[Tomogram], out: Path) -> list[Path]:
 
 
 def write_mrc(tomogram: Tomogram, path: Path, half: bool = False) -> None:
-    """The volume as it is stored, as an MRC file (mode 2, or 12 with ``half``), slab by slab, whole or not at all.
+    """The volume as it is stored, as an MRC file (mode 2, or 12 with ``half``), slab by slab, whole
+    or not at all.
 
-    Written with plain writes: a memory map, as mrcfile makes, ends the process when the disk fills up.
+    Written with plain writes: a memory map, as mrcfile makes, ends the process when the disk fills
+    up.
     """
     if not path.parent.is_dir():
         raise UserError(f"{path}: no folder {path.parent}; expected an existing one; make it first")
@@ -174,7 +181,9 @@ def write_mrc(tomogram: Tomogram, path: Path, half: bool = False) -> None:
 
 
 def _header(tomogram: Tomogram, mode: int, statistics: tuple[float, float, float, float]) -> bytes:
-    """The 1024 bytes of an MRC2014 file of one volume; statistics: minimum, maximum, mean, rms deviation."""
+    """The 1024 bytes of an MRC2014 file of one volume; statistics: minimum, maximum, mean, rms
+    deviation.
+    """
     header = np.zeros((), HEADER_DTYPE.newbyteorder("<"))
     for axis, (letter, size) in enumerate(zip("xyz", tomogram.shape[::-1], strict=True), 1):
         header[f"n{letter}"] = header[f"m{letter}"] = size

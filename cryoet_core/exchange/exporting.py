@@ -36,11 +36,13 @@ def export_store(
     tomograms: Path | None = None,
     watch: Watch = iter,
 ) -> dict[str, Any]:
-    """Write ``star`` and beside it the stack of the same name (.mrcs), each whole or not at all; facts of both.
+    """Write ``star`` and beside it the stack of the same name (.mrcs), each whole or not at all;
+    facts of both.
 
-    The volumes keep their stored contrast, as float32 (mode 2) or, with ``half``, float16 (mode 12, for RELION 4 and
-    later). Coordinates are in voxels of the volumes; see ``tables`` for ``tomograms``. ``watch`` may draw a bar.
-    UserError for an unknown dialect or a disk that refuses.
+    The volumes keep their stored contrast, as float32 (mode 2) or, with ``half``, float16 (mode 12,
+    for RELION 4 and later). Coordinates are in voxels of the volumes; see ``tables`` for
+    ``tomograms``. ``watch`` may draw a bar. UserError for an unknown dialect or a disk that
+    refuses.
     """
     if dialect not in DIALECTS:
         raise UserError(f"--dialect {dialect}: unknown; expected one of {', '.join(DIALECTS)}")
@@ -67,9 +69,11 @@ _VERSIONS = {"relion30": "30000", "relion31": "30001", "relion4": "40001", "reli
 
 
 def write_stack(data: Subtomograms, path: Path, half: bool, watch: Watch = iter) -> None:
-    """All volumes as an MRC volume stack (space group 401), with voxel size and statistics in the header.
+    """All volumes as an MRC volume stack (space group 401), with voxel size and statistics in the
+    header.
 
-    Written with plain writes: a memory map, as mrcfile makes, ends the process when the disk fills up.
+    Written with plain writes: a memory map, as mrcfile makes, ends the process when the disk fills
+    up.
     """
     if data.density_sign == 0:
         raise UserError(
@@ -102,7 +106,9 @@ def stack_header(
     mode: int,
     statistics: tuple[float, float, float, float],
 ) -> bytes:
-    """The 1024 bytes before a stack of cubes (MRC2014); statistics: minimum, maximum, mean, rms deviation."""
+    """The 1024 bytes before a stack of cubes (MRC2014); statistics: minimum, maximum, mean, rms
+    deviation.
+    """
     header = np.zeros((), HEADER_DTYPE.newbyteorder("<"))
     header["nx"] = header["ny"] = header["mx"] = header["my"] = header["mz"] = box
     header["nz"], header["mode"], header["ispg"], header["nversion"] = count * box, mode, 401, 20141
@@ -121,7 +127,8 @@ def tables(
 ) -> list[Table]:
     """The blocks of the star: particles, and since 3.1 their optics group.
 
-    ``tomograms``: a RELION tomogram set; with it, dialect relion5 counts coordinates in Å from the tomogram's centre.
+    ``tomograms``: a RELION tomogram set; with it, dialect relion5 counts coordinates in Å from the
+    tomogram's centre.
     """
     modern = dialect != "relion30"
     columns: dict[str, list[str]] = {}
@@ -175,7 +182,8 @@ def _optics(data: Subtomograms, dialect: str, optics: dict[str, str]) -> list[Ta
         "rlnImageDimensionality": "3",
     }
     if dialect in ("relion4", "relion5"):
-        # coordinates count in pixels of the tilt series there; calling the voxels that keeps them in one unit
+        # coordinates count in pixels of the tilt series there; calling the voxels that keeps them
+        # in one unit
         group |= {
             "rlnTomoTiltSeriesPixelSize": f"{data.voxel_size:.6f}",
             "rlnTomoSubtomogramBinning": "1.000000",

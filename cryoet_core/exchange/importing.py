@@ -1,4 +1,6 @@
-"""``cryoet data import``: from a ``Source`` to a store, in bounded memory; every row arrives or the command stops."""
+"""``cryoet data import``: from a ``Source`` to a store, in bounded memory; every row arrives or the
+command stops.
+"""
 
 from __future__ import annotations
 
@@ -38,8 +40,8 @@ def import_source(
 ) -> dict[str, Any]:
     """Write the store and return facts of it: counts, classes, voxel size, contrast, notes.
 
-    UserError, and no store, for volumes that are no cubes, an unknown voxel size or contrast, volumes that hold NaN or
-    are constant (unless ``drop_bad``), and whatever a file has wrong.
+    UserError, and no store, for volumes that are no cubes, an unknown voxel size or contrast,
+    volumes that hold NaN or are constant (unless ``drop_bad``), and whatever a file has wrong.
     """
     source = settle(source, settings)
     dtype = "float16" if settings.dtype == "auto" else settings.dtype
@@ -54,7 +56,9 @@ def import_source(
 
 
 def settle(source: Source, settings: Settings) -> Source:
-    """The source with the user's voxel size, contrast and tilt range; UserError where neither says one."""
+    """The source with the user's voxel size, contrast and tilt range; UserError where neither says
+    one.
+    """
     first = source.files[0]
     problem = cube_problem(source.shape)
     if problem:

@@ -1,4 +1,6 @@
-"""Particles that exist as stacks of 2-D tilt images (RELION 5, WarpTools): each becomes a cube as it is imported."""
+"""Particles that exist as stacks of 2-D tilt images (RELION 5, WarpTools): each becomes a cube as
+it is imported.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ _VISIBLE = "rlnTomoVisibleFrames"
 
 @dataclass
 class TiltStacks(Source):
-    """A source whose volumes are reconstructed when they are read. ``tilts``: of each row, the tilts of its images."""
+    """A source whose volumes are reconstructed when they are read. ``tilts``: of each row, the
+    tilts of its images.
+    """
 
     tilts: list[np.ndarray] = field(default_factory=list)
     series: dict[str, TiltSeries] = field(default_factory=dict)
@@ -41,7 +45,9 @@ class TiltStacks(Source):
         return out
 
     def _alike(self, rows: np.ndarray) -> list[np.ndarray]:
-        """Places in ``rows`` of particles with the same tilts of the same tomogram: they share an insertion."""
+        """Places in ``rows`` of particles with the same tilts of the same tomogram: they share an
+        insertion.
+        """
         assert self.tomogram is not None
         keys = [(str(self.tomogram[row]), self.tilts[row].tobytes()) for row in rows]
         return [
@@ -70,7 +76,8 @@ def from_tilt_stacks(
 ) -> Source:
     """A source of the cubes. names (n,): the stack of each particle, ``found`` their files.
 
-    UserError when the tomogram set is missing or does not fit, or when a stack has another number of images.
+    UserError when the tomogram set is missing or does not fit, or when a stack has another number
+    of images.
     """
     path = particles.path
     if tomograms is None:

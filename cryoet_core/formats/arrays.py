@@ -1,4 +1,6 @@
-"""numpy's own files: .npy with volumes (n, d, h, w), and .npz with what belongs to each of them. Never a pickle."""
+"""numpy's own files: .npy with volumes (n, d, h, w), and .npz with what belongs to each of them.
+Never a pickle.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +25,12 @@ _COORDINATES = re.compile(
 def open_arrays(path: Path, key: str | None = None) -> Source:
     """Volumes of a .npy or .npz and what an .npz says of each.
 
-    Of an .npz: ``voxel_size`` (Å); ``density_sign`` (1 or -1) or ``contrast`` ("dark", "bright"); ``labels`` (numbers
-    or names) with ``class_names``; ``positions`` (n, 3) Å (z, y, x) or ``coords_xyz_12A_voxels`` (voxels of 12 Å) or
-    ``coords_xyz_voxels`` or ``coords_xyz_angstrom``; ``rotations`` (n, 3, 3) or ``angles_rot_tilt_psi`` (n, 3) RELION
-    degrees; ``tomogram`` (n,). Other numbers with n rows become
-    extras. ``key`` names the array of the volumes where that is not clear.
+    Of an .npz: ``voxel_size`` (Å); ``density_sign`` (1 or -1) or ``contrast`` ("dark", "bright");
+    ``labels`` (numbers or names) with ``class_names``; ``positions`` (n, 3) Å (z, y, x) or
+    ``coords_xyz_12A_voxels`` (voxels of 12 Å) or ``coords_xyz_voxels`` or ``coords_xyz_angstrom``;
+    ``rotations`` (n, 3, 3) or ``angles_rot_tilt_psi`` (n, 3) RELION degrees; ``tomogram`` (n,).
+    Other numbers with n rows become extras. ``key`` names the array of the volumes where that is
+    not clear.
     """
     members = _load(path, key)
     name = _volumes_name(path, members, key)
@@ -130,7 +133,9 @@ def _sign(path: Path, members: dict[str, np.ndarray]) -> int | None:
 
 
 def _names_of(path: Path, labels: np.ndarray, class_names: list[str]) -> np.ndarray:
-    """Class name of each volume, "" for none. Numbers index ``class_names`` or name themselves; -1 is none."""
+    """Class name of each volume, "" for none. Numbers index ``class_names`` or name themselves; -1
+    is none.
+    """
     if labels.dtype.kind not in "iu":
         return np.array([str(label) for label in labels], dtype=object)
     if class_names and labels.max(initial=0) >= len(class_names):

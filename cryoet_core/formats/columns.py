@@ -30,7 +30,9 @@ _SUFFIXES = {
 
 
 def looks_like_csv(text: str) -> bool:
-    """Whether text is a table with x, y and z in its header, or of three numbers between commas, tabs or the like."""
+    """Whether text is a table with x, y and z in its header, or of three numbers between commas,
+    tabs or the like.
+    """
     first = next(
         (line for line in text.splitlines() if line.strip() and not line.startswith("#")), ""
     )

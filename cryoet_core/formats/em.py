@@ -1,4 +1,6 @@
-"""EM files (TOM, AV3, PyTom): a header of 512 bytes, then the volume. They say neither voxel size nor contrast."""
+"""EM files (TOM, AV3, PyTom): a header of 512 bytes, then the volume. They say neither voxel size
+nor contrast.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +15,23 @@ from cryoet_core.support.errors import UserError
 HEADER_BYTES = 512
 TYPES = {1: "i1", 2: "i2", 4: "i4", 5: "f4", 9: "f8"}
 BIG_ENDIAN = (0, 3, 5)
-"""Machine codes (first byte): 0 OS-9, 3 SGI and 5 Mac are big-endian; 1 VAX, 2 Convex and 6 PC are not."""
+"""Machine codes (first byte): 0 OS-9, 3 SGI and 5 Mac are big-endian; 1 VAX, 2 Convex and 6 PC are
+not.
+"""
 _COMPLEX = 8
 
 
 def has_codes(start: bytes) -> bool:
-    """Whether a file that starts so has an EM file's machine and data codes; many others have them too."""
+    """Whether a file that starts so has an EM file's machine and data codes; many others have them
+    too.
+    """
     return len(start) >= HEADER_BYTES and start[0] <= 6 and start[3] in {*TYPES, _COMPLEX}
 
 
 def is_em(start: bytes, size: int) -> bool:
-    """Whether a file of ``size`` bytes that starts so is an EM file: the codes fit and so does its length."""
+    """Whether a file of ``size`` bytes that starts so is an EM file: the codes fit and so does its
+    length.
+    """
     if not has_codes(start):
         return False
     item = np.dtype(TYPES.get(start[3], "c8")).itemsize

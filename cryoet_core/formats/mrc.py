@@ -1,7 +1,9 @@
-"""MRC and CCP4 maps and stacks: modes 0, 1, 2, 6 and 12, either byte order, axes in any order, odd headers.
+"""MRC and CCP4 maps and stacks: modes 0, 1, 2, 6 and 12, either byte order, axes in any order, odd
+headers.
 
-The header's layout is mrcfile's; what a header may get wrong (stamp, byte order, axes, sizes, signedness) is decided
-here from the whole header and the length of the file, since files of many programs are wrong in one of them.
+The header's layout is mrcfile's; what a header may get wrong (stamp, byte order, axes, sizes,
+signedness) is decided here from the whole header and the length of the file, since files of many
+programs are wrong in one of them.
 """
 
 from __future__ import annotations
@@ -31,9 +33,11 @@ _LITTLE, _BIG = (b"\x44\x44", b"\x44\x41"), (b"\x11\x11",)
 
 @dataclass(frozen=True)
 class Header:
-    """What an MRC header says, after the doubts are settled. shape: (sections, rows, columns) as they lie in the file.
+    """What an MRC header says, after the doubts are settled. shape: (sections, rows, columns) as
+    they lie in the file.
 
-    axes: for z, y and x, which axis of the file it is. cell: Å per voxel along z, y, x, None where unknown.
+    axes: for z, y and x, which axis of the file it is. cell: Å per voxel along z, y, x, None where
+    unknown.
     """
 
     shape: tuple[int, int, int]
@@ -52,7 +56,9 @@ def looks_like_mrc(start: bytes) -> bool:
 
 
 def read_header(path: Path, file: BinaryIO) -> Header:
-    """Read and judge the header of an open file. UserError when it is no MRC file or cannot be read."""
+    """Read and judge the header of an open file. UserError when it is no MRC file or cannot be
+    read.
+    """
     start = file.read(HEADER_BYTES)
     if len(start) < HEADER_BYTES:
         raise UserError(
@@ -89,7 +95,9 @@ def read_header(path: Path, file: BinaryIO) -> Header:
 
 
 def open_mrc(path: Path, file: BinaryIO) -> Stack:
-    """The volumes of an open MRC file, mapped. One volume, or the n cubes of a stack (nz = n * depth)."""
+    """The volumes of an open MRC file, mapped. One volume, or the n cubes of a stack (nz = n *
+    depth).
+    """
     file.seek(0)
     header = read_header(path, file)
     array = mapped(file, header.dtype, header.offset, header.shape)
@@ -104,13 +112,16 @@ def open_mrc(path: Path, file: BinaryIO) -> Stack:
         array = array[None]
     cell = header.cell
     if cell is not None and len(array) > 1:
-        # programs write z of a stack per volume, per stack or not at all; its volumes are cubes with the x-y sampling
+        # programs write z of a stack per volume, per stack or not at all; its volumes are cubes
+        # with the x-y sampling
         cell = (cell[1], cell[1], cell[2])
     return Stack(path, "MRC", array, cell, header.notes)
 
 
 def declared_depth(start: bytes) -> int | None:
-    """Sections of one volume as a header's 1024 bytes declare them: fewer than all in a stack; None for no MRC file."""
+    """Sections of one volume as a header's 1024 bytes declare them: fewer than all in a stack; None
+    for no MRC file.
+    """
     orders = _byte_orders(start) if len(start) >= HEADER_BYTES else []
     return _depth(_parse(start, orders[0])) if orders else None
 
@@ -164,7 +175,9 @@ def _depth(raw: Any) -> int:
 
 
 def _unsigned(start: bytes, order: str, raw: Any) -> bool:
-    """IMOD before 2014 wrote unsigned bytes, and its flags say so; others show it in the largest value only."""
+    """IMOD before 2014 wrote unsigned bytes, and its flags say so; others show it in the largest
+    value only.
+    """
     stamp, flags = np.frombuffer(start[152:160], order + "i4")
     if stamp == _IMOD_STAMP:
         return not flags & 1

@@ -1,7 +1,8 @@
-"""OME-Zarr (NGFF 0.1 to 0.5, Zarr 2 and 3): one level of a multiscale image as a volume read chunk by chunk.
+"""OME-Zarr (NGFF 0.1 to 0.5, Zarr 2 and 3): one level of a multiscale image as a volume read chunk
+by chunk.
 
-A chunk that is missing reads as zeros by Zarr's rules, so a copy that was cut short looks like a dark tomogram; such an
-array is refused when it is opened.
+A chunk that is missing reads as zeros by Zarr's rules, so a copy that was cut short looks like a
+dark tomogram; such an array is refused when it is opened.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ SAME_VOXELS = 0.02
 
 @dataclass(frozen=True)
 class ZarrVolume:
-    """A 3-D array of a Zarr folder. order: for z, y and x, which axis of the array it is, of those kept."""
+    """A 3-D array of a Zarr folder. order: for z, y and x, which axis of the array it is, of those
+    kept.
+    """
 
     path: Path
     array: Any
@@ -63,7 +66,9 @@ class ZarrVolume:
 
 @dataclass(frozen=True)
 class Level:
-    """One array of an image. cell: Å per voxel (z, y, x), None where the file does not say; reason: why."""
+    """One array of an image. cell: Å per voxel (z, y, x), None where the file does not say; reason:
+    why.
+    """
 
     name: str
     volume: ZarrVolume
@@ -78,7 +83,8 @@ def is_zarr(path: Path) -> bool:
 
 
 def open_omezarr(path: Path, voxel_size: float | None = None) -> Level:
-    """The level of an OME-Zarr image, or a bare array, that has voxels of ``voxel_size`` Å; else the finest.
+    """The level of an OME-Zarr image, or a bare array, that has voxels of ``voxel_size`` Å; else
+    the finest.
 
     UserError for a folder that is no 3-D image, a missing or unreadable array, and missing chunks.
     """

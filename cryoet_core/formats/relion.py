@@ -1,8 +1,9 @@
-"""What RELION's particle columns mean, of versions 3.0, 3.1, 4 and 5 and of programs that write the same.
+"""What RELION's particle columns mean, of versions 3.0, 3.1, 4 and 5 and of programs that write the
+same.
 
-Coordinates are pixels of some image, or since 5 Å from the tomogram's centre; origins are shifts that centre the
-particle in its box, in pixels (3.0) or Å; angles are (rot, tilt, psi) in degrees. All become Å from the corner,
-(z, y, x), and active rotations.
+Coordinates are pixels of some image, or since 5 Å from the tomogram's centre; origins are shifts
+that centre the particle in its box, in pixels (3.0) or Å; angles are (rot, tilt, psi) in degrees.
+All become Å from the corner, (z, y, x), and active rotations.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ LABEL_COLUMNS = ("rlnGroupName", "rlnClassNumber", "rlnTomoParticleClass", "rlnG
 class Particles:
     """A particle table in the project's terms; row i is row i of the file.
 
-    image: (n,) text of rlnImageName or None. pixel_size: Å of the images. origin (n, 3): Å, shift that centres the
-    particle. positions (n, 3): Å, of the particle.
+    image: (n,) text of rlnImageName or None. pixel_size: Å of the images. origin (n, 3): Å, shift
+    that centres the particle. positions (n, 3): Å, of the particle.
     """
 
     path: Path
@@ -52,7 +53,9 @@ class Particles:
         return len(self.table)
 
     def labels(self, column: str) -> np.ndarray:
-        """Class name of each particle from a column, with or without the underscore. UserError when there is none."""
+        """Class name of each particle from a column, with or without the underscore. UserError when
+        there is none.
+        """
         name = column.removeprefix("_")
         if name not in self.table:
             close = difflib.get_close_matches(name, self.table.columns, 3, 0.5) or list(
@@ -72,9 +75,10 @@ def read_particles(
     tomograms: Path | None = None,
     voxel_size: float | None = None,
 ) -> Particles:
-    """Read a particle star. ``coordinate_pixel_size``: Å that a unit of rlnCoordinateX stands for, where it is known
-    better than the file says. ``tomograms``: a RELION tomogram set, for coordinates from the tomogram's centre.
-    ``voxel_size``: Å of a pixel of the images, where the file does not say it.
+    """Read a particle star. ``coordinate_pixel_size``: Å that a unit of rlnCoordinateX stands for,
+    where it is known better than the file says. ``tomograms``: a RELION tomogram set, for
+    coordinates from the tomogram's centre. ``voxel_size``: Å of a pixel of the images, where the
+    file does not say it.
 
     UserError when it is no particle table of RELION's or a value is no number.
     """
@@ -251,7 +255,9 @@ def _place(
 
 
 def _of_warptools(particles: Particles) -> bool:
-    """Stacks of tilt images that WarpTools wrote: their coordinates count pixels of the images, whatever the optics."""
+    """Stacks of tilt images that WarpTools wrote: their coordinates count pixels of the images,
+    whatever the optics.
+    """
     names = [] if particles.tomogram is None else list(map(str, particles.tomogram))
     return particles.dimensions == 2 and any(name.endswith(".tomostar") for name in names)
 
@@ -259,7 +265,9 @@ def _of_warptools(particles: Particles) -> bool:
 def _coordinate_scale(
     joined: dict[str, np.ndarray], given: float | None, pixel_size: float | None, warptools: bool
 ) -> tuple[float | None, str]:
-    """Å of one unit of rlnCoordinateX: since RELION 4 a pixel of the tilt series, before one of the images."""
+    """Å of one unit of rlnCoordinateX: since RELION 4 a pixel of the tilt series, before one of the
+    images.
+    """
     if given is not None:
         return given, "as given"
     if warptools and pixel_size is not None:
@@ -270,7 +278,9 @@ def _coordinate_scale(
 
 
 def tomogram_centres(path: Path, names: list[str]) -> np.ndarray:
-    """Å (z, y, x) of the centre of each named tomogram, from a RELION tomogram set. UserError when one is not in it."""
+    """Å (z, y, x) of the centre of each named tomogram, from a RELION tomogram set. UserError when
+    one is not in it.
+    """
     columns = (
         "rlnTomoName",
         "rlnTomoSizeX",

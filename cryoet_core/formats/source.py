@@ -20,9 +20,10 @@ SAME_VOXEL_SIZE = 1e-3
 class Source:
     """Volumes in files, one row each, and what is known of them; None where the files do not say.
 
-    files, file, index: volume i is number ``index[i]`` (from 0) of ``files[file[i]]``. shape: (d, h, w).
-    voxel_size: Å. voxel_reason: why it is None. sign: +1 protein bright, -1 dark. labels (n,): names, "" for none.
-    positions (n, 3): Å, (z, y, x). rotations (n, 3, 3): active, reference to tomogram frame. tomogram (n,): names.
+    files, file, index: volume i is number ``index[i]`` (from 0) of ``files[file[i]]``. shape: (d,
+    h, w). voxel_size: Å. voxel_reason: why it is None. sign: +1 protein bright, -1 dark. labels
+    (n,): names, "" for none. positions (n, 3): Å, (z, y, x). rotations (n, 3, 3): active, reference
+    to tomogram frame. tomogram (n,): names.
     """
 
     files: list[Path]
@@ -74,7 +75,9 @@ class Source:
         return source
 
     def classes(self) -> tuple[list[str], np.ndarray]:
-        """Sorted class names (numbers by value) and the label (n,) of each volume, -1 where it has none."""
+        """Sorted class names (numbers by value) and the label (n,) of each volume, -1 where it has
+        none.
+        """
         if self.labels is None:
             return [], np.full(len(self), -1)
         names = sorted({str(name) for name in self.labels if str(name)}, key=_by_value)

@@ -1,4 +1,6 @@
-"""One or more volumes in a file of another program, whatever its format, and reading files that may be compressed."""
+"""One or more volumes in a file of another program, whatever its format, and reading files that may
+be compressed.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +24,8 @@ from cryoet_core.support.errors import UserError
 class Stack:
     """Volumes (n, d, h, w) of a file, axes (z, y, x), not yet read where the format allows it.
 
-    voxel_size: Å, (z, y, x), None where the file does not say. sign: +1 bright, -1 dark, None likewise.
-    notes: what was assumed while reading.
+    voxel_size: Å, (z, y, x), None where the file does not say. sign: +1 bright, -1 dark, None
+    likewise. notes: what was assumed while reading.
     """
 
     path: Path
@@ -62,7 +64,9 @@ def is_compressed(start: bytes) -> bool:
 
 
 def plain_file(path: Path) -> BinaryIO:
-    """The file, or an unpacked temporary copy of a compressed one, at its start. UserError when it cannot be read."""
+    """The file, or an unpacked temporary copy of a compressed one, at its start. UserError when it
+    cannot be read.
+    """
     if path.is_dir():
         raise UserError(f"{path}: a folder; expected a file")
     try:
@@ -80,7 +84,9 @@ def plain_file(path: Path) -> BinaryIO:
 
 
 def first_bytes(path: Path, count: int) -> bytes:
-    """The first bytes of a file, of what is in it where it is compressed. UserError when it cannot be read."""
+    """The first bytes of a file, of what is in it where it is compressed. UserError when it cannot
+    be read.
+    """
     with path.open("rb") as file:
         start = file.read(8)
         file.seek(0)

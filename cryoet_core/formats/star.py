@@ -84,7 +84,9 @@ def _tables(block: object) -> list[Table]:
 
 
 def write_star(tables: list[Table], comment: str = "") -> str:
-    """The text of a STAR file as RELION reads it: pairs where a table has one row and no loop is wanted, else loops."""
+    """The text of a STAR file as RELION reads it: pairs where a table has one row and no loop is
+    wanted, else loops.
+    """
     from gemmi import cif
 
     parts = [f"# {comment}\n"] if comment else []
@@ -130,7 +132,9 @@ _PLAIN = re.compile(
 
 
 def _quoted(value: str) -> str:
-    """A value as a token, in quotes only where it must be: simple readers take quotes for a part of a name."""
+    """A value as a token, in quotes only where it must be: simple readers take quotes for a part of
+    a name.
+    """
     from gemmi import cif
 
     if _PLAIN.fullmatch(value) and value.isascii():

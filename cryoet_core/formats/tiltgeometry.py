@@ -1,4 +1,6 @@
-"""Tilt geometry of RELION tomogram sets (versions 4 and 5, WarpTools): projections, defocus and dose of each image."""
+"""Tilt geometry of RELION tomogram sets (versions 4 and 5, WarpTools): projections, defocus and
+dose of each image.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ _SERIES = "rlnTomoTiltSeriesStarFile"
 
 
 def read_tilt_series(path: Path, names: list[str]) -> dict[str, TiltSeries]:
-    """The tilt series of each named tomogram. UserError for one that is not in the set, or a column that is missing."""
+    """The tilt series of each named tomogram. UserError for one that is not in the set, or a column
+    that is missing.
+    """
     tables = read_star(path)
     index = next((table for table in tables if "rlnTomoName" in table), None)
     if index is None:
@@ -35,7 +39,9 @@ def read_tilt_series(path: Path, names: list[str]) -> dict[str, TiltSeries]:
 
 
 def _series_table(path: Path, tables: list[Table], index: Table, row: int, name: str) -> Table:
-    """The table of a tomogram's images: in the set itself (RELION 4), or in a star of its own (RELION 5)."""
+    """The table of a tomogram's images: in the set itself (RELION 4), or in a star of its own
+    (RELION 5).
+    """
     own = next((table for table in tables if table.name == name), None)
     if own is not None:
         return own
@@ -102,7 +108,9 @@ def _axes(path: Path, table: Table) -> np.ndarray:
 
 
 def _turned(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """RELION 5's projection Rz Ry Rx of a point (x, y, z), angles in radians (t,): rows are the image's axes."""
+    """RELION 5's projection Rz Ry Rx of a point (x, y, z), angles in radians (t,): rows are the
+    image's axes.
+    """
     one, zero = np.ones_like(x), np.zeros_like(x)
 
     def matrix(*entries: np.ndarray) -> np.ndarray:

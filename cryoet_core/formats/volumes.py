@@ -24,7 +24,9 @@ def _opened(path: Path, modified: int) -> Stack:
 
 
 def open_volumes(path: Path) -> Stack:
-    """Open an MRC or EM file, known by its content. UserError with one line when it is neither, or damaged."""
+    """Open an MRC or EM file, known by its content. UserError with one line when it is neither, or
+    damaged.
+    """
     if not path.exists():
         raise UserError(f"{path}: no such file; expected an MRC or EM file")
     return _opened(path, path.stat().st_mtime_ns)

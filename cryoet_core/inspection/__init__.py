@@ -1,1 +1,3 @@
-"""Do picks and tomograms fit together: what lies at the picks, and which reading of their coordinates fits best."""
+"""Do picks and tomograms fit together: what lies at the picks, and which reading of their
+coordinates fits best.
+"""

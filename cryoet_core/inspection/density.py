@@ -18,12 +18,16 @@ from cryoet_core.picks.table import Picks
 from cryoet_core.tomograms import Tomogram
 
 DIAMETERS = (120.0, 250.0)
-"""Å; the sizes of detail that are looked at where no diameter is given, and the one with more contrast is taken."""
+"""Å; the sizes of detail that are looked at where no diameter is given, and the one with more
+contrast is taken.
+"""
 MOST_TOMOGRAMS, MOST_PICKS = 3, 3000
 CLEAR = 5.0
 """Standard errors that a reading must stand out by to be believed."""
 _MORE = 1.5
-"""So many more where it differs in several respects: of 700 such readings the largest by chance is 4 to 5."""
+"""So many more where it differs in several respects: of 700 such readings the largest by chance is
+4 to 5.
+"""
 BETTER = 1.15
 """A reading beats the given one only if the contrast there is larger by this factor."""
 _COARSE_VOXELS = 1 << 22
@@ -35,9 +39,9 @@ _CLIP = 4.0
 class Scored:
     """contrast: mean density at the picks inside, in standard deviations of that at random places.
 
-    errors: how far the sum over all picks (0 where one lies outside) stands out from the sums that the same pattern of
-    points gives a little way off, in their standard deviations; that picks lie in clusters does not deceive it.
-    inside: share of the picks inside.
+    errors: how far the sum over all picks (0 where one lies outside) stands out from the sums that
+    the same pattern of points gives a little way off, in their standard deviations; that picks lie
+    in clusters does not deceive it. inside: share of the picks inside.
     """
 
     hypothesis: Hypothesis
@@ -48,7 +52,9 @@ class Scored:
 
 @dataclass(frozen=True)
 class Verdict:
-    """``rows``: as given, then everything that differs in one respect. ``best``: of all combinations. diameter: Å."""
+    """``rows``: as given, then everything that differs in one respect. ``best``: of all
+    combinations. diameter: Å.
+    """
 
     rows: list[Scored]
     best: Scored
@@ -99,10 +105,12 @@ class Verdict:
 
 
 def judge(tomograms: Sequence[Tomogram], picks: Picks, diameter: float | None = None) -> Verdict:
-    """Compare every reading of the picks' coordinates by the density there. diameter: Å of the particle, if known.
+    """Compare every reading of the picks' coordinates by the density there. diameter: Å of the
+    particle, if known.
 
-    Looks at the ``MOST_TOMOGRAMS`` with the most picks, and at most ``MOST_PICKS`` in each. The density is that of the
-    scale of the particle: smoothed, less its surroundings, so that the ice's gradients do not matter.
+    Looks at the ``MOST_TOMOGRAMS`` with the most picks, and at most ``MOST_PICKS`` in each. The
+    density is that of the scale of the particle: smoothed, less its surroundings, so that the ice's
+    gradients do not matter.
     """
     shares = sorted(
         ((int((picks.tomograms == t.name).sum()), t) for t in tomograms), key=lambda pair: -pair[0]
@@ -157,7 +165,9 @@ class _Part:
         return float(self.density[tuple(kept.T)].sum(dtype=np.float64)), len(kept)
 
     def cells(self, voxels: np.ndarray, diameter: float) -> int:
-        """How many cubes of a diameter's edge the places are in: so many of them are independent at most."""
+        """How many cubes of a diameter's edge the places are in: so many of them are independent at
+        most.
+        """
         return len(np.unique(np.floor(voxels * self.voxel_size / diameter), axis=0))
 
 
@@ -203,7 +213,8 @@ def _scored(parts: Sequence[_Part], hypothesis: Hypothesis, diameter: float) -> 
         cells += part.cells(voxels, diameter)
         total, inside, count = total + found, inside + kept, count + len(voxels)
         aside += [part.summed(voxels + offset)[0] for offset in away * diameter / part.voxel_size]
-    # picks nearer to each other than the detail's size see the same density: they are not independent
+    # picks nearer to each other than the detail's size see the same density: they are not
+    # independent
     spread = max(float(aside.std()), inside / max(cells, 1) ** 0.5)
     return Scored(
         hypothesis,
@@ -214,7 +225,9 @@ def _scored(parts: Sequence[_Part], hypothesis: Hypothesis, diameter: float) -> 
 
 
 def _local(tomogram: Tomogram, diameter: float) -> np.ndarray:
-    """Density at the scale of a diameter less that around, with mean 0 and standard deviation 1 without outliers."""
+    """Density at the scale of a diameter less that around, with mean 0 and standard deviation 1
+    without outliers.
+    """
     from scipy.ndimage import gaussian_filter
 
     sigma = diameter / 4 / tomogram.voxel_size

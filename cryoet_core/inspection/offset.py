@@ -1,4 +1,6 @@
-"""How far picks lie from the middle of what they pick, on average: half a voxel tells of a convention, too."""
+"""How far picks lie from the middle of what they pick, on average: half a voxel tells of a
+convention, too.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ _FINE = 16
 
 @dataclass(frozen=True)
 class Offset:
-    """From the picks to the brightest place of their average: Å (z, y, x); error: standard error of each, Å."""
+    """From the picks to the brightest place of their average: Å (z, y, x); error: standard error of
+    each, Å.
+    """
 
     vector: np.ndarray
     error: float
@@ -28,7 +32,9 @@ class Offset:
         return float(np.linalg.norm(self.vector))
 
     def matters(self, voxel_size: float) -> bool:
-        """Whether it is more than chance (one in a thousand are longer), and than rounding to voxels."""
+        """Whether it is more than chance (one in a thousand are longer), and than rounding to
+        voxels.
+        """
         return self.length > max(4 * self.error, 0.4 * voxel_size)
 
     def __str__(self) -> str:
@@ -69,7 +75,9 @@ def offset(tomograms: Tomograms, picks: Picks, diameter: float) -> Offset | None
 
 
 def _peak(volume: np.ndarray, reach: float) -> np.ndarray:
-    """The highest place (3,) within ``reach`` voxels of the middle, from there, by a parabola along each axis."""
+    """The highest place (3,) within ``reach`` voxels of the middle, from there, by a parabola along
+    each axis.
+    """
     middle = volume.shape[0] // 2
     distance = np.linalg.norm(np.indices(volume.shape) - middle, axis=0)
     place = np.unravel_index(np.where(distance <= reach, volume, -np.inf).argmax(), volume.shape)

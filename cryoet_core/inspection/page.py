@@ -1,4 +1,6 @@
-"""The page of ``cryoet data inspect``: one HTML file that loads nothing, made to show a wrong convention at once."""
+"""The page of ``cryoet data inspect``: one HTML file that loads nothing, made to show a wrong
+convention at once.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,8 @@ def inspect(
     named: str = "",
     notes: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Write the page and return its facts. diameter: Å, None to choose by the density. named: what files these are.
+    """Write the page and return its facts. diameter: Å, None to choose by the density. named: what
+    files these are.
 
     UserError when there are no picks, or some are in tomograms that are not there.
     """
@@ -100,7 +103,7 @@ def _plain(row: Scored) -> dict[str, Any]:
     }
 
 
-# ---- the parts -------------------------------------------------------------------------------------------------------
+# ---- the parts -----------------------------------------------------------------------------------
 
 
 def _head(

@@ -22,7 +22,9 @@ _CUT = 4.0
 
 @dataclass(frozen=True)
 class Group:
-    """Picks of one kind. tiles (n, p, p): slices across z, smoothed for the eye. average (p, p, p) of ``averaged``."""
+    """Picks of one kind. tiles (n, p, p): slices across z, smoothed for the eye. average (p, p, p)
+    of ``averaged``.
+    """
 
     title: str
     scores: np.ndarray
@@ -33,7 +35,9 @@ class Group:
 
 
 def groups(tomograms: Tomograms, picks: Picks, diameter: float) -> list[Group]:
-    """Best, middle and worst picks by score; one group drawn at random where scores say nothing. Of picks inside."""
+    """Best, middle and worst picks by score; one group drawn at random where scores say nothing. Of
+    picks inside.
+    """
     inside = np.zeros(len(picks), bool)
     for tomogram in tomograms:
         at = picks.positions

@@ -1,7 +1,8 @@
-"""The configuration of a method: one pydantic model is the source of defaults, validation, help and ``config.json``.
+"""The configuration of a method: one pydantic model is the source of defaults, validation, help and
+``config.json``.
 
-A method subclasses ``Config`` and writes each field with ``option``; the field then is an option of ``cryoet run``,
-a key of ``--config file.toml`` and a line of ``config.json``.
+A method subclasses ``Config`` and writes each field with ``option``; the field then is an option of
+``cryoet run``, a key of ``--config file.toml`` and a line of ``config.json``.
 """
 
 from __future__ import annotations
@@ -54,9 +55,10 @@ def option(
 ) -> Any:
     """A field of a ``Config``.
 
-    ``help``: one line that says what the option does and its unit. ``paper``: the value that the paper gives, in words.
-    ``presets``: values under ``--preset fast`` and ``--preset paper`` where they differ from ``default``.
-    ``constraints``: pydantic's ``ge``, ``gt``, ``le``, ``lt``, ``pattern``, ``min_length``, ...
+    ``help``: one line that says what the option does and its unit. ``paper``: the value that the
+    paper gives, in words. ``presets``: values under ``--preset fast`` and ``--preset paper`` where
+    they differ from ``default``. ``constraints``: pydantic's ``ge``, ``gt``, ``le``, ``lt``,
+    ``pattern``, ``min_length``, ...
     """
     extra: dict[str, Any] = {"paper": paper, "presets": dict(presets or {})}
     return pydantic.Field(default=default, description=help, json_schema_extra=extra, **constraints)
@@ -112,8 +114,8 @@ class Config(pydantic.BaseModel):
     ) -> C:
         """Build the configuration; later layers win: default, preset, file, command line.
 
-        Keys may be written ``learning_rate`` or ``learning-rate``. Raises UserError that names the option (or the key
-        of the file), what was found and what is allowed.
+        Keys may be written ``learning_rate`` or ``learning-rate``. Raises UserError that names the
+        option (or the key of the file), what was found and what is allowed.
         """
         if preset not in cls.presets:
             raise UserError(
@@ -134,7 +136,9 @@ class Config(pydantic.BaseModel):
 
     @classmethod
     def from_record(cls: type[C], record: Mapping[str, Any], where: Path) -> C:
-        """The configuration that ``where`` (a run's file) recorded. UserError when this version has other options."""
+        """The configuration that ``where`` (a run's file) recorded. UserError when this version has
+        other options.
+        """
         try:
             return cls(**record)
         except pydantic.ValidationError as error:
@@ -177,7 +181,9 @@ def flag_of(name: str) -> str:
 
 
 def resolve_preset(preset: str, on_cuda: bool) -> str:
-    """``auto`` -> ``paper`` on a CUDA device and ``fast`` elsewhere; other names are left as they are."""
+    """``auto`` -> ``paper`` on a CUDA device and ``fast`` elsewhere; other names are left as they
+    are.
+    """
     return ("paper" if on_cuda else "fast") if preset == "auto" else preset
 
 
@@ -260,7 +266,9 @@ def _range(info: FieldInfo) -> str:
 
 
 def _split(cls: type[Config], name: str, value: Any) -> Any:
-    """Command-line text for a field: commas make a list, ``none`` makes None where the type allows it."""
+    """Command-line text for a field: commas make a list, ``none`` makes None where the type allows
+    it.
+    """
     info = cls.model_fields.get(name)
     if info is None or not isinstance(value, str):
         return value
@@ -277,7 +285,9 @@ def _message(message: str) -> str:
 
 
 def read_config_file(path: Path | None) -> dict[str, Any]:
-    """The options in a TOML file, one ``option = value`` per line; {} for None. UserError when it is no such file."""
+    """The options in a TOML file, one ``option = value`` per line; {} for None. UserError when it
+    is no such file.
+    """
     if path is None:
         return {}
     try:

@@ -1,4 +1,6 @@
-"""The hooks that a plugin module may implement. Each returns values; there is nothing to register with."""
+"""The hooks that a plugin module may implement. Each returns values; there is nothing to register
+with.
+"""
 
 from __future__ import annotations
 

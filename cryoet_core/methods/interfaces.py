@@ -1,4 +1,5 @@
-"""The interfaces that methods implement: protocols for components, one ABC for what carries metadata.
+"""The interfaces that methods implement: protocols for components, one ABC for what carries
+metadata.
 
 Array axes are (z, y, x) throughout; the beam is along z and the tilt axis is y. Positions are in Å.
 """
@@ -45,10 +46,12 @@ Task = Literal["clustering", "classification", "picking"]
 
 @dataclass(frozen=True)
 class InputSpec:
-    """One input of a trainer; its name becomes an option of ``cryoet run`` (``data`` -> ``--data``).
+    """One input of a trainer; its name becomes an option of ``cryoet run`` (``data`` ->
+    ``--data``).
 
-    ``labels`` says what the trainer may see: "never" makes the core strip labels and class names before ``fit``,
-    "required" makes the core refuse a data set without any. The labels of tomograms are their picks.
+    ``labels`` says what the trainer may see: "never" makes the core strip labels and class names
+    before ``fit``, "required" makes the core refuse a data set without any. The labels of tomograms
+    are their picks.
     """
 
     help: str
@@ -59,7 +62,9 @@ class InputSpec:
 
 @runtime_checkable
 class Dataset(Protocol):
-    """A data set of one kind. ``voxel_size`` is in Å; ``[i]`` is volume i, float32, (z, y, x), protein bright."""
+    """A data set of one kind. ``voxel_size`` is in Å; ``[i]`` is volume i, float32, (z, y, x),
+    protein bright.
+    """
 
     @property
     def kind(self) -> Kind: ...
@@ -94,9 +99,10 @@ class Clusterer(Protocol):
 class Picker(Protocol):
     """Finds particle centres in a tomogram. The answer for one tomogram must not depend on others.
 
-    ``tomogram`` comes without its own picks and may have another voxel size than those of training: ``tomogram.at``
-    resamples it. Long work keeps what it has done in the folder ``run.scratch`` (``tomograms.tiles`` does) and goes on
-    from there when ``pick`` is called again after a crash. Volumes that belong beside the picks go to ``run.results``.
+    ``tomogram`` comes without its own picks and may have another voxel size than those of training:
+    ``tomogram.at`` resamples it. Long work keeps what it has done in the folder ``run.scratch``
+    (``tomograms.tiles`` does) and goes on from there when ``pick`` is called again after a crash.
+    Volumes that belong beside the picks go to ``run.results``.
     """
 
     class_names: tuple[str, ...]
@@ -106,10 +112,11 @@ class Picker(Protocol):
 
 @runtime_checkable
 class MeasuredPicker(Protocol):
-    """A picker of which more can be measured than its picks, where tomograms come with more truth than centres.
+    """A picker of which more can be measured than its picks, where tomograms come with more truth
+    than centres.
 
-    ``cryoet run`` and ``cryoet evaluate`` print it beside precision and recall; in a benchmark it is the metric
-    ``EVALUATION.measured.NAME``.
+    ``cryoet run`` and ``cryoet evaluate`` print it beside precision and recall; in a benchmark it
+    is the metric ``EVALUATION.measured.NAME``.
     """
 
     class_names: tuple[str, ...]
@@ -117,18 +124,19 @@ class MeasuredPicker(Protocol):
     def pick(self, tomogram: Tomogram, run: Run, /) -> Picks: ...
 
     def measure(self, truth: Tomograms, folder: Path, /) -> Mapping[str, float]:
-        """Numbers by name for what ``pick`` left in ``folder``, its ``run.results``; none where ``truth`` lacks what
-        they need, such as masks."""
+        """Numbers by name for what ``pick`` left in ``folder``, its ``run.results``; none where
+        ``truth`` lacks what they need, such as masks."""
 
 
 @dataclass(frozen=True)
 class Labels:
     """What a labeller says of n subtomograms, row i for volume i.
 
-    labels (n,) int64: index into ``classes``, or -1 for "none of these".
-    probabilities (n, k) float32, rows sum to 1. embedding (n, f) float32 or None. ``extra`` may hold, row for row:
-    ``rotations`` (n, 3, 3) and ``shifts`` (n, 3) of the particles; ``split`` (n,) int8, into train, val and test, of
-    rows that a classifier learnt from, so that only the others count in its accuracy.
+    labels (n,) int64: index into ``classes``, or -1 for "none of these". probabilities (n, k)
+    float32, rows sum to 1. embedding (n, f) float32 or None. ``extra`` may hold, row for row:
+    ``rotations`` (n, 3, 3) and ``shifts`` (n, 3) of the particles; ``split`` (n,) int8, into train,
+    val and test, of rows that a classifier learnt from, so that only the others count in its
+    accuracy.
     """
 
     labels: np.ndarray
@@ -145,7 +153,8 @@ class Labels:
 class Labeller(Protocol):
     """Names subtomograms. Labelling one by one must equal labelling in a batch.
 
-    A method that sorts or names depending on its input says which of them a labeller does by an attribute ``task``.
+    A method that sorts or names depending on its input says which of them a labeller does by an
+    attribute ``task``.
     """
 
     classes: tuple[str, ...]
@@ -155,21 +164,27 @@ class Labeller(Protocol):
 
 @runtime_checkable
 class FewShotLabeller(Protocol):
-    """A labeller that can be shown a few examples of other classes: ``cryoet predict RUN --support FILE``."""
+    """A labeller that can be shown a few examples of other classes: ``cryoet predict RUN --support
+    FILE``.
+    """
 
     classes: tuple[str, ...]
 
     def label(self, data: Dataset, run: Run, /) -> Labels: ...
 
     def with_support(self, support: Dataset, run: Run, /) -> Labeller:
-        """A labeller with the classes of the labelled subtomograms ``support``. UserError where they do not do."""
+        """A labeller with the classes of the labelled subtomograms ``support``. UserError where
+        they do not do.
+        """
 
 
 class Trainer(ABC):
-    """A method. ``cryoet run NAME`` builds it from its config, calls ``fit`` and labels the data with the result.
+    """A method. ``cryoet run NAME`` builds it from its config, calls ``fit`` and labels the data
+    with the result.
 
-    ``fit`` must resume from the run's last checkpoint when there is one, and reach the same result as an
-    uninterrupted fit. ``load`` rebuilds the fitted labeller or picker from the run's folder alone.
+    ``fit`` must resume from the run's last checkpoint when there is one, and reach the same result
+    as an uninterrupted fit. ``load`` rebuilds the fitted labeller or picker from the run's folder
+    alone.
     """
 
     name: ClassVar[str]
@@ -187,7 +202,9 @@ class Trainer(ABC):
 
     @abstractmethod
     def fit(self, inputs: Mapping[str, Any], run: Run) -> Labeller | Picker:
-        """Train on the data sets in ``inputs`` (keys as in ``self.inputs``) and return what was learnt."""
+        """Train on the data sets in ``inputs`` (keys as in ``self.inputs``) and return what was
+        learnt.
+        """
 
     @abstractmethod
     def load(self, run: Run) -> Labeller | Picker:

@@ -1,8 +1,9 @@
 """Find plugins, load one, and say what is wrong with one.
 
-A plugin is a distribution with an entry point in the group ``cryoet``: its name is the method's name, its value a
-module with the hooks of ``hookspecs.py``. Finding reads metadata only; a method is imported when it is used. What is
-wrong with one plugin is said of that plugin and harms no other.
+A plugin is a distribution with an entry point in the group ``cryoet``: its name is the method's
+name, its value a module with the hooks of ``hookspecs.py``. Finding reads metadata only; a method
+is imported when it is used. What is wrong with one plugin is said of that plugin and harms no
+other.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ Status = Literal["found", "ok", "broken", "duplicate"]
 
 @dataclass(frozen=True)
 class PluginInfo:
-    """One entry point. ``found``: not imported yet. ``ok``: imported and sound. Otherwise ``reason`` says why not."""
+    """One entry point. ``found``: not imported yet. ``ok``: imported and sound. Otherwise
+    ``reason`` says why not.
+    """
 
     name: str
     distribution: str
@@ -45,7 +48,9 @@ class _Broken(Exception):
 
 
 def discover() -> list[PluginInfo]:
-    """Every installed plugin, by name, from metadata alone. Two of the same name are both marked ``duplicate``."""
+    """Every installed plugin, by name, from metadata alone. Two of the same name are both marked
+    ``duplicate``.
+    """
     found = sorted(
         (_from_entry_point(entry) for entry in entry_points(group=PROJECT)),
         key=lambda p: (p.name, p.module),
@@ -54,7 +59,9 @@ def discover() -> list[PluginInfo]:
 
 
 def load_trainer(name: str) -> type[Trainer]:
-    """The trainer class of a method. Raises UserError: no such method, broken plugin, or two plugins of that name."""
+    """The trainer class of a method. Raises UserError: no such method, broken plugin, or two
+    plugins of that name.
+    """
     info = _inspect(_find(name))
     if info.status != "ok":
         raise UserError(f"method {name!r} cannot be used: {info.reason}")
@@ -66,7 +73,9 @@ def load_trainer(name: str) -> type[Trainer]:
 
 
 def load_encoder(name: str) -> Callable[..., Any]:
-    """The factory of the encoder ``plugin.name``. Imports that plugin only. Raises UserError as ``load_trainer``."""
+    """The factory of the encoder ``plugin.name``. Imports that plugin only. Raises UserError as
+    ``load_trainer``.
+    """
     plugin, dot, encoder = name.partition(".")
     if not dot or not encoder:
         raise UserError(f"encoder {name!r}: expected plugin.name, for example cssl.rb3d")

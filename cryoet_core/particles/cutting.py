@@ -1,4 +1,6 @@
-"""Boxes cut out of a tomogram about positions that lie between voxels, on a grid of any voxel size, in one step."""
+"""Boxes cut out of a tomogram about positions that lie between voxels, on a grid of any voxel size,
+in one step.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from cryoet_core.tomograms import Tomogram
 REACH = 5
 """Half width of the kernel, in voxels of the coarser grid."""
 _BETA = 5.0
-"""Of the Kaiser window: amplitudes are kept to 0.4 % up to 0.3 and to 1.5 % up to 0.35 cycles per voxel."""
+"""Of the Kaiser window: amplitudes are kept to 0.4 % up to 0.3 and to 1.5 % up to 0.35 cycles per
+voxel.
+"""
 _BATCH_BYTES = 64 << 20
 _PIECE = 4
 
@@ -21,12 +25,14 @@ _PIECE = 4
 def boxes(
     tomogram: Tomogram, positions: np.ndarray, box: int, voxel_size: float | None = None
 ) -> Iterator[tuple[slice, np.ndarray]]:
-    """Cubes of ``box`` voxels of ``voxel_size`` Å (default: the tomogram's) whose voxel box // 2 lies at each position.
+    """Cubes of ``box`` voxels of ``voxel_size`` Å (default: the tomogram's) whose voxel box // 2
+    lies at each position.
 
-    positions (n, 3) Å. Yields rows of the positions and their cubes (b, box, box, box) float32, protein bright, in
-    batches of bounded memory. Values come from a sinc kernel under a Kaiser window, stretched where the boxes are
-    coarser than the tomogram, so that finer detail does not fold back. A position on a voxel gives the voxels as they
-    are. Beyond the tomogram's faces the outermost voxels are continued (``covered`` says where).
+    positions (n, 3) Å. Yields rows of the positions and their cubes (b, box, box, box) float32,
+    protein bright, in batches of bounded memory. Values come from a sinc kernel under a Kaiser
+    window, stretched where the boxes are coarser than the tomogram, so that finer detail does not
+    fold back. A position on a voxel gives the voxels as they are. Beyond the tomogram's faces the
+    outermost voxels are continued (``covered`` says where).
     """
     factor = _factor(tomogram, voxel_size)
     reach = REACH * max(factor, 1.0)
@@ -51,7 +57,9 @@ def boxes(
 def covered(
     tomogram: Tomogram, position: np.ndarray, box: int, voxel_size: float | None = None
 ) -> list[np.ndarray]:
-    """For each axis, which of the box's voxels about a position (3,) Å lie inside the tomogram (box,) bool."""
+    """For each axis, which of the box's voxels about a position (3,) Å lie inside the tomogram
+    (box,) bool.
+    """
     factor = _factor(tomogram, voxel_size)
     places = position[:, None] / tomogram.voxel_size + (np.arange(box) - box // 2) * factor
     return [
@@ -74,7 +82,9 @@ def _factor(tomogram: Tomogram, voxel_size: float | None) -> float:
 
 
 def _window(tomogram: Tomogram, corner: np.ndarray, size: int) -> np.ndarray:
-    """The cube of ``size`` voxels from ``corner``, continued beyond the tomogram's faces by its outermost voxels."""
+    """The cube of ``size`` voxels from ``corner``, continued beyond the tomogram's faces by its
+    outermost voxels.
+    """
     shape = np.array(tomogram.shape)
     low, high = np.clip(corner, 0, shape - 1), np.clip(corner + size, 1, shape)
     z, y, x = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
@@ -91,7 +101,9 @@ def _window(tomogram: Tomogram, corner: np.ndarray, size: int) -> np.ndarray:
 
 
 def _kernel(places: Tensor, size: int, stretch: float) -> Tensor:
-    """Weights (b, 3, box, size) of a window's voxels in the box's; places (b, 3, box) in voxels of the window."""
+    """Weights (b, 3, box, size) of a window's voxels in the box's; places (b, 3, box) in voxels of
+    the window.
+    """
     reach = REACH * stretch
     first = (places - reach).floor().long() + 1
     taps = first[..., None] + torch.arange(int(2 * reach) + 1)

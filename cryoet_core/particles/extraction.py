@@ -1,4 +1,6 @@
-"""Subtomograms cut about picks, into the store that clustering methods take (``cryoet data extract``)."""
+"""Subtomograms cut about picks, into the store that clustering methods take (``cryoet data
+extract``).
+"""
 
 from __future__ import annotations
 
@@ -25,10 +27,11 @@ Edge: TypeAlias = Literal["drop", "pad", "refuse"]
 class Cut:
     """How boxes are cut. voxel_size: Å, None for the tomograms' own.
 
-    normalise: "tomogram" brings each tomogram, "volume" each box to mean 0 and standard deviation 1. edge: what becomes
-    of a box that reaches beyond the tomogram: it is dropped, filled up with the mean of its part inside, or refused.
-    drop_outside: leave out centres that lie outside, which are refused otherwise. min_score, limit: keep picks at or
-    above a score, and of these the best so many.
+    normalise: "tomogram" brings each tomogram, "volume" each box to mean 0 and standard deviation
+    1. edge: what becomes of a box that reaches beyond the tomogram: it is dropped, filled up with
+    the mean of its part inside, or refused. drop_outside: leave out centres that lie outside, which
+    are refused otherwise. min_score, limit: keep picks at or above a score, and of these the best
+    so many.
     """
 
     box: int
@@ -68,14 +71,16 @@ def extract(
     provenance: Mapping[str, Any] | None = None,
     watch: Watch = iter,
 ) -> dict[str, Any]:
-    """Cut a box about every pick and write the store ``out``; the facts of what was done, with all that was left out.
+    """Cut a box about every pick and write the store ``out``; the facts of what was done, with all
+    that was left out.
 
-    Rows keep the order of the tomograms and, in each, of the picks. Carried along: position, rotation, tomogram, class
-    as label, score, row in ``picks`` and the picks' further columns (as extras). The volumes are protein bright. Memory
-    is bounded whatever the number of picks. ``watch`` wraps the names of the tomograms (a progress bar).
+    Rows keep the order of the tomograms and, in each, of the picks. Carried along: position,
+    rotation, tomogram, class as label, score, row in ``picks`` and the picks' further columns (as
+    extras). The volumes are protein bright. Memory is bounded whatever the number of picks.
+    ``watch`` wraps the names of the tomograms (a progress bar).
 
-    UserError for picks in unknown tomograms or outside theirs, a box that no tomogram can hold, different voxel sizes
-    without ``cut.voxel_size``, or when nothing is left to write.
+    UserError for picks in unknown tomograms or outside theirs, a box that no tomogram can hold,
+    different voxel sizes without ``cut.voxel_size``, or when nothing is left to write.
     """
     placed = placement.rows_in(picks, tomograms)
     chosen = chosen_rows(picks, cut)
@@ -236,7 +241,7 @@ class Work:
             extras.setdefault(name.replace("/", "_"), values[rows])
         return extras
 
-    # ---- what is said ------------------------------------------------------------------------------------------------
+    # ---- what is said ----------------------------------------------------------------------------
 
     def left_out_words(self) -> list[str]:
         return [f"{count:,} {where}" for where, count in self.left_out.items() if count]

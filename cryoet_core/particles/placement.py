@@ -16,11 +16,14 @@ from cryoet_core.tomograms.reading import Draft
 from cryoet_core.tomograms.tomogram import shown_names
 
 SLACK = 1.0
-"""Voxels that a centre may lie beyond the outermost voxels: a sub-voxel fit or rounding at the border."""
+"""Voxels that a centre may lie beyond the outermost voxels: a sub-voxel fit or rounding at the
+border.
+"""
 
 
 def read_into(files: Sequence[Path], tomograms: Tomograms) -> tuple[Picks, list[str]]:
-    """The picks of some files, in the tomograms that their names mean, wherever they lie; and what was assumed.
+    """The picks of some files, in the tomograms that their names mean, wherever they lie; and what
+    was assumed.
 
     UserError for a file that holds no picks, and for names that match no tomogram.
     """
@@ -35,7 +38,8 @@ def read_into(files: Sequence[Path], tomograms: Tomograms) -> tuple[Picks, list[
 
 
 def rows_in(picks: Picks, tomograms: Tomograms) -> dict[str, np.ndarray]:
-    """Tomogram name -> rows of the picks in it, in the order of the tomograms; those without picks are left out.
+    """Tomogram name -> rows of the picks in it, in the order of the tomograms; those without picks
+    are left out.
 
     UserError when there are no picks, or when some are in a tomogram that is not there.
     """

@@ -1,6 +1,7 @@
 """What the coordinates of picks may have meant: axis order, origin, binning, flips.
 
-Each is a map from the positions as they were read to where they would be if the file had meant something else.
+Each is a map from the positions as they were read to where they would be if the file had meant
+something else.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ ORIGINS = (0, 1, -1)
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """``order[a]``: which of the axes read is axis a (z, y, x) in truth. ``scale``: Å in truth for each Å read."""
+    """``order[a]``: which of the axes read is axis a (z, y, x) in truth. ``scale``: Å in truth for
+    each Å read.
+    """
 
     order: tuple[int, ...] = (0, 1, 2)
     flip: tuple[bool, ...] = (False, False, False)
@@ -29,7 +32,9 @@ class Hypothesis:
     origin: int = 0
 
     def positions(self, read: np.ndarray, shape: np.ndarray, voxel_size: float) -> np.ndarray:
-        """Where positions (n, 3), as read in Å, lie in a tomogram of this shape (z, y, x) if this is true."""
+        """Where positions (n, 3), as read in Å, lie in a tomogram of this shape (z, y, x) if this
+        is true.
+        """
         moved = read[:, list(self.order)] * self.scale + self.origin * (shape // 2) * voxel_size
         return np.where(self.flip, (shape - 1) * voxel_size - moved, moved)
 
@@ -91,9 +96,11 @@ def every_combination() -> Iterator[Hypothesis]:
 
 
 def likeliest_cause(read: np.ndarray, shape: tuple[int, ...], voxel_size: float) -> str | None:
-    """Why positions (n, 3) Å lie outside a tomogram: the simplest misreading that puts all inside; None for none.
+    """Why positions (n, 3) Å lie outside a tomogram: the simplest misreading that puts all inside;
+    None for none.
 
-    Of equally simple ones that which spreads them widest: anything fits into a volume when it is made small enough.
+    Of equally simple ones that which spreads them widest: anything fits into a volume when it is
+    made small enough.
     """
     size = np.array(shape)
     found: list[tuple[float, str]] = []

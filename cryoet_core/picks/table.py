@@ -1,4 +1,6 @@
-"""Picks: particle centres in tomograms, the currency between pickers, files, extraction and evaluation."""
+"""Picks: particle centres in tomograms, the currency between pickers, files, extraction and
+evaluation.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +16,14 @@ from cryoet_core.support.errors import UserError
 class Picks:
     """Particle centres in one or more tomograms, one row each.
 
-    positions (n, 3) float64: (z, y, x) in Å, voxel index i at i * voxel size.
-    scores (n,) float32: higher is better, NaN where the source gives none.
-    classes (n,) int64 into ``class_names``, -1 for none. tomograms (n,): names (str).
-    rotations (n, 3, 3) float64 or None: active, reference frame to tomogram frame; NaN where one is unknown.
-    extra: further columns of n rows each, by name, kept by the formats that can hold them.
+    positions (n, 3) float64: (z, y, x) in Å, voxel index i at i * voxel size. scores (n,) float32:
+    higher is better, NaN where the source gives none. classes (n,) int64 into ``class_names``, -1
+    for none. tomograms (n,): names (str). rotations (n, 3, 3) float64 or None: active, reference
+    frame to tomogram frame; NaN where one is unknown. extra: further columns of n rows each, by
+    name, kept by the formats that can hold them.
 
-    Raises ValueError when the rows do not fit together: that is a programmer's error; readers check files first.
+    Raises ValueError when the rows do not fit together: that is a programmer's error; readers check
+    files first.
     """
 
     positions: np.ndarray
@@ -108,7 +111,8 @@ class Picks:
 
 
 def join(parts: Sequence[Picks]) -> Picks:
-    """Several sets of picks as one: classes are matched by name; rotations are NaN for those that have none.
+    """Several sets of picks as one: classes are matched by name; rotations are NaN for those that
+    have none.
 
     Extra columns are kept where every part has them.
     """

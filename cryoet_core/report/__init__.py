@@ -1,7 +1,7 @@
 """The report of a run: one HTML file that needs no network, from what lies in the run's folder.
 
-``facts`` gathers; ``header``, ``sections``, ``embedding``, ``confusion`` and ``provenance`` make the parts; ``page``
-puts them together.
+``facts`` gathers; ``header``, ``sections``, ``embedding``, ``confusion`` and ``provenance`` make
+the parts; ``page`` puts them together.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ REPORT = "report.html"
 def write_report(run_dir: Path) -> Path:
     """Write report.html into a run's folder and return its path.
 
-    What a method did not leave (model selection, averages, embedding, ...) is left out, and so are the particles'
-    slices when the data is gone or has changed. UserError when ``run_dir`` is no run folder or cannot be written.
+    What a method did not leave (model selection, averages, embedding, ...) is left out, and so are
+    the particles' slices when the data is gone or has changed. UserError when ``run_dir`` is no run
+    folder or cannot be written.
     """
     from cryoet_core.report.facts import gather
     from cryoet_core.report.page import render

@@ -1,4 +1,6 @@
-"""The map of the embedding: a point per particle, its slices under the pointer, coloured by cluster or true class."""
+"""The map of the embedding: a point per particle, its slices under the pointer, coloured by cluster
+or true class.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +64,9 @@ def embedding_map(facts: Facts, width: int = 890, height: int = 640) -> Map | No
 
 
 def sample(labels: np.ndarray, most: int, least: int = 5) -> np.ndarray:
-    """Ascending rows: all, or ``most`` at random with at least ``least`` of each label (fewer if it has fewer)."""
+    """Ascending rows: all, or ``most`` at random with at least ``least`` of each label (fewer if it
+    has fewer).
+    """
     if len(labels) <= most:
         return np.arange(len(labels))
     order = np.random.default_rng(0).permutation(len(labels))
@@ -75,7 +79,9 @@ def sample(labels: np.ndarray, most: int, least: int = 5) -> np.ndarray:
 
 
 def class_marks(facts: Facts) -> dict[int, Mark]:
-    """A mark for each true class: that of the cluster which it was matched to, else one that no cluster has."""
+    """A mark for each true class: that of the cluster which it was matched to, else one that no
+    cluster has.
+    """
     if facts.data is None or facts.scores is None:
         return {}
     names = facts.data.class_names

@@ -1,8 +1,9 @@
 """What a method leaves in its folder to be shown as it is: tables, scatter plots, pictures.
 
-Each is a list. ``tables.json`` of ``{"title", "columns", "rows", "note"}``; ``scatters.json`` of ``{"title", "note",
-"panels"}``, panels of ``{"title", "groups"}``, groups of ``{"name", "x", "y"}``; ``pictures.json`` of ``{"title",
-"note", "pictures"}``, pictures of ``{"file", "caption"}``, PNG files by their path in the run's folder.
+Each is a list. ``tables.json`` of ``{"title", "columns", "rows", "note"}``; ``scatters.json`` of
+``{"title", "note", "panels"}``, panels of ``{"title", "groups"}``, groups of ``{"name", "x",
+"y"}``; ``pictures.json`` of ``{"title", "note", "pictures"}``, pictures of ``{"file", "caption"}``,
+PNG files by their path in the run's folder.
 """
 
 from __future__ import annotations
@@ -76,7 +77,8 @@ def _picture(folder: Path, name: str, caption: str) -> str:
     content = path.read_bytes()
     address = "data:image/png;base64," + base64.b64encode(content).decode()
     shown = f'<img src="{address}" alt="{text(caption)}" class="picture">'
-    # a wide picture, a slice of a tomogram for one, gets a row of its own; the width is the header's first number
+    # a wide picture, a slice of a tomogram for one, gets a row of its own; the width is the
+    # header's first number
     whole = ' style="grid-column:1/-1"' if int.from_bytes(content[16:20], "big") > _WIDE else ""
     return f'<div class="card"{whole}>{shown}<div class="matched">{text(caption)}</div></div>'
 

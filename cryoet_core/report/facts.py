@@ -1,4 +1,6 @@
-"""Everything that a report says, read from the run's folder and from the data file while it is still there."""
+"""Everything that a report says, read from the run's folder and from the data file while it is
+still there.
+"""
 
 from __future__ import annotations
 
@@ -24,16 +26,18 @@ if TYPE_CHECKING:
 
 
 LEAST_EVIDENCE = 1.0
-"""Nats per particle that a mixture of densities must gain over noise alone to be worth looking at."""
+"""Nats per particle that a mixture of densities must gain over noise alone to be worth looking at.
+"""
 
 
 @dataclass(frozen=True)
 class Facts:
     """What is known of a run. None, or empty: the run did not leave it.
 
-    data: the volumes that ``predictions`` names, row for row. averages: class name -> (volume, voxel size in Å).
-    remarks: what the reader has to know beyond the method's own ``notes``. surveys: of a run that picks particles.
-    tables, scatters, pictures: what the method left to be shown as it is (``extras``).
+    data: the volumes that ``predictions`` names, row for row. averages: class name -> (volume,
+    voxel size in Å). remarks: what the reader has to know beyond the method's own ``notes``.
+    surveys: of a run that picks particles. tables, scatters, pictures: what the method left to be
+    shown as it is (``extras``).
     """
 
     folder: Path
@@ -72,14 +76,18 @@ class Facts:
 
     @cached_property
     def true(self) -> np.ndarray | None:
-        """True labels (n,) of the predicted volumes, -1 where unknown; None where they are not of several classes."""
+        """True labels (n,) of the predicted volumes, -1 where unknown; None where they are not of
+        several classes.
+        """
         if self.data is None or not comparable(self.data.labels):
             return None
         return np.asarray(self.data.labels)
 
     @cached_property
     def scores(self) -> dict[str, Any] | None:
-        """The clustering or classification report; from the data's labels, else as the run stored it."""
+        """The clustering or classification report; from the data's labels, else as the run stored
+        it.
+        """
         if self.true is None or self.predictions is None or self.data is None:
             return self.stored_scores
         return score(self.task, self.predictions.labels, self.true, self.data.class_names)
@@ -97,7 +105,9 @@ class Facts:
         )
 
     def right(self) -> np.ndarray | None:
-        """Whether each volume's label is right (after matching), (n,) bool; None without true labels."""
+        """Whether each volume's label is right (after matching), (n,) bool; None without true
+        labels.
+        """
         if (
             self.true is None
             or self.predictions is None
@@ -119,7 +129,9 @@ class Facts:
 
 
 def gather(folder: Path) -> Facts:
-    """Read a run's folder. UserError when it is none; a damaged part of it is a remark, not an error."""
+    """Read a run's folder. UserError when it is none; a damaged part of it is a remark, not an
+    error.
+    """
     folder = folder.absolute()
     record = runfolder.read(folder)
     remarks: list[str] = []
@@ -159,7 +171,9 @@ def gather(folder: Path) -> Facts:
 
 
 def _no_better_than_noise(metrics: list[dict[str, Any]]) -> list[str]:
-    """Of a method that compares its classes with noise alone: a line where these explain the particles no better."""
+    """Of a method that compares its classes with noise alone: a line where these explain the
+    particles no better.
+    """
     found = [
         row["log_evidence"] for row in metrics if isinstance(row.get("log_evidence"), (int, float))
     ]
@@ -201,7 +215,9 @@ def _predictions(folder: Path, remarks: list[str]) -> Predictions | None:
 def _data(
     predictions: Predictions | None, run: dict[str, Any], remarks: list[str]
 ) -> Subtomograms | None:
-    """The predicted volumes, in the order of the predictions; None when a file is gone or another than it was."""
+    """The predicted volumes, in the order of the predictions; None when a file is gone or another
+    than it was.
+    """
     from cryoet_core.store import open_subtomograms
 
     if predictions is None or not len(predictions):
@@ -243,7 +259,9 @@ def _data(
 
 
 def _whole(name: str, known: Mapping[str, Any]) -> Path:
-    """A file as the run found it: a relative name was said from the folder that the run was started in."""
+    """A file as the run found it: a relative name was said from the folder that the run was started
+    in.
+    """
     same = [Path(path) for path in known if Path(path).name == Path(name).name]
     return same[0] if len(same) == 1 and not Path(name).is_absolute() else Path(name)
 

@@ -1,4 +1,6 @@
-"""The page: sections in order, one style sheet, one script, the plotting library inline; nothing is loaded."""
+"""The page: sections in order, one style sheet, one script, the plotting library inline; nothing is
+loaded.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +62,9 @@ def _file(name: str) -> str:
 
 
 def _with_plots(body: str, plots: dict[str, Any]) -> tuple[str, str, str]:
-    """The library (only what these plots need), the script with the plots' data, and the body with its slots filled."""
+    """The library (only what these plots need), the script with the plots' data, and the body with
+    its slots filled.
+    """
     if not plots:
         return "", "", body
     from bokeh.embed import components

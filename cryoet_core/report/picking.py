@@ -1,4 +1,6 @@
-"""The parts of a report that a run leaves which picks particles: how well, where, and how long it took."""
+"""The parts of a report that a run leaves which picks particles: how well, where, and how long it
+took.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ _RULES = {
 
 
 def sections(surveys: Sequence[SurveyFacts]) -> list[Section]:
-    """Agreement with known particles, scores, pictures and the tomograms' rows, for each survey in turn."""
+    """Agreement with known particles, scores, pictures and the tomograms' rows, for each survey in
+    turn.
+    """
     found = []
     for survey in surveys:
         on = f", {survey.name}" if survey.name else ""
@@ -45,7 +49,7 @@ def sections(surveys: Sequence[SurveyFacts]) -> list[Section]:
     return found
 
 
-# ---- agreement -------------------------------------------------------------------------------------------------------
+# ---- agreement -----------------------------------------------------------------------------------
 
 
 def _agreement(survey: SurveyFacts, on: str) -> Section | None:
@@ -142,7 +146,7 @@ def _curves(survey: SurveyFacts, on: str) -> Section | None:
     return Section(f"{title}{on}", figures(titled), drawn)
 
 
-# ---- tomograms -------------------------------------------------------------------------------------------------------
+# ---- tomograms -----------------------------------------------------------------------------------
 
 
 def _opened(survey: SurveyFacts) -> tuple[Tomograms | None, str]:
@@ -212,7 +216,9 @@ def _groups(survey: SurveyFacts, truth: Picks | None) -> list[tuple[Picks, tuple
 
 
 def _worth_showing(survey: SurveyFacts, tomograms: Tomograms) -> list[Tomogram]:
-    """The best, the worst and the middle one by F1 where there are scores, else those with the most picks."""
+    """The best, the worst and the middle one by F1 where there are scores, else those with the most
+    picks.
+    """
     known = {tomogram.name: tomogram for tomogram in tomograms}
     rows = (survey.scores or {}).get("per_tomogram") or []
     if rows:
@@ -271,7 +277,7 @@ def _few(names: Sequence[str], most: int = 4) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-# ---- the top of the page ---------------------------------------------------------------------------------------------
+# ---- the top of the page -------------------------------------------------------------------------
 
 
 def tiles(surveys: Sequence[SurveyFacts]) -> list[tuple[str, str, str]]:

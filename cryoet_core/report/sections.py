@@ -1,4 +1,6 @@
-"""What a reader wants to know first: the result in numbers, the classes as pictures, where it goes wrong."""
+"""What a reader wants to know first: the result in numbers, the classes as pictures, where it goes
+wrong.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ def notes(facts: Facts) -> Section | None:
 
 
 def comparison(facts: Facts) -> Section | None:
-    """The method's line, the yardsticks' and the constant answer's: they are only worth something side by side."""
+    """The method's line, the yardsticks' and the constant answer's: they are only worth something
+    side by side.
+    """
     scores = facts.scores
     if not scores or not scores.get("n") or facts.task == "classification":
         return None
@@ -240,7 +244,9 @@ def embedding(facts: Facts, found: Map | None) -> Section | None:
 
 
 def _buttons(what: str, names: tuple[str, ...], values: tuple[str, ...] = ()) -> str:
-    """A button for each name; ``values`` are what the script is told, the names themselves if not given."""
+    """A button for each name; ``values`` are what the script is told, the names themselves if not
+    given.
+    """
     parts = "".join(
         f'<button data-{what}="{text(value)}" aria-pressed="{"true" if i == 0 else "false"}">{text(name)}</button>'
         for i, (name, value) in enumerate(zip(names, values or names, strict=True))

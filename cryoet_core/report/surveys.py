@@ -1,4 +1,6 @@
-"""What a run that picks particles left: its own picks, and those of later predictions that were evaluated."""
+"""What a run that picks particles left: its own picks, and those of later predictions that were
+evaluated.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +27,12 @@ PREDICTIONS = "predictions"
 
 @dataclass(frozen=True)
 class SurveyFacts:
-    """Picks in some tomograms. name: "" for the run's own data. rows: status.json. scores: a detection report.
+    """Picks in some tomograms. name: "" for the run's own data. rows: status.json. scores: a
+    detection report.
 
-    truth: the known particles that ``scores`` compares with, where they were kept. paths, reading: the tomograms'
-    files and what was said of them. diameter: Å of the particle, None where neither method nor comparison says it.
+    truth: the known particles that ``scores`` compares with, where they were kept. paths, reading:
+    the tomograms' files and what was said of them. diameter: Å of the particle, None where neither
+    method nor comparison says it.
     """
 
     name: str
@@ -52,7 +56,9 @@ class SurveyFacts:
 def gather_surveys(
     folder: Path, record: Mapping[str, Any], remarks: list[str]
 ) -> tuple[SurveyFacts, ...]:
-    """The run's own survey, and those among its predictions that hold an evaluation; none for other runs."""
+    """The run's own survey, and those among its predictions that hold an evaluation; none for other
+    runs.
+    """
     if not (folder / STATUS).exists():
         return ()
     inputs = record.get("inputs") or {}
@@ -138,7 +144,8 @@ def _read(path: Path, kind: type, remarks: list[str]) -> Any:
 def hits_of(
     survey: SurveyFacts, truth: Picks | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """Rows of picks that hit, of false picks, and of truth that was missed, as the comparison counted them.
+    """Rows of picks that hit, of false picks, and of truth that was missed, as the comparison
+    counted them.
 
     None where the truth is not at hand, or is not the one that was compared with.
     """

@@ -1,4 +1,6 @@
-"""Checkpoints: one safetensors file each, its JSON state in the header. Nothing is pickled, so nothing can run code."""
+"""Checkpoints: one safetensors file each, its JSON state in the header. Nothing is pickled, so
+nothing can run code.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ if TYPE_CHECKING:
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-    """Write tensors and state to ``path`` in one atomic step: a crash leaves the last good checkpoint.
+    """Write tensors and state to ``path`` in one atomic step: a crash leaves the last good
+    checkpoint.
 
     ``state`` comes back as JSON has it: tuples as lists, keys as strings; NaN and infinity survive.
     """
@@ -35,7 +38,9 @@ def _listed(value: Any) -> Any:
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """Tensors (on the CPU) and state of a checkpoint; None when there is none, RunError when it is damaged."""
+    """Tensors (on the CPU) and state of a checkpoint; None when there is none, RunError when it is
+    damaged.
+    """
     from safetensors import SafetensorError, safe_open
 
     if not path.exists():

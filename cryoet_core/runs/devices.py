@@ -1,4 +1,6 @@
-"""What the machine has: devices, processes per node, memory. Wrong wishes are refused with the option to change."""
+"""What the machine has: devices, processes per node, memory. Wrong wishes are refused with the
+option to change.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,8 @@ class Layout:
 
 
 def resolve(wish: str) -> torch.device:
-    """The device for "auto", "cpu", "cuda" or "cuda:N". UserError when this machine has none such."""
+    """The device for "auto", "cpu", "cuda" or "cuda:N". UserError when this machine has none such.
+    """
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -53,7 +56,8 @@ def resolve(wish: str) -> torch.device:
 
 
 def layout(devices: int, device: torch.device) -> Layout:
-    """How many processes this run has, from the environment of torchrun or srun or else from ``--devices``.
+    """How many processes this run has, from the environment of torchrun or srun or else from
+    ``--devices``.
 
     UserError when ``--devices`` is out of range or contradicts the launcher.
     """
@@ -82,7 +86,9 @@ def layout(devices: int, device: torch.device) -> Layout:
 
 
 def _external() -> Layout:
-    """The layout of processes that torchrun or srun started. A batch script without srun is one process."""
+    """The layout of processes that torchrun or srun started. A batch script without srun is one
+    process.
+    """
     env = os.environ
     if "TORCHELASTIC_RUN_ID" in env:
         per_node = int(env["LOCAL_WORLD_SIZE"])
@@ -101,13 +107,16 @@ _INTERACTIVE = ("bash", "interactive")
 
 
 def is_main_process() -> bool:
-    """Whether this process is the one that writes and prints: from the environment, without torch."""
+    """Whether this process is the one that writes and prints: from the environment, without torch.
+    """
     names = ("RANK", "SLURM_PROCID") if _external().launcher != "none" else ("LOCAL_RANK",)
     return next((os.environ[name] == "0" for name in names if name in os.environ), True)
 
 
 def usable_memory(device: torch.device, processes: int) -> int:
-    """Bytes that one of ``processes`` may take for volumes: half of what is free, on the GPU if that is the device."""
+    """Bytes that one of ``processes`` may take for volumes: half of what is free, on the GPU if
+    that is the device.
+    """
     import torch
 
     if device.type == "cuda":
@@ -116,7 +125,9 @@ def usable_memory(device: torch.device, processes: int) -> int:
 
 
 def free_host_memory() -> int:
-    """Bytes of host memory that are free, at most what the control group (a container, a SLURM job) leaves."""
+    """Bytes of host memory that are free, at most what the control group (a container, a SLURM job)
+    leaves.
+    """
     try:
         meminfo = Path("/proc/meminfo").read_text()
         free = int(meminfo.split("MemAvailable:")[1].split()[0]) * 1024
@@ -150,8 +161,8 @@ def peak_memory(device: torch.device) -> dict[str, int]:
 def keep_freed_memory() -> bool:
     """Let this process keep freed memory for its next arrays; whether the C library can (glibc).
 
-    It gives arrays above 32 MB back to the system at once, and getting them again page by page costs a small network's
-    training on the CPU as much as its convolutions do.
+    It gives arrays above 32 MB back to the system at once, and getting them again page by page
+    costs a small network's training on the CPU as much as its convolutions do.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -1,4 +1,6 @@
-"""The processes of one run. lightning-fabric starts or finds them; on one process nothing is started or imported."""
+"""The processes of one run. lightning-fabric starts or finds them; on one process nothing is
+started or imported.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,8 @@ T = TypeVar("T")
 
 
 class Processes:
-    """This process among the ``world_size`` processes of a run; the collectives are the identity on one process.
+    """This process among the ``world_size`` processes of a run; the collectives are the identity on
+    one process.
 
     Every process must call each collective, in the same order.
     """
@@ -42,7 +45,9 @@ class Processes:
             self.rank, self.device = self.fabric.global_rank, self.fabric.device
 
     def shard(self, n: int) -> slice:
-        """This process's part of n items: contiguous, in rank order, sizes that differ by at most one."""
+        """This process's part of n items: contiguous, in rank order, sizes that differ by at most
+        one.
+        """
         size, extra = divmod(n, self.world_size)
         start = self.rank * size + min(self.rank, extra)
         return slice(start, start + size + (self.rank < extra))
@@ -59,7 +64,9 @@ class Processes:
         return tensor
 
     def all_gather(self, tensor: Tensor) -> Tensor:
-        """Concatenate the processes' tensors (n_rank, ...) in rank order; n_rank may differ, also be 0."""
+        """Concatenate the processes' tensors (n_rank, ...) in rank order; n_rank may differ, also
+        be 0.
+        """
         if self.world_size == 1:
             return tensor
         import torch.distributed
@@ -75,7 +82,9 @@ class Processes:
         return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)]).to(tensor.device)
 
     def average_gradients(self, parameters: Iterable[Tensor]) -> None:
-        """Replace each gradient by its mean over the processes, in one message. A missing gradient counts as zero."""
+        """Replace each gradient by its mean over the processes, in one message. A missing gradient
+        counts as zero.
+        """
         if self.world_size == 1:
             return
         import torch
@@ -94,7 +103,8 @@ class Processes:
     def on_main(self, action: Callable[[], Any]) -> Any:
         """Run ``action`` on rank 0 and return its result everywhere.
 
-        When it raises, rank 0 raises that and the others leave quietly, so that one message is printed, not N.
+        When it raises, rank 0 raises that and the others leave quietly, so that one message is
+        printed, not N.
         """
         if self.rank == 0:
             try:
@@ -115,7 +125,9 @@ class Processes:
             self.fabric.barrier()
 
     def leave(self, *, kill: bool = False) -> None:
-        """End this process's part; ``kill`` ends the processes that this one started, which may wait for it in vain."""
+        """End this process's part; ``kill`` ends the processes that this one started, which may
+        wait for it in vain.
+        """
         if self.fabric is None:
             return
         import torch.distributed
@@ -130,7 +142,8 @@ class Processes:
 def _fabric(layout: Layout, device: torch.device) -> Fabric:
     """A fabric for the layout, with the launcher named instead of guessed.
 
-    Guessing takes a SLURM batch script that calls us without srun for one of several tasks and waits for ever.
+    Guessing takes a SLURM batch script that calls us without srun for one of several tasks and
+    waits for ever.
     """
     from lightning_fabric import Fabric
     from lightning_fabric.plugins.environments.lightning import LightningEnvironment
@@ -141,7 +154,8 @@ def _fabric(layout: Layout, device: torch.device) -> Fabric:
         os.environ["SLURM_NTASKS"] = str(layout.world_size)
         os.environ["SLURM_NTASKS_PER_NODE"] = str(layout.per_node)
         os.environ["SLURM_NNODES"] = str(layout.nodes)
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # its banners are not our output
+    # its banners are not our output
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     environments = {"self": LightningEnvironment, "torchrun": TorchElasticEnvironment, "srun": SLURMEnvironment}
     return Fabric(
         accelerator=device.type,
@@ -153,7 +167,9 @@ def _fabric(layout: Layout, device: torch.device) -> Fabric:
 
 
 class Collectives:
-    """The collectives of ``Processes``, as methods of ``Run``. On one process each gives back its argument."""
+    """The collectives of ``Processes``, as methods of ``Run``. On one process each gives back its
+    argument.
+    """
 
     @property
     def processes(self) -> Processes:
@@ -169,11 +185,15 @@ class Collectives:
         return self.processes.all_reduce(tensor)
 
     def all_gather(self, tensor: Tensor) -> Tensor:
-        """Concatenate the processes' tensors along the first axis, in rank order; their lengths may differ."""
+        """Concatenate the processes' tensors along the first axis, in rank order; their lengths may
+        differ.
+        """
         return self.processes.all_gather(tensor)
 
     def average_gradients(self, parameters: Iterable[Tensor]) -> None:
-        """Average the gradients over the processes; call it between ``backward`` and the optimiser's step."""
+        """Average the gradients over the processes; call it between ``backward`` and the
+        optimiser's step.
+        """
         self.processes.average_gradients(parameters)
 
     def broadcast(self, value: T) -> T:
@@ -187,7 +207,8 @@ class Collectives:
 
 
 def launch(options: Mapping[str, Any], on_main: Callable[[], Path]) -> tuple[Path, Processes]:
-    """Check the options, run ``on_main`` (which returns the folder) on rank 0, and start the processes.
+    """Check the options, run ``on_main`` (which returns the folder) on rank 0, and start the
+    processes.
 
     What the user did wrong is found before a process is started, where that is ours to do.
     """
@@ -211,7 +232,9 @@ def launch(options: Mapping[str, Any], on_main: Callable[[], Path]) -> tuple[Pat
 
 
 def _can_run_again() -> bool:
-    """Whether python can be started with this process's own arguments: no notebook, prompt or ``python -c``."""
+    """Whether python can be started with this process's own arguments: no notebook, prompt or
+    ``python -c``.
+    """
     main = sys.modules["__main__"]
     if getattr(main, "__spec__", None) is not None:
         return "ipykernel" not in sys.modules

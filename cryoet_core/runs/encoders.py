@@ -1,7 +1,8 @@
 """Encoders by name, and encoders that another run has trained.
 
-A method that trains an encoder leaves it in its checkpoint ``model``: the tensors under ``encoder.`` and, in the state,
-``encoder_record``. Any other method can then go on with it: ``--encoder cssl.rb3d --weights runs/moco``.
+A method that trains an encoder leaves it in its checkpoint ``model``: the tensors under
+``encoder.`` and, in the state, ``encoder_record``. Any other method can then go on with it:
+``--encoder cssl.rb3d --weights runs/moco``.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ CHECKPOINT = "model"
 def build_encoder(name: str, box: int, **options: Any) -> torch.nn.Module:
     """The encoder ``plugin.name`` for boxes of ``box`` voxels, with fresh weights.
 
-    A module from volumes (n, 1, box, box, box) to features (n, ``dim``). UserError: no such encoder, an option that
-    it does not take, or a box that it cannot work with.
+    A module from volumes (n, 1, box, box, box) to features (n, ``dim``). UserError: no such
+    encoder, an option that it does not take, or a box that it cannot work with.
     """
     factory = load_encoder(name)
     try:
@@ -38,7 +39,9 @@ def build_encoder(name: str, box: int, **options: Any) -> torch.nn.Module:
 
 
 def encoder_record(name: str, box: int, **options: Any) -> dict[str, Any]:
-    """What ``pretrained_encoder`` needs to rebuild an encoder, for the state of the checkpoint ``model``."""
+    """What ``pretrained_encoder`` needs to rebuild an encoder, for the state of the checkpoint
+    ``model``.
+    """
     return {RECORD: {"name": name, "box": box, "options": options}}
 
 
@@ -52,9 +55,10 @@ def pretrained_encoder(
 ) -> tuple[torch.nn.Module, dict[str, Any]]:
     """The encoder that a run has trained, and its record (``name``, ``box``, ``options``).
 
-    ``box`` is the box of the data that it shall work on, ``expect`` the name that the user gave. Weights of an encoder
-    that pools what it sees fit any box; of others only that which they were trained on. UserError when the folder is no
-    run, when its method leaves no encoder, when it is another encoder, or one whose weights are for another box.
+    ``box`` is the box of the data that it shall work on, ``expect`` the name that the user gave.
+    Weights of an encoder that pools what it sees fit any box; of others only that which they were
+    trained on. UserError when the folder is no run, when its method leaves no encoder, when it is
+    another encoder, or one whose weights are for another box.
     """
     from cryoet_core.runs import checkpoint, runfolder
 

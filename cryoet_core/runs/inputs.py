@@ -1,4 +1,6 @@
-"""The data sets that a run is given: open them, check that the method can use them, hide what it may not see."""
+"""The data sets that a run is given: open them, check that the method can use them, hide what it
+may not see.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +22,15 @@ SAME_VOXELS = 0.02
 """Voxel sizes that differ by less than this fraction count as equal."""
 
 PICKS = "picks"
-"""Beside the inputs of a method that takes tomograms: files with the particle centres that are known."""
+"""Beside the inputs of a method that takes tomograms: files with the particle centres that are
+known.
+"""
 
 
 def takes_tomograms(trainer: type[Trainer]) -> bool:
-    """Whether any input is of tomograms; then ``--picks``, ``--contrast`` and the like say how they are read."""
+    """Whether any input is of tomograms; then ``--picks``, ``--contrast`` and the like say how they
+    are read.
+    """
     return any(spec.kind == "tomograms" for spec in trainer.inputs.values())
 
 
@@ -33,7 +39,8 @@ def open_inputs(
 ) -> dict[str, Any]:
     """Open every input of a trainer, labels and all. UserError for a missing, unknown or unfit one.
 
-    reading: what the user says of tomograms that their files do not (``contrast``, ``voxel_size``, ``tilt_range``).
+    reading: what the user says of tomograms that their files do not (``contrast``, ``voxel_size``,
+    ``tilt_range``).
     """
     names = [*trainer.inputs, *([PICKS] if takes_tomograms(trainer) else [])]
     unknown = sorted(set(inputs) - set(names))
@@ -76,7 +83,9 @@ def _open(name: str, spec: InputSpec, paths: list[Path], reading: Mapping[str, A
 
 
 def reading_of(said: Mapping[str, Any]) -> Reading:
-    """What the user says of tomograms, as ``open_tomograms`` takes it; what is None is left to the files."""
+    """What the user says of tomograms, as ``open_tomograms`` takes it; what is None is left to the
+    files.
+    """
     from cryoet_core.tomograms import Reading
 
     given = {name: value for name, value in said.items() if value is not None}
@@ -88,7 +97,9 @@ def reading_of(said: Mapping[str, Any]) -> Reading:
 
 
 def what_it_may_see(trainer: type[Trainer], data: Mapping[str, Any]) -> dict[str, Any]:
-    """The same data, without labels, class names and picks where the method declares that it never sees them."""
+    """The same data, without labels, class names and picks where the method declares that it never
+    sees them.
+    """
     never = {name for name, spec in trainer.inputs.items() if spec.labels == "never"}
     return {name: without_labels(part) if name in never else part for name, part in data.items()}
 
@@ -99,7 +110,9 @@ def without_labels(data: Opened) -> Opened:
 
 
 def subject_name(trainer: type[Trainer], given: Mapping[str, Any]) -> str:
-    """The input whose volumes the run labels: the last one of the trainer that is given (data, or target)."""
+    """The input whose volumes the run labels: the last one of the trainer that is given (data, or
+    target).
+    """
     return [name for name in trainer.inputs if given.get(name) is not None][-1]
 
 

@@ -1,9 +1,11 @@
-"""predictions.h5 and predictions.star: what a labeller said of each volume, and which file and row the volume is.
+"""predictions.h5 and predictions.star: what a labeller said of each volume, and which file and row
+the volume is.
 
-predictions.h5: attributes ``format`` "cryoet", ``kind`` "predictions", ``version``, ``method``, ``classes`` (names);
-``/labels`` (n,) int64 into the classes, -1 for none of them; ``/probabilities`` (n, k) float32; ``/embedding`` (n, f)
-float32 where there is one; ``/extra/<name>``; ``/source/files`` (names), ``/source/file`` (n,) into them and
-``/source/row`` (n,), from 0.
+predictions.h5: attributes ``format`` "cryoet", ``kind`` "predictions", ``version``, ``method``,
+``classes`` (names); ``/labels`` (n,) int64 into the classes, -1 for none of them;
+``/probabilities`` (n, k) float32; ``/embedding`` (n, f) float32 where there is one;
+``/extra/<name>``; ``/source/files`` (names), ``/source/file`` (n,) into them and ``/source/row``
+(n,), from 0.
 """
 
 from __future__ import annotations
@@ -42,9 +44,11 @@ class Predictions:
 
 
 def write_predictions(run: Run, labels: Labels, data: Subtomograms, folder: Path | None = None) -> Path:
-    """Write predictions.h5 and predictions.star to ``folder`` (the run's own by default), on rank 0, each atomically.
+    """Write predictions.h5 and predictions.star to ``folder`` (the run's own by default), on rank
+    0, each atomically.
 
-    Returns the path of the HDF5 file. RunError: the labels do not fit the data; UserError: the disk refuses.
+    Returns the path of the HDF5 file. RunError: the labels do not fit the data; UserError: the disk
+    refuses.
     """
     _check(labels, len(data))
     folder = run.dir if folder is None else folder
@@ -57,7 +61,9 @@ def write_predictions(run: Run, labels: Labels, data: Subtomograms, folder: Path
 
 
 def read_predictions(path: Path) -> Predictions:
-    """Read predictions.h5, named itself or by its folder. UserError when it is missing or something else."""
+    """Read predictions.h5, named itself or by its folder. UserError when it is missing or something
+    else.
+    """
     import h5py
 
     path = path / HDF5_NAME if path.is_dir() else path
@@ -93,7 +99,9 @@ def _check(labels: Labels, n: int) -> None:
 
 
 def _hdf5(method: str, labels: Labels, data: Subtomograms) -> bytes:
-    """The content of predictions.h5, made in memory: the HDF5 library itself may crash on a disk that is full."""
+    """The content of predictions.h5, made in memory: the HDF5 library itself may crash on a disk
+    that is full.
+    """
     import h5py
 
     names, file_index, rows = _sources(data)
@@ -169,8 +177,9 @@ def _star(labels: Labels, data: Subtomograms) -> str:
 def _poses(extra: Mapping[str, np.ndarray], voxel_size: float) -> dict[str, list[str]]:
     """RELION's angles and origins where the method found how the particles lie.
 
-    ``extra`` rotations (n, 3, 3) turn the reference into the particle; shifts (n, 3), voxels, lead from the box centre
-    to the particle's centre, and RELION subtracts its origin from the coordinate.
+    ``extra`` rotations (n, 3, 3) turn the reference into the particle; shifts (n, 3), voxels, lead
+    from the box centre to the particle's centre, and RELION subtracts its origin from the
+    coordinate.
     """
     from cryoet_core.algorithms.orientation import matrix_to_euler
 

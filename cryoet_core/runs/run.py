@@ -1,4 +1,6 @@
-"""Run: what the core gives to a method while it trains: folder, seed, device, processes, log, progress, checkpoints."""
+"""Run: what the core gives to a method while it trains: folder, seed, device, processes, log,
+progress, checkpoints.
+"""
 
 from __future__ import annotations
 
@@ -36,9 +38,11 @@ Inputs = Mapping[str, Sequence[str | Path]]
 
 
 class Run(RunFolder, Collectives):
-    """One run of a method, in one folder. All processes of a run have the same folder; only rank 0 writes there.
+    """One run of a method, in one folder. All processes of a run have the same folder; only rank 0
+    writes there.
 
-    ``create`` starts a run, ``resume`` goes on with one, ``open`` reads one (to predict, evaluate or report).
+    ``create`` starts a run, ``resume`` goes on with one, ``open`` reads one (to predict, evaluate
+    or report).
     """
 
     def __init__(
@@ -59,9 +63,13 @@ class Run(RunFolder, Collectives):
         self.world_size = processes.world_size if processes else 1
         self.terminal = Terminal(silent=quiet or self.rank > 0, to_stderr=json)
         self.scratch = self.dir / "scratch"
-        """Where long work on one tomogram keeps what it has done; empty or gone once its picks are written."""
+        """Where long work on one tomogram keeps what it has done; empty or gone once its picks are
+        written.
+        """
         self.results = self.dir
-        """Where a picker may leave volumes beside its picks: this folder, or that of ``cryoet predict --out``."""
+        """Where a picker may leave volumes beside its picks: this folder, or that of ``cryoet
+        predict --out``.
+        """
         self._given, self._wish, self._config = processes, device, config
         self._journal: Journal | None = None
         self._started, self._timings = time.monotonic(), defaultdict[str, float](float)
@@ -69,7 +77,7 @@ class Run(RunFolder, Collectives):
         self._volumes: DeviceVolumes | None = None
         self._alive: WeakSet[DeviceVolumes] = WeakSet()
 
-    # ---- three ways to get one -----------------------------------------------------------------------------------
+    # ---- three ways to get one -------------------------------------------------------------------
 
     @classmethod
     def create(
@@ -90,9 +98,11 @@ class Run(RunFolder, Collectives):
         quiet: bool = False,
         json: bool = False,
     ) -> Run:
-        """Make the run's folder and start its processes. UserError: the folder exists, the device does not, ...
+        """Make the run's folder and start its processes. UserError: the folder exists, the device
+        does not, ...
 
-        ``reading``: what the user said of tomograms that their files do not, so that a resumed run reads them alike.
+        ``reading``: what the user said of tomograms that their files do not, so that a resumed run
+        reads them alike.
         """
         options: dict[str, Any] = {"device": device, "devices": devices, "precision": precision}
         options |= {"max_memory": max_memory, "threads": threads}
@@ -122,7 +132,8 @@ class Run(RunFolder, Collectives):
     ) -> Run:
         """Go on with an interrupted run, with its own options unless some are given here.
 
-        UserError when ``path`` is no run folder, when a process still writes it, or when the input files have changed.
+        UserError when ``path`` is no run folder, when a process still writes it, or when the input
+        files have changed.
         """
         path = Path(path).absolute()
         record = runfolder.read(path)
@@ -153,9 +164,11 @@ class Run(RunFolder, Collectives):
         json: bool = False,
         **options: Any,
     ) -> Run:
-        """Read a run, in one process, on any device; options (``max_memory``, ...) are those given, not the run's.
+        """Read a run, in one process, on any device; options (``max_memory``, ...) are those given,
+        not the run's.
 
-        ``config`` spares the look-up of the method's plugin, which reads it from the folder otherwise.
+        ``config`` spares the look-up of the method's plugin, which reads it from the folder
+        otherwise.
         """
         path = Path(path).absolute()
         record = runfolder.read(path)
@@ -184,11 +197,13 @@ class Run(RunFolder, Collectives):
         """The processes of this run; ``run.processes.fabric`` for what is not offered here."""
         return self._given or Processes(devices.Layout("none"), resolve(self._wish))
 
-    # ---- configuration, device, precision ---------------------------------------------------------------------------
+    # ---- configuration, device, precision --------------------------------------------------------
 
     @cached_property
     def config(self) -> Config:
-        """The method's configuration; of a run that was opened, read with the installed plugin's class."""
+        """The method's configuration; of a run that was opened, read with the installed plugin's
+        class.
+        """
         if self._config is not None:
             return self._config
         from cryoet_core.methods.plugins import load_trainer
@@ -202,7 +217,9 @@ class Run(RunFolder, Collectives):
 
     @cached_property
     def max_memory(self) -> int:
-        """Bytes that volumes may take in this process, on the GPU if there is one, else in host memory."""
+        """Bytes that volumes may take in this process, on the GPU if there is one, else in host
+        memory.
+        """
         per_node = self.processes.per_node
         given: int | None = self.options["max_memory"]
         if given is None:
@@ -227,20 +244,23 @@ class Run(RunFolder, Collectives):
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)
 
-    # ---- random numbers ----------------------------------------------------------------------------------------------
+    # ---- random numbers --------------------------------------------------------------------------
 
     def generator(self, *key: str | int) -> torch.Generator:
-        """A CPU generator that depends on the seed and the key alone: ``run.generator("rotate", step)``.
+        """A CPU generator that depends on the seed and the key alone: ``run.generator("rotate",
+        step)``.
 
-        A resumed run draws the same numbers without stored state. Where processes must differ, put ``run.rank`` in the
-        key.
+        A resumed run draws the same numbers without stored state. Where processes must differ, put
+        ``run.rank`` in the key.
         """
         import torch
 
         return torch.Generator().manual_seed(self._derived(*key))
 
     def reseed(self, *key: str | int) -> None:
-        """Seed torch's global generators (dropout, layer initialisation) from seed, key and rank, as at each step."""
+        """Seed torch's global generators (dropout, layer initialisation) from seed, key and rank,
+        as at each step.
+        """
         import torch
 
         torch.manual_seed(self._derived(*key) + self.rank)
@@ -248,19 +268,22 @@ class Run(RunFolder, Collectives):
     def _derived(self, *key: str | int) -> int:
         return int.from_bytes(hashlib.sha256(repr((self.seed, *key)).encode()).digest()[:6], "big")
 
-    # ---- telling -----------------------------------------------------------------------------------------------------
+    # ---- telling ---------------------------------------------------------------------------------
 
     def log(self, **values: Any) -> None:
-        """Append a row to metrics.jsonl. With ``step``, a resumed run first removes the rows of that step and later.
+        """Append a row to metrics.jsonl. With ``step``, a resumed run first removes the rows of
+        that step and later.
 
-        So log a step before the checkpoint that contains it: a crash between the two then loses nothing. A method with
-        several loops that each count from 0 tells them apart by ``phase="..."``.
+        So log a step before the checkpoint that contains it: a crash between the two then loses
+        nothing. A method with several loops that each count from 0 tells them apart by
+        ``phase="..."``.
         """
         if self._journal is not None:
             self._journal.append(values)
 
     def say(self, text: str) -> None:
-        """Print a line (rank 0, unless quiet; on standard error when standard output carries JSON)."""
+        """Print a line (rank 0, unless quiet; on standard error when standard output carries JSON).
+        """
         self.terminal.say(text)
 
     @overload
@@ -288,12 +311,13 @@ class Run(RunFolder, Collectives):
 
             torch.cuda.synchronize(self.device)
 
-    # ---- files -------------------------------------------------------------------------------------------------------
+    # ---- files -----------------------------------------------------------------------------------
 
     def save(self, name: str, tensors: Mapping[str, Tensor], state: Mapping[str, Any] | None = None) -> None:
         """Write checkpoints/NAME.safetensors, tensors and JSON state in one atomic step.
 
-        Every process must call it: rank 0 writes, and all go on when the file is there to be loaded.
+        Every process must call it: rank 0 writes, and all go on when the file is there to be
+        loaded.
         """
         if self.rank == 0:
             checkpoint.save(self.checkpoint_path(name), tensors, state or {})
@@ -308,7 +332,8 @@ class Run(RunFolder, Collectives):
     def volumes(self, dataset: Subtomograms, indices: np.ndarray | None = None) -> DeviceVolumes:
         """The data set's volumes as standardised batches on this device.
 
-        All that are alive together stay within ``max_memory``; a whole data set that is asked for again is kept.
+        All that are alive together stay within ``max_memory``; a whole data set that is asked for
+        again is kept.
         """
         from cryoet_core.runs.volumes import DeviceVolumes
 
@@ -322,7 +347,7 @@ class Run(RunFolder, Collectives):
             self._volumes = volumes
         return volumes
 
-    # ---- the end -----------------------------------------------------------------------------------------------------
+    # ---- the end ---------------------------------------------------------------------------------
 
     def finish(self, **facts: Any) -> None:
         """Close the run as done, with facts for run.json."""
@@ -330,7 +355,9 @@ class Run(RunFolder, Collectives):
         self._leave()
 
     def fail(self, reason: str, status: str = "failed") -> None:
-        """Close the run as failed or interrupted; the processes that it started are ended. A full disk is no error."""
+        """Close the run as failed or interrupted; the processes that it started are ended. A full
+        disk is no error.
+        """
         with contextlib.suppress(UserError, OSError):
             self._note(status=status, finished=_now(), reason=reason)
         self._leave(kill=True)

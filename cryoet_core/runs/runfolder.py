@@ -36,7 +36,9 @@ class RunFolder:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The content of run.json: status (running, done, failed), wall time, timings, peak memory, provenance."""
+        """The content of run.json: status (running, done, failed), wall time, timings, peak memory,
+        provenance.
+        """
         facts: dict[str, Any] = files.read_json(self.dir / FACTS)
         return facts
 
@@ -45,7 +47,9 @@ class RunFolder:
         return journal.read(self.dir / METRICS)
 
     def load(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """Tensors (on the CPU) and state of a checkpoint, None when there is none. RunError when it is damaged."""
+        """Tensors (on the CPU) and state of a checkpoint, None when there is none. RunError when it
+        is damaged.
+        """
         return checkpoint.load(self.checkpoint_path(name))
 
     def checkpoint_path(self, name: str) -> Path:
@@ -58,9 +62,11 @@ class RunFolder:
 
 
 def make(out: Path | None, method: str, record: Mapping[str, Any], facts: Mapping[str, Any]) -> Path:
-    """Make the folder with config.json and run.json inside; ``out`` None means runs/<method>/<time>-<hash>.
+    """Make the folder with config.json and run.json inside; ``out`` None means
+    runs/<method>/<time>-<hash>.
 
-    It is filled under a hidden name and then renamed, so a run folder is whole or absent. UserError: ``out`` exists.
+    It is filled under a hidden name and then renamed, so a run folder is whole or absent.
+    UserError: ``out`` exists.
     """
     folder = out if out is not None else _fresh(method)
     folder = Path(os.path.abspath(folder))
@@ -105,7 +111,8 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def lock(folder: Path) -> IO[bytes] | None:
-    """Hold the folder until the result is closed or the process dies, however it dies. UserError when it is held.
+    """Hold the folder until the result is closed or the process dies, however it dies. UserError
+    when it is held.
 
     None on a file system without locks.
     """

@@ -1,4 +1,6 @@
-"""Volumes on the device: held once where they fit, streamed from the memory map where they do not; the same numbers."""
+"""Volumes on the device: held once where they fit, streamed from the memory map where they do not;
+the same numbers.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +25,10 @@ _AHEAD = 2
 class DeviceVolumes:
     """Subtomograms as batches (b, 1, d, d, d) float32 on ``device``, protein bright.
 
-    With ``standardise`` each volume has mean 0 and standard deviation 1; else the stored values times density sign.
-    Volumes are held once, as float16 on the device, where they take at most ``max_memory`` bytes (None: no limit);
-    else each batch is read from the store, in memory for a few batches. Both ways give the same numbers, bit by bit.
+    With ``standardise`` each volume has mean 0 and standard deviation 1; else the stored values
+    times density sign. Volumes are held once, as float16 on the device, where they take at most
+    ``max_memory`` bytes (None: no limit); else each batch is read from the store, in memory for a
+    few batches. Both ways give the same numbers, bit by bit.
     """
 
     def __init__(
@@ -62,7 +65,9 @@ class DeviceVolumes:
         return len(self.data)
 
     def __getitem__(self, index: int | slice | list[int] | np.ndarray | Tensor) -> Tensor:
-        """A batch (b, 1, d, d, d) for a slice or a vector of indices or a mask; (1, d, d, d) for one index."""
+        """A batch (b, 1, d, d, d) for a slice or a vector of indices or a mask; (1, d, d, d) for
+        one index.
+        """
         if isinstance(index, (int, np.integer)):
             return self[np.array([range(len(self))[index]])][0]
         if isinstance(index, Tensor) and index.dtype == torch.long and self._store is not None:
@@ -117,7 +122,9 @@ class DeviceVolumes:
         return self._store.index_select(0, rows)
 
     def _finish(self, halves: Tensor | None, rows: Tensor) -> Tensor:
-        """Rows (b,) of the held volumes, or their float16 (b, d, d, d) as read, to the batch that is handed out."""
+        """Rows (b,) of the held volumes, or their float16 (b, d, d, d) as read, to the batch that
+        is handed out.
+        """
         rows = rows.to(self.device)
         batch = torch.empty((len(rows), 1, *(self.box,) * 3), device=self.device)
         shift, scale = self._shift[rows, None, None, None, None], self._scale[rows, None, None, None, None]

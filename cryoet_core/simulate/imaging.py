@@ -1,4 +1,6 @@
-"""Image formation by one filter in 3-D: contrast transfer, missing wedge, detector, and noise of an exact SNR."""
+"""Image formation by one filter in 3-D: contrast transfer, missing wedge, detector, and noise of an
+exact SNR.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ AXES = (-3, -2, -1)
 
 
 class Images(NamedTuple):
-    """volumes (b, box, box, box); clean: without noise, where it is asked for; snr (b,): measured in the volumes."""
+    """volumes (b, box, box, box); clean: without noise, where it is asked for; snr (b,): measured
+    in the volumes.
+    """
 
     volumes: Tensor
     clean: Tensor | None
@@ -26,9 +30,11 @@ class Images(NamedTuple):
 
 
 class Microscope:
-    """The filters of one simulation, computed once: each particle's transfer is that of its defocus.
+    """The filters of one simulation, computed once: each particle's transfer is that of its
+    defocus.
 
-    Protein comes out bright: the transfer is that of a micrograph, where it is dark, with the sign turned.
+    Protein comes out bright: the transfer is that of a micrograph, where it is dark, with the sign
+    turned.
     """
 
     def __init__(self, settings: Settings, device: torch.device | str = "cpu") -> None:
@@ -38,7 +44,8 @@ class Microscope:
         if settings.mtf == "sinc":
             seen = seen * torch.sinc(radial_frequency(box, voxel_size) * voxel_size)
         self.seen = seen.to(device)
-        # |k|^2 * (box * voxel)^2 is a whole number: the CTF is computed once for each and looked up.
+        # |k|^2 * (box * voxel)^2 is a whole number: the CTF is computed once for each and looked
+        # up.
         squares = (radial_frequency(box) * box).square().round().long()
         self.lookup = squares.to(device)
         self.radii = (torch.arange(int(squares.max()) + 1).double().sqrt() / (box * voxel_size)).to(
@@ -58,7 +65,9 @@ class Microscope:
             self.seen = self.seen * _sphere(box).to(device)
 
     def transfer(self, defocus: Sequence[float]) -> Tensor:
-        """Contrast transfer with the wedge and the detector, (b or 1, box, box, box // 2 + 1), protein bright."""
+        """Contrast transfer with the wedge and the detector, (b or 1, box, box, box // 2 + 1),
+        protein bright.
+        """
         if not self.settings.ctf:
             return self.seen[None]
         values = [defocus[0]] if len(set(defocus)) == 1 else list(defocus)
@@ -92,10 +101,12 @@ class Microscope:
         noise: Tensor | None,
         defocus: Sequence[float],
     ) -> Images:
-        """Images of densities (b, box, box, box). ``noise`` is white, of the same shape (b, 2, ...) in AITom's mode.
+        """Images of densities (b, box, box, box). ``noise`` is white, of the same shape (b, 2, ...)
+        in AITom's mode.
 
-        SNR = var(signal) / var(noise) over the final volume, where the signal is the target's alone: neighbours, whose
-        image ``around`` is added, do not change the noise, nor does leaving the target out (``present`` False).
+        SNR = var(signal) / var(noise) over the final volume, where the signal is the target's
+        alone: neighbours, whose image ``around`` is added, do not change the noise, nor does
+        leaving the target out (``present`` False).
         """
         raw = torch.fft.rfftn(target, dim=AXES)
         transfer = self.transfer(defocus)
@@ -113,7 +124,9 @@ class Microscope:
         return Images(self.back(scene + disturbance) + neighbours, clean, ratio)
 
     def _white(self, signal: Tensor, noise: Tensor) -> Tensor:
-        """White noise behind wedge and detector, scaled so that the ratio of variances is exactly the SNR."""
+        """White noise behind wedge and detector, scaled so that the ratio of variances is exactly
+        the SNR.
+        """
         shaped: Tensor = torch.fft.rfftn(noise, dim=AXES) * self.seen
         scale = (self.variance(signal) / (self.settings.snr * self.variance(shaped))).sqrt()
         return shaped * scale[:, None, None, None]
@@ -121,8 +134,9 @@ class Microscope:
     def _aitom(self, raw: Tensor, transfer: Tensor, noise: Tensor) -> Tensor:
         """AITom's steps: half of the noise before the CTF, half after it, both through a low-pass.
 
-        The variance of each half is (signal variance) / (2 SNR), measured before the low-pass, times the inverse of the
-        filter's mean square; the delivered ratio is therefore another (0.4 to 0.65 of the nominal one).
+        The variance of each half is (signal variance) / (2 SNR), measured before the low-pass,
+        times the inverse of the filter's mean square; the delivered ratio is therefore another (0.4
+        to 0.65 of the nominal one).
         """
         power = (transfer.square() * self.counts).sum(AXES) * float(self.box) ** 3
         level = self.variance(raw * transfer) / (2 * self.settings.snr * power)
@@ -137,7 +151,9 @@ class Microscope:
 def aitom_ctf(
     k: Tensor, defocus: list[float], cs_mm: float, voltage_kv: float, voxel_size: float
 ) -> Tensor:
-    """AITom's transfer, (m, len(k)): a sine without amplitude contrast, protein bright, Gaussian envelope 0.4."""
+    """AITom's transfer, (m, len(k)): a sine without amplitude contrast, protein bright, Gaussian
+    envelope 0.4.
+    """
     wavelength = electron_wavelength(voltage_kv)
     under = torch.tensor(defocus, dtype=torch.float64, device=k.device)[:, None] * 1e4
     chi = 0.5 * math.pi * (cs_mm * 1e7 * wavelength**3 * k**4 + 2 * under * wavelength * k**2)

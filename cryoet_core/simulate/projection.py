@@ -1,10 +1,11 @@
 """Exact parallel projection of volumes about y, and its adjoint, by shears in Fourier space.
 
-Tilted by t, a specimen is seen at x' = x cos(t) + z sin(t) (``fourier.wedge_mask`` has the same geometry). With a the
-axis x and b the axis z up to 45 degrees, or a = z, b = x and the complement of the angle beyond, that is
-x' = c (a + b tan(p)) with |tan(p)| <= 1: after one transform along a, the sheared sums of all tilts are one product of
-matrices for each frequency, and the stretch by c is one more for each tilt. Nothing is interpolated: a projection's
-transform is the central slice of the volume's, out to the detector's Nyquist frequency.
+Tilted by t, a specimen is seen at x' = x cos(t) + z sin(t) (``fourier.wedge_mask`` has the same
+geometry). With a the axis x and b the axis z up to 45 degrees, or a = z, b = x and the complement
+of the angle beyond, that is x' = c (a + b tan(p)) with |tan(p)| <= 1: after one transform along a,
+the sheared sums of all tilts are one product of matrices for each frequency, and the stretch by c
+is one more for each tilt. Nothing is interpolated: a projection's transform is the central slice of
+the volume's, out to the detector's Nyquist frequency.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ def project(volume: Tensor, tilts: Sequence[float]) -> Tensor:
 
 
 def back_project(series: Tensor, tilts: Sequence[float], depth: int, width: int) -> Tensor:
-    """The sum over tilts of images (tilts, y, x') smeared along the beam, a volume (depth, y, width).
+    """The sum over tilts of images (tilts, y, x') smeared along the beam, a volume (depth, y,
+    width).
 
     Each image is continued between its pixels as the band-limited function through them.
     """
@@ -69,7 +71,8 @@ def back_project(series: Tensor, tilts: Sequence[float], depth: int, width: int)
 
 @dataclass(frozen=True)
 class _Group:
-    """Tilts that are sheared along one axis. shear (k, tilts, b): phases. stretches: (2 k, x') real for each tilt.
+    """Tilts that are sheared along one axis. shear (k, tilts, b): phases. stretches: (2 k, x') real
+    for each tilt.
 
     counts (2 k, 1): how often each frequency of the half spectrum counts in a sum over all.
     """

@@ -1,7 +1,7 @@
 """Placed structures as densities in cubes.
 
-Densities are sampled from a template on finer voxels than the cube's, limited to the cube's Nyquist frequency, so that
-turning a particle costs no resolution.
+Densities are sampled from a template on finer voxels than the cube's, limited to the cube's Nyquist
+frequency, so that turning a particle costs no resolution.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from cryoet_core.simulate.shapes.structures import Structure
 
 
 def template(structure: Structure, voxel_size: float) -> Tensor:
-    """The density as it is sampled: nothing above the final Nyquist frequency, trilinear blur made up for."""
+    """The density as it is sampled: nothing above the final Nyquist frequency, trilinear blur made
+    up for.
+    """
     density = pad(torch.from_numpy(structure.density), (4,) * 6)
     frequency = frequency_grid(len(density))  # cycles per template voxel
     relative = frequency.square().sum(0).sqrt() * 2 * voxel_size / structure.voxel_size
@@ -39,9 +41,11 @@ def render(
     templates: list[Tensor],
     settings: Settings,
 ) -> Tensor:
-    """Densities (rows, box, box, box): each (row, placed) added to its row, all of one class sampled in one call.
+    """Densities (rows, box, box, box): each (row, placed) added to its row, all of one class
+    sampled in one call.
 
-    A structure smaller than the cube is sampled in a window of its own size, which is then added at its place.
+    A structure smaller than the cube is sampled in a window of its own size, which is then added at
+    its place.
     """
     box, device = settings.box, templates[0].device
     scene = torch.zeros((rows, box, box, box), device=device)
@@ -66,7 +70,9 @@ def render_into(
     voxel_size: float,
     batch_voxels: int = 1 << 21,
 ) -> None:
-    """Add the densities of structures, placed in Å from voxel 0, to a volume (z, y, x), a few of a class at a time."""
+    """Add the densities of structures, placed in Å from voxel 0, to a volume (z, y, x), a few of a
+    class at a time.
+    """
     for label in sorted({placed.label for placed in items}):
         mine = [placed for placed in items if placed.label == label]
         side = window_side(structures[label], voxel_size)
@@ -94,7 +100,9 @@ def window_side(structure: Structure, voxel_size: float) -> int:
 def _sampled(
     template: Tensor, items: Sequence[Placed], shifts: np.ndarray, side: int, scale: float
 ) -> Tensor:
-    """(n, side, side, side): the template turned as each item is, its centre at side // 2 + shift (voxels)."""
+    """(n, side, side, side): the template turned as each item is, its centre at side // 2 + shift
+    (voxels).
+    """
     rotations = torch.from_numpy(np.array([p.rotation for p in items], dtype=np.float32)).to(
         template.device
     )

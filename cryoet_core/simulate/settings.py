@@ -13,8 +13,9 @@ from cryoet_core.support.errors import UserError
 class Settings:
     """Settings of simulated subtomograms; checked on creation: a UserError names the option.
 
-    Lengths: voxel_size Å, max_shift voxels, defocus um underfocus (one value, or the ends of a range), cs mm,
-    voltage kV, bfactor Å^2, phase_shift and tilts degrees. snr may be infinite: no noise.
+    Lengths: voxel_size Å, max_shift voxels, defocus um underfocus (one value, or the ends of a
+    range), cs mm, voltage kV, bfactor Å^2, phase_shift and tilts degrees. snr may be infinite: no
+    noise.
     """
 
     per_class: int = 200
@@ -85,7 +86,9 @@ class Settings:
         return 1 if self.contrast == "bright" else -1
 
     def empty(self, classes: int) -> int:
-        """How many cubes without a target go with ``classes`` classes, so that they are the asked share of all."""
+        """How many cubes without a target go with ``classes`` classes, so that they are the asked
+        share of all.
+        """
         return round(self.empty_fraction / (1 - self.empty_fraction) * self.per_class * classes)
 
     def as_dict(self) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""Subtomograms of known structures: rotated, shifted, among neighbours, imaged, with noise of an exact SNR.
+"""Subtomograms of known structures: rotated, shifted, among neighbours, imaged, with noise of an
+exact SNR.
 
 ``simulate`` yields batches; ``write_subtomograms`` stores them.
 """
@@ -33,9 +34,10 @@ EMPTY = "empty"
 class Batch:
     """Simulated particles ``indices`` (b,) of the whole set.
 
-    volumes (b, box, box, box) float32 on the device, protein bright; clean: the same without noise, or None.
-    labels (b,) into the class names; rotations (b, 3, 3) active; shifts (b, 3) voxels (z, y, x); defocus (b,) um;
-    snr (b,): measured var(signal) / var(noise); neighbours (b,): how many were placed.
+    volumes (b, box, box, box) float32 on the device, protein bright; clean: the same without noise,
+    or None. labels (b,) into the class names; rotations (b, 3, 3) active; shifts (b, 3) voxels (z,
+    y, x); defocus (b,) um; snr (b,): measured var(signal) / var(noise); neighbours (b,): how many
+    were placed.
     """
 
     indices: NDArray[np.int64]
@@ -73,15 +75,18 @@ def simulate(
     device: torch.device | str = "cpu",
     indices: Sequence[int] | None = None,
 ) -> Iterator[Batch]:
-    """Simulate ``per_class`` particles of each structure (and the empty cubes), in random order, batch by batch.
+    """Simulate ``per_class`` particles of each structure (and the empty cubes), in random order,
+    batch by batch.
 
-    Particle i is the same in any batch size and whichever ``indices`` are asked for, and has the same class, pose,
-    shift, neighbours and white noise under any optics and SNR. Raises UserError for no structure or two of one name.
+    Particle i is the same in any batch size and whichever ``indices`` are asked for, and has the
+    same class, pose, shift, neighbours and white noise under any optics and SNR. Raises UserError
+    for no structure or two of one name.
     """
     labels = plan_labels(structures, settings)
     wanted = np.arange(len(labels)) if indices is None else np.asarray(indices, dtype=np.int64)
     microscope = Microscope(settings, device)
-    # Neighbours are imaged in a wider box and then cropped, as from a tomogram: cutting them first would ring.
+    # Neighbours are imaged in a wider box and then cropped, as from a tomogram: cutting them first
+    # would ring.
     wide = (
         Microscope(replace(settings, box=settings.box + 2 * (settings.box // 4)), device)
         if settings.crowding
@@ -104,10 +109,11 @@ def _in_order(
     pieces: list[NDArray[np.int64]],
     device: torch.device,
 ) -> Iterator[Batch]:
-    """Yield ``make(piece)`` for each piece, made ahead by threads: each batch by one thread of its own on a CPU.
+    """Yield ``make(piece)`` for each piece, made ahead by threads: each batch by one thread of its
+    own on a CPU.
 
-    That uses all cores without the barriers of threads that share each operation, and overlaps the drawing of random
-    numbers with a GPU's work.
+    That uses all cores without the barriers of threads that share each operation, and overlaps the
+    drawing of random numbers with a GPU's work.
     """
     threads = torch.get_num_threads()
     workers = threads if device.type == "cpu" else 2

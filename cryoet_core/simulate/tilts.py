@@ -1,8 +1,10 @@
-"""Image formation by a tilt series (route "tilts"): projection, contrast transfer of each image, back-projection.
+"""Image formation by a tilt series (route "tilts"): projection, contrast transfer of each image,
+back-projection.
 
-Each image has the defocus gradient of its tilt and the decay of the dose that the specimen has had by then, taken in
-order of growing tilt. A weighted back-projection brings the density back on its own scale, so that missing wedge, gaps
-between tilts and streaks come by themselves. The specimen is taken as thin: the defocus is that of its middle plane.
+Each image has the defocus gradient of its tilt and the decay of the dose that the specimen has had
+by then, taken in order of growing tilt. A weighted back-projection brings the density back on its
+own scale, so that missing wedge, gaps between tilts and streaks come by themselves. The specimen is
+taken as thin: the defocus is that of its middle plane.
 """
 
 from __future__ import annotations
@@ -24,13 +26,19 @@ from cryoet_core.simulate.tomogram_settings import TomogramSettings
 Array = NDArray[np.float64]
 PAD = 48
 PHASE_STEP = 0.5
-"""Radians at the Nyquist frequency between the defoci at which images are computed; between them they are blended."""
+"""Radians at the Nyquist frequency between the defoci at which images are computed; between them
+they are blended.
+"""
 MEAN_FREE_PATH = 3000.0
-"""Å of ice at 300 kV that an electron passes on average before it is lost to the image by inelastic scattering."""
+"""Å of ice at 300 kV that an electron passes on average before it is lost to the image by inelastic
+scattering.
+"""
 
 
 class TiltRoute:
-    """Reconstructions of densities (z, y, x) of any shape, protein bright, and of the noise of their images."""
+    """Reconstructions of densities (z, y, x) of any shape, protein bright, and of the noise of
+    their images.
+    """
 
     def __init__(self, settings: TomogramSettings, defocus: float) -> None:
         self.settings, self.defocus = settings, defocus
@@ -52,7 +60,8 @@ class TiltRoute:
         profile: Array,
         device: torch.device,
     ) -> Tensor:
-        """White noise in every image, times ``profile`` (y, x), reconstructed; its scale is arbitrary.
+        """White noise in every image, times ``profile`` (y, x), reconstructed; its scale is
+        arbitrary.
 
         It grows with the path through the ice, by which a steeper image has fewer electrons.
         """
@@ -77,7 +86,9 @@ class TiltRoute:
         return back_project(filtered, self.tilts, depth, width)
 
     def _exposed(self, image: Tensor, tilt: float, dose: float, width: int) -> Tensor:
-        """One projection (y, x') through contrast transfer and radiation damage, the latter by Grant & Grigorieff."""
+        """One projection (y, x') through contrast transfer and radiation damage, the latter by
+        Grant & Grigorieff.
+        """
         s = self.settings
         size = [int(next_fast_len(n + PAD, real=True)) for n in image.shape]
         squares = _squares(size, s.voxel_size, image.device)
@@ -105,7 +116,9 @@ class TiltRoute:
         return out
 
     def _defoci(self, reach: float) -> list[float]:
-        """Defoci in um from ``reach`` below to ``reach`` above the middle's, near enough to blend between them."""
+        """Defoci in um from ``reach`` below to ``reach`` above the middle's, near enough to blend
+        between them.
+        """
         wavelength, nyquist = (
             electron_wavelength(self.settings.voltage),
             0.5 / self.settings.voxel_size,
@@ -120,9 +133,11 @@ class TiltRoute:
 
 
 def ramp(series: Tensor) -> Tensor:
-    """Images (tilts, y, x') weighted by |k| along x', as the discrete filter that keeps slow changes right.
+    """Images (tilts, y, x') weighted by |k| along x', as the discrete filter that keeps slow
+    changes right.
 
-    The filter of Ramachandran and Lakshminarayanan (1971): 1/4 at 0, -1 / (pi n)^2 at odd n, 0 at even ones.
+    The filter of Ramachandran and Lakshminarayanan (1971): 1/4 at 0, -1 / (pi n)^2 at odd n, 0 at
+    even ones.
     """
     pixels = series.shape[2]
     length = int(next_fast_len(2 * pixels, real=True))
@@ -138,21 +153,27 @@ def ramp(series: Tensor) -> Tensor:
 
 
 def angular_weights(tilts: Sequence[float]) -> Tensor:
-    """The angle in radians that each of evenly spaced tilts stands for; those at 90 and -90 degrees share one."""
+    """The angle in radians that each of evenly spaced tilts stands for; those at 90 and -90 degrees
+    share one.
+    """
     angles = torch.tensor(tilts, dtype=torch.float64)
     half = (angles[1] - angles[0]) / 2
     return torch.deg2rad((angles + half).clamp(max=90) - (angles - half).clamp(min=-90))
 
 
 def exposures(tilts: Sequence[float], dose: float) -> list[float]:
-    """e/Å^2 that the specimen has had in the middle of each image, taken in order of growing tilt from 0 degrees."""
+    """e/Å^2 that the specimen has had in the middle of each image, taken in order of growing tilt
+    from 0 degrees.
+    """
     order = sorted(range(len(tilts)), key=lambda i: (abs(tilts[i]), tilts[i]))
     each = dose / len(tilts)
     return [each * (order.index(row) + 0.5) for row in range(len(tilts))]
 
 
 def _damage(k: Tensor, dose: float) -> Tensor:
-    """exp(-dose / (2 N(k))) with the critical exposure N = 0.245 k^-1.665 + 2.81 (Grant & Grigorieff 2015, eq. 3)."""
+    """exp(-dose / (2 N(k))) with the critical exposure N = 0.245 k^-1.665 + 2.81 (Grant &
+    Grigorieff 2015, eq. 3).
+    """
     return torch.exp(-dose / (2 * (0.245 * k.clamp(min=1e-6) ** -1.665 + 2.81)))
 
 

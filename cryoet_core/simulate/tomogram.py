@@ -1,11 +1,14 @@
-"""Whole tomograms with known truth: structures packed among distractors, imaged, with noise of an exact SNR.
+"""Whole tomograms with known truth: structures packed among distractors, imaged, with noise of an
+exact SNR.
 
-SNR. The signal of a particle is its own image, without neighbours and without noise, and its variance is taken over the
-cube whose side is its structure's diameter, as in a simulated subtomogram. S^2 is the mean of that over the particles
-of the tomogram (each structure's from 16 random rotations), and noise is scaled so that S^2 / var(noise over the whole
-volume) is exactly ``snr``. Crowding, membranes and beads therefore do not change the noise.
+SNR. The signal of a particle is its own image, without neighbours and without noise, and its
+variance is taken over the cube whose side is its structure's diameter, as in a simulated
+subtomogram. S^2 is the mean of that over the particles of the tomogram (each structure's from 16
+random rotations), and noise is scaled so that S^2 / var(noise over the whole volume) is exactly
+``snr``. Crowding, membranes and beads therefore do not change the noise.
 
-The same seed gives tomogram i the same scene and the same white noise under any optics, SNR or route.
+The same seed gives tomogram i the same scene and the same white noise under any optics, SNR or
+route.
 """
 
 from __future__ import annotations
@@ -41,7 +44,9 @@ CLEARANCE = 8
 
 
 class Route(Protocol):
-    """Image formation: ``image`` of a density (z, y, x) without noise, and ``noise`` of arbitrary scale."""
+    """Image formation: ``image`` of a density (z, y, x) without noise, and ``noise`` of arbitrary
+    scale.
+    """
 
     def image(self, density: Tensor, /) -> Tensor: ...
 
@@ -56,7 +61,9 @@ class Route(Protocol):
 
 @dataclass(frozen=True)
 class Scene:
-    """What is in a tomogram: density (z, y, x) float32 without any optics, the room's masks and the particles."""
+    """What is in a tomogram: density (z, y, x) float32 without any optics, the room's masks and the
+    particles.
+    """
 
     density: NDArray[np.float32]
     room: Room
@@ -68,11 +75,11 @@ class Scene:
 class SimulatedTomogram:
     """A tomogram with its truth.
 
-    volume, clean (z, y, x) float32, protein bright, with and without noise (clean only where it is asked for).
-    picks: position (centre of mass, Å), class and rotation of every particle. ids (z, y, x) int32: row of the picks
-    + 1, 0 outside of particles. labels (z, y, x) uint8: 0, or 1 + index into ``label_names``: the classes, then the
-    distractors.
-    facts: defocus, copies, filled share of the volume and SNR, nominal and measured.
+    volume, clean (z, y, x) float32, protein bright, with and without noise (clean only where it is
+    asked for). picks: position (centre of mass, Å), class and rotation of every particle. ids (z,
+    y, x) int32: row of the picks + 1, 0 outside of particles. labels (z, y, x) uint8: 0, or 1 +
+    index into ``label_names``: the classes, then the distractors. facts: defocus, copies, filled
+    share of the volume and SNR, nominal and measured.
     """
 
     name: str
@@ -93,7 +100,9 @@ def simulate_tomogram(
     device: torch.device | str = "cpu",
     clean: bool = False,
 ) -> SimulatedTomogram:
-    """Simulate tomogram ``index`` of the set that the settings and their seed describe. UserError as ``pack``."""
+    """Simulate tomogram ``index`` of the set that the settings and their seed describe. UserError
+    as ``pack``.
+    """
     settings.check(structures)
     where = torch.device(device)
     templates = [template(s, settings.voxel_size).to(where) for s in structures]
@@ -153,9 +162,11 @@ def build_scene(
 
 
 def noise_profile(shape: tuple[int, int, int], gradient: float, direction: float) -> Array:
-    """Standard deviation of the noise over the field (y, x): a ramp from 1 - gradient / 2 to 1 + gradient / 2.
+    """Standard deviation of the noise over the field (y, x): a ramp from 1 - gradient / 2 to 1 +
+    gradient / 2.
 
-    As under ice that thickens along ``direction`` (radians in the plane). The mean square is made 1.
+    As under ice that thickens along ``direction`` (radians in the plane). The mean square is made
+    1.
     """
     y, x = (np.linspace(-1, 1, n) for n in shape[1:])
     along = np.sin(direction) * y[:, None] + np.cos(direction) * x
@@ -170,10 +181,11 @@ def _own_variances(
     templates: list[Tensor],
     settings: TomogramSettings,
 ) -> Array:
-    """The variance of each structure's own image over the cube of its diameter, the mean over rotations.
+    """The variance of each structure's own image over the cube of its diameter, the mean over
+    rotations.
 
-    The samples of a structure stand in a row along the tilt axis, along which nothing is smeared, and far enough apart
-    for their fringes.
+    The samples of a structure stand in a row along the tilt axis, along which nothing is smeared,
+    and far enough apart for their fringes.
     """
     variances = np.zeros(len(structures))
     for label, structure in enumerate(structures):
@@ -203,7 +215,9 @@ def _measured(
     placed: Sequence[Placed],
     voxel_size: float,
 ) -> dict[str, Any]:
-    """SNR as measured: of each class alone, in the particles' cubes with all that is in them, and in the volume."""
+    """SNR as measured: of each class alone, in the particles' cubes with all that is in them, and
+    in the volume.
+    """
     level = _variance(noise)
     sides = [math.ceil(s.diameter / voxel_size) for s in structures]
     boxes = []

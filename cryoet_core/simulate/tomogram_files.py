@@ -23,7 +23,9 @@ Progress = Callable[[Sequence[int]], Iterable[int]]
 
 @dataclass
 class Written:
-    """files: what was written. facts: those of each tomogram, by name. notes: what a format could not hold."""
+    """files: what was written. facts: those of each tomogram, by name. notes: what a format could
+    not hold.
+    """
 
     files: list[Path] = field(default_factory=list)
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -43,11 +45,13 @@ def write_tomograms(
     provenance: dict[str, Any] | None = None,
     progress: Progress = iter,
 ) -> Written:
-    """Simulate ``count`` tomograms into a store (.h5), or into MRC files with a star file of the truth beside them.
+    """Simulate ``count`` tomograms into a store (.h5), or into MRC files with a star file of the
+    truth beside them.
 
-    contrast: "bright" or "dark" protein; None is bright in a store, which says so, and dark in MRC files, as
-    reconstructions are. masks: "ids" (a particle's row in the picks + 1) and "classes" (1 + index; distractors follow
-    the structures). UserError for another kind of file, a file that exists, and what ``simulate_tomogram`` refuses.
+    contrast: "bright" or "dark" protein; None is bright in a store, which says so, and dark in MRC
+    files, as reconstructions are. masks: "ids" (a particle's row in the picks + 1) and "classes" (1
+    + index; distractors follow the structures). UserError for another kind of file, a file that
+    exists, and what ``simulate_tomogram`` refuses.
     """
     out = Path(out)
     if out.suffix.lower() not in STORES + MRC:

@@ -15,11 +15,12 @@ from cryoet_core.support.errors import UserError
 class TomogramSettings:
     """Settings of simulated tomograms; checked on creation: a UserError names the option.
 
-    shape: voxels (z, y, x). voxel_size, margin: Å. copies: of each structure, one value for all or one for each.
-    volume_fraction: share of the volume that particles fill, in place of ``copies``. membranes, filaments, beads: how
-    many of each distractor. defocus: um underfocus, one value or the ends of a range from which each tomogram draws.
-    cs mm, voltage kV, bfactor Å^2, phase_shift and tilts degrees. dose: e/Å^2 of the whole series (route "tilts").
-    snr may be infinite: no noise. ice_gradient: see ``tomogram.noise_profile``.
+    shape: voxels (z, y, x). voxel_size, margin: Å. copies: of each structure, one value for all or
+    one for each. volume_fraction: share of the volume that particles fill, in place of ``copies``.
+    membranes, filaments, beads: how many of each distractor. defocus: um underfocus, one value or
+    the ends of a range from which each tomogram draws. cs mm, voltage kV, bfactor Å^2, phase_shift
+    and tilts degrees. dose: e/Å^2 of the whole series (route "tilts"). snr may be infinite: no
+    noise. ice_gradient: see ``tomogram.noise_profile``.
     """
 
     shape: tuple[int, int, int] = (128, 512, 512)
@@ -98,7 +99,9 @@ class TomogramSettings:
         return 1 <= len(values) <= 2 and 0 <= values[0] <= values[-1] <= 50
 
     def check(self, structures: Sequence[Structure]) -> None:
-        """Do these structures fit these settings? UserError that names the option where they do not."""
+        """Do these structures fit these settings? UserError that names the option where they do
+        not.
+        """
         names = [s.name for s in structures]
         if not names:
             raise UserError("no structures; expected at least one: give --structures or --phantoms")

@@ -1,7 +1,8 @@
-"""Image formation of a whole tomogram by one filter in 3-D (route "filter"): contrast transfer and missing wedge.
+"""Image formation of a whole tomogram by one filter in 3-D (route "filter"): contrast transfer and
+missing wedge.
 
-The wedge is a continuous one: gaps between single tilts, which open at the edge of a large volume's Fourier space, come
-with the route "tilts" alone.
+The wedge is a continuous one: gaps between single tilts, which open at the edge of a large volume's
+Fourier space, come with the route "tilts" alone.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ SLAB = 1 << 22
 
 
 class FilterRoute:
-    """Images of densities (z, y, x) of any shape, protein bright, and noise of the same missing wedge."""
+    """Images of densities (z, y, x) of any shape, protein bright, and noise of the same missing
+    wedge.
+    """
 
     def __init__(self, settings: TomogramSettings, defocus: float) -> None:
         self.settings = settings
@@ -53,7 +56,8 @@ class FilterRoute:
         profile: Array,
         device: torch.device,
     ) -> Tensor:
-        """White noise (z, y, x), times ``profile`` (y, x), behind the missing wedge; its scale is arbitrary.
+        """White noise (z, y, x), times ``profile`` (y, x), behind the missing wedge; its scale is
+        arbitrary.
 
         It is periodic, so that its Fourier space is empty in the wedge.
         """
@@ -84,9 +88,11 @@ class FilterRoute:
 
 
 def wedge_plane(depth: int, width: int, tilt_range: tuple[float, float]) -> Tensor:
-    """What a tilt series about y has seen, (depth, width // 2 + 1) over (kz, kx >= 0): 1, or 0 in the missing wedge.
+    """What a tilt series about y has seen, (depth, width // 2 + 1) over (kz, kx >= 0): 1, or 0 in
+    the missing wedge.
 
-    The same for every ky. The geometry is that of ``fourier.wedge_mask``: the tilt t sees the plane kz = kx tan(t).
+    The same for every ky. The geometry is that of ``fourier.wedge_mask``: the tilt t sees the plane
+    kz = kx tan(t).
     """
     low, high = tilt_range
     kx = torch.fft.rfftfreq(width, dtype=torch.float64)[None, :]

@@ -1,6 +1,8 @@
-"""The store: subtomograms in one HDF5 file, read as fast as a memory map and never left half-written.
+"""The store: subtomograms in one HDF5 file, read as fast as a memory map and never left
+half-written.
 
-``layout``: what is on disk. ``subtomograms``: reading. ``writer``: writing. ``check``: faults. ``split``: parts.
+``layout``: what is on disk. ``subtomograms``: reading. ``writer``: writing. ``check``: faults.
+``split``: parts.
 """
 
 from __future__ import annotations

@@ -25,7 +25,8 @@ SHAPES = {
 
 
 def check_store(path: Path | str) -> list[str]:
-    """Every deviation of a store from its format and conventions, one line each; an empty list for a sound one.
+    """Every deviation of a store from its format and conventions, one line each; an empty list for
+    a sound one.
 
     Reads the whole file, in bounded memory. Never raises for a bad file.
     """

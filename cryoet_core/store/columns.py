@@ -1,4 +1,6 @@
-"""The parts of a store being written: raw columns, their room in the HDF5 file, and the lock on its name."""
+"""The parts of a store being written: raw columns, their room in the HDF5 file, and the lock on its
+name.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ from cryoet_core.support.errors import UserError
 
 
 class Column:
-    """A data set (n, *shape) that is written as raw bytes: into its place in the store, or first into a spool file."""
+    """A data set (n, *shape) that is written as raw bytes: into its place in the store, or first
+    into a spool file.
+    """
 
     def __init__(self, name: str, shape: tuple[int, ...], dtype: Any) -> None:
         self.name, self.shape, self.dtype = name, shape, np.dtype(dtype)
@@ -36,7 +40,9 @@ class Column:
 
 
 def allocate(file: Any, column: Column, count: int) -> int:
-    """A contiguous data set of ``count`` rows whose bytes are written later; its offset in the file."""
+    """A contiguous data set of ``count`` rows whose bytes are written later; its offset in the
+    file.
+    """
     from h5py import h5d, h5p, h5s, h5t
 
     create = h5p.create(h5p.DATASET_CREATE)
@@ -55,7 +61,8 @@ def allocate(file: Any, column: Column, count: int) -> int:
 def reserve(path: Path, size: int) -> None:
     """Have the file system set ``size`` bytes aside, so that a full disk is met here and now.
 
-    HDF5 must not meet it: h5py then fails on every later call and may crash the process when it ends.
+    HDF5 must not meet it: h5py then fails on every later call and may crash the process when it
+    ends.
     """
     with path.open("ab") as file:
         try:
@@ -67,7 +74,9 @@ def reserve(path: Path, size: int) -> None:
 
 
 def room(values: np.ndarray) -> int:
-    """Bytes that a small data set takes in a file, at most: HDF5 keeps each text in blocks of 4 kB with some waste."""
+    """Bytes that a small data set takes in a file, at most: HDF5 keeps each text in blocks of 4 kB
+    with some waste.
+    """
     size = (
         values.nbytes
         if values.dtype.kind != "O"
@@ -77,7 +86,9 @@ def room(values: np.ndarray) -> int:
 
 
 def claim(partial: Path, path: Path) -> BinaryIO:
-    """Lock the file to write, so that two writers of one store do not mix; UserError when another is at it."""
+    """Lock the file to write, so that two writers of one store do not mix; UserError when another
+    is at it.
+    """
     if not path.parent.is_dir():
         raise UserError(f"{path}: no folder {path.parent}; expected an existing one; make it first")
     if path.is_dir():

@@ -1,10 +1,12 @@
-"""What a store of subtomograms looks like on disk: names, types and the checks that every reader makes.
+"""What a store of subtomograms looks like on disk: names, types and the checks that every reader
+makes.
 
-One HDF5 file. Root attributes: ``format`` "cryoet", ``version``, ``kind`` "subtomograms", ``complete``, ``voxel_size``
-(Å), ``density_sign``, ``class_names``, and where known ``tilt_range`` (degrees), ``tilt_axis``, ``snr``, ``optics`` and
-``provenance`` (JSON). ``/volumes`` (n, d, d, d) float16 or float32, contiguous and uncompressed, so that a memory map
-at its offset reads it. One row per volume in ``/labels``, ``/mean``, ``/std`` and, where known, ``/positions``,
-``/rotations``, ``/tomogram``, ``/split`` and ``/extras/<name>``.
+One HDF5 file. Root attributes: ``format`` "cryoet", ``version``, ``kind`` "subtomograms",
+``complete``, ``voxel_size`` (Å), ``density_sign``, ``class_names``, and where known ``tilt_range``
+(degrees), ``tilt_axis``, ``snr``, ``optics`` and ``provenance`` (JSON). ``/volumes`` (n, d, d, d)
+float16 or float32, contiguous and uncompressed, so that a memory map at its offset reads it. One
+row per volume in ``/labels``, ``/mean``, ``/std`` and, where known, ``/positions``, ``/rotations``,
+``/tomogram``, ``/split`` and ``/extras/<name>``.
 """
 
 from __future__ import annotations
@@ -47,9 +49,9 @@ class Map:
             self.touched = 0
 
 
-# Mapped pages count as this process's memory although the system may drop them at will. Giving them back now and then
-# keeps a pass over a file larger than memory within a budget; the page cache keeps its copy. A touched page brings up
-# to 2 MB around it into the map.
+# Mapped pages count as this process's memory although the system may drop them at will. Giving them
+# back now and then keeps a pass over a file larger than memory within a budget; the page cache
+# keeps its copy. A touched page brings up to 2 MB around it into the map.
 _RELEASE_AFTER, _HUGE_PAGE = 256 << 20, 2 << 20
 
 
@@ -81,9 +83,11 @@ class Shard:
 
 
 def open_file(path: Path) -> Any:
-    """Open an HDF5 file for reading. UserError when it is missing, a folder, empty, truncated or no HDF5 file.
+    """Open an HDF5 file for reading. UserError when it is missing, a folder, empty, truncated or no
+    HDF5 file.
 
-    Without HDF5's file locks: a finished store never changes, and shared file systems often have no locks.
+    Without HDF5's file locks: a finished store never changes, and shared file systems often have no
+    locks.
     """
     import h5py
 
@@ -113,7 +117,9 @@ def _no_store(path: Path, error: OSError) -> str:
 
 
 def header_problem(file: Any) -> str | None:
-    """What is wrong with the format, version, kind or completeness of an open file; None when it is a whole store."""
+    """What is wrong with the format, version, kind or completeness of an open file; None when it is
+    a whole store.
+    """
     found = {name: file.attrs.get(name) for name in ("format", "version", "kind")}
     if found["format"] != FORMAT:
         return "an HDF5 file of another program; expected a store (attribute format = cryoet); use `cryoet data import`"

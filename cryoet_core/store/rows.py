@@ -12,7 +12,9 @@ from cryoet_core.store.statistics import volume_statistics
 from cryoet_core.support.errors import UserError
 
 COARSE = 0.01
-"""float16 is refused where rounding costs a volume more than this part of its standard deviation (rms)."""
+"""float16 is refused where rounding costs a volume more than this part of its standard deviation
+(rms).
+"""
 
 
 class NotRepresentable(UserError):
@@ -20,7 +22,9 @@ class NotRepresentable(UserError):
 
 
 def cubes(volumes: Any, box: int) -> np.ndarray:
-    """Volumes as (b, box, box, box) of real numbers, from (b, d, d, d), (b, 1, d, d, d) or one (d, d, d)."""
+    """Volumes as (b, box, box, box) of real numbers, from (b, d, d, d), (b, 1, d, d, d) or one (d,
+    d, d).
+    """
     if hasattr(volumes, "detach"):
         volumes = volumes.detach().cpu().numpy()
     array = np.asarray(volumes)
@@ -36,7 +40,8 @@ def to_stored(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Volumes in the stored type, with the mean and standard deviation of each as stored.
 
-    NotRepresentable where float16 loses too much; ``first`` numbers the volumes. Works on pieces that fit the cache.
+    NotRepresentable where float16 loses too much; ``first`` numbers the volumes. Works on pieces
+    that fit the cache.
     """
     stored = np.empty(volumes.shape, dtype)
     mean, std = np.empty(len(volumes), np.float32), np.empty(len(volumes), np.float32)
@@ -74,7 +79,9 @@ def _refuse_losses(volumes: np.ndarray, stored: np.ndarray, first: int) -> None:
 def row_values(
     count: int, classes: int, given: dict[str, Any], extras: dict[str, Any]
 ) -> dict[str, np.ndarray]:
-    """Name -> (count, ...) in the stored types, of what is given. UserError for another number of rows."""
+    """Name -> (count, ...) in the stored types, of what is given. UserError for another number of
+    rows.
+    """
     rows = {
         "labels": _labels(given["labels"], count, classes),
         "positions": _shaped(given["positions"], np.float64, (3,)),

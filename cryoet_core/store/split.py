@@ -26,9 +26,9 @@ def split(data: Subtomograms, fractions: Sequence[float], seed: int = 0) -> np.n
 def stratified(labels: np.ndarray, fractions: Sequence[float], seed: int = 0) -> np.ndarray:
     """Draw a stratified split by labels (n,): (n,) int8 codes into ``SPLITS`` (train, val, test).
 
-    ``fractions`` of the three (two: no test) sum to 1. In the whole the parts have their shares to within one volume,
-    and within each class (unlabelled volumes count as one) to within one and a half. Raises UserError for other
-    fractions.
+    ``fractions`` of the three (two: no test) sum to 1. In the whole the parts have their shares to
+    within one volume, and within each class (unlabelled volumes count as one) to within one and a
+    half. Raises UserError for other fractions.
     """
     shares = np.array([*fractions, 0.0][: len(SPLITS)], dtype=np.float64)
     if len(fractions) not in (2, 3) or (shares < 0).any() or abs(shares.sum() - 1) > 1e-6:
@@ -43,7 +43,8 @@ def stratified(labels: np.ndarray, fractions: Sequence[float], seed: int = 0) ->
     phase, ends, start = generator.random(), np.cumsum(shares)[:-1], 0
     given = np.zeros(len(ends), dtype=int)
     for stop in np.cumsum(np.unique(labels, return_counts=True)[1]):
-        # what is missing from a rounded running total: what a class gets too much, the next gets too little
+        # what is missing from a rounded running total: what a class gets too much, the next gets
+        # too little
         cuts = np.floor(ends * stop + phase).astype(int) - given
         cuts = np.clip(np.maximum.accumulate(cuts), 0, stop - start)
         given += cuts
@@ -53,7 +54,9 @@ def stratified(labels: np.ndarray, fractions: Sequence[float], seed: int = 0) ->
 
 
 def save_split(path: Path | str, codes: np.ndarray) -> None:
-    """Put a split into a store: a copy beside it takes its place once whole, so the store is never half changed."""
+    """Put a split into a store: a copy beside it takes its place once whole, so the store is never
+    half changed.
+    """
     import h5py
 
     path = Path(path)

@@ -1,4 +1,6 @@
-"""Mean and standard deviation of each volume: what standardising needs, and what shows a bad volume."""
+"""Mean and standard deviation of each volume: what standardising needs, and what shows a bad
+volume.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ _CHUNK_BYTES = 32 << 20
 
 
 def volume_statistics(volumes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and population standard deviation (n,) float32 of volumes (n, d, h, w); NaN where a voxel is not finite.
+    """Mean and population standard deviation (n,) float32 of volumes (n, d, h, w); NaN where a
+    voxel is not finite.
 
     The standard deviation of a constant volume is exactly 0.
     """

@@ -23,14 +23,14 @@ T = TypeVar("T")
 class Subtomograms:
     """Subtomograms of one or several stores, in the order of the files; see ``open_subtomograms``.
 
-    Attributes (n volumes; None where no file, or not every file, says):
-    box: edge of the cubes in voxels. voxel_size: Å.
-    labels (n,) int64 into class_names, -1 unlabelled. class_names: those of all files, each once.
-    positions (n, 3) float64: Å, (z, y, x). rotations (n, 3, 3) float32: active, reference to tomogram frame.
-    tomogram (n,): names. split (n,) int8 into ``SPLITS``, -1 none. tilt_range: (lowest, highest) degrees where all
-    files agree. tilt_axis: "y". optics: what all files agree on. snr: where all agree.
-    extras: name -> (n, ...), what else the files say of each volume. signs (n,): density sign of each stored volume.
-    paths, source_file (n,), source_row (n,): where volume i lies: row source_row[i] of paths[source_file[i]].
+    Attributes (n volumes; None where no file, or not every file, says): box: edge of the cubes in
+    voxels. voxel_size: Å. labels (n,) int64 into class_names, -1 unlabelled. class_names: those of
+    all files, each once. positions (n, 3) float64: Å, (z, y, x). rotations (n, 3, 3) float32:
+    active, reference to tomogram frame. tomogram (n,): names. split (n,) int8 into ``SPLITS``, -1
+    none. tilt_range: (lowest, highest) degrees where all files agree. tilt_axis: "y". optics: what
+    all files agree on. snr: where all agree. extras: name -> (n, ...), what else the files say of
+    each volume. signs (n,): density sign of each stored volume. paths, source_file (n,), source_row
+    (n,): where volume i lies: row source_row[i] of paths[source_file[i]].
     """
 
     kind: Kind = "subtomograms"
@@ -54,7 +54,7 @@ class Subtomograms:
         }
         self._large = set(shards[0].large).intersection(*(shard.large for shard in shards))
 
-    # ---- facts of the whole set --------------------------------------------------------------------------------------
+    # ---- facts of the whole set ------------------------------------------------------------------
 
     def __len__(self) -> int:
         return len(self.source_row)
@@ -80,7 +80,9 @@ class Subtomograms:
 
     @property
     def density_sign(self) -> int:
-        """+1 protein bright, -1 dark, as stored; 0 where files differ. What is read is always bright."""
+        """+1 protein bright, -1 dark, as stored; 0 where files differ. What is read is always
+        bright.
+        """
         return _common([shard.density_sign for shard in self._shards]) or 0
 
     @property
@@ -126,7 +128,9 @@ class Subtomograms:
 
     @property
     def sha256(self) -> str:
-        """A fingerprint of the files (size and sampled blocks), of the chosen rows and of the labels shown."""
+        """A fingerprint of the files (size and sampled blocks), of the chosen rows and of the
+        labels shown.
+        """
         from cryoet_core.support.provenance import fingerprint
 
         digest = hashlib.sha256()
@@ -136,7 +140,7 @@ class Subtomograms:
             digest.update(array.tobytes())
         return digest.hexdigest()
 
-    # ---- volumes -----------------------------------------------------------------------------------------------------
+    # ---- volumes ---------------------------------------------------------------------------------
 
     def __getitem__(self, index: int, /) -> np.ndarray:
         """Volume ``index``, (d, d, d) float32, protein bright."""
@@ -156,11 +160,15 @@ class Subtomograms:
         return volumes
 
     def read_stored(self, indices: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """Volumes (b, d, d, d) as stored: own ``dtype``, own sign. ``out`` receives them where given."""
+        """Volumes (b, d, d, d) as stored: own ``dtype``, own sign. ``out`` receives them where
+        given.
+        """
         return self._gather([shard.volumes for shard in self._shards], indices, self.dtype, out)
 
     def read_extra(self, name: str, indices: np.ndarray) -> np.ndarray:
-        """Rows of an extra, also of one that is too large for ``extras`` (clean volumes). KeyError when unknown."""
+        """Rows of an extra, also of one that is too large for ``extras`` (clean volumes). KeyError
+        when unknown.
+        """
         if name in self.extras:
             rows: np.ndarray = self.extras[name][indices]
             return rows
@@ -183,7 +191,9 @@ class Subtomograms:
         dtype: np.dtype[Any],
         out: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Rows from the files' maps: a loop over files, none over rows; rising offsets where order does not matter."""
+        """Rows from the files' maps: a loop over files, none over rows; rising offsets where order
+        does not matter.
+        """
         indices = np.asarray(indices)
         files, rows = self.source_file[indices], self.source_row[indices]
         if out is None:
@@ -199,7 +209,9 @@ class Subtomograms:
         return out
 
     def statistics(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation (n,) float32 of each stored volume (own sign); one pass where not stored."""
+        """Mean and standard deviation (n,) float32 of each stored volume (own sign); one pass where
+        not stored.
+        """
         if not {"mean", "std"} <= self._rows.keys():
             self._rows["mean"], self._rows["std"] = scan(self.read_stored, len(self), self.box)
         return self._rows["mean"], self._rows["std"]
@@ -223,7 +235,7 @@ class Subtomograms:
         listed = describe_rows(rows)
         return f"{self.paths[first]}: {len(rows)} of {len(self._shards[first])} volumes ({listed}) {_be(len(rows))}"
 
-    # ---- parts -------------------------------------------------------------------------------------------------------
+    # ---- parts -----------------------------------------------------------------------------------
 
     def subset(self, indices: np.ndarray) -> Subtomograms:
         """The volumes at ``indices`` (integers or a mask), in that order, sharing the files."""
@@ -236,7 +248,9 @@ class Subtomograms:
         return part
 
     def part(self, split: str) -> Subtomograms:
-        """The volumes of one split: "train", "val" or "test". UserError where the files hold no split."""
+        """The volumes of one split: "train", "val" or "test". UserError where the files hold no
+        split.
+        """
         if self.split is None or split not in SPLITS:
             raise UserError(
                 f"{self.paths[0]}: no split {split!r} in the file; expected one of {', '.join(SPLITS)}"
@@ -244,7 +258,9 @@ class Subtomograms:
         return self.subset(self.split == SPLITS.index(split))
 
     def without_labels(self) -> Subtomograms:
-        """The same volumes with every label -1 and no class names; extras go too, for they may hold the truth."""
+        """The same volumes with every label -1 and no class names; extras go too, for they may hold
+        the truth.
+        """
         part = self._copy()
         part.labels, part.class_names = np.full(len(self), -1), ()
         part.extras, part._large = {}, set()
@@ -265,8 +281,9 @@ def open_subtomograms(
 ) -> Subtomograms:
     """Open one or several stores as one data set.
 
-    Raises UserError with one line for a missing, empty, truncated or unfinished file, a folder, another format or kind,
-    unequal boxes or voxel sizes, and, with ``check_values``, for volumes that hold NaN or are constant.
+    Raises UserError with one line for a missing, empty, truncated or unfinished file, a folder,
+    another format or kind, unequal boxes or voxel sizes, and, with ``check_values``, for volumes
+    that hold NaN or are constant.
     """
     given = [paths] if isinstance(paths, (str, Path)) else list(paths)
     if not given:

@@ -1,4 +1,6 @@
-"""Writing: volumes stream to a file beside the target, which takes its name only once it is whole and on the disk."""
+"""Writing: volumes stream to a file beside the target, which takes its name only once it is whole
+and on the disk.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +26,11 @@ class SubtomogramWriter:
         with SubtomogramWriter(path, box=32, voxel_size=12.0, n=1000) as writer:
             writer.append(volumes, labels=labels)
 
-    Nothing named ``path`` appears or changes before the block ends well; a crash leaves ``path.partial`` at most, which
-    no reader takes for a store. With ``n`` the disk space is reserved at the first ``append`` and volumes are written
-    in place; without it they go through a second file. The volumes are stored as given: ``density_sign`` says what they
-    are (+1 protein bright, -1 dark). Raises UserError when the disk refuses or the rows do not fit together.
+    Nothing named ``path`` appears or changes before the block ends well; a crash leaves
+    ``path.partial`` at most, which no reader takes for a store. With ``n`` the disk space is
+    reserved at the first ``append`` and volumes are written in place; without it they go through a
+    second file. The volumes are stored as given: ``density_sign`` says what they are (+1 protein
+    bright, -1 dark). Raises UserError when the disk refuses or the rows do not fit together.
     """
 
     def __init__(
@@ -97,11 +100,12 @@ class SubtomogramWriter:
         split: Any = None,
         **extras: Any,
     ) -> None:
-        """Add volumes (b, d, d, d) or (b, 1, d, d, d), one (d, d, d) too, and what is known of each.
+        """Add volumes (b, d, d, d) or (b, 1, d, d, d), one (d, d, d) too, and what is known of
+        each.
 
-        labels (b,) indices into class_names, -1 unlabelled; positions (b, 3) Å (z, y, x); rotations (b, 3, 3);
-        tomogram: names (b,) or one name; split: codes or names of ``SPLITS`` (b,); extras: arrays (b, ...).
-        Each call must give the same ones.
+        labels (b,) indices into class_names, -1 unlabelled; positions (b, 3) Å (z, y, x); rotations
+        (b, 3, 3); tomogram: names (b,) or one name; split: codes or names of ``SPLITS`` (b,);
+        extras: arrays (b, ...). Each call must give the same ones.
         """
         try:
             volumes = rows.cubes(volumes, self.box)
@@ -123,10 +127,12 @@ class SubtomogramWriter:
         self._store(batch)
         self.count += len(volumes)
 
-    # ---- the file ----------------------------------------------------------------------------------------------------
+    # ---- the file --------------------------------------------------------------------------------
 
     def _begin(self, batch: Mapping[str, np.ndarray]) -> None:
-        """At the first rows: their types are known now, so make the store (or the spool files) for them."""
+        """At the first rows: their types are known now, so make the store (or the spool files) for
+        them.
+        """
         for name, value in batch.items():
             column = Column(name, value.shape[1:], value.dtype)
             if name.startswith("extras/") and column.row_bytes > layout.LARGE_ROW:
@@ -143,7 +149,9 @@ class SubtomogramWriter:
                 column.file = column.spool.open("w+b")
 
     def _make(self, count: int) -> None:
-        """Create the store with room for ``count`` rows of the big data sets, and open each at its place."""
+        """Create the store with room for ``count`` rows of the big data sets, and open each at its
+        place.
+        """
         import h5py
 
         small = 64 * len(self._rows) + 256  # bytes a row takes in the small data sets, roughly
@@ -202,7 +210,8 @@ class SubtomogramWriter:
                     name, data=values.astype(layout.text_type()) if text else values
                 )
         files.sync(self.partial)
-        # only once everything else is on the disk, so that no half-written file ever says that it is complete
+        # only once everything else is on the disk, so that no half-written file ever says that it
+        # is complete
         with h5py.File(self.partial, "r+", locking=False) as file:
             file.attrs["complete"] = True
         files.sync(self.partial)
@@ -249,7 +258,9 @@ def _listed(names: Iterable[str]) -> str:
 def write_store(
     path: Path | str, volumes: Any, voxel_size: float, labels: Any = None, **facts: Any
 ) -> Path:
-    """Write volumes (n, d, d, d) that are in memory. ``facts``: header fields and rows of ``SubtomogramWriter``."""
+    """Write volumes (n, d, d, d) that are in memory. ``facts``: header fields and rows of
+    ``SubtomogramWriter``.
+    """
     per_row = ("positions", "rotations", "tomogram", "split")
     given = {name: facts.pop(name) for name in per_row if name in facts}
     extras = facts.pop("extras", {})

@@ -11,4 +11,6 @@ class UserError(Exception):
 
 
 class RunError(Exception):
-    """A run failed although its input was right: the command prints the message and exits with code 1."""
+    """A run failed although its input was right: the command prints the message and exits with code
+    1.
+    """

@@ -1,4 +1,6 @@
-"""Small files written so that a crash leaves the old one or the new one, and disk errors that a user understands."""
+"""Small files written so that a crash leaves the old one or the new one, and disk errors that a
+user understands.
+"""
 
 from __future__ import annotations
 
@@ -26,9 +28,11 @@ _ADVICE = {
 
 
 def disk_error(error: OSError, path: Path) -> UserError | None:
-    """The one-line message for a disk that cannot take ``path``; None where the user cannot help it.
+    """The one-line message for a disk that cannot take ``path``; None where the user cannot help
+    it.
 
-    HDF5 loses ``errno`` on some ways out and keeps it in the text only, so the text is searched as well.
+    HDF5 loses ``errno`` on some ways out and keeps it in the text only, so the text is searched as
+    well.
     """
     for code, advice in _ADVICE.items():
         if error.errno == code or f"errno = {code}," in str(error):
@@ -44,7 +48,9 @@ def shown(path: Path) -> str:
 
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Turn an OSError of the block into a UserError about ``path`` where the user can do something about it."""
+    """Turn an OSError of the block into a UserError about ``path`` where the user can do something
+    about it.
+    """
     try:
         yield
     except OSError as error:
@@ -56,7 +62,9 @@ def explained(path: Path) -> Iterator[None]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a name beside ``path`` to write to; on success fsync it and rename it to ``path``, else remove it."""
+    """Give a name beside ``path`` to write to; on success fsync it and rename it to ``path``, else
+    remove it.
+    """
     beside = path.with_name(f"{path.name}.partial")
     with explained(path):
         try:
@@ -94,7 +102,9 @@ def make_folder(path: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Replace ``path`` by ``value`` as strict JSON (a number that is not finite becomes null), atomically."""
+    """Replace ``path`` by ``value`` as strict JSON (a number that is not finite becomes null),
+    atomically.
+    """
     write_bytes(path, (json.dumps(plain(value), indent=1, allow_nan=False) + "\n").encode())
 
 
@@ -110,7 +120,9 @@ def read_json(path: Path) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """``value`` with numpy and torch values, tuples and paths as JSON has them; NaN and infinity become None."""
+    """``value`` with numpy and torch values, tuples and paths as JSON has them; NaN and infinity
+    become None.
+    """
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):

@@ -15,7 +15,9 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def _rows(path: Path) -> list[tuple[dict[str, Any], int]]:
-    """Each whole row with the position of its end in bytes; reading stops at the first line that is no JSON object."""
+    """Each whole row with the position of its end in bytes; reading stops at the first line that is
+    no JSON object.
+    """
     rows: list[tuple[dict[str, Any], int]] = []
     end = 0
     if not path.exists():
@@ -34,7 +36,9 @@ def _rows(path: Path) -> list[tuple[dict[str, Any], int]]:
 
 
 class Journal:
-    """Appends rows. A journal that existed before is first cut back to what the resumed run has not yet done."""
+    """Appends rows. A journal that existed before is first cut back to what the resumed run has not
+    yet done.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -43,7 +47,9 @@ class Journal:
             self._cut(len(_rows(path)))
 
     def append(self, row: dict[str, Any]) -> None:
-        """Write one row and flush it. The first row with a ``step`` removes what an interrupted run wrote past it."""
+        """Write one row and flush it. The first row with a ``step`` removes what an interrupted run
+        wrote past it.
+        """
         row = files.plain(row)
         if self._resumed and "step" in row:
             self._cut(_first_repeated(read(self.path), row))
@@ -60,8 +66,8 @@ class Journal:
 def _first_repeated(rows: list[dict[str, Any]], new: dict[str, Any]) -> int:
     """Index of the first row that ``new`` repeats: the same ``phase`` (if any) and a step as late.
 
-    Rows are in the order in which they happened, so everything after that one is repeated, too. Without any such row
-    it is the number of rows.
+    Rows are in the order in which they happened, so everything after that one is repeated, too.
+    Without any such row it is the number of rows.
     """
     for index, row in enumerate(rows):
         if row.get("phase") == new.get("phase") and "step" in row and row["step"] >= new["step"]:

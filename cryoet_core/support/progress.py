@@ -37,7 +37,9 @@ class Terminal:
     @overload
     def progress(self, over: Iterable[T], description: str) -> Iterator[T]: ...
     def progress(self, over: int | Iterable[Any], description: str) -> Iterator[Any]:
-        """Iterate over ``over`` (an int n means range(n)) with a bar, which vanishes at the end. Bars may nest."""
+        """Iterate over ``over`` (an int n means range(n)) with a bar, which vanishes at the end.
+        Bars may nest.
+        """
         items: Iterable[Any] = range(over) if isinstance(over, int) else over
         if self.silent or not self.console.is_terminal:
             yield from items

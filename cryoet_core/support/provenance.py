@@ -1,4 +1,6 @@
-"""Where a result comes from: versions, commit, device, command line, and a fingerprint of each input file."""
+"""Where a result comes from: versions, commit, device, command line, and a fingerprint of each
+input file.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +62,9 @@ def device_name(device: torch.device) -> str:
 
 
 def plugin_versions() -> dict[str, str]:
-    """Method name -> "distribution version" of every installed plugin, read from the metadata without an import."""
+    """Method name -> "distribution version" of every installed plugin, read from the metadata
+    without an import.
+    """
     points = metadata.entry_points(group="cryoet")
     return {
         p.name: f"{p.dist.name} {p.dist.version}" if p.dist else "?"
@@ -76,7 +80,9 @@ def _version(name: str) -> str | None:
 
 
 def commit(root: Path) -> str | None:
-    """The commit of a source check-out ("abc123, modified" when files differ); None when installed or without git."""
+    """The commit of a source check-out ("abc123, modified" when files differ); None when installed
+    or without git.
+    """
     if not (root / ".git").exists():
         return None
     try:
@@ -98,7 +104,8 @@ def _git(root: Path, *arguments: str) -> str:
 
 
 def fingerprint(path: Path) -> dict[str, Any]:
-    """Size and SHA-256 of size and sampled blocks (both ends and 30 between): tells files apart without reading all.
+    """Size and SHA-256 of size and sampled blocks (both ends and 30 between): tells files apart
+    without reading all.
 
     Of a folder, the path alone. UserError when there is no such file.
     """

@@ -21,7 +21,8 @@ _SIZE = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([KMGT]I?)?B?\s*", re.IGNORECASE
 
 
 def parse_size(text: str | int) -> int:
-    """Bytes in ``text``: "1GB", "500 M", "1.5GiB", "4096". K, M, G, T are powers of 1000; Ki, Mi, Gi, Ti of 1024.
+    """Bytes in ``text``: "1GB", "500 M", "1.5GiB", "4096". K, M, G, T are powers of 1000; Ki, Mi,
+    Gi, Ti of 1024.
 
     Raises UserError for anything else and for nothing at all ("0").
     """

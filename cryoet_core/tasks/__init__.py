@@ -1,4 +1,6 @@
-"""What a run does with what was learnt, by task: label subtomograms (``labelling``) or pick particles (``picking``)."""
+"""What a run does with what was learnt, by task: label subtomograms (``labelling``) or pick
+particles (``picking``).
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ class TaskModule(Protocol):
     """What each module of this package offers; the dictionaries are facts for the closing line."""
 
     def finish(self, run: Run, fitted: Any, seen: Any, data: Any, /) -> Facts:
-        """Label or pick in the run's own data and write the results; ``seen`` is the data with labels hidden."""
+        """Label or pick in the run's own data and write the results; ``seen`` is the data with
+        labels hidden.
+        """
 
     def predict(
         self,

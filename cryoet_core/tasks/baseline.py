@@ -1,6 +1,8 @@
-"""Clustering without learning: centred, described by rotation invariants, projected, mixed. Seconds for thousands.
+"""Clustering without learning: centred, described by rotation invariants, projected, mixed. Seconds
+for thousands.
 
-The plugin ``invariants`` runs it as a method; every report of another clustering method shows its score beside it.
+The plugin ``invariants`` runs it as a method; every report of another clustering method shows its
+score beside it.
 """
 
 from __future__ import annotations

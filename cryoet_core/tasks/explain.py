@@ -1,4 +1,6 @@
-"""What ``cryoet explain`` does: maps of one volume by one or two runs, as MRC files and as a picture of slices."""
+"""What ``cryoet explain`` does: maps of one volume by one or two runs, as MRC files and as a
+picture of slices.
+"""
 
 from __future__ import annotations
 
@@ -38,9 +40,11 @@ def explain_run(
     beside: Path | None = None,
     **run_options: Any,
 ) -> dict[str, Any]:
-    """Explain volume ``index`` of the files by a finished run, and by the run ``beside`` for comparison; the facts.
+    """Explain volume ``index`` of the files by a finished run, and by the run ``beside`` for
+    comparison; the facts.
 
-    Without ``out`` the files go to the run's folder, and its report shows the picture. UserError as ``explain`` says.
+    Without ``out`` the files go to the run's folder, and its report shows the picture. UserError as
+    ``explain`` says.
     """
     from cryoet_core.tasks.session import open_finished
 
@@ -91,9 +95,11 @@ def _write(folder: Path, found: Sequence[tuple[str, Explanation]], voxel_size: f
 
 
 def overlay(volume: np.ndarray, maps: Sequence[np.ndarray]) -> Any:
-    """A picture: the central slices of a volume (d, h, w) across z, y and x, and below it the same under each map.
+    """A picture: the central slices of a volume (d, h, w) across z, y and x, and below it the same
+    under each map.
 
-    Slices of the volume are smoothed by a voxel for the eye. Maps (d, h, w) in 0..1 go from clear over red to yellow.
+    Slices of the volume are smoothed by a voxel for the eye. Maps (d, h, w) in 0..1 go from clear
+    over red to yellow.
     """
     from PIL import Image
 

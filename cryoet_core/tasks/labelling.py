@@ -1,4 +1,6 @@
-"""Label subtomograms with what a method has learnt: predictions, class averages, metrics, the yardstick's line."""
+"""Label subtomograms with what a method has learnt: predictions, class averages, metrics, the
+yardstick's line.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +22,14 @@ if TYPE_CHECKING:
 
 EVALUATION, AVERAGES = "evaluation.json", "averages"
 YARDSTICK_SAMPLE = 5000
-"""Of larger data sets the yardstick looks at a random part, so that it stays a matter of seconds."""
+"""Of larger data sets the yardstick looks at a random part, so that it stays a matter of seconds.
+"""
 
 
 def finish(run: Run, fitted: Any, seen: Subtomograms, data: Subtomograms) -> dict[str, Any]:
-    """Label the run's data, write everything but the report; the facts of the closing line (rank 0 writes)."""
+    """Label the run's data, write everything but the report; the facts of the closing line (rank 0
+    writes).
+    """
     from cryoet_core.runs.predictions import write_predictions
 
     with run.timer("label"):
@@ -51,9 +56,11 @@ def predict(
     reading: Mapping[str, Any],
     support: Sequence[Path] = (),
 ) -> dict[str, Any]:
-    """Label new data; predictions.h5 and predictions.star go to the folder ``out``. UserError when there are some.
+    """Label new data; predictions.h5 and predictions.star go to the folder ``out``. UserError when
+    there are some.
 
-    support: a few labelled examples that say what there is, for methods that name classes from examples.
+    support: a few labelled examples that say what there is, for methods that name classes from
+    examples.
     """
     from cryoet_core.runs.predictions import HDF5_NAME, write_predictions
 
@@ -77,7 +84,9 @@ def predict(
 def evaluate(
     run: Run, trainer: Trainer, paths: Sequence[Path], reading: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Compare labels with the known ones: of the run's own data as labelled then, or of other data, labelled now."""
+    """Compare labels with the known ones: of the run's own data as labelled then, or of other data,
+    labelled now.
+    """
     from cryoet_core.evaluation.scoring import comparable
     from cryoet_core.runs.predictions import read_predictions
 
@@ -112,7 +121,7 @@ def card(data: Subtomograms) -> dict[str, Any]:
     return {"n": len(data), "box": int(data.box), "voxel_size": float(data.voxel_size)}
 
 
-# ---- the steps -------------------------------------------------------------------------------------------------------
+# ---- the steps -----------------------------------------------------------------------------------
 
 
 def _refuse(reading: Mapping[str, Any]) -> None:
@@ -124,7 +133,9 @@ def _refuse(reading: Mapping[str, Any]) -> None:
 
 
 def task_of(fitted: Any, trainer: Trainer | type[Trainer]) -> str:
-    """What the labels are: a method that may sort or name, by its input, says on its labeller which of them it did."""
+    """What the labels are: a method that may sort or name, by its input, says on its labeller which
+    of them it did.
+    """
     return str(getattr(fitted, "task", trainer.task))
 
 
@@ -182,9 +193,9 @@ def _differences(trained_on: Mapping[str, Any] | None, data: Subtomograms) -> li
 def _write_averages(run: Run, labels: Labels, data: Subtomograms) -> None:
     """Averages of the classes, where the method left none of its own.
 
-    Particles are turned back by the poses that the method found (``extra`` rotations and shifts); a method whose
-    configuration says ``align_averages`` and that found none gets them from a search; else they are averaged as they
-    lie.
+    Particles are turned back by the poses that the method found (``extra`` rotations and shifts); a
+    method whose configuration says ``align_averages`` and that found none gets them from a search;
+    else they are averaged as they lie.
     """
     import torch
 
@@ -215,7 +226,9 @@ def _write_averages(run: Run, labels: Labels, data: Subtomograms) -> None:
 
 
 def _write_yardstick(run: Run, data: Subtomograms) -> None:
-    """The score of ``invariants`` on the same data, beside which every clustering method's own must be read."""
+    """The score of ``invariants`` on the same data, beside which every clustering method's own must
+    be read.
+    """
     import numpy as np
 
     from cryoet_core.evaluation.scoring import comparable

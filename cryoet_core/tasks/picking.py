@@ -1,4 +1,6 @@
-"""Pick particles in tomograms with what a method has learnt: one star per tomogram, scores where truth is known."""
+"""Pick particles in tomograms with what a method has learnt: one star per tomogram, scores where
+truth is known.
+"""
 
 from __future__ import annotations
 
@@ -27,14 +29,17 @@ _ASKED = ("radius", "rule", "particle")
 
 
 def finish(run: Run, fitted: Any, seen: Tomograms, data: Tomograms) -> dict[str, Any]:
-    """Pick in the run's own tomograms and write everything but the report; the facts of the closing line."""
+    """Pick in the run's own tomograms and write everything but the report; the facts of the closing
+    line.
+    """
     facts: dict[str, Any] = {}
     if run.rank == 0:
         with run.timer("pick"):
             survey = Survey(run.dir, {"run": str(run.dir), "kind": "own data"}, run.dir / "picks")
             picks, rows = survey.pick(_picker(fitted), list(seen), run)
         facts = {"picks": shown(run.dir / "picks")} | _describe(picks, rows)
-        # Labels that the method learnt from are not the truth: what it finds beside them may be right.
+        # Labels that the method learnt from are not the truth: what it finds beside them may be
+        # right.
         if opening.has_labels(data) and not opening.has_labels(seen):
             facts |= _own_scores(run, fitted, picks, data)
     return facts
@@ -50,8 +55,8 @@ def predict(
 ) -> dict[str, Any]:
     """Pick in other tomograms; stars, picks.h5 and status.json go to the folder ``out``.
 
-    An interrupted call goes on where it was when it is made again. A tomogram that cannot be read gets a row that says
-    why, and the others finish; RunError at the end then.
+    An interrupted call goes on where it was when it is made again. A tomogram that cannot be read
+    gets a row that says why, and the others finish; RunError at the end then.
     """
     if support:
         raise UserError(
@@ -78,10 +83,11 @@ def predict(
 def evaluate(
     run: Run, trainer: Trainer, paths: Sequence[Path], reading: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Compare picks with the known centres, in the run's own tomograms or in others (picked now unless they were).
+    """Compare picks with the known centres, in the run's own tomograms or in others (picked now
+    unless they were).
 
-    reading: besides what is said of the files, ``radius`` (Å; default half the method's diameter), ``rule`` and
-    ``particle`` (class of the truth to compare with).
+    reading: besides what is said of the files, ``radius`` (Å; default half the method's diameter),
+    ``rule`` and ``particle`` (class of the truth to compare with).
     """
     name = opening.subject_name(type(trainer), run.inputs)
     spec = opening.subject_spec(trainer)
@@ -130,11 +136,13 @@ def card(data: Tomograms) -> dict[str, Any]:
     }
 
 
-# ---- the steps -------------------------------------------------------------------------------------------------------
+# ---- the steps -----------------------------------------------------------------------------------
 
 
 def _own_scores(run: Run, fitted: Any, picks: Picks, data: Tomograms) -> dict[str, Any]:
-    """Scores where nothing has to be asked for; otherwise a line that says what `cryoet evaluate` needs."""
+    """Scores where nothing has to be asked for; otherwise a line that says what `cryoet evaluate`
+    needs.
+    """
     radius = _radius_of(run, fitted)
     if radius is None:
         return {}
@@ -176,7 +184,9 @@ def _picker(fitted: Any) -> Picker:
 def _survey(
     run: Run, trainer: Trainer, paths: Sequence[Path], folder: Path, reading: Mapping[str, Any]
 ) -> tuple[Picks, list[Row]]:
-    """Pick in the tomograms of some files. Their own labels are not needed, so ``--picks`` is not opened here."""
+    """Pick in the tomograms of some files. Their own labels are not needed, so ``--picks`` is not
+    opened here.
+    """
     said = {key: value for key, value in reading.items() if key not in (*_ASKED, opening.PICKS)}
     spec = opening.subject_spec(trainer)
 
@@ -203,7 +213,9 @@ def _survey(
 
 
 def _as_trained(run: Run, said: Mapping[str, Any]) -> dict[str, Any]:
-    """What is said of files, and where neither they nor the user say the contrast, that of the training data."""
+    """What is said of files, and where neither they nor the user say the contrast, that of the
+    training data.
+    """
     sign = run.facts.get("facts", {}).get("data", {}).get("density_sign")
     trained = {1: "bright", -1: "dark"}.get(sign)
     return {**_given(said), **({"default_contrast": trained} if trained else {})}
@@ -268,7 +280,9 @@ def _refuse_asked(reading: Mapping[str, Any]) -> None:
 
 
 def _radius_of(run: Run, picker: Any) -> float | None:
-    """Å: the picker's own ``radius``, or half the diameter that the method was given, the largest of several."""
+    """Å: the picker's own ``radius``, or half the diameter that the method was given, the largest
+    of several.
+    """
     own = getattr(picker, "radius", None)
     given = getattr(run.config, "diameter", None)
     if own is not None or given is None:
@@ -289,7 +303,9 @@ def _scores(picks: Picks, data: Tomograms, asked: Mapping[str, Any]) -> dict[str
 
 
 def _particles_by_voxel(tomogram: Tomogram) -> np.ndarray:
-    """(d, h, w), the number of the particle that a voxel belongs to, as the simulator stores it; 0 for none."""
+    """(d, h, w), the number of the particle that a voxel belongs to, as the simulator stores it; 0
+    for none.
+    """
     mask = tomogram.masks.get("ids")
     if mask is None:
         raise UserError(

@@ -1,6 +1,8 @@
-"""From a command to a finished run: what ``cryoet run``, ``resume``, ``predict`` and ``evaluate`` do, without the CLI.
+"""From a command to a finished run: what ``cryoet run``, ``resume``, ``predict`` and ``evaluate``
+do, without the CLI.
 
-One data set's way: file -> ``open_inputs`` -> ``Trainer.fit`` -> labels or picks (``tasks``) -> metrics, report.
+One data set's way: file -> ``open_inputs`` -> ``Trainer.fit`` -> labels or picks (``tasks``) ->
+metrics, report.
 """
 
 from __future__ import annotations
@@ -41,9 +43,9 @@ def run_method(
 ) -> dict[str, Any]:
     """Run a method on data sets and return the facts of its closing line.
 
-    ``options``: the method's own, as on the command line; ``reading``: what the user says of tomograms
-    (``inputs.open_inputs``); ``run_options``: those of ``Run.create``. Raises UserError (wrong input; nothing is
-    written) or RunError (failed on the way; the run folder says so too).
+    ``options``: the method's own, as on the command line; ``reading``: what the user says of
+    tomograms (``inputs.open_inputs``); ``run_options``: those of ``Run.create``. Raises UserError
+    (wrong input; nothing is written) or RunError (failed on the way; the run folder says so too).
     """
     from cryoet_core.runs import devices
     from cryoet_core.runs.run import Run
@@ -98,8 +100,9 @@ def predict_run(
 ) -> dict[str, Any]:
     """Label or pick in new data with a finished run; the results go to the folder ``out``.
 
-    Without ``out`` they go to ``predictions/<name of the first file>`` in the run's folder. support: labelled examples
-    of the classes to name, for methods that learn to compare (``interfaces.FewShotLabeller``).
+    Without ``out`` they go to ``predictions/<name of the first file>`` in the run's folder.
+    support: labelled examples of the classes to name, for methods that learn to compare
+    (``interfaces.FewShotLabeller``).
     """
     run, trainer = open_finished(folder, run_options)
     facts = {"run": shown(run.dir), "method": run.method}
@@ -115,7 +118,8 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """Compare a run's labels or picks with the known ones, of its own data or of other data.
 
-    ``reading`` may also hold ``radius``, ``rule`` and ``particle`` for picks (``tasks.picking.evaluate``).
+    ``reading`` may also hold ``radius``, ``rule`` and ``particle`` for picks
+    (``tasks.picking.evaluate``).
     """
     run, trainer = open_finished(folder, options)
     facts = {"run": shown(run.dir), "method": run.method}
@@ -132,7 +136,7 @@ def report_run(folder: Path) -> Path:
     return write_report(opened)
 
 
-# ---- the steps -------------------------------------------------------------------------------------------------------
+# ---- the steps -----------------------------------------------------------------------------------
 
 
 def _fit_and_close(

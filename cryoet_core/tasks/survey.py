@@ -1,7 +1,8 @@
-"""Pick in many tomograms, one after the other: a row of status each, and nothing done twice after a crash.
+"""Pick in many tomograms, one after the other: a row of status each, and nothing done twice after a
+crash.
 
-A survey's folder holds ``status.json`` (one row per tomogram), one star per tomogram, ``picks.h5`` once all are done,
-and until then ``.work/`` with what is finished so far.
+A survey's folder holds ``status.json`` (one row per tomogram), one star per tomogram, ``picks.h5``
+once all are done, and until then ``.work/`` with what is finished so far.
 """
 
 from __future__ import annotations
@@ -42,8 +43,9 @@ class Row:
 class Survey:
     """The picks of many tomograms in a folder.
 
-    request: what was asked for (run, files with fingerprints, how they are read). The folder of another request is
-    refused; that of the same one is gone on with. stars: where the star of each tomogram goes.
+    request: what was asked for (run, files with fingerprints, how they are read). The folder of
+    another request is refused; that of the same one is gone on with. stars: where the star of each
+    tomogram goes.
     """
 
     def __init__(self, folder: Path, request: Mapping[str, Any], stars: Path | None = None) -> None:
@@ -77,8 +79,8 @@ class Survey:
     ) -> tuple[Picks, list[Row]]:
         """Pick in every tomogram that is not done yet; the picks of all and their rows.
 
-        ``failed``: rows of files that could not be opened. What fails here gets a row too and the others go on; where
-        there is only one tomogram, its error is raised.
+        ``failed``: rows of files that could not be opened. What fails here gets a row too and the
+        others go on; where there is only one tomogram, its error is raised.
         """
         rows, parts = list(failed), []
         only = len(tomograms) + len(rows) == 1
@@ -94,7 +96,7 @@ class Survey:
         self._end(picks)
         return picks, rows
 
-    # ---- one tomogram ------------------------------------------------------------------------------------------------
+    # ---- one tomogram ----------------------------------------------------------------------------
 
     def _one(
         self, picker: Picker, tomogram: Tomogram, run: Run, only: bool
@@ -145,7 +147,9 @@ def file_name(tomogram: str) -> str:
 
 
 def checked(picks: Picks, tomogram: Tomogram) -> Picks:
-    """The picks of a method, best first. RunError when they are not of this tomogram or lie outside it."""
+    """The picks of a method, best first. RunError when they are not of this tomogram or lie outside
+    it.
+    """
     outside = (picks.positions < 0) | (picks.positions > tomogram.extent)
     if not np.isfinite(picks.positions).all() or (
         outside.any() and np.abs(_excess(picks, tomogram)).max() > 1.0
@@ -172,7 +176,9 @@ def _excess(picks: Picks, tomogram: Tomogram) -> np.ndarray:
 def opened_one_by_one(
     paths: Sequence[Path], open_one: Callable[[Path], Any]
 ) -> tuple[list[Tomogram], list[Row]]:
-    """The tomograms of each file, and a failed row for each file that cannot be opened, unless it is the only one."""
+    """The tomograms of each file, and a failed row for each file that cannot be opened, unless it
+    is the only one.
+    """
     from cryoet_core.tomograms import Tomograms
 
     found: list[Tomogram] = []

@@ -17,7 +17,9 @@ Answer: TypeAlias = Labels | Picks
 
 
 def answer_of(learnt: Any, data: Any, run: Run) -> Answer:
-    """The labels of subtomograms, or the picks in tomograms, one after the other. TypeError when it gives neither."""
+    """The labels of subtomograms, or the picks in tomograms, one after the other. TypeError when it
+    gives neither.
+    """
     if data.kind == "tomograms" and isinstance(learnt, Picker):
         return join([picks_of(learnt, tomogram, run) for tomogram in data])
     if data.kind == "subtomograms" and isinstance(learnt, Labeller):
@@ -39,7 +41,9 @@ def picks_of(learnt: Picker, tomogram: Tomogram, run: Run) -> Picks:
 
 
 def difference(a: Answer, b: Answer, tolerance: float = 1e-5) -> str | None:
-    """How two answers differ, in words; None when they agree (numbers within ``tolerance`` of the largest)."""
+    """How two answers differ, in words; None when they agree (numbers within ``tolerance`` of the
+    largest).
+    """
     if isinstance(a, Picks) and isinstance(b, Picks):
         return _between_picks(a, b, tolerance)
     assert isinstance(a, Labels)

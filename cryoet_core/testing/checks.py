@@ -1,4 +1,6 @@
-"""The checks. Each takes a trainer class and an empty folder; it returns, or raises Failure or Skip with the reason."""
+"""The checks. Each takes a trainer class and an empty folder; it returns, or raises Failure or Skip
+with the reason.
+"""
 
 from __future__ import annotations
 
@@ -116,7 +118,9 @@ def check_inputs(trainer: TrainerClass, workdir: Path) -> None:
 
 @registered
 def check_fit(trainer: TrainerClass, workdir: Path) -> None:
-    """A tiny fit on the CPU works and answers soundly: a label for every volume, or picks inside the tomograms."""
+    """A tiny fit on the CPU works and answers soundly: a label for every volume, or picks inside
+    the tomograms.
+    """
     fitted, _ = harness.base_fit(trainer, workdir)
     answer = fitted.answer
     if isinstance(answer, Labels):
@@ -232,7 +236,9 @@ def _contents(data: Any) -> dict[str, bytes]:
 
 @registered
 def check_one_by_one(trainer: TrainerClass, workdir: Path) -> None:
-    """The answer for a volume does not depend on its company (it would with BatchNorm in training mode)."""
+    """The answer for a volume does not depend on its company (it would with BatchNorm in training
+    mode).
+    """
     _, paths = harness.base_fit(trainer, workdir)
     data = harness.subject(trainer, harness.opened(trainer, paths))
     (_tomograms_alone if data.kind == "tomograms" else _volumes_alone)(trainer, workdir, data)
@@ -273,7 +279,9 @@ def _rows(labels: Labels, indices: np.ndarray) -> Labels:
 
 @registered
 def check_labels_unseen(trainer: TrainerClass, workdir: Path) -> None:
-    """Of an input declared ``labels="never"``, labels change nothing, even when they are there to be seen."""
+    """Of an input declared ``labels="never"``, labels change nothing, even when they are there to
+    be seen.
+    """
     if all(spec.labels != "never" for spec in trainer.inputs.values()):
         raise Skip("every input may have labels")
     fitted, paths = harness.base_fit(trainer, workdir)
@@ -285,7 +293,9 @@ def check_labels_unseen(trainer: TrainerClass, workdir: Path) -> None:
 
 @registered
 def check_resume(trainer: TrainerClass, workdir: Path) -> None:
-    """A fit that is interrupted anywhere and resumed ends as an uninterrupted one, with the same rows of metrics."""
+    """A fit that is interrupted anywhere and resumed ends as an uninterrupted one, with the same
+    rows of metrics.
+    """
     from cryoet_core.runs.run import Run
 
     fitted, paths = harness.base_fit(trainer, workdir)
@@ -321,7 +331,9 @@ def _steps(folder: Path) -> list[tuple[object, object]]:
 
 @registered
 def check_awkward_data(trainer: TrainerClass, workdir: Path) -> None:
-    """Next to no data, tiny boxes, noise alone: an answer, or one clear line; never another exception."""
+    """Next to no data, tiny boxes, noise alone: an answer, or one clear line; never another
+    exception.
+    """
     harness.base_fit(trainer, workdir)
     subtomograms = {
         "two volumes": (trainer.tiny_box, 2),

@@ -1,4 +1,6 @@
-"""The kit's data: cubes of three shapes that any method can tell apart, and tomograms with a dozen balls each."""
+"""The kit's data: cubes of three shapes that any method can tell apart, and tomograms with a dozen
+balls each.
+"""
 
 from __future__ import annotations
 

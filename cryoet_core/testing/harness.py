@@ -32,7 +32,9 @@ class Interrupted(BaseException):
 
 @dataclass(frozen=True)
 class Fit:
-    """What one fit left: the answer for the subject, the run's folder, and how often it saved or logged."""
+    """What one fit left: the answer for the subject, the run's folder, and how often it saved or
+    logged.
+    """
 
     answer: Answer
     folder: Path

@@ -1,4 +1,6 @@
-"""Which picks are in which tomogram: by the names that a pick file gives, checked against the tomogram's extent."""
+"""Which picks are in which tomogram: by the names that a pick file gives, checked against the
+tomogram's extent.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +22,11 @@ _SHOWN = 5
 
 
 def with_picks(drafts: Sequence[Draft], files: Sequence[Path]) -> tuple[list[Draft], list[str]]:
-    """The drafts with the picks of ``files``, or without any of those with the picks named beside them; and notes.
+    """The drafts with the picks of ``files``, or without any of those with the picks named beside
+    them; and notes.
 
-    Picks given by the user replace what a store or a manifest has: it may be the whole truth, of which the user wants a
-    part to be known. UserError as ``open_tomograms`` says.
+    Picks given by the user replace what a store or a manifest has: it may be the whole truth, of
+    which the user wants a part to be known. UserError as ``open_tomograms`` says.
     """
     notes: list[str] = []
     if files:
@@ -64,9 +67,11 @@ def read(file: Path, drafts: Sequence[Draft], notes: list[str]) -> Picks:
 def assigned(
     picks: Picks, file: Path, drafts: Sequence[Draft], notes: list[str]
 ) -> dict[str, Picks]:
-    """Tomogram name -> its picks. Names match as they are, without folders and endings, or as a part of one another.
+    """Tomogram name -> its picks. Names match as they are, without folders and endings, or as a
+    part of one another.
 
-    UserError where a name matches none and a tomogram is left without picks, or where it is not clear which.
+    UserError where a name matches none and a tomogram is left without picks, or where it is not
+    clear which.
     """
     found: dict[str, list[str]] = {}
     unknown = []
@@ -140,7 +145,9 @@ def _equal(one: str, other: str) -> bool:
 
 
 def _part(one: str, other: str) -> bool:
-    """Whether the shorter name stands in the longer one as a word or several: TS_1 in rec_TS_1, not in TS_10."""
+    """Whether the shorter name stands in the longer one as a word or several: TS_1 in rec_TS_1, not
+    in TS_10.
+    """
     short, long = sorted((one, other), key=len)
     return (
         bool(short)
@@ -149,7 +156,9 @@ def _part(one: str, other: str) -> bool:
 
 
 def _of_one(picks: Picks, file: Path, draft: Draft) -> Picks:
-    """The picks of a file that stands beside a tomogram in its manifest: those of its name, or all of one name."""
+    """The picks of a file that stands beside a tomogram in its manifest: those of its name, or all
+    of one name.
+    """
     names = list(dict.fromkeys(str(each) for each in picks.tomograms))
     own = [name for name in names if _target(name, file, [draft])]
     if not own and len(names) > 1:
@@ -168,11 +177,13 @@ def _with(draft: Draft, parts: Sequence[Picks]) -> Draft:
     return replace(draft, picks=picks)
 
 
-# ---- where they are --------------------------------------------------------------------------------------------------
+# ---- where they are ------------------------------------------------------------------------------
 
 
 def refuse_outside(draft: Draft, picks: Picks) -> None:
-    """UserError where picks lie more than a voxel outside of the tomogram, with what would explain it."""
+    """UserError where picks lie more than a voxel outside of the tomogram, with what would explain
+    it.
+    """
     size = float(draft.voxel_size or 1)
     extent = (np.array(draft.volume.shape) - 1) * size
     outside = ~_inside(picks.positions, extent, size)

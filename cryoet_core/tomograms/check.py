@@ -1,4 +1,6 @@
-"""``cryoet data check`` of a store of tomograms: everything that is wrong with it, not only the first thing."""
+"""``cryoet data check`` of a store of tomograms: everything that is wrong with it, not only the
+first thing.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ _COLUMNS = {"positions": (3,), "scores": (), "classes": (), "rotations": (3, 3)}
 
 
 def check_tomograms(path: Path | str) -> list[str]:
-    """Every deviation of a store from its format and conventions, one line each; an empty list for a sound one.
+    """Every deviation of a store from its format and conventions, one line each; an empty list for
+    a sound one.
 
     Reads the whole file, in bounded memory. Never raises for a bad file.
     """

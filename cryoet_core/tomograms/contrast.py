@@ -15,13 +15,14 @@ MOST_VOXELS = 16
 MOST_PICKS = 200
 FEWEST_PICKS = 10
 CLEAR = 6.0
-"""Standard errors that the difference must have at one radius; at half of that no larger radius may object. A smaller
-one may: many particles are hollow."""
+"""Standard errors that the difference must have at one radius; at half of that no larger radius may
+object. A smaller one may: many particles are hollow."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """sign: +1 bright, -1 dark, 0 not clear. z: the difference of particle and surroundings in standard errors.
+    """sign: +1 bright, -1 dark, 0 not clear. z: the difference of particle and surroundings in
+    standard errors.
 
     radius: Å, at which the difference is largest; 0 where nothing could be compared.
     """
@@ -46,10 +47,12 @@ class Verdict:
 
 
 def sign_at_picks(volume: Volume, voxel_size: float, positions: np.ndarray) -> Verdict:
-    """Compare the density within a radius of each pick with that in a shell about it (1.5 to 2 radii).
+    """Compare the density within a radius of each pick with that in a shell about it (1.5 to 2
+    radii).
 
-    positions (n, 3) Å; at most 200, evenly taken, are looked at. The difference over picks is a median, its error from
-    the median absolute deviation, so that a few wrong picks do not matter. NaN in the volume is passed over.
+    positions (n, 3) Å; at most 200, evenly taken, are looked at. The difference over picks is a
+    median, its error from the median absolute deviation, so that a few wrong picks do not matter.
+    NaN in the volume is passed over.
     """
     radii = [radius for radius in RADII if 1.5 <= radius / voxel_size <= MOST_VOXELS]
     rows = np.unique(
@@ -101,6 +104,7 @@ def _z(differences: np.ndarray) -> float:
         return 0.0
     middle = float(np.median(known))
     spread = 1.4826 * float(np.median(np.abs(known - middle)))
-    # 1.2533: the standard error of a median over that of a mean; picks that all say the same have no spread
+    # 1.2533: the standard error of a median over that of a mean; picks that all say the same have
+    # no spread
     error = max(1.2533 * spread / np.sqrt(len(known)), 1e-3 * abs(middle))
     return middle / error if error > 0 else 0.0

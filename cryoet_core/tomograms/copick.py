@@ -1,4 +1,6 @@
-"""copick projects on this machine: a configuration file, and folders of runs with tomograms (OME-Zarr) and picks."""
+"""copick projects on this machine: a configuration file, and folders of runs with tomograms
+(OME-Zarr) and picks.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ def is_project(path: Path) -> bool:
 
 
 def roots(path: Path) -> list[Path]:
-    """The folders of a project: of a configuration, overlay_root and static_root. UserError when none is here."""
+    """The folders of a project: of a configuration, overlay_root and static_root. UserError when
+    none is here.
+    """
     if path.is_dir():
         return [path]
     config = _config(path)
@@ -49,7 +53,9 @@ def roots(path: Path) -> list[Path]:
 
 
 def drafts(path: Path, reading: Reading, opener: Opener) -> list[Draft]:
-    """One tomogram of each run that has any, with its picks. UserError where it is not clear which tomogram."""
+    """One tomogram of each run that has any, with its picks. UserError where it is not clear which
+    tomogram.
+    """
     folders = roots(path)
     names = sorted(
         {entry.name for root in folders for entry in (root / RUNS).iterdir() if entry.is_dir()}
@@ -113,7 +119,9 @@ def _images(folder: Path) -> Iterator[tuple[float, Path]]:
 
 
 def _picks(folders: list[Path], run: str) -> tuple[tuple[Path, ...], list[str]]:
-    """The picks of a run, one file for each object; where users differ, none, and a note that says so."""
+    """The picks of a run, one file for each object; where users differ, none, and a note that says
+    so.
+    """
     by_object: dict[str, dict[str, Path]] = {}
     for folder in reversed(folders):
         for file in sorted((folder / "Picks").glob("*.json")):

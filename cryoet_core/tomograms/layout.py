@@ -1,12 +1,15 @@
-"""What a store of tomograms looks like on disk: names, types and the checks that every reader makes.
+"""What a store of tomograms looks like on disk: names, types and the checks that every reader
+makes.
 
-One HDF5 file. Root attributes: ``format`` "cryoet", ``version``, ``kind`` "tomograms", ``complete``, ``provenance``
-(JSON). One group per tomogram under ``/tomograms``, with attributes ``name``, ``voxel_size`` (Å), ``density_sign``,
-``tilt_axis``, where known ``tilt_range`` (degrees), and ``attributes`` (JSON). In it:
+One HDF5 file. Root attributes: ``format`` "cryoet", ``version``, ``kind`` "tomograms",
+``complete``, ``provenance`` (JSON). One group per tomogram under ``/tomograms``, with attributes
+``name``, ``voxel_size`` (Å), ``density_sign``, ``tilt_axis``, where known ``tilt_range`` (degrees),
+and ``attributes`` (JSON). In it:
 
-``volume`` (d, h, w) float16 or float32, uncompressed, in chunks for tiles. ``picks``: a group with ``positions``
-(n, 3), ``scores`` (n,), ``classes`` (n,), attribute ``class_names``, where known ``rotations`` (n, 3, 3), and
-``extra/<name>``; absent where nothing is known of picks. ``masks/<name>`` (d, h, w) whole numbers, compressed.
+``volume`` (d, h, w) float16 or float32, uncompressed, in chunks for tiles. ``picks``: a group with
+``positions`` (n, 3), ``scores`` (n,), ``classes`` (n,), attribute ``class_names``, where known
+``rotations`` (n, 3, 3), and ``extra/<name>``; absent where nothing is known of picks.
+``masks/<name>`` (d, h, w) whole numbers, compressed.
 """
 
 from __future__ import annotations
@@ -43,7 +46,9 @@ def key(name: str) -> str:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
-    """An HDF5 file, for reading. UserError when it is missing, a folder, empty, truncated or of another kind."""
+    """An HDF5 file, for reading. UserError when it is missing, a folder, empty, truncated or of
+    another kind.
+    """
     import h5py
 
     if not path.exists():
@@ -71,7 +76,9 @@ def _no_store(path: Path, error: OSError) -> str:
 
 
 def header_problem(file: Any) -> str | None:
-    """What is wrong with the format, version, kind or completeness of an open file; None when it is a whole store."""
+    """What is wrong with the format, version, kind or completeness of an open file; None when it is
+    a whole store.
+    """
     found = {name: file.attrs.get(name) for name in ("format", "version", "kind")}
     if found["format"] != FORMAT:
         return "an HDF5 file of another program; expected a store (attribute format = cryoet)"

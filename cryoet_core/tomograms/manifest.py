@@ -75,7 +75,7 @@ def rows_of(path: Path) -> list[Row]:
     return rows
 
 
-# ---- csv -------------------------------------------------------------------------------------------------------------
+# ---- csv -----------------------------------------------------------------------------------------
 
 
 def _csv_rows(path: Path, text: str) -> list[Row]:
@@ -136,7 +136,7 @@ def _judge_columns(path: Path, columns: Sequence[str]) -> None:
             raise UserError(f"{path}: column {column!r}; did you mean {close[0]}?")
 
 
-# ---- star ------------------------------------------------------------------------------------------------------------
+# ---- star ----------------------------------------------------------------------------------------
 
 
 def _star_rows(path: Path) -> list[Row]:
@@ -167,7 +167,9 @@ def _known(value: str) -> str:
 
 
 def _relion(path: Path, table: Table, index: int) -> Row:
-    """A row of RELION's tomogram set; its pixel size counts where the volume's header does not say one."""
+    """A row of RELION's tomogram set; its pixel size counts where the volume's header does not say
+    one.
+    """
     value: Callable[[str], str] = lambda column: (
         table.columns[column][index] if column in table else ""
     )  # noqa: E731
@@ -187,11 +189,13 @@ def _relion(path: Path, table: Table, index: int) -> Row:
     )
 
 
-# ---- what a row says -------------------------------------------------------------------------------------------------
+# ---- what a row says -----------------------------------------------------------------------------
 
 
 def _place(path: Path, row: Row) -> Path:
-    """The file of a row: from the manifest's folder, of RELION's sets from the folders above it and here as well."""
+    """The file of a row: from the manifest's folder, of RELION's sets from the folders above it and
+    here as well.
+    """
     text = row.values.get("path", "")
     if not text:
         raise UserError(f"{row.where}: no path; expected a file")
@@ -260,7 +264,9 @@ def _with_row(path: Path, row: Row, draft: Draft) -> Draft:
 
 
 def _tilt_range(path: Path, series: str) -> tuple[float, float] | None:
-    """Lowest and highest tilt of a RELION tilt series, None where its star is not there or does not say."""
+    """Lowest and highest tilt of a RELION tilt series, None where its star is not there or does not
+    say.
+    """
     place = beside(path, series, above=True)
     if place is None or not place.is_file():
         return None

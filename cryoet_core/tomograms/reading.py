@@ -23,9 +23,10 @@ SIGNS = {"dark": -1, "bright": 1}
 class Reading:
     """What the user says of tomograms that their files do not.
 
-    picks: files with known centres. voxel_size: Å; of an image with several resolutions it chooses one. contrast: how
-    protein looks. tilt_range: degrees. default_contrast: taken, with a note, where nothing else says it. axes: the
-    volume's axes as they lie in the file, slowest first ("yzx": depth is the middle one).
+    picks: files with known centres. voxel_size: Å; of an image with several resolutions it chooses
+    one. contrast: how protein looks. tilt_range: degrees. default_contrast: taken, with a note,
+    where nothing else says it. axes: the volume's axes as they lie in the file, slowest first
+    ("yzx": depth is the middle one).
     """
 
     picks: tuple[Path, ...] = ()
@@ -58,9 +59,11 @@ class Reading:
 
 @dataclass(frozen=True)
 class Draft:
-    """A tomogram as its file has it. voxel_size and sign are None where it does not say; reason: why no voxel size.
+    """A tomogram as its file has it. voxel_size and sign are None where it does not say; reason:
+    why no voxel size.
 
-    ours: from a store of our own, whose facts are not to be overridden. pick_files: named beside it in a manifest.
+    ours: from a store of our own, whose facts are not to be overridden. pick_files: named beside it
+    in a manifest.
     """
 
     name: str
@@ -89,7 +92,9 @@ Opener: TypeAlias = Callable[[Path, Reading], list[Draft]]
 
 @dataclass(frozen=True)
 class TurnedVolume:
-    """A volume whose axes lie in another order in the file. order: for z, y and x, which axis of ``source`` it is."""
+    """A volume whose axes lie in another order in the file. order: for z, y and x, which axis of
+    ``source`` it is.
+    """
 
     source: Volume
     order: tuple[int, int, int]
@@ -142,7 +147,9 @@ def with_geometry(draft: Draft) -> Draft:
 
 
 def finished(draft: Draft) -> Tomogram:
-    """The tomogram of a draft that has geometry and picks. UserError where the contrast is unknown or cannot be."""
+    """The tomogram of a draft that has geometry and picks. UserError where the contrast is unknown
+    or cannot be.
+    """
     assert draft.voxel_size is not None
     sign, note = _sign(draft)
     return Tomogram(

@@ -15,12 +15,14 @@ _BLOCK = 64
 
 @dataclass(frozen=True)
 class ResampledVolume:
-    """``source`` on a grid whose voxels are ``factor`` times as large; both grids begin at the same point.
+    """``source`` on a grid whose voxels are ``factor`` times as large; both grids begin at the same
+    point.
 
-    Each axis is weighted with the cubic convolution kernel of Keys (1981, a = -1/2), stretched by the factor where it
-    is above 1, which makes it the low-pass that keeps finer detail from folding back. Weights depend on a voxel's own
-    index alone, so a region of the view is the same whatever else is read with it. At the edges the weights that fall
-    outside are left out and the others sum to 1.
+    Each axis is weighted with the cubic convolution kernel of Keys (1981, a = -1/2), stretched by
+    the factor where it is above 1, which makes it the low-pass that keeps finer detail from folding
+    back. Weights depend on a voxel's own index alone, so a region of the view is the same whatever
+    else is read with it. At the edges the weights that fall outside are left out and the others sum
+    to 1.
     """
 
     source: Volume
@@ -76,7 +78,9 @@ class ResampledVolume:
         return np.concatenate(parts, axis=axis)
 
     def _weights(self, start: int, stop: int, low: int, high: int, size: int) -> np.ndarray:
-        """Weights (stop - start, high - low) of the source voxels low to high in the voxels start to stop."""
+        """Weights (stop - start, high - low) of the source voxels low to high in the voxels start
+        to stop.
+        """
         scale = max(self.factor, 1.0)
         centres = np.minimum(np.arange(start, stop) * self.factor, size - 1)
         weights = keys_cubic((np.arange(low, high)[None] - centres[:, None]) / scale)

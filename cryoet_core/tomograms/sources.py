@@ -1,4 +1,6 @@
-"""Opening tomograms, whatever they are in: each kind gives drafts, and what the user says completes them."""
+"""Opening tomograms, whatever they are in: each kind gives drafts, and what the user says completes
+them.
+"""
 
 from __future__ import annotations
 
@@ -29,10 +31,12 @@ _COPICK = re.compile(r"^VoxelSpacing[\d.]+$")
 def open_tomograms(
     paths: Sequence[Path | str] | Path | str, reading: Reading | None = None
 ) -> Tomograms:
-    """Open tomograms of any kind as one data set, with the picks that ``reading.picks`` names. Nothing is read yet.
+    """Open tomograms of any kind as one data set, with the picks that ``reading.picks`` names.
+    Nothing is read yet.
 
-    UserError with one line for what is no tomogram or damaged, for a voxel size or contrast that nobody says, for two
-    tomograms of one name, and for picks that name other tomograms or lie outside of theirs.
+    UserError with one line for what is no tomogram or damaged, for a voxel size or contrast that
+    nobody says, for two tomograms of one name, and for picks that name other tomograms or lie
+    outside of theirs.
     """
     reading = reading or Reading()
     reading.refuse_nonsense()
@@ -91,7 +95,9 @@ def _from_volume(path: Path, reading: Reading) -> Draft:
 
 
 def _joined(path: Path, stack: Stack) -> Stack:
-    """One volume of a file whose depth is a multiple of its width; UserError where its header says it is a stack."""
+    """One volume of a file whose depth is a multiple of its width; UserError where its header says
+    it is a stack.
+    """
     depth = declared_depth(first_bytes(path, HEADER_BYTES))
     n, d, h, w = stack.array.shape
     if depth is not None and depth != n * d:

@@ -17,13 +17,17 @@ SAMPLED = 1 << 22
 """Voxels that the sample has, about; smaller volumes are read as a whole."""
 THICK, SLABS = 4, 16
 CLIPPED = 4.0
-"""Values further from the mean than this many standard deviations are outliers: gold, cut edges, hot pixels."""
+"""Values further from the mean than this many standard deviations are outliers: gold, cut edges,
+hot pixels.
+"""
 _MOST_KEPT = 0.9
 _SLAB_VOXELS = 1 << 22
 
 
 def robust_statistics(tomogram: Tomogram) -> tuple[float, float]:
-    """Mean and standard deviation of a tomogram's values by repeated clipping; UserError where it is constant."""
+    """Mean and standard deviation of a tomogram's values by repeated clipping; UserError where it
+    is constant.
+    """
     values = np.concatenate(
         [tomogram.read(region).ravel() for region in sample_regions(tomogram.shape)]
     )
@@ -49,7 +53,9 @@ def robust_statistics(tomogram: Tomogram) -> tuple[float, float]:
 
 
 def sample_regions(shape: tuple[int, int, int]) -> list[Region]:
-    """Regions of about ``SAMPLED`` voxels together: slabs spread evenly over z, of wide volumes bands of them."""
+    """Regions of about ``SAMPLED`` voxels together: slabs spread evenly over z, of wide volumes
+    bands of them.
+    """
     d, h, w = shape
     if d * h * w <= SAMPLED:
         return [(slice(0, d), slice(0, h), slice(0, w))]
@@ -66,7 +72,9 @@ def sample_regions(shape: tuple[int, int, int]) -> list[Region]:
 
 
 def slabs(shape: tuple[int, int, int], thick: int | None = None) -> Iterator[slice]:
-    """Slices along z that cover a volume, each of at most some 4 million voxels or of ``thick`` slices."""
+    """Slices along z that cover a volume, each of at most some 4 million voxels or of ``thick``
+    slices.
+    """
     d, h, w = shape
     step = thick or max(1, _SLAB_VOXELS // (h * w))
     for start in range(0, d, step):

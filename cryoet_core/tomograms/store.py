@@ -1,4 +1,6 @@
-"""The store of tomograms: reading. ``layout``: what is on disk. ``writer``: writing. ``check``: faults."""
+"""The store of tomograms: reading. ``layout``: what is on disk. ``writer``: writing. ``check``:
+faults.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ __all__ = ["StoredVolume", "describe_tomograms", "open_store"]
 
 @dataclass(frozen=True)
 class StoredVolume:
-    """A data set (d, h, w) of a store; the file is opened where it is first read, in each process by itself."""
+    """A data set (d, h, w) of a store; the file is opened where it is first read, in each process
+    by itself.
+    """
 
     path: Path
     dataset: str
@@ -32,7 +36,9 @@ class StoredVolume:
     whole_numbers: bool = False
 
     def read(self, region: Region) -> np.ndarray:
-        """A region (z, y, x) as float32, or as the whole numbers of a mask. UserError for damaged data."""
+        """A region (z, y, x) as float32, or as the whole numbers of a mask. UserError for damaged
+        data.
+        """
         try:
             modified = self.path.stat().st_mtime_ns
             with _LOCK:  # one handle of HDF5 must not be read by two threads
@@ -55,7 +61,9 @@ def _handle(path: Path, modified: int, process: int) -> Any:
 
 
 def open_store(path: Path | str) -> list[Tomogram]:
-    """The tomograms of a store, in the order in which they were written. UserError when it is not a whole one."""
+    """The tomograms of a store, in the order in which they were written. UserError when it is not a
+    whole one.
+    """
     path = Path(path)
     with layout.opened(path) as file:
         try:
@@ -110,7 +118,9 @@ def _picks(group: Any, name: str) -> Picks:
 
 
 def describe_tomograms(tomograms: Sequence[Tomogram]) -> dict[str, Any]:
-    """Facts of tomograms, for ``cryoet data info``: counts, then each one's geometry, conventions and picks."""
+    """Facts of tomograms, for ``cryoet data info``: counts, then each one's geometry, conventions
+    and picks.
+    """
     return {
         "n": len(tomograms),
         "tomograms": {tomogram.name: _facts(tomogram) for tomogram in tomograms},

@@ -18,14 +18,18 @@ from cryoet_core.support import files, journal
 Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
 SYNC_SECONDS = 2.0
-"""Boxes are brought to the disk and noted together, this far apart: a crash costs as much work at most."""
+"""Boxes are brought to the disk and noted together, this far apart: a crash costs as much work at
+most.
+"""
 
 
 class TileFile:
-    """Float32 values (channels, d, h, w) in NAME.tiles, and NAME.tiles.jsonl with one line per box that is done.
+    """Float32 values (channels, d, h, w) in NAME.tiles, and NAME.tiles.jsonl with one line per box
+    that is done.
 
-    The journal's first line says what the values are of (``facts``); values of anything else are thrown away. A box
-    is noted only once its values are on the disk, so what is noted is there, whatever crashed.
+    The journal's first line says what the values are of (``facts``); values of anything else are
+    thrown away. A box is noted only once its values are on the disk, so what is noted is there,
+    whatever crashed.
     """
 
     def __init__(
@@ -56,7 +60,8 @@ class TileFile:
         with files.explained(self.path):
             self._journal.unlink(missing_ok=True)
             self.path.unlink(missing_ok=True)
-            # a memory map of a file that the disk cannot hold ends the process, so its space is taken first
+            # a memory map of a file that the disk cannot hold ends the process, so its space is
+            # taken first
             reserve(self.path, size)
             os.truncate(self.path, size)
             files.sync(self.path)

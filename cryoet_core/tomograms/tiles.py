@@ -1,4 +1,6 @@
-"""A function of a whole tomogram, computed tile by tile within a memory budget, without seams, resumable."""
+"""A function of a whole tomogram, computed tile by tile within a memory budget, without seams,
+resumable.
+"""
 
 from __future__ import annotations
 
@@ -24,14 +26,17 @@ Edge = Literal["reflect", "zero"]
 Triple = tuple[int, int, int]
 
 WORKING_BYTES = 1024
-"""What a function is taken to need per input voxel, unless it says: some tens of feature maps in float32."""
+"""What a function is taken to need per input voxel, unless it says: some tens of feature maps in
+float32.
+"""
 HOST_BYTES = 3 << 30
-"""Of host memory a tile takes no more than this however much is free: larger ones save little and lose more work in a
-crash."""
+"""Of host memory a tile takes no more than this however much is free: larger ones save little and
+lose more work in a crash."""
 PER_TILE = 50_000
 """What beginning a tile costs, in voxels computed."""
 LARGEST = 1 << 24
-"""Input voxels of a tile at most: the arrays of a network of 64 channels still have 32-bit indices."""
+"""Input voxels of a tile at most: the arrays of a network of 64 channels still have 32-bit indices.
+"""
 
 
 def score_map(
@@ -46,17 +51,20 @@ def score_map(
     edge: Edge = "reflect",
     working_bytes: int = WORKING_BYTES,
 ) -> np.ndarray:
-    """``function`` of a whole tomogram (d, h, w): (channels, ceil(d/sz), ceil(h/sy), ceil(w/sx)) float32.
+    """``function`` of a whole tomogram (d, h, w): (channels, ceil(d/sz), ceil(h/sy), ceil(w/sx))
+    float32.
 
-    function: a standardised region (1, 1, d, h, w) float32 on ``run.device``, edges multiples of ``stride``, to its
-    values (1, channels, d/sz, h/sy, w/sx); output voxel k belongs to input voxel k * stride. It is called without
-    gradients. margin: input voxels (z, y, x) around an output voxel that its value depends on; the tomogram is
-    continued by as much, reflected at its ends or with zeros, which is the mean. working_bytes: what the function needs
-    per input voxel; tiles are made to fit ``run.max_memory``, and halved when a GPU runs out all the same.
+    function: a standardised region (1, 1, d, h, w) float32 on ``run.device``, edges multiples of
+    ``stride``, to its values (1, channels, d/sz, h/sy, w/sx); output voxel k belongs to input voxel
+    k * stride. It is called without gradients. margin: input voxels (z, y, x) around an output
+    voxel that its value depends on; the tomogram is continued by as much, reflected at its ends or
+    with zeros, which is the mean. working_bytes: what the function needs per input voxel; tiles are
+    made to fit ``run.max_memory``, and halved when a GPU runs out all the same.
 
-    The answer is an array over a file in ``run.scratch``; changes to it stay in memory. Called again after a crash with
-    the same tomogram and arguments, only the tiles that are missing are computed. RunError for values that are no
-    numbers; ValueError for a function that answers in another shape.
+    The answer is an array over a file in ``run.scratch``; changes to it stay in memory. Called
+    again after a crash with the same tomogram and arguments, only the tiles that are missing are
+    computed. RunError for values that are no numbers; ValueError for a function that answers in
+    another shape.
     """
     plan = _Plan(tomogram.shape, margin, stride, edge)
     mean, deviation = tomogram.statistics()
@@ -129,10 +137,11 @@ class _Ahead:
 
 @dataclass(frozen=True)
 class _Plan:
-    """How a volume of ``shape`` is cut: output boxes, the input around each, and where the output lies in its answer.
+    """How a volume of ``shape`` is cut: output boxes, the input around each, and where the output
+    lies in its answer.
 
-    Every tile begins at a multiple of the stride, so that each output voxel comes from the same input wherever the
-    cuts are.
+    Every tile begins at a multiple of the stride, so that each output voxel comes from the same
+    input wherever the cuts are.
     """
 
     shape: Triple
@@ -159,9 +168,11 @@ class _Plan:
         )
 
     def boxes(self, budget: int) -> list[Box]:
-        """Boxes of output voxels that cover the output, whose inputs have at most ``budget`` voxels where they can.
+        """Boxes of output voxels that cover the output, whose inputs have at most ``budget`` voxels
+        where they can.
 
-        Of all ways to cut each axis evenly the one that costs least: voxels computed, margins and all, and tiles begun.
+        Of all ways to cut each axis evenly the one that costs least: voxels computed, margins and
+        all, and tiles begun.
         """
         cores = [np.unique(-(-n // np.arange(1, n + 1))) for n in self.out]
         tiles = [

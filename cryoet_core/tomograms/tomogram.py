@@ -19,10 +19,10 @@ from cryoet_core.tomograms.volume import SAME_VOXELS, Mask, Region, Volume
 class Tomogram:
     """One tomogram; nothing of its volume is in memory until ``read``.
 
-    voxel_size: Å. density_sign: +1 protein bright, -1 dark in the file (``read`` always gives bright). tilt_range:
-    degrees about ``tilt_axis``, None if unknown. picks: labels or ground truth, None where there are none. where: the
-    file, for messages. masks: ground truth by voxel, by name. attributes: what else the file says. notes: what was
-    assumed while opening it.
+    voxel_size: Å. density_sign: +1 protein bright, -1 dark in the file (``read`` always gives
+    bright). tilt_range: degrees about ``tilt_axis``, None if unknown. picks: labels or ground
+    truth, None where there are none. where: the file, for messages. masks: ground truth by voxel,
+    by name. attributes: what else the file says. notes: what was assumed while opening it.
     """
 
     name: str
@@ -49,7 +49,8 @@ class Tomogram:
         return (np.array(self.shape) - 1) * self.voxel_size
 
     def read(self, region: Region | None = None) -> np.ndarray:
-        """A region (z, y, x), float32, protein bright, a copy. Slices without steps, inside the volume.
+        """A region (z, y, x), float32, protein bright, a copy. Slices without steps, inside the
+        volume.
 
         UserError when the file's data cannot be read or holds NaN: it names the slices.
         """
@@ -60,9 +61,11 @@ class Tomogram:
         return values if self.density_sign > 0 else np.negative(values, out=values)
 
     def at(self, voxel_size: float) -> Tomogram:
-        """The same tomogram with voxels of ``voxel_size`` Å, resampled lazily; itself where they differ by under 2 %.
+        """The same tomogram with voxels of ``voxel_size`` Å, resampled lazily; itself where they
+        differ by under 2 %.
 
-        Voxel i of the result lies at i * voxel_size Å as everywhere, so the picks stay as they are; masks are left out.
+        Voxel i of the result lies at i * voxel_size Å as everywhere, so the picks stay as they are;
+        masks are left out.
         """
         if abs(voxel_size / self.voxel_size - 1) <= SAME_VOXELS:
             return self
@@ -70,7 +73,8 @@ class Tomogram:
         return replace(self, volume=volume, voxel_size=float(voxel_size), masks={})
 
     def statistics(self) -> tuple[float, float]:
-        """Mean and standard deviation of the protein-bright values, without outliers, from a fixed sample of regions.
+        """Mean and standard deviation of the protein-bright values, without outliers, from a fixed
+        sample of regions.
 
         UserError where the volume is constant or the sample holds NaN.
         """
@@ -80,7 +84,9 @@ class Tomogram:
         return mean, deviation
 
     def without_picks(self) -> Tomogram:
-        """The same tomogram, its labels hidden; masks and attributes go too, for they may hold the truth."""
+        """The same tomogram, its labels hidden; masks and attributes go too, for they may hold the
+        truth.
+        """
         hidden = replace(self, picks=None, masks={}, attributes={})
         hidden._facts.update(self._facts)
         return hidden
@@ -88,7 +94,9 @@ class Tomogram:
 
 @dataclass(frozen=True)
 class Tomograms:
-    """A data set of kind "tomograms", with names of its own for each. notes: what was assumed while opening it."""
+    """A data set of kind "tomograms", with names of its own for each. notes: what was assumed while
+    opening it.
+    """
 
     tomograms: tuple[Tomogram, ...]
     notes: tuple[str, ...] = ()

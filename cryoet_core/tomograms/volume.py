@@ -12,7 +12,9 @@ SAME_VOXELS = 0.02
 
 
 class Volume(Protocol):
-    """What a file offers: its shape (z, y, x) and any region of it as float32, values as they stand there."""
+    """What a file offers: its shape (z, y, x) and any region of it as float32, values as they stand
+    there.
+    """
 
     @property
     def shape(self) -> tuple[int, int, int]: ...
@@ -21,7 +23,9 @@ class Volume(Protocol):
 
 
 class Mask(Protocol):
-    """Whole numbers (z, y, x) of the shape of a tomogram's volume: ids of particles, classes of voxels."""
+    """Whole numbers (z, y, x) of the shape of a tomogram's volume: ids of particles, classes of
+    voxels.
+    """
 
     @property
     def shape(self) -> tuple[int, int, int]: ...

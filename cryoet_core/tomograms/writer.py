@@ -1,4 +1,6 @@
-"""Writing: tomograms stream to a file beside the target, which takes its name only once it is whole and on the disk."""
+"""Writing: tomograms stream to a file beside the target, which takes its name only once it is whole
+and on the disk.
+"""
 
 from __future__ import annotations
 
@@ -28,9 +30,10 @@ class TomogramWriter:
         with TomogramWriter(path) as writer:
             writer.add("TS_01", volume, voxel_size=10.0, picks=picks)
 
-    Nothing named ``path`` appears or changes before the block ends well; a crash leaves ``path.partial`` at most, which
-    no reader takes for a store. Volumes are stored as given: ``density_sign`` says what they are (+1 protein bright).
-    UserError when the store exists (unless ``overwrite``), when the disk refuses, and for what cannot be stored.
+    Nothing named ``path`` appears or changes before the block ends well; a crash leaves
+    ``path.partial`` at most, which no reader takes for a store. Volumes are stored as given:
+    ``density_sign`` says what they are (+1 protein bright). UserError when the store exists (unless
+    ``overwrite``), when the disk refuses, and for what cannot be stored.
     """
 
     def __init__(
@@ -101,11 +104,13 @@ class TomogramWriter:
         dtype: str = "float16",
         shape: tuple[int, int, int] | None = None,
     ) -> None:
-        """Add one tomogram: an array (d, h, w), a ``Volume``, or slabs (k, h, w) along z with the ``shape`` of all.
+        """Add one tomogram: an array (d, h, w), a ``Volume``, or slabs (k, h, w) along z with the
+        ``shape`` of all.
 
-        picks: of this tomogram, None where nothing is known of any. masks: name -> whole numbers (d, h, w).
-        attributes: anything that JSON holds. NotRepresentable where float16 would cost more than 1 % of the standard
-        deviation; UserError for NaN, which names the slices, and for facts that cannot be. Nothing is added then.
+        picks: of this tomogram, None where nothing is known of any. masks: name -> whole numbers
+        (d, h, w). attributes: anything that JSON holds. NotRepresentable where float16 would cost
+        more than 1 % of the standard deviation; UserError for NaN, which names the slices, and for
+        facts that cannot be. Nothing is added then.
         """
         extent = tuple(int(edge) for edge in shape or getattr(volume, "shape", None) or ())
         if len(extent) != 3 or 0 in extent:
@@ -154,7 +159,7 @@ class TomogramWriter:
             if found:
                 raise UserError(f"{self.path}: {problem}")
 
-    # ---- the file ----------------------------------------------------------------------------------------------------
+    # ---- the file --------------------------------------------------------------------------------
 
     def _write(
         self,
@@ -213,7 +218,8 @@ class TomogramWriter:
         if not self.names:
             raise UserError(f"{self.path}: no tomograms were written; expected at least one")
         files.sync(self.partial)
-        # only once everything else is on the disk, so that no half-written file ever says that it is complete
+        # only once everything else is on the disk, so that no half-written file ever says that it
+        # is complete
         with h5py.File(self.partial, "r+", locking=False) as file:
             file.attrs["complete"] = True
         files.sync(self.partial)
@@ -223,7 +229,9 @@ class TomogramWriter:
 
 
 class _Stream:
-    """Slabs of any thickness into a chunked data set, a layer of chunks at a time; judges what they hold."""
+    """Slabs of any thickness into a chunked data set, a layer of chunks at a time; judges what they
+    hold.
+    """
 
     def __init__(
         self, where: str, volume: Any, shape: tuple[int, int, int], dtype: np.dtype[Any]
@@ -269,7 +277,8 @@ class _Stream:
             stored = wide.astype(self.dtype)
             if self.dtype == np.float16 and not self.bad:
                 lost = wide - stored
-                # around one value of the volume, so that a large mean does not swallow a small spread
+                # around one value of the volume, so that a large mean does not swallow a small
+                # spread
                 self.origin = wide.flat[0] if self.origin is None else self.origin
                 wide = wide - self.origin
                 self.sums += [np.square(lost).sum(dtype=np.float64), *_sums(wide)]
@@ -308,7 +317,9 @@ def _slabs_of(volume: np.ndarray | Volume | Iterable[np.ndarray]) -> Iterator[np
 
 
 def _columns(path: Path, name: str, picks: Picks | None) -> dict[str, np.ndarray]:
-    """Picks as data sets of n rows. UserError for those of other tomograms and for positions that are no numbers."""
+    """Picks as data sets of n rows. UserError for those of other tomograms and for positions that
+    are no numbers.
+    """
     if picks is None:
         return {}
     others = sorted({str(other) for other in picks.tomograms} - {name, ""})

@@ -1,4 +1,6 @@
-"""k-means on radial profiles, which do not change when a particle turns, so nothing has to be aligned."""
+"""k-means on radial profiles, which do not change when a particle turns, so nothing has to be
+aligned.
+"""
 
 from __future__ import annotations
 

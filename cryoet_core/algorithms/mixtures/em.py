@@ -1,10 +1,12 @@
-"""Expectation maximisation of many Gaussian mixtures side by side, on the points of one or several processes.
+"""Expectation maximisation of many Gaussian mixtures side by side, on the points of one or several
+processes.
 
-log N(x; mu, S) is linear in phi(x) = (all products x_i x_j, x, 1). Stacking the coefficients of all components of all
-models makes the expectation step of a whole search one matrix product, (sum K, q) @ phi (q, n), and the maximisation
-step another, shares (sum K, n) @ phi.T. Both run over blocks of points that stay in the cache. Points lie in columns,
-so that sums over the components of a model are sums of contiguous rows. What the maximisation needs are sums over
-points, which shards of the data may add up (``reduce``).
+log N(x; mu, S) is linear in phi(x) = (all products x_i x_j, x, 1). Stacking the coefficients of all
+components of all models makes the expectation step of a whole search one matrix product, (sum K, q)
+@ phi (q, n), and the maximisation step another, shares (sum K, n) @ phi.T. Both run over blocks of
+points that stay in the cache. Points lie in columns, so that sums over the components of a model
+are sums of contiguous rows. What the maximisation needs are sums over points, which shards of the
+data may add up (``reduce``).
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ _BLOCK_BYTES_OF_A_GPU = 256 << 20
 
 @dataclass(frozen=True)
 class Models:
-    """Mixtures of ``sizes`` components, stacked: weights (c,), means (c, d), covariances (c, d, d), all float64."""
+    """Mixtures of ``sizes`` components, stacked: weights (c,), means (c, d), covariances (c, d, d),
+    all float64.
+    """
 
     sizes: tuple[int, ...]
     weights: Tensor
@@ -55,7 +59,9 @@ class Models:
 
 @dataclass(frozen=True)
 class Fitted:
-    """Models and, for each, the mean log-likelihood per point, whether it converged, and after how many iterations."""
+    """Models and, for each, the mean log-likelihood per point, whether it converged, and after how
+    many iterations.
+    """
 
     models: Models
     likelihoods: tuple[float, ...]
@@ -78,7 +84,9 @@ class Fitted:
 
 
 class Em:
-    """Points (n, d) of this process and what the two steps need. ``n`` counts the points of all processes."""
+    """Points (n, d) of this process and what the two steps need. ``n`` counts the points of all
+    processes.
+    """
 
     def __init__(
         self, points: Tensor, n: int, reg: float, reduce: Reduce = lambda tensor: tensor
@@ -106,7 +114,8 @@ class Em:
     ) -> Fitted:
         """Iterate each model until its mean log-likelihood per point gains less than ``tol``.
 
-        race {iteration: count}: at that iteration only the ``count`` likeliest models of each size go on.
+        race {iteration: count}: at that iteration only the ``count`` likeliest models of each size
+        go on.
         """
         active = list(range(len(models.sizes)))
         previous = [-math.inf] * len(active)
@@ -133,13 +142,17 @@ class Em:
         return Fitted(Models.join(found), values, settled, iterations)
 
     def likelihoods(self, models: Models) -> list[float]:
-        """The mean log-likelihood per point of each model, in double precision whatever the points are in."""
+        """The mean log-likelihood per point of each model, in double precision whatever the points
+        are in.
+        """
         return self._expect(models, exact=True)[1]
 
     # ---- the two steps
 
     def _expect(self, models: Models, exact: bool = False) -> tuple[Tensor, list[float]]:
-        """Sums for the maximisation, (sum K, q), and each model's mean log-likelihood; if exact, the latter alone."""
+        """Sums for the maximisation, (sum K, q), and each model's mean log-likelihood; if exact,
+        the latter alone.
+        """
         coefficients = self._coefficients(models)
         coefficients = coefficients if exact else coefficients.to(self.columns.dtype)
         total = self._zeros(len(coefficients))
@@ -148,7 +161,8 @@ class Em:
             features = self._features(block, coefficients.dtype)
             joint = coefficients @ features
             for places, rows, size in _runs(models.sizes):
-                # models of one size at once: (models, size, points of the block), made shares in place
+                # models of one size at once: (models, size, points of the block), made shares in
+                # place
                 part = joint[rows].view(-1, size, joint.shape[1])
                 top = part.amax(1, keepdim=True)
                 norm = part.sub_(top).exp2_().sum(1, keepdim=True)
@@ -168,7 +182,8 @@ class Em:
         second[:, self.column, self.row] = products
         covariances = second - means[:, :, None] * means[:, None, :]
         identity = torch.eye(self.d, dtype=total.dtype, device=total.device)
-        # A component with fewer points than dimensions has no covariance of its own: it gets the whole set's shape.
+        # A component with fewer points than dimensions has no covariance of its own: it gets the
+        # whole set's shape.
         thin = (mass < self.d + 1)[:, None, None]
         covariances = torch.where(thin, covariances + identity, covariances) + self.reg * identity
         weights = torch.cat([part / part.sum() for part in mass.split(list(sizes))])
@@ -177,7 +192,8 @@ class Em:
     def _coefficients(self, models: Models) -> Tensor:
         """The vectors c_k with log2(weight_k N(x; k)) = c_k . phi(x), (sum K, q).
 
-        In base 2, because exp of a number that underflows is twenty times slower in the CPU's library, and most do.
+        In base 2, because exp of a number that underflows is twenty times slower in the CPU's
+        library, and most do.
         """
         factor = torch.linalg.cholesky(models.covariances)
         precision = torch.cholesky_inverse(factor)
@@ -193,7 +209,9 @@ class Em:
     # ---- blocks of points
 
     def _features(self, block: slice, dtype: torch.dtype) -> Tensor:
-        """phi(x) of a block of points, (q, points): the products in the order of ``torch.triu_indices``."""
+        """phi(x) of a block of points, (q, points): the products in the order of
+        ``torch.triu_indices``.
+        """
         x = self.columns[:, block].to(dtype)
         features = x.new_empty(len(self.row) + self.d + 1, x.shape[1])
         begin = 0

@@ -1,7 +1,8 @@
-"""Full-covariance Gaussian mixtures: every candidate K and every restart as one batched computation.
+"""Full-covariance Gaussian mixtures: every candidate K and every restart as one batched
+computation.
 
-``fit_mixtures`` takes its starts from ``gmm_starts``, iterates all of them side by side (``gmm_em``) and gives the best
-``Mixture`` of each K.
+``fit_mixtures`` takes its starts from ``gmm_starts``, iterates all of them side by side
+(``gmm_em``) and gives the best ``Mixture`` of each K.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ _RACE = {1: 2, 2: 1}
 
 @dataclass(frozen=True)
 class Mixture:
-    """weights (k,), means (k, d), covariances (k, d, d); log_likelihood is the total over the n points of the fit."""
+    """weights (k,), means (k, d), covariances (k, d, d); log_likelihood is the total over the n
+    points of the fit.
+    """
 
     weights: Tensor
     means: Tensor
@@ -68,7 +71,9 @@ class Mixture:
         return found
 
     def _joints(self, x: Tensor) -> Iterator[tuple[slice, Tensor]]:
-        """The log-joint of a block of points at a time, so that nothing but the caller's result grows with n."""
+        """The log-joint of a block of points at a time, so that nothing but the caller's result
+        grows with n.
+        """
         d = self.means.shape[1]
         factor = torch.linalg.cholesky(self.covariances)
         log_det = 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
@@ -97,7 +102,9 @@ class Mixture:
 
 
 def bic(log_likelihood: float, k: int, d: int, n: int) -> float:
-    """Bayesian information criterion of a full-covariance mixture; log_likelihood is a total, in nats."""
+    """Bayesian information criterion of a full-covariance mixture; log_likelihood is a total, in
+    nats.
+    """
     return -2 * log_likelihood + _parameters(k, d) * math.log(n)
 
 
@@ -118,16 +125,19 @@ def fit_mixtures(
     reduce: Reduce = lambda tensor: tensor,
     seed_points: Tensor | None = None,
 ) -> list[Mixture]:
-    """The best mixture of ``restarts`` for each number of components in ``candidates``, in that order.
+    """The best mixture of ``restarts`` for each number of components in ``candidates``, in that
+    order.
 
-    Up to 20,000 points, every start runs on all of them. With more, the starts run on a sample, where each K also tries
-    its neighbours' best models with a component split or two merged; the three best of each K go on to all points, the
-    worse two leave in the first two iterations, and the last converges on all points.
+    Up to 20,000 points, every start runs on all of them. With more, the starts run on a sample,
+    where each K also tries its neighbours' best models with a component split or two merged; the
+    three best of each K go on to all points, the worse two leave in the first two iterations, and
+    the last converges on all points.
 
-    x (n, d): points, this process's share where ``reduce`` sums over processes (then ``seed_points``, the same on all,
-    supplies the starting means and the sample). warm_labels (n,): one more start from these labels, on all points, for
-    the candidate equal to their number. tol: gain in mean log-likelihood per point below which a start has converged.
-    reg: added to the diagonals, as a share of the mean variance of the points (so that scaling them changes nothing).
+    x (n, d): points, this process's share where ``reduce`` sums over processes (then
+    ``seed_points``, the same on all, supplies the starting means and the sample). warm_labels (n,):
+    one more start from these labels, on all points, for the candidate equal to their number. tol:
+    gain in mean log-likelihood per point below which a start has converged. reg: added to the
+    diagonals, as a share of the mean variance of the points (so that scaling them changes nothing).
     Raises ValueError for fewer points than the largest candidate, or points that are not finite.
     """
     n = int(reduce(torch.tensor(float(len(x)), dtype=torch.float64)))
@@ -195,7 +205,8 @@ def _mixtures(
 
 
 def _precision(x: Tensor, n: int) -> torch.dtype:
-    """Double where it costs little; single precision keeps the means of a million points to 1e-5 deviations.
+    """Double where it costs little; single precision keeps the means of a million points to 1e-5
+    deviations.
 
     ``n`` counts the points of all processes, so that their number does not decide.
     """

@@ -16,21 +16,26 @@ Reduce = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Projection:
-    """Centre, scale and rotate features (n, f) to their principal components (n, dim); unit total scale."""
+    """Centre, scale and rotate features (n, f) to their principal components (n, dim); unit total
+    scale.
+    """
 
     mean: Tensor
     axes: Tensor  # (f, dim), scaled so that the projected points have mean square 1 per dimension
 
     @classmethod
     def fit(cls, features: Tensor, dim: int, reduce: Reduce = lambda tensor: tensor) -> Projection:
-        """Principal axes from summed second moments; at most ``dim`` and at most as many as the features have."""
+        """Principal axes from summed second moments; at most ``dim`` and at most as many as the
+        features have.
+        """
         x = features.double()
         n = reduce(torch.tensor(float(len(x)), dtype=torch.float64, device=x.device))
         mean = reduce(x.sum(0)) / n
         covariance = reduce((x - mean).T @ (x - mean)) / n
         values, vectors = torch.linalg.eigh(covariance)
         axes = vectors[:, -dim:].flip(1)
-        # the sign of an eigenvector is arbitrary: fix it, so that the same data give the same coordinates
+        # the sign of an eigenvector is arbitrary: fix it, so that the same data give the same
+        # coordinates
         axes = axes * axes.gather(0, axes.abs().argmax(0, keepdim=True)).sign()
         scale = values[-dim:].mean().clamp(min=1e-12).sqrt()
         return cls(mean.float(), (axes / scale).float())
@@ -41,7 +46,9 @@ class Projection:
 
 @dataclass(frozen=True)
 class Scaling:
-    """Each feature to mean 0 and standard deviation 1, each block of features to the same total weight."""
+    """Each feature to mean 0 and standard deviation 1, each block of features to the same total
+    weight.
+    """
 
     mean: Tensor
     scale: Tensor

@@ -1,9 +1,11 @@
-"""Where expectation maximisation of Gaussian mixtures starts: k-means++, k-means, and a search on a sample.
+"""Where expectation maximisation of Gaussian mixtures starts: k-means++, k-means, and a search on a
+sample.
 
-Most starts end in a poor optimum, and which ones do shows on few points. So with many points the restarts run on a
-sample. Each size then tries the neighbours' best models with a component split or two merged (compare Ueda et al.,
-"SMEM algorithm for mixture models", Neural Computation 12, 2109, 2000), which frees it of an optimum that
-no step of EM leaves. The few best of each size go on to all points (``gmm.fit_mixtures``).
+Most starts end in a poor optimum, and which ones do shows on few points. So with many points the
+restarts run on a sample. Each size then tries the neighbours' best models with a component split or
+two merged (compare Ueda et al., "SMEM algorithm for mixture models", Neural Computation 12, 2109,
+2000), which frees it of an optimum that no step of EM leaves. The few best of each size go on to
+all points (``gmm.fit_mixtures``).
 """
 
 from __future__ import annotations
@@ -33,8 +35,8 @@ def started(
 ) -> Models:
     """One start for each of ``sizes``, from starting means among ``seeds`` (m, d).
 
-    Every other start goes by way of k-means. Neither kind is best: k-means finds round clusters reliably, and the
-    same poor optimum each time where they are not round.
+    Every other start goes by way of k-means. Neither kind is best: k-means finds round clusters
+    reliably, and the same poor optimum each time where they are not round.
     """
     centres = plus_plus(seeds, sizes, generator, trials)
     if len(centres) > 1:
@@ -51,11 +53,12 @@ def screened(
     max_iter: int,
     tol: float,
 ) -> Models:
-    """The three best models of each candidate size on the sample of points that ``em`` holds; fewer where they agree.
+    """The three best models of each candidate size on the sample of points that ``em`` holds; fewer
+    where they agree.
 
-    First come the restarts. Then every size, upwards, offers its two best models split to the next size, and downwards
-    the two merged. All run to ten times ``tol``, since they go on to all points. Models whose likelihoods differ by
-    less than ``tol`` pass for the same.
+    First come the restarts. Then every size, upwards, offers its two best models split to the next
+    size, and downwards the two merged. All run to ten times ``tol``, since they go on to all
+    points. Models whose likelihoods differ by less than ``tol`` pass for the same.
     """
     sizes = [k for k in candidates for _ in range(restarts)]
     found = em.run(
@@ -90,7 +93,8 @@ def screened(
 def split(model: Models, count: int) -> Iterator[Models]:
     """One model with each of its ``count`` broadest components split in two along its longest axis.
 
-    The broadest carries the most variance along one axis. The halves have the component's mean and covariance together.
+    The broadest carries the most variance along one axis. The halves have the component's mean and
+    covariance together.
     """
     values, vectors = torch.linalg.eigh(model.covariances)
     lengths = values[:, -1].clamp(min=0)
@@ -107,9 +111,11 @@ def split(model: Models, count: int) -> Iterator[Models]:
 
 
 def merged(model: Models, count: int) -> Iterator[Models]:
-    """One model with two of its components made one of the same moments: the ``count`` pairs that lose the least.
+    """One model with two of its components made one of the same moments: the ``count`` pairs that
+    lose the least.
 
-    What is lost is log-likelihood, for components that do not overlap; where they do, the loss is smaller.
+    What is lost is log-likelihood, for components that do not overlap; where they do, the loss is
+    smaller.
     """
     first, second = torch.triu_indices(
         model.sizes[0], model.sizes[0], 1, device=model.weights.device
@@ -142,7 +148,9 @@ def _replaced(
 
 
 def lloyd(points: Tensor, centres: list[Tensor], rounds: int = 15) -> list[Tensor]:
-    """k-means from each set of starting means, side by side: starts from raw seeds end in poor optima too often."""
+    """k-means from each set of starting means, side by side: starts from raw seeds end in poor
+    optima too often.
+    """
     sizes = [len(part) for part in centres]
     stacked = torch.cat(centres)
     for _ in range(rounds):
@@ -160,7 +168,9 @@ def lloyd(points: Tensor, centres: list[Tensor], rounds: int = 15) -> list[Tenso
 
 
 def nearest(columns: Tensor, centres: Sequence[Tensor]) -> list[Tensor]:
-    """For each set of means (k, d), which of them is nearest to each point of ``columns`` (d, n); (n,) int64 each."""
+    """For each set of means (k, d), which of them is nearest to each point of ``columns`` (d, n);
+    (n,) int64 each.
+    """
     sizes = [len(part) for part in centres]
     stacked = torch.cat(list(centres))
     labels = []
@@ -173,10 +183,11 @@ def nearest(columns: Tensor, centres: Sequence[Tensor]) -> list[Tensor]:
 def plus_plus(
     points: Tensor, sizes: Sequence[int], generator: torch.Generator, trials: int = 1
 ) -> list[Tensor]:
-    """k-means++ starting means for each size (Arthur and Vassilvitskii 2007), all starts drawn side by side.
+    """k-means++ starting means for each size (Arthur and Vassilvitskii 2007), all starts drawn side
+    by side.
 
-    points (n, d) -> one tensor (size, d) per entry of ``sizes``. Each mean is the best of ``trials`` draws. Points
-    chosen twice are possible only where all points coincide with a mean.
+    points (n, d) -> one tensor (size, d) per entry of ``sizes``. Each mean is the best of
+    ``trials`` draws. Points chosen twice are possible only where all points coincide with a mean.
     """
     models, n = len(sizes), len(points)
     norm = points.square().sum(1)

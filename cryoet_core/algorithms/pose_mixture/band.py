@@ -1,4 +1,6 @@
-"""The Fourier points that one resolution stage works with, and how to read them off rotated volumes."""
+"""The Fourier points that one resolution stage works with, and how to read them off rotated
+volumes.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +14,16 @@ TiltRange = tuple[float, float] | None
 
 
 def measured(points: Tensor, tilt_range: TiltRange, tilt_axis: str = "y") -> Tensor:
-    """1 where a tilt series has measured the frequencies ``points`` (..., 3) = (kz, ky, kx), 0 in the missing wedge.
+    """1 where a tilt series has measured the frequencies ``points`` (..., 3) = (kz, ky, kx), 0 in
+    the missing wedge.
 
     The rule is that of ``fourier.wedge_mask``, for points off the grid.
     """
     if tilt_range is None or tilt_range[1] - tilt_range[0] >= 180:
         return torch.ones_like(points[..., 0])
     low, high = (math.tan(math.radians(max(-89.99, min(89.99, angle)))) for angle in tilt_range)
-    # Friedel mates are the same measurement: fold to across >= 0, where the tilt angle is atan(height / across).
+    # Friedel mates are the same measurement: fold to across >= 0, where the tilt angle is
+    # atan(height / across).
     side = points[..., 2] if tilt_axis == "y" else -points[..., 1]
     across = side.abs()
     height = torch.where(side < 0, -points[..., 0], points[..., 0])
@@ -30,10 +34,11 @@ def measured(points: Tensor, tilt_range: TiltRange, tilt_axis: str = "y") -> Ten
 
 
 class Band:
-    """The Fourier points with 0 < |k| <= ``radius`` (Fourier voxels of a cubic ``box``), one of each Friedel pair.
+    """The Fourier points with 0 < |k| <= ``radius`` (Fourier voxels of a cubic ``box``), one of
+    each Friedel pair.
 
-    Volumes are worked on after Fourier cropping to ``small`` voxels per axis, the least box that holds the band. Zero
-    frequency is left out: standardised volumes carry no information there.
+    Volumes are worked on after Fourier cropping to ``small`` voxels per axis, the least box that
+    holds the band. Zero frequency is left out: standardised volumes carry no information there.
     """
 
     def __init__(
@@ -62,11 +67,15 @@ class Band:
         self._reach = min(2 * self.radius + 3, self.small)
 
     def crop(self, volumes: Tensor) -> Tensor:
-        """(n, box, box, box) -> (n, small, small, small), the same Fourier coefficients within the band."""
+        """(n, box, box, box) -> (n, small, small, small), the same Fourier coefficients within the
+        band.
+        """
         return resize(volumes, self.small)
 
     def coefficients(self, small: Tensor) -> Tensor:
-        """Fourier coefficients (n, m) complex64 of cropped volumes (n, small, small, small) about their centre."""
+        """Fourier coefficients (n, m) complex64 of cropped volumes (n, small, small, small) about
+        their centre.
+        """
         spectrum = torch.fft.fftn(torch.fft.ifftshift(small.float(), dim=(1, 2, 3)), dim=(1, 2, 3))
         z, y, x = self.index.unbind(1)
         values: Tensor = spectrum[:, z, y, x]
@@ -84,7 +93,8 @@ class Band:
         return real
 
     def spectrum(self, small: Tensor) -> Tensor:
-        """Oversampled spectra (n, 2, g, g, h), real and imaginary part, of cropped volumes, for ``sample``.
+        """Oversampled spectra (n, 2, g, g, h), real and imaginary part, of cropped volumes, for
+        ``sample``.
 
         Only kx >= 0 is kept: the rest are the complex conjugates.
         """
@@ -95,13 +105,16 @@ class Band:
         spectrum = torch.fft.rfftn(padded, dim=(1, 2, 3))
         line = torch.arange(-self._reach, self._reach + 1, device=small.device)
         inner = spectrum[:, (line % double)[:, None], line % double, : self._reach + 1]
-        # The centre lies at voxel ``size`` of ``double``: turning the origin there is a change of sign of odd shells.
+        # The centre lies at voxel ``size`` of ``double``: turning the origin there is a change of
+        # sign of odd shells.
         sign = 1.0 - 2.0 * (line % 2)
         inner = inner * (sign[:, None, None] * sign[None, :, None] * sign[self._reach :])
         return torch.stack([inner.real, inner.imag], 1)
 
     def sample(self, spectrum: Tensor, points: Tensor) -> Tensor:
-        """Values (n, c, 2, p), real and imaginary, of spectra (n, 2 c, g, g, h) at frequencies (n, p, 3); trilinear."""
+        """Values (n, c, 2, p), real and imaginary, of spectra (n, 2 c, g, g, h) at frequencies (n,
+        p, 3); trilinear.
+        """
         n, p = points.shape[:2]
         mate = points[..., 2:] < 0
         scale = points.new_tensor([2, 2, 4]) / self._reach
@@ -115,7 +128,9 @@ class Band:
         return values
 
     def shell_mean(self, values: Tensor, which: Tensor | None = None) -> Tensor:
-        """Mean of values (..., m) over each shell, (..., radius + 1); ``which`` selects points (default: all)."""
+        """Mean of values (..., m) over each shell, (..., radius + 1); ``which`` selects points
+        (default: all).
+        """
         shell = self.shell if which is None else self.shell[which]
         total = values.new_zeros((*values.shape[:-1], self.radius + 1)).index_add_(
             -1, shell, values
@@ -127,7 +142,9 @@ class Band:
 
 
 def resize(small: Tensor, size: int) -> Tensor:
-    """Fourier crop or pad volumes (n, s, s, s) to (n, size, size, size); the Fourier coefficients stay the same."""
+    """Fourier crop or pad volumes (n, s, s, s) to (n, size, size, size); the Fourier coefficients
+    stay the same.
+    """
     n, old = len(small), small.shape[-1]
     spectrum = torch.fft.fftshift(
         torch.fft.fftn(torch.fft.ifftshift(small, dim=(1, 2, 3)), dim=(1, 2, 3)), dim=(1, 2, 3)

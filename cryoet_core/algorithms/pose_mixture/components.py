@@ -1,4 +1,6 @@
-"""Operations on the components of a pose mixture: which to keep, where they lie, at which resolution."""
+"""Operations on the components of a pose mixture: which to keep, where they lie, at which
+resolution.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +18,12 @@ from cryoet_core.algorithms.pose_mixture.state import Reduce
 def survivors(
     mixed: Tensor, k: int, merge: float, reduce: Reduce = lambda tensor: tensor
 ) -> Tensor:
-    """Which of the first ``k`` components to keep, from log(weight * evidence), (n, k) or with an empty one (n, k + 1).
+    """Which of the first ``k`` components to keep, from log(weight * evidence), (n, k) or with an
+    empty one (n, k + 1).
 
-    One that is nobody's best goes. Then, one after the other, the component goes whose own particles lose the smallest
-    share of their evidence when the remaining ones have to explain them, while that share is below ``merge``.
+    One that is nobody's best goes. Then, one after the other, the component goes whose own
+    particles lose the smallest share of their evidence when the remaining ones have to explain
+    them, while that share is below ``merge``.
     """
     alive = list(range(mixed.shape[1]))
     while sum(b < k for b in alive) > 1:
@@ -55,10 +59,11 @@ def select(parameters: Parameters, keep: Tensor, k: int) -> Parameters:
 
 
 def recentred(templates: Tensor) -> tuple[Tensor, Tensor]:
-    """Move each density's centre of gravity (of its square) to the box centre; also where (k, 3) it was, voxels.
+    """Move each density's centre of gravity (of its square) to the box centre; also where (k, 3) it
+    was, voxels.
 
-    Densities and shifts are known only together: without this, copies of one structure would lie at different places
-    and could not be told to be copies. The particles' shifts have to follow.
+    Densities and shifts are known only together: without this, copies of one structure would lie at
+    different places and could not be told to be copies. The particles' shifts have to follow.
     """
     size = templates.shape[-1]
     line = torch.arange(size, device=templates.device, dtype=torch.float32) - size // 2
@@ -82,7 +87,9 @@ def with_empty(parameters: Parameters) -> Parameters:
 
 
 def fit_to(parameters: Parameters, band: Band) -> Parameters:
-    """The parameters at another resolution: templates resampled, the noise level continued to new shells."""
+    """The parameters at another resolution: templates resampled, the noise level continued to new
+    shells.
+    """
     if parameters.templates.shape[-1] == band.small and len(parameters.noise) == band.radius + 1:
         return parameters
     noise = parameters.noise[: band.radius + 1]

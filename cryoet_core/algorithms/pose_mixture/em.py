@@ -1,9 +1,10 @@
 """The two steps of expectation maximisation for densities seen in unknown orientations.
 
-Model: particle n shows density k in pose R, x_n(F) = W(F) T_k(R^-1 F) + noise, W the measured region of the tilt
-series, noise Gaussian with variance s2 per Fourier shell, poses uniform on SO(3). T_k has a Gaussian prior whose
-variance per shell is estimated from the signal-to-noise ratio of the average itself (Scheres, J Mol Biol 2012,
-doi 10.1016/j.jmb.2011.11.010, for single particles; Bharat et al., Structure 2015, for subtomograms).
+Model: particle n shows density k in pose R, x_n(F) = W(F) T_k(R^-1 F) + noise, W the measured
+region of the tilt series, noise Gaussian with variance s2 per Fourier shell, poses uniform on
+SO(3). T_k has a Gaussian prior whose variance per shell is estimated from the signal-to-noise ratio
+of the average itself (Scheres, J Mol Biol 2012, doi 10.1016/j.jmb.2011.11.010, for single
+particles; Bharat et al., Structure 2015, for subtomograms).
 """
 
 from __future__ import annotations
@@ -23,9 +24,12 @@ _CHUNK_BYTES = 64 << 20
 
 @dataclass
 class Poses:
-    """What the expectation step knows: log p(x_n | k) up to a constant of n, and the best poses of each particle."""
+    """What the expectation step knows: log p(x_n | k) up to a constant of n, and the best poses of
+    each particle.
+    """
 
-    log_evidence: Tensor  # (n, k), pose integrated out; the empty component, where there is one, comes last with 0
+    # (n, k), pose integrated out; the empty component, where there is one, comes last with 0
+    log_evidence: Tensor
     component: Tensor  # (n, p) component of the p best (component, rotation) pairs
     rotation: Tensor  # (n, p) their row in the rotation set
     weight: Tensor  # (n, p) their posterior share, rows sum to at most 1
@@ -40,17 +44,21 @@ def expectation(
     rotations: Tensor,
     best: int = 6,
 ) -> Poses:
-    """Evidence of every component for cropped volumes ``small`` (n, s, s, s), all ``rotations`` (r, 3, 3) tried.
+    """Evidence of every component for cropped volumes ``small`` (n, s, s, s), all ``rotations`` (r,
+    3, 3) tried.
 
-    templates (k, s, s, s); weights (k,) or (k + 1,) mixing shares, the extra one for an empty component;
-    noise (radius + 1,) variance per shell. Cost: one matrix product of n by k * r by the points of the band.
+    templates (k, s, s, s); weights (k,) or (k + 1,) mixing shares, the extra one for an empty
+    component; noise (radius + 1,) variance per shell. Cost: one matrix product of n by k * r by the
+    points of the band.
     """
     return views(band, small, templates, noise, rotations, best).poses(weights)
 
 
 @dataclass
 class Views:
-    """Every component's evidence and best rotations for every particle, before the components' shares enter."""
+    """Every component's evidence and best rotations for every particle, before the components'
+    shares enter.
+    """
 
     log_evidence: Tensor  # (n, k)
     top: Tensor  # (n, k, p) log-likelihood ratios of the p best rotations
@@ -58,7 +66,9 @@ class Views:
     rotations: int  # size of that set
 
     def poses(self, weights: Tensor) -> Poses:
-        """The best (component, rotation) pairs under mixing shares (k,), or (k + 1,) with an empty component."""
+        """The best (component, rotation) pairs under mixing shares (k,), or (k + 1,) with an empty
+        component.
+        """
         n, k, best = self.top.shape
         evidence, prior = self.log_evidence, weights.log()
         if len(weights) > k:
@@ -94,10 +104,12 @@ def views(
 
 
 def balanced(log_evidence: Tensor, rounds: int, reduce: Reduce) -> Tensor:
-    """Shares (k,) under which every component explains the same number of particles, from log_evidence (n, k).
+    """Shares (k,) under which every component explains the same number of particles, from
+    log_evidence (n, k).
 
-    Densities that are still noise differ in how much they can explain of anything: the one with the least energy costs
-    the least, the one that got more particles is the less noisy, and would soon explain all of them.
+    Densities that are still noise differ in how much they can explain of anything: the one with the
+    least energy costs the least, the one that got more particles is the less noisy, and would soon
+    explain all of them.
     """
     k = log_evidence.shape[1]
     bias = log_evidence.new_zeros(k)
@@ -121,7 +133,9 @@ def _scores(
 
 @dataclass
 class Sums:
-    """Sufficient statistics of the maximisation step; sums over particles, so those of shards add up."""
+    """Sufficient statistics of the maximisation step; sums over particles, so those of shards add
+    up.
+    """
 
     signal: (
         Tensor  # (k, m) complex: posterior-weighted coefficients turned into the component's frame
@@ -137,7 +151,9 @@ class Sums:
 def sums(
     band: Band, small: Tensor, poses: Poses, weights: Tensor, rotations: Tensor, batch: int = 128
 ) -> Sums:
-    """Turn every particle back by its best poses and add it up per component, measured regions likewise."""
+    """Turn every particle back by its best poses and add it up per component, measured regions
+    likewise.
+    """
     k = len(weights) - int(poses.log_evidence.shape[1] < len(weights))
     m, device = len(band.points), small.device
     signal = torch.zeros(k, m, dtype=torch.complex64, device=device)
@@ -176,7 +192,9 @@ class Parameters:
 
 
 def maximisation(band: Band, stats: Sums, mask: Tensor, noise: Tensor, n: int) -> Parameters:
-    """Regularised averages signal / (coverage + noise / prior); the prior variance is the average's excess power."""
+    """Regularised averages signal / (coverage + noise / prior); the prior variance is the average's
+    excess power.
+    """
     k = len(stats.signal)
     covered = band.shell_mean(stats.coverage).clamp(min=1e-3)
     raw = band.shell_mean((stats.signal / stats.coverage.clamp(min=1e-3)).abs().square())
@@ -186,7 +204,8 @@ def maximisation(band: Band, stats: Sums, mask: Tensor, noise: Tensor, n: int) -
     weights = weights / weights.sum()
     explained = band.shell_mean(coefficients.abs().square())
     power = stats.power / n
-    # A floor keeps the likelihood from becoming so sharp that the rotation grid's own error decides.
+    # A floor keeps the likelihood from becoming so sharp that the rotation grid's own error
+    # decides.
     residual = (power - (weights[:k, None] * explained).sum(0)).clamp(min=0.02 * power)
     residual = torch.where(power > 0, residual, residual[1])
     return Parameters(band.volumes(coefficients) * mask, weights, residual.clamp(min=1e-12))

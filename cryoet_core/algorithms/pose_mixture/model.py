@@ -1,4 +1,6 @@
-"""A mixture of densities in unknown poses: clusters subtomograms by what they look like once they are aligned."""
+"""A mixture of densities in unknown poses: clusters subtomograms by what they look like once they
+are aligned.
+"""
 
 from __future__ import annotations
 
@@ -44,8 +46,8 @@ _SPLIT_SEEDS = 3
 _BALANCE = 30
 """Rounds in which balanced shares are found."""
 _APPROACH = (0.5, 0.75)
-"""Shares of the last radius at which ``label`` first moves particles; on eight complexes off-centre by up to 4 voxels
-these two and the last assign 0.985, the last alone, twice, 0.963."""
+"""Shares of the last radius at which ``label`` first moves particles; on eight complexes off-centre
+by up to 4 voxels these two and the last assign 0.985, the last alone, twice, 0.963."""
 _TRIAL, _TRIAL_SEEDS = 400, 8
 """Particles and densities on which it is tried whether particles have to be moved."""
 
@@ -53,9 +55,10 @@ _TRIAL, _TRIAL_SEEDS = 400, 8
 class PoseMixture:
     """Expectation maximisation over component, rotation and shift of every particle.
 
-    box: edge of the cubes in voxels. tilt_range: degrees about tilt_axis, None if nothing is missing. mask_radius:
-    voxels, what lies further from the particle's centre is ignored. max_shift: voxels, 0 keeps particles in place.
-    empty: adds a component without density, for cubes that hold no particle.
+    box: edge of the cubes in voxels. tilt_range: degrees about tilt_axis, None if nothing is
+    missing. mask_radius: voxels, what lies further from the particle's centre is ignored.
+    max_shift: voxels, 0 keeps particles in place. empty: adds a component without density, for
+    cubes that hold no particle.
     """
 
     def __init__(
@@ -82,7 +85,7 @@ class PoseMixture:
         self.mask = soft_sphere(box, self.mask_radius, device=self.device)
         self._kept: tuple[Shard, Tensor, int, Tensor] | None = None
 
-    # ---- fit -----------------------------------------------------------------------------------------------------
+    # ---- fit -------------------------------------------------------------------------------------
 
     def fit(
         self,
@@ -95,8 +98,9 @@ class PoseMixture:
     ) -> Iterator[State]:
         """Yield the state after every iteration.
 
-        seeds: rows (in the whole set) of the particles that start the components. ``generator(i)`` gives the random
-        numbers of iteration i. shifts (n, 3): first guess for this shard. ``start`` continues a fit where it was.
+        seeds: rows (in the whole set) of the particles that start the components. ``generator(i)``
+        gives the random numbers of iteration i. shifts (n, 3): first guess for this shard.
+        ``start`` continues a fit where it was.
         """
         state = start
         if state is None:
@@ -117,10 +121,11 @@ class PoseMixture:
         shifts: Tensor | None,
         generator: Callable[[int], torch.Generator],
     ) -> State:
-        """The first stage, particles as they lie or moved by ``shifts``, whichever explains a sample of them better.
+        """The first stage, particles as they lie or moved by ``shifts``, whichever explains a
+        sample of them better.
 
-        The centre of an irregular particle is a matter of definition, so the shifts alone do not tell whether moving
-        particles helps; the evidence of the densities that come out does.
+        The centre of an irregular particle is a matter of definition, so the shifts alone do not
+        tell whether moving particles helps; the evidence of the densities that come out does.
         """
         origin = torch.zeros(shard.n, 3, device=self.device)
         if shifts is not None and self.max_shift > 0:
@@ -151,7 +156,9 @@ class PoseMixture:
         return state
 
     def _begin(self, shard: Shard, seeds: Tensor, shifts: Tensor, stage: Stage) -> State:
-        """One noisy particle per component breaks the symmetry that any average over random orientations has."""
+        """One noisy particle per component breaks the symmetry that any average over random
+        orientations has.
+        """
         band = self._band(stage)
         power = torch.zeros(band.radius + 1, device=self.device)
         for rows in torch.arange(shard.n).split(256):
@@ -213,7 +220,9 @@ class PoseMixture:
         return State(state.iteration + 1, fitted, moved, spread, labels, [*state.history, fact])
 
     def _split(self, shard: Shard, state: State, generator: torch.Generator) -> State:
-        """Start each component's own particles afresh from a few seeds; where several remain, they take its place."""
+        """Start each component's own particles afresh from a few seeds; where several remain, they
+        take its place.
+        """
         labels = shard.everywhere(state.labels)
         count = len(state.parameters.templates)
         known = fit_to(state.parameters, self._band(_SPLIT[0]))
@@ -242,7 +251,8 @@ class PoseMixture:
         found: tuple[Tensor, Tensor],
         generator: torch.Generator,
     ) -> tuple[Tensor, Tensor]:
-        """The templates and weights that some particles come apart into, and these again: two seeds may be of one kind.
+        """The templates and weights that some particles come apart into, and these again: two seeds
+        may be of one kind.
 
         ``found`` is what explains the particles now; it comes back where they do not come apart.
         """
@@ -274,12 +284,13 @@ class PoseMixture:
     def _band(self, stage: Stage) -> Band:
         return Band(self.box, stage.radius, self.tilt_range, self.device, self.tilt_axis)
 
-    # ---- use -----------------------------------------------------------------------------------------------------
+    # ---- use -------------------------------------------------------------------------------------
 
     def label(
         self, source: Source, n: int, parameters: Parameters, shifts: Tensor, spread: float
     ) -> Assignment:
-        """Class probabilities and best poses of n volumes; shifts (n, 3) are a first guess, ``spread`` their prior.
+        """Class probabilities and best poses of n volumes; shifts (n, 3) are a first guess,
+        ``spread`` their prior.
 
         The rotation grid is as it is, so a volume's answer depends on no other volume.
         """
@@ -307,7 +318,7 @@ class PoseMixture:
         shares = (poses.log_evidence + parameters.weights.log()).softmax(1)
         return Assignment(shares, rotations[poses.rotation[:, 0]], shifts)
 
-    # ---- particles -----------------------------------------------------------------------------------------------
+    # ---- particles -------------------------------------------------------------------------------
 
     def _cropped_once(self, band: Band, shard: Shard, shifts: Tensor) -> Tensor:
         """As ``_cropped``, kept while stage, particles and shifts stay the same."""
@@ -333,7 +344,9 @@ class PoseMixture:
         return torch.cat(parts)
 
     def _masked(self, volumes: Tensor, shifts: Tensor) -> Tensor:
-        """(b, 1, s, s, s) -> (b, s, s, s): particles moved to the box centre, the surroundings faded out."""
+        """(b, 1, s, s, s) -> (b, s, s, s): particles moved to the box centre, the surroundings
+        faded out.
+        """
         volumes = volumes[:, 0]
         if bool((shifts != 0).any()):
             volumes = translate(volumes, -shifts)
@@ -350,9 +363,11 @@ class PoseMixture:
         spread: float,
         centres: Tensor | None = None,
     ) -> Tensor:
-        """Shifts improved by the cross-correlation with the best view of the best component, under their prior.
+        """Shifts improved by the cross-correlation with the best view of the best component, under
+        their prior.
 
-        centres (k, 3), voxels: where each density has what will be its centre; the particles' shifts follow.
+        centres (k, 3), voxels: where each density has what will be its centre; the particles'
+        shifts follow.
         """
         precision = 1 / parameters.noise[band.shell]
         spectra = band.spectrum(parameters.templates)
@@ -363,7 +378,8 @@ class PoseMixture:
             views = band.sample(spectra[poses.component[rows, 0]], points)[:, 0]
             view = torch.complex(views[:, 0], views[:, 1]) * precision * band.seen
             product = band.coefficients(small[rows]) * view.conj()
-            # volumes() sums both halves of the spectrum over small^3; the score of ``expectation`` sums one half
+            # volumes() sums both halves of the spectrum over small^3; the score of ``expectation``
+            # sums one half
             maps = torch.fft.ifftshift(band.volumes(product), dim=(1, 2, 3)) * (band.small**3 / 2)
             voxel = self.box / band.small
             out[rows] += peak(maps, 2 * voxel, spread, shifts[rows], voxel)

@@ -1,4 +1,6 @@
-"""What a fit of the pose mixture is made of: its schedule, its state between iterations, its share of the particles."""
+"""What a fit of the pose mixture is made of: its schedule, its state between iterations, its share
+of the particles.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +18,14 @@ Reduce = Callable[[Tensor], Tensor]  # sums a tensor over the processes that sha
 
 @dataclass(frozen=True)
 class Stage:
-    """``iterations`` at one resolution ``radius`` (Fourier voxels) with rotations ``step`` degrees apart.
+    """``iterations`` at one resolution ``radius`` (Fourier voxels) with rotations ``step`` degrees
+    apart.
 
-    merge: the share of its evidence that a component may lose to the others before it counts as a copy of them; 0:
-    nothing is merged. split: first try to take each component apart; one that caught two structures early cannot let
-    go of either. move: let particles move, if they are to; while the densities are noise, they would move to fit that.
-    balance: every density explains equally many particles; while they are noise, one would soon explain all.
+    merge: the share of its evidence that a component may lose to the others before it counts as a
+    copy of them; 0: nothing is merged. split: first try to take each component apart; one that
+    caught two structures early cannot let go of either. move: let particles move, if they are to;
+    while the densities are noise, they would move to fit that. balance: every density explains
+    equally many particles; while they are noise, one would soon explain all.
     """
 
     radius: int
@@ -33,9 +37,10 @@ class Stage:
     balance: bool = False
 
 
-# Components need a few iterations to become different from one another before it can be judged which are the same.
-# Measured on eight complexes of 375 to 516 kDa: copies of one complex lose up to 0.12 at radius 6 and 0.18 at radius 8,
-# the two most alike complexes 0.23 and 0.52 (plugins/disca/README.md has the table).
+# Components need a few iterations to become different from one another before it can be judged
+# which are the same. Measured on eight complexes of 375 to 516 kDa: copies of one complex lose up
+# to 0.12 at radius 6 and 0.18 at radius 8, the two most alike complexes 0.23 and 0.52
+# (plugins/disca/README.md has the table).
 SCHEDULE = (
     Stage(6, 24.0, 5, move=False, balance=True),
     Stage(6, 24.0, 3, merge=0.15),
@@ -47,19 +52,25 @@ SCHEDULE = (
 
 @dataclass
 class State:
-    """All that an iteration hands to the next, so that saving it after each makes an interrupted fit continue."""
+    """All that an iteration hands to the next, so that saving it after each makes an interrupted
+    fit continue.
+    """
 
     iteration: int
     parameters: Parameters
     shifts: Tensor  # (n, 3) voxels: where each particle's centre lies relative to its box centre
-    spread: float  # standard deviation of shifts per axis, voxels: their prior; 0 where particles stay where they are
+    # standard deviation of shifts per axis, voxels: their prior; 0 where particles stay where they
+    # are
+    spread: float
     labels: Tensor  # (n,) the best component of each particle
     history: list[dict[str, float]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """probabilities (n, k) or (n, k + 1); rotations (n, 3, 3) from density to particle; shifts (n, 3) voxels."""
+    """probabilities (n, k) or (n, k + 1); rotations (n, 3, 3) from density to particle; shifts (n,
+    3) voxels.
+    """
 
     probabilities: Tensor
     rotations: Tensor
@@ -68,7 +79,9 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Shard:
-    """The particles that this process holds: ``source(rows)`` gives volumes, rows counted within the shard."""
+    """The particles that this process holds: ``source(rows)`` gives volumes, rows counted within
+    the shard.
+    """
 
     source: Source
     n: int

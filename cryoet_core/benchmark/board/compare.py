@@ -17,7 +17,8 @@ Figures = dict[tuple[str, str], dict[int, float]]
 
 @dataclass(frozen=True)
 class Change:
-    """A figure's means in both results over the seeds they share, and the difference with half its 95 % interval.
+    """A figure's means in both results over the seeds they share, and the difference with half its
+    95 % interval.
 
     half: None for one seed, of which no interval can be said.
     """
@@ -33,7 +34,9 @@ class Change:
 
 @dataclass
 class Comparison:
-    """changes: beyond the interval. single: differences of one seed. only: figures that one result alone has."""
+    """changes: beyond the interval. single: differences of one seed. only: figures that one result
+    alone has.
+    """
 
     changes: list[Change] = field(default_factory=list)
     single: list[Change] = field(default_factory=list)

@@ -1,4 +1,6 @@
-"""One table of the leaderboard as HTML: ours, the published figure below it, links to the runs' reports."""
+"""One table of the leaderboard as HTML: ours, the published figure below it, links to the runs'
+reports.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Means with their 95 % intervals, and paired differences: what the leaderboard and the comparison say of numbers."""
+"""Means with their 95 % intervals, and paired differences: what the leaderboard and the comparison
+say of numbers.
+"""
 
 from __future__ import annotations
 

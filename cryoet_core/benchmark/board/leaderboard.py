@@ -18,7 +18,8 @@ MARKDOWN, PAGE = "leaderboard.md", "leaderboard.html"
 
 
 def write_leaderboard(plan: Plan, results: Results, out: Path, *, custom: bool) -> dict[str, Any]:
-    """leaderboard.md and leaderboard.html with all that the folder's results hold; the closing facts.
+    """leaderboard.md and leaderboard.html with all that the folder's results hold; the closing
+    facts.
 
     custom: some suites were asked for, so that a method without a table in them is no news.
     """
@@ -63,11 +64,13 @@ def closing_facts(
     }
 
 
-# ---- the steps -------------------------------------------------------------------------------------------------------
+# ---- the steps -----------------------------------------------------------------------------------
 
 
 def _everything(plan: Plan, results: Results) -> Plan:
-    """The plan without a choice of methods, and with the other suites of the program that have results here."""
+    """The plan without a choice of methods, and with the other suites of the program that have
+    results here.
+    """
     whole = Plan(plan.suites, plan.scale, plan.seeds, plan.stock, plan.installed, (), plan.custom)
     names = {suite.name for suite in plan.suites}
     others = [suite for suite in load_suites(()) if suite.name not in names]

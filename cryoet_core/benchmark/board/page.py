@@ -1,4 +1,6 @@
-"""leaderboard.html: the same tables as one offline page, with links to the runs' reports and accuracy against cost."""
+"""leaderboard.html: the same tables as one offline page, with links to the runs' reports and
+accuracy against cost.
+"""
 
 from __future__ import annotations
 
@@ -136,7 +138,9 @@ def _tests(board: Board) -> str:
 
 
 def _cost(board: Board) -> Any:
-    """The main metric against the time of a run, a mark for each entry; None for fewer than two entries."""
+    """The main metric against the time of a run, a mark for each entry; None for fewer than two
+    entries.
+    """
     from bokeh.models import Range1d
 
     points = cost(board)

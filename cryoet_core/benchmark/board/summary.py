@@ -1,4 +1,6 @@
-"""What the leaderboard says: every figure of every table with its interval, the published one, tests and cost."""
+"""What the leaderboard says: every figure of every table with its interval, the published one,
+tests and cost.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +23,11 @@ LEAST_PAIRS = 3
 
 @dataclass(frozen=True)
 class Figure:
-    """One number of a table: ours over the seeds, and what is printed (with what stands after its ±).
+    """One number of a table: ours over the seeds, and what is printed (with what stands after its
+    ±).
 
-    status: measured, failed, not run. reason and command: of what is missing. lines: the results behind it.
+    status: measured, failed, not run. reason and command: of what is missing. lines: the results
+    behind it.
     """
 
     ours: Mean | None
@@ -52,7 +56,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Test:
-    """Entry ``first`` against ``second`` in matched runs (condition and seed): mean difference and Holm's p."""
+    """Entry ``first`` against ``second`` in matched runs (condition and seed): mean difference and
+    Holm's p.
+    """
 
     first: str
     second: str
@@ -134,7 +140,9 @@ def _row(
 
 
 def figure_of(place: Place, index: int, lines: Lines) -> Figure:
-    """A figure from the lines of its cells; a metric that a run did not report is a failure with that reason."""
+    """A figure from the lines of its cells; a metric that a run did not report is a failure with
+    that reason.
+    """
     printed = place.table.printed(place.entry, place.condition, index)
     if not place.cells:
         return Figure(None, printed, "not run", place.reason, place.command)
@@ -156,7 +164,9 @@ def figure_of(place: Place, index: int, lines: Lines) -> Figure:
 
 
 def _tests(places: Sequence[Place], lines: Lines) -> list[Test]:
-    """Paired t-tests between the entries on the main metric, p corrected by Holm's method over all of them."""
+    """Paired t-tests between the entries on the main metric, p corrected by Holm's method over all
+    of them.
+    """
     scores = matched_scores(places, lines)
     raw: list[Test] = []
     for first, second in itertools.combinations(scores, 2):
@@ -187,7 +197,8 @@ def matched_scores(
 def leader(
     scores: Mapping[str, Mapping[tuple[Condition, int], float]], *, lowest: bool = False
 ) -> tuple[str, float, int]:
-    """The entry with the best mean over the runs that all entries have in common, that mean and their number.
+    """The entry with the best mean over the runs that all entries have in common, that mean and
+    their number.
 
     Where several are equal: the first of them, and how many more.
     """

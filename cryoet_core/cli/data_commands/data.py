@@ -117,7 +117,8 @@ def import_(
 ) -> None:
     """Import subtomograms, or tomograms with their picks, of other programs into a store.
 
-    cryoet data import particles.mrcs --star particles.star --label-column rlnGroupName --contrast dark --out set.h5
+    cryoet data import particles.mrcs --star particles.star --label-column rlnGroupName --contrast
+    dark --out set.h5
     """
     from cryoet_core.support.progress import Terminal
 
@@ -239,7 +240,9 @@ def export(
     as_json: JSON = False,
     quiet: QUIET = False,
 ) -> None:
-    """Export a store as a RELION star and one .mrcs stack; of tomograms, as .mrc files and stars of their picks."""
+    """Export a store as a RELION star and one .mrcs stack; of tomograms, as .mrc files and stars of
+    their picks.
+    """
     from cryoet_core.exchange.exporting import export_store
     from cryoet_core.store import open_subtomograms
     from cryoet_core.support.progress import Terminal
@@ -313,7 +316,9 @@ def check(
     ],
     as_json: JSON = False,
 ) -> None:
-    """Report everything that is wrong with a store, or with a file to import; exit code 2 if anything is."""
+    """Report everything that is wrong with a store, or with a file to import; exit code 2 if
+    anything is.
+    """
     found = {str(path): _deviations(path) for path in paths}
     if as_json:
         results = [

@@ -86,7 +86,8 @@ def command(
 ) -> None:
     """Cut subtomograms about picks into a store that `cryoet run` takes.
 
-    cryoet data extract --picks picks.star --data tomo.mrc --box 32 --voxel-size 12 --out particles.h5
+    cryoet data extract --picks picks.star --data tomo.mrc --box 32 --voxel-size 12 --out
+    particles.h5
     """
     from cryoet_core.particles.extraction import Cut, extract
     from cryoet_core.support.progress import Terminal
@@ -130,7 +131,9 @@ def command(
 def opened(
     data: Any, picks: Any, said: dict[str, Any], *, anywhere: bool
 ) -> tuple[Any, Any, list[str]]:
-    """The tomograms, the picks in them, and what was assumed. anywhere: picks outside are not refused here."""
+    """The tomograms, the picks in them, and what was assumed. anywhere: picks outside are not
+    refused here.
+    """
     from cryoet_core.particles.placement import read_into
     from cryoet_core.picks.table import Picks
     from cryoet_core.tomograms import Reading, open_tomograms

@@ -27,7 +27,8 @@ def command(
     axes: AXES = None,
     as_json: JSON = False,
 ) -> None:
-    """Show what lies at picks, and which reading of their coordinates fits best, on one offline HTML page.
+    """Show what lies at picks, and which reading of their coordinates fits best, on one offline
+    HTML page.
 
     cryoet data inspect --picks picks.star --data tomo.mrc --out inspect.html
     """

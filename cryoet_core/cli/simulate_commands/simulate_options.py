@@ -1,4 +1,6 @@
-"""What the commands under ``cryoet simulate`` share: options of several words, structures, the file to write."""
+"""What the commands under ``cryoet simulate`` share: options of several words, structures, the file
+to write.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ SEVERAL = {"--structures": None, "--phantoms": "8", "--defocus": None, "--copies
 
 
 class Command(TyperCommand):
-    """Lets options take several words, as in ``--structures a.mrc b.mrc``, which click does not know."""
+    """Lets options take several words, as in ``--structures a.mrc b.mrc``, which click does not
+    know.
+    """
 
     def parse_args(
         self, ctx: Any, args: list[str]
@@ -26,7 +30,9 @@ class Command(TyperCommand):
 
 
 def spread(words: list[str]) -> list[str]:
-    """``--structures a b`` as ``--structures a --structures b``; the words go on until the next option."""
+    """``--structures a b`` as ``--structures a --structures b``; the words go on until the next
+    option.
+    """
     out: list[str] = []
     current: str | None = None
     taken = 0
@@ -61,7 +67,9 @@ def load(
     resolution: float | None = None,
     assembly: str = "auto",
 ) -> list[Structure]:
-    """The structures that a command line names, on half the voxels of the cubes. UserError where there is none."""
+    """The structures that a command line names, on half the voxels of the cubes. UserError where
+    there is none.
+    """
     from cryoet_core.simulate.shapes.phantoms import choose_phantoms, load_phantom
     from cryoet_core.simulate.shapes.structures import find_structures, load_structure
 

@@ -170,9 +170,11 @@ def tomogram(
     as_json: JSON = False,
     quiet: QUIET = False,
 ) -> None:
-    """Simulate tomograms of known structures, with the position, class and rotation of every particle.
+    """Simulate tomograms of known structures, with the position, class and rotation of every
+    particle.
 
-    Example: cryoet simulate tomogram --phantoms 6 --copies 60 --membranes 4 --beads 10 --out tomo.h5
+    Example: cryoet simulate tomogram --phantoms 6 --copies 60 --membranes 4 --beads 10 --out
+    tomo.h5
     """
     given = {
         name: value

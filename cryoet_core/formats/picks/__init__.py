@@ -1,4 +1,6 @@
-"""Picks of other programs: each format in a file of its own, its conventions converted there and nowhere else."""
+"""Picks of other programs: each format in a file of its own, its conventions converted there and
+nowhere else.
+"""
 
 from cryoet_core.formats.picks.detecting import detect_dialect
 from cryoet_core.formats.picks.formats import DIALECTS

@@ -1,4 +1,6 @@
-"""Euler angles of other programs and the project's rotations. Matrices act on (z, y, x); unknown ones are NaN."""
+"""Euler angles of other programs and the project's rotations. Matrices act on (z, y, x); unknown
+ones are NaN.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,9 @@ from cryoet_core.algorithms.orientation import euler_to_matrix, matrix_to_euler
 
 
 def relion(angles: np.ndarray) -> np.ndarray | None:
-    """Rotations (n, 3, 3) of RELION's rot, tilt, psi (n, 3), degrees; None where not one row is known."""
+    """Rotations (n, 3, 3) of RELION's rot, tilt, psi (n, 3), degrees; None where not one row is
+    known.
+    """
     return _known(angles, euler_to_matrix)
 
 
@@ -18,12 +22,16 @@ def to_relion(rotations: np.ndarray) -> np.ndarray:
 
 
 def zxz(angles: np.ndarray) -> np.ndarray | None:
-    """Rotations of phi, theta, psi of TOM, AV3 and STOPGAP: about z by phi, then x by theta, then z by psi."""
+    """Rotations of phi, theta, psi of TOM, AV3 and STOPGAP: about z by phi, then x by theta, then z
+    by psi.
+    """
     return _known(angles, _zxz)
 
 
 def dynamo(angles: np.ndarray) -> np.ndarray | None:
-    """Rotations of Dynamo's tdrot, tilt, narot: about z by -narot, then x by -tilt, then z by -tdrot."""
+    """Rotations of Dynamo's tdrot, tilt, narot: about z by -narot, then x by -tilt, then z by
+    -tdrot.
+    """
     return _known(angles, lambda known: _zxz(-known[:, ::-1]))
 
 
@@ -40,7 +48,9 @@ def _zxz(angles: np.ndarray) -> np.ndarray:
 
 
 def _to_zxz(rotations: np.ndarray) -> np.ndarray:
-    """From RELION's angles, where the same rotation is zyz: that way out of gimbal lock is written once."""
+    """From RELION's angles, where the same rotation is zyz: that way out of gimbal lock is written
+    once.
+    """
     rot, tilt, psi = matrix_to_euler(rotations).T
     # Rz(-psi) Ry(-tilt) Rz(-rot), and Ry(a) is Rz(90) Rx(a) Rz(-90)
     angles = np.stack([-rot - 90, -tilt, -psi + 90], axis=1)

@@ -27,7 +27,9 @@ _ENDINGS = (".gz", ".bz2", ".xz")
 
 
 def detect_dialect(path: Path | str) -> str:
-    """The dialect of a pick file. UserError that says what it is where it holds no picks that are read here."""
+    """The dialect of a pick file. UserError that says what it is where it holds no picks that are
+    read here.
+    """
     path = Path(path)
     if not path.exists():
         raise UserError(f"{path}: no such file or folder; expected picks")

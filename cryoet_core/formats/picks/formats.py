@@ -1,4 +1,6 @@
-"""The formats of picks: what each is called, what it holds, and the module that reads and writes it."""
+"""The formats of picks: what each is called, what it holds, and the module that reads and writes
+it.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +17,15 @@ from cryoet_core.support.errors import UserError
 EVERYTHING = frozenset(
     {"scores", "classes", "class names", "rotations", "tomograms", "extra", "depth", "unknown"}
 )
-"""What a pick may have. "tomograms": several in a file. "depth": z. "unknown": a rotation in some rows only."""
+"""What a pick may have. "tomograms": several in a file. "depth": z. "unknown": a rotation in some
+rows only.
+"""
 
 
 @dataclass(frozen=True)
 class Format:
-    """One dialect. endings: of file names, the first is written. holds: of ``EVERYTHING``. writer: None is read only.
+    """One dialect. endings: of file names, the first is written. holds: of ``EVERYTHING``. writer:
+    None is read only.
 
     beside: endings of files that are written with it.
     """
@@ -113,7 +118,9 @@ _DEFAULTS = {"relion": "relion31", ".star": "relion31"}
 
 
 def format_of(dialect: str) -> Format:
-    """The format of a dialect; "relion" is the one that most versions read. UserError when there is none."""
+    """The format of a dialect; "relion" is the one that most versions read. UserError when there is
+    none.
+    """
     name = _DEFAULTS.get(dialect, dialect)
     if name not in BY_DIALECT:
         raise UserError(f"--dialect {dialect}: unknown; expected one of {', '.join(DIALECTS)}")

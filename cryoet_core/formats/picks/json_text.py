@@ -15,7 +15,9 @@ from cryoet_core.support.errors import UserError
 
 
 def json_of(path: Path, text: str | None = None) -> Any:
-    """The content of a JSON file, or of ``text`` from it. UserError with the line where it is damaged."""
+    """The content of a JSON file, or of ``text`` from it. UserError with the line where it is
+    damaged.
+    """
     try:
         return json.loads(text_of(path) if text is None else text)
     except (ValueError, RecursionError) as error:

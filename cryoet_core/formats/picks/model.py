@@ -25,13 +25,15 @@ class Geometry:
 class PickReading:
     """What the user says of a pick file that the file does not.
 
-    voxel_size: Å, where the file counts in voxels and does not say their size. coordinate_pixel_size: Å that its
-    coordinates count in, also where the file says another. geometry: the tomograms, by name: their voxel sizes where
-    nothing else says it, and their middles for formats that count from there. tomograms_star: a RELION tomogram set,
-    for the same. tomogram: the name for picks of a file that names none. names: a file of tomogram numbers and names.
-    slice: the slice (voxel index in z) of files that hold x and y alone. unit: "angstrom", "nm" or "voxel", for tables
-    whose columns do not say it. class_column: the column with the class; class_name: where the file has no classes.
-    dialect: the format, where the content does not tell.
+    voxel_size: Å, where the file counts in voxels and does not say their size.
+    coordinate_pixel_size: Å that its coordinates count in, also where the file says another.
+    geometry: the tomograms, by name: their voxel sizes where nothing else says it, and their
+    middles for formats that count from there. tomograms_star: a RELION tomogram set, for the same.
+    tomogram: the name for picks of a file that names none. names: a file of tomogram numbers and
+    names. slice: the slice (voxel index in z) of files that hold x and y alone. unit: "angstrom",
+    "nm" or "voxel", for tables whose columns do not say it. class_column: the column with the
+    class; class_name: where the file has no classes. dialect: the format, where the content does
+    not tell.
     """
 
     voxel_size: float | None = None
@@ -62,9 +64,9 @@ class PickReading:
 class PickFile:
     """The content of a pick file, row by row as it stands there.
 
-    notes: what was assumed. voxel_size: Å that its coordinates count in, None where they are Å or count several.
-    named: whether the file itself says in which tomogram its picks are. optics: "voltage" (kV), "cs" (mm) and
-    "amplitude_contrast", where a star says the same of all.
+    notes: what was assumed. voxel_size: Å that its coordinates count in, None where they are Å or
+    count several. named: whether the file itself says in which tomogram its picks are. optics:
+    "voltage" (kV), "cs" (mm) and "amplitude_contrast", where a star says the same of all.
     """
 
     picks: Picks
@@ -77,7 +79,8 @@ class PickFile:
 
 @dataclass(frozen=True)
 class Writing:
-    """What picks are written with. voxel_size: Å, for tomograms that ``geometry`` lacks. box: voxels, for boxes.
+    """What picks are written with. voxel_size: Å, for tomograms that ``geometry`` lacks. box:
+    voxels, for boxes.
 
     optics: as in ``PickFile``, for stars.
     """
@@ -111,7 +114,9 @@ class Writing:
 
 
 def find(geometry: Mapping[str, Geometry] | None, tomogram: str) -> Geometry | None:
-    """The tomogram of this name, or of this name but for folder and ending; or any, where all are alike."""
+    """The tomogram of this name, or of this name but for folder and ending; or any, where all are
+    alike.
+    """
     from cryoet_core.formats.picks.names import tomogram_name
 
     if not geometry:

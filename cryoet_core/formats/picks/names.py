@@ -29,7 +29,9 @@ _ENDINGS = (
 
 
 def tomogram_name(text: str) -> str:
-    """``tomograms/TS_01.mrc.tomostar`` is TS_01; a name of which nothing would remain stays as it is."""
+    """``tomograms/TS_01.mrc.tomostar`` is TS_01; a name of which nothing would remain stays as it
+    is.
+    """
     name = re.split(r"[/\\]", text.strip().rstrip("/\\"))[-1]
     while True:
         ending = next((ending for ending in _ENDINGS if name.lower().endswith(ending)), None)
@@ -39,7 +41,9 @@ def tomogram_name(text: str) -> str:
 
 
 def stem_of(path: Path) -> str:
-    """A pick file's name without folder and endings, which stands for its tomogram where nothing else does."""
+    """A pick file's name without folder and endings, which stands for its tomogram where nothing
+    else does.
+    """
     name = tomogram_name(path.name)
     return name.rsplit(".", 1)[0] if "." in name[1:] else name
 
@@ -50,7 +54,8 @@ def file_name(tomogram: str) -> str:
 
 
 def read_names(path: Path) -> dict[int, str]:
-    """Tomogram numbers and names: a Dynamo .doc or a table with a number and a name (or path) on each line.
+    """Tomogram numbers and names: a Dynamo .doc or a table with a number and a name (or path) on
+    each line.
 
     UserError with the line that is something else, or a number that stands twice.
     """
@@ -70,7 +75,9 @@ def read_names(path: Path) -> dict[int, str]:
 
 
 def numbered(names: Iterable[str]) -> dict[str, int]:
-    """A number for each tomogram, from 1, in the order of their names; names that are numbers keep theirs."""
+    """A number for each tomogram, from 1, in the order of their names; names that are numbers keep
+    theirs.
+    """
     distinct = sorted(set(names), key=natural)
     if all(re.fullmatch(r"[1-9]\d{0,8}", name) for name in distinct):
         return {name: int(name) for name in distinct}
@@ -94,7 +101,8 @@ def whole_numbers(numbers: np.ndarray) -> np.ndarray:
 def tomograms_of(
     path: Path, numbers: np.ndarray, names: Path | None
 ) -> tuple[list[str] | None, list[str]]:
-    """The tomogram of each row from its number (n,), and notes. None where all are 0, which stands for none.
+    """The tomogram of each row from its number (n,), and notes. None where all are 0, which stands
+    for none.
 
     UserError where ``names`` lacks a number.
     """

@@ -12,9 +12,11 @@ from cryoet_core.support.errors import UserError
 
 
 def read_picks(path: Path | str, reading: PickReading | None = None) -> PickFile:
-    """Every pick of a file, in its order, in Å and (z, y, x). The dialect is told by the content unless given.
+    """Every pick of a file, in its order, in Å and (z, y, x). The dialect is told by the content
+    unless given.
 
-    UserError with one line where it holds no picks, is damaged, or needs what neither it nor ``reading`` says.
+    UserError with one line where it holds no picks, is damaged, or needs what neither it nor
+    ``reading`` says.
     """
     path, reading = Path(path), reading or PickReading()
     reading.refuse_nonsense()
@@ -22,7 +24,8 @@ def read_picks(path: Path | str, reading: PickReading | None = None) -> PickFile
 
 
 def describe_picks(path: Path | str) -> dict[str, Any]:
-    """Facts for ``cryoet data info``: dialect, and, where the file says enough, how many picks of what in what.
+    """Facts for ``cryoet data info``: dialect, and, where the file says enough, how many picks of
+    what in what.
 
     UserError where it holds no picks.
     """

@@ -22,11 +22,12 @@ FAR = 1e9
 class Rows:
     """What a reader found, in the file's order.
 
-    xyz (n, 3): coordinates, the first voxel's centre at 0. voxel_size: Å of a unit of them, one for all or (n,); None
-    where the file does not say it. shift (n, 3): Å (x, y, z), added. centred: they count from the tomogram's middle.
-    tomograms and classes: one name a row, as they stand there. scores: NaN for none. rotations: as in ``Picks``.
-    sizes: geometry that stands in the file itself. in_voxels: False where xyz is Å. stem: the tomogram by the file's
-    name, where that has more to it. optics: as in ``PickFile``.
+    xyz (n, 3): coordinates, the first voxel's centre at 0. voxel_size: Å of a unit of them, one for
+    all or (n,); None where the file does not say it. shift (n, 3): Å (x, y, z), added. centred:
+    they count from the tomogram's middle. tomograms and classes: one name a row, as they stand
+    there. scores: NaN for none. rotations: as in ``Picks``. sizes: geometry that stands in the file
+    itself. in_voxels: False where xyz is Å. stem: the tomogram by the file's name, where that has
+    more to it. optics: as in ``PickFile``.
     """
 
     path: Path
@@ -48,7 +49,9 @@ class Rows:
 
 
 def finish(rows: Rows, reading: PickReading) -> PickFile:
-    """The picks of a file. UserError where the voxel size or a tomogram's size is needed and nobody says it."""
+    """The picks of a file. UserError where the voxel size or a tomogram's size is needed and nobody
+    says it.
+    """
     n = len(rows.xyz)
     names, named = _names(rows, reading)
     unit = _unit(rows, reading, names) if rows.in_voxels else np.ones(n)
@@ -108,7 +111,9 @@ def _objects(names: Sequence[str]) -> np.ndarray:
 
 
 def _unit(rows: Rows, reading: PickReading, names: np.ndarray) -> np.ndarray:
-    """Å of a unit of the coordinates, (n,): as given for them, as the file says, as given, as the tomograms have it."""
+    """Å of a unit of the coordinates, (n,): as given for them, as the file says, as given, as the
+    tomograms have it.
+    """
     n = len(names)
     said = (
         None
@@ -166,7 +171,9 @@ def _middles(rows: Rows, reading: PickReading, names: np.ndarray) -> np.ndarray:
 
 
 def tomogram_set(path: Path) -> dict[str, Geometry]:
-    """The tomograms of a RELION tomogram set, in pixels of their tilt series. UserError when it is none."""
+    """The tomograms of a RELION tomogram set, in pixels of their tilt series. UserError when it is
+    none.
+    """
     from cryoet_core.formats.star import read_star
 
     columns = (
@@ -200,7 +207,9 @@ def _classes(
 
 
 def class_numbers(numbers: np.ndarray) -> list[str] | None:
-    """Class numbers as names: class1, class2, ...; none for 0 and below. None where all are of one class."""
+    """Class numbers as names: class1, class2, ...; none for 0 and below. None where all are of one
+    class.
+    """
     whole = whole_numbers(numbers)
     if len(np.unique(whole)) < 2:
         return None

@@ -1,8 +1,10 @@
-"""Picks in one HDF5 file, exactly as they are in memory; written beside the target and renamed when whole.
+"""Picks in one HDF5 file, exactly as they are in memory; written beside the target and renamed when
+whole.
 
-Root attributes: ``format`` "cryoet", ``version``, ``kind`` "picks", ``class_names``. One row per pick in
-``/positions``, ``/scores``, ``/classes``, ``/tomograms`` (numbers into ``/tomogram_names``) and, where known,
-``/rotations`` and further columns in ``/extra/0``, ``/extra/1``, ..., each with its ``name`` as an attribute.
+Root attributes: ``format`` "cryoet", ``version``, ``kind`` "picks", ``class_names``. One row per
+pick in ``/positions``, ``/scores``, ``/classes``, ``/tomograms`` (numbers into ``/tomogram_names``)
+and, where known, ``/rotations`` and further columns in ``/extra/0``, ``/extra/1``, ..., each with
+its ``name`` as an attribute.
 """
 
 from __future__ import annotations

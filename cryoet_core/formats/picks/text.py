@@ -67,7 +67,8 @@ def number(path: Path, line: int, cell: str, expected: str = "a number") -> floa
 def number_rows(path: Path, widths: Sequence[int], columns: str) -> np.ndarray:
     """All lines as numbers (n, width), every line of the same width, one of ``widths``.
 
-    ``columns`` says what is expected on a line. UserError that names the first line which is something else.
+    ``columns`` says what is expected on a line. UserError that names the first line which is
+    something else.
     """
     rows: list[list[float]] = []
     for line, content in lines_of(path):

@@ -11,7 +11,9 @@ from cryoet_core.picks.table import Picks
 
 
 def in_voxels(path: Path, picks: Picks, writing: Writing) -> np.ndarray:
-    """(n, 3) (x, y, z), the first voxel at 0. UserError where the voxel size of a tomogram is unknown."""
+    """(n, 3) (x, y, z), the first voxel at 0. UserError where the voxel size of a tomogram is
+    unknown.
+    """
     names, which = np.unique(picks.tomograms.astype(str), return_inverse=True)
     sizes = np.array([writing.size_of(path, str(name)) for name in names])
     if not len(picks):

@@ -1,4 +1,6 @@
-"""Writing picks into one file, or one for each tomogram where a format holds one; and what a format cannot hold."""
+"""Writing picks into one file, or one for each tomogram where a format holds one; and what a format
+cannot hold.
+"""
 
 from __future__ import annotations
 
@@ -25,12 +27,14 @@ def write_picks(
     box: int | None = None,
     optics: Mapping[str, float] | None = None,
 ) -> list[str]:
-    """Write every pick, each file beside its target and renamed; what the format could not hold, in a few words each.
+    """Write every pick, each file beside its target and renamed; what the format could not hold, in
+    a few words each.
 
-    dialect: by the ending of ``path`` where None. geometry: of the tomograms, by name; ``voxel_size`` (Å) serves those
-    that it lacks. box: voxels, for formats of boxes. optics: "voltage", "cs", "amplitude_contrast", for stars.
-    See ``picks_files`` for which files are written.
-    UserError where a format needs what is not known, cannot be written, or the disk refuses.
+    dialect: by the ending of ``path`` where None. geometry: of the tomograms, by name;
+    ``voxel_size`` (Å) serves those that it lacks. box: voxels, for formats of boxes. optics:
+    "voltage", "cs", "amplitude_contrast", for stars. See ``picks_files`` for which files are
+    written. UserError where a format needs what is not known, cannot be written, or the disk
+    refuses.
     """
     path = Path(path)
     form = format_of(dialect) if dialect else format_for(path)
@@ -46,8 +50,9 @@ def write_picks(
 
 
 def picks_files(path: Path | str, picks: Picks, dialect: str | None = None) -> list[Path]:
-    """The files that ``write_picks`` writes: ``path``; or, for several tomograms in a format that holds one, and where
-    ``path`` is a folder, one named after each tomogram in the folder ``path`` without its ending."""
+    """The files that ``write_picks`` writes: ``path``; or, for several tomograms in a format that
+    holds one, and where ``path`` is a folder, one named after each tomogram in the folder ``path``
+    without its ending."""
     path = Path(path)
     form = format_of(dialect) if dialect else format_for(path)
     if form.dialect == "copick":

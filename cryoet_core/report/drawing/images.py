@@ -22,7 +22,8 @@ def central_slices(volume: np.ndarray) -> list[np.ndarray]:
 def smoothed_slices(volumes: np.ndarray, sigma: float = SMOOTHING) -> list[np.ndarray]:
     """Central slices, each (b, p, p), of volumes (b, d, h, w) smoothed in 3-D by a Gaussian.
 
-    Only what reaches the slices is computed: the weighted sum over the planes near the centre, then the two axes left.
+    Only what reaches the slices is computed: the weighted sum over the planes near the centre, then
+    the two axes left.
     """
     from scipy.ndimage import gaussian_filter1d
 
@@ -40,7 +41,8 @@ def smoothed_slices(volumes: np.ndarray, sigma: float = SMOOTHING) -> list[np.nd
 
 
 def strip(slices: list[np.ndarray], levels: int = 256, shrink: bool = False) -> str:
-    """Slices side by side, a column of white between, on one grey scale, as a ``data:image/png`` address.
+    """Slices side by side, a column of white between, on one grey scale, as a ``data:image/png``
+    address.
 
     Black is the 1st and white the 99.5th percentile. ``levels`` below 256 make the file smaller.
     """

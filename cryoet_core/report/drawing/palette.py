@@ -1,4 +1,6 @@
-"""A colour and a marker for each class; the colours are told apart by readers with any colour vision."""
+"""A colour and a marker for each class; the colours are told apart by readers with any colour
+vision.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,9 @@ NONE = Mark("#B9BDC4", "circle")
 
 
 def mark(index: int) -> Mark:
-    """Class 0, 1, ...; -1 is none. The first seven are circles, the next seven triangles, and so on."""
+    """Class 0, 1, ...; -1 is none. The first seven are circles, the next seven triangles, and so
+    on.
+    """
     if index < 0:
         return NONE
     return Mark(_COLOURS[index % len(_COLOURS)], _MARKERS[index // len(_COLOURS) % len(_MARKERS)])

@@ -104,7 +104,8 @@ _MOST_CURVES = 9
 
 
 def metric_curves(rows: Sequence[Mapping[str, Any]], word: str) -> dict[str, Figure]:
-    """A plot for each number that was logged with a ``step``, those of ``_NAMES`` first; several phases share a plot.
+    """A plot for each number that was logged with a ``step``, those of ``_NAMES`` first; several
+    phases share a plot.
 
     Their width is such that a page 1280 pixels wide takes whole rows of them.
     """
@@ -176,7 +177,9 @@ def _range(plot: Figure, key: str, low: float, high: float) -> None:
 
 
 def posterior_histogram(best: np.ndarray, right: np.ndarray | None, width: int = 380) -> Figure:
-    """Highest posterior probability of each volume; with known labels the wrong ones are stacked on top."""
+    """Highest posterior probability of each volume; with known labels the wrong ones are stacked on
+    top.
+    """
     edges = np.linspace(0, 1, 21)
     named = [("", np.ones(len(best), bool), palette.ACCENT)]
     if right is not None:
@@ -201,7 +204,9 @@ def stacked(
     y: str,
     width: int = 380,
 ) -> Figure:
-    """Counts of several groups on top of each other: (name, counts, colour) each; a legend where they have names."""
+    """Counts of several groups on top of each other: (name, counts, colour) each; a legend where
+    they have names.
+    """
     plot = figure(x, y, width)
     bottom, bars = np.zeros(len(edges) - 1), []
     for name, heights, colour in groups:

@@ -15,14 +15,18 @@ WIDEST = 760
 """Pixels of a slice at most; larger ones are shrunk."""
 PLANES = ("xy", "xz", "zy")
 _LYING = ((1, 2), (0, 2), (1, 0))
-"""Axes that the rows and columns of the picture across z, y and x lie along: side by side they share their edges."""
+"""Axes that the rows and columns of the picture across z, y and x lie along: side by side they
+share their edges.
+"""
 
 
 @dataclass(frozen=True)
 class Plane:
-    """A slab across ``axis`` (0, 1, 2 for z, y, x), averaged over its thickness. at: its middle, Å. size: Å a pixel.
+    """A slab across ``axis`` (0, 1, 2 for z, y, x), averaged over its thickness. at: its middle, Å.
+    size: Å a pixel.
 
-    ``pixels`` have y along the rows and x along the columns across z, z and x across y, y and z across x.
+    ``pixels`` have y along the rows and x along the columns across z, z and x across y, y and z
+    across x.
     """
 
     axis: int
@@ -33,7 +37,9 @@ class Plane:
 
 @dataclass(frozen=True)
 class Rings:
-    """Picks that look alike: positions (n, 3) Å, a colour, and a dash pattern for those who see no colours."""
+    """Picks that look alike: positions (n, 3) Å, a colour, and a dash pattern for those who see no
+    colours.
+    """
 
     positions: np.ndarray
     colour: str
@@ -44,14 +50,18 @@ class Rings:
 def planes(
     tomogram: Tomogram, positions: np.ndarray, radius: float, axes: Sequence[int] = (0, 1, 2)
 ) -> list[Plane]:
-    """The slabs across each axis in which the most picks lie, half a radius thick. UserError for NaN in the volume."""
+    """The slabs across each axis in which the most picks lie, half a radius thick. UserError for
+    NaN in the volume.
+    """
     return [
         _plane(tomogram, axis, _busiest(tomogram, positions, axis, radius), radius) for axis in axes
     ]
 
 
 def _busiest(tomogram: Tomogram, positions: np.ndarray, axis: int, radius: float) -> float:
-    """The place along an axis with the most picks within half a radius; the middle where there are none inside."""
+    """The place along an axis with the most picks within half a radius; the middle where there are
+    none inside.
+    """
     line = positions[:, axis]
     line = np.sort(line[(line >= 0) & (line <= tomogram.extent[axis])])
     if not len(line):
@@ -114,7 +124,9 @@ def drawn(plane: Plane, groups: Sequence[Rings], radius: float) -> Markup:
 
 
 def side_by_side(three: Sequence[Plane], groups: Sequence[Rings], radius: float) -> Markup:
-    """The slabs across z, y and x as three faces of a box: xz below xy, zy at its right, on one scale."""
+    """The slabs across z, y and x as three faces of a box: xz below xy, zy at its right, on one
+    scale.
+    """
     (depth, width), height = three[1].pixels.shape, three[0].pixels.shape[0]
     pictures = "".join(drawn(plane, groups, radius) for plane in (three[0], three[2], three[1]))
     wide = min(1100, round(820 * (width + depth) / max(width, height)))

@@ -67,7 +67,9 @@ def table(
     kind: str = "",
     numeric: Sequence[int] | None = None,
 ) -> Markup:
-    """An HTML table; columns in ``numeric`` (by default all but the first) are aligned to the right."""
+    """An HTML table; columns in ``numeric`` (by default all but the first) are aligned to the
+    right.
+    """
     right = set(range(1, len(headers)) if numeric is None else numeric)
 
     def cells(values: Sequence[Any], tag: str) -> str:

@@ -1,4 +1,6 @@
-"""Random neighbours around a target: in contact or near it, never overlapping, always reaching into the box."""
+"""Random neighbours around a target: in contact or near it, never overlapping, always reaching into
+the box.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ ATTEMPTS = 60
 
 @dataclass(frozen=True)
 class Placed:
-    """A structure in the box: its class, its rotation and where its centre is (z, y, x), in Å from the box's centre."""
+    """A structure in the box: its class, its rotation and where its centre is (z, y, x), in Å from
+    the box's centre.
+    """
 
     label: int
     rotation: Array
@@ -42,10 +46,12 @@ def place_neighbours(
     half_box: float,
     generator: np.random.Generator,
 ) -> list[Placed]:
-    """Up to ``count`` neighbours of any class; fewer where the box (half its side in Å) has no room for more.
+    """Up to ``count`` neighbours of any class; fewer where the box (half its side in Å) has no room
+    for more.
 
-    A neighbour is pushed along a random direction until a plane across that direction parts it from the target, so
-    their convex hulls cannot meet; the same test, on the line between centres, keeps neighbours apart.
+    A neighbour is pushed along a random direction until a plane across that direction parts it from
+    the target, so their convex hulls cannot meet; the same test, on the line between centres, keeps
+    neighbours apart.
     """
     placed: list[Placed] = []
     for _ in range(count * ATTEMPTS):

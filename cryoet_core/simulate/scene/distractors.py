@@ -1,7 +1,8 @@
-"""What surrounds particles in a cell and is none: membranes, filaments and gold beads. Lengths in Å.
+"""What surrounds particles in a cell and is none: membranes, filaments and gold beads. Lengths in
+Å.
 
-Densities are relative to protein's (1). Each thing is drawn as a sparse list of voxels, refused where something lies
-already, and may leave the volume through its faces (beads may not).
+Densities are relative to protein's (1). Each thing is drawn as a sparse list of voxels, refused
+where something lies already, and may leave the volume through its faces (beads may not).
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ NAMES = ("membranes", "filaments", "beads")
 ATTEMPTS = 60
 
 LEAFLET, HEAD, TAIL, REACH, HALF_THICKNESS = 19.0, 6.0, 8.0, 45.0, 30.0
-"""Bilayer: distance of the head groups from its middle, widths of heads and tails; how far it is drawn and occupies."""
+"""Bilayer: distance of the head groups from its middle, widths of heads and tails; how far it is
+drawn and occupies.
+"""
 SMALLEST_VESICLE, LARGEST_VESICLE = 200.0, 2000.0
 GOLD, BEAD = 12.0, 50.0
 """Density of gold beside protein, both less that of water, and the radius of a bead."""
@@ -29,7 +32,9 @@ GOLD, BEAD = 12.0, 50.0
 
 @dataclass(frozen=True)
 class Drawn:
-    """A thing: flat voxel indices with what they add (an index may occur twice), and the voxels that it occupies."""
+    """A thing: flat voxel indices with what they add (an index may occur twice), and the voxels
+    that it occupies.
+    """
 
     indices: Indices
     values: Array
@@ -38,9 +43,11 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Helix:
-    """A filament: subunits, a Gaussian of ``width`` each, at ``radius`` about its axis, occupied to ``outer``.
+    """A filament: subunits, a Gaussian of ``width`` each, at ``radius`` about its axis, occupied to
+    ``outer``.
 
-    ``rise`` and ``twist`` (degrees) lead from one subunit to the next of a helix, of which there are ``starts``.
+    ``rise`` and ``twist`` (degrees) lead from one subunit to the next of a helix, of which there
+    are ``starts``.
     """
 
     radius: float
@@ -75,7 +82,8 @@ def add_distractors(
     first_label: int,
     generator: np.random.Generator,
 ) -> None:
-    """Add so many membranes, filaments and beads to the density; labels count on from ``first_label``.
+    """Add so many membranes, filaments and beads to the density; labels count on from
+    ``first_label``.
 
     UserError, which says how many fitted, when there is no room for all of one kind.
     """
@@ -94,7 +102,9 @@ def add_distractors(
 
 
 def _membrane(room: Room, _: int, generator: np.random.Generator) -> Drawn | None:
-    """A closed ellipsoidal bilayer with slow waves; None where less than a fifth of it would be in the volume."""
+    """A closed ellipsoidal bilayer with slow waves; None where less than a fifth of it would be in
+    the volume.
+    """
     largest = float(np.clip(0.35 * room.extent.max(), 1.2 * SMALLEST_VESICLE, LARGEST_VESICLE))
     radius = SMALLEST_VESICLE * (largest / SMALLEST_VESICLE) ** generator.random()
     axes = radius * generator.uniform(0.8, 1.25, 3)
@@ -130,7 +140,9 @@ def _membrane(room: Room, _: int, generator: np.random.Generator) -> Drawn | Non
 
 
 def _bilayer(distance: Array, voxel_size: float) -> Array:
-    """Density across a membrane: two layers of heads, tails thinner than water between; blurred as voxels blur it."""
+    """Density across a membrane: two layers of heads, tails thinner than water between; blurred as
+    voxels blur it.
+    """
     head, tail = np.hypot([HEAD, TAIL], 0.4 * voxel_size)
     leaflets = sum(np.exp(-0.5 * ((distance - side) / head) ** 2) for side in (-LEAFLET, LEAFLET))
     profile: Array = 1.2 * HEAD / head * leaflets - 0.3 * TAIL / tail * np.exp(
@@ -140,7 +152,9 @@ def _bilayer(distance: Array, voxel_size: float) -> Array:
 
 
 def _filament(room: Room, index: int, generator: np.random.Generator) -> Drawn | None:
-    """A long, gently bent helix nearly in the plane of the slab; None where less than a third would be inside."""
+    """A long, gently bent helix nearly in the plane of the slab; None where less than a third would
+    be inside.
+    """
     kind = FILAMENTS[index % len(FILAMENTS)]
     middle = generator.random(3) * room.extent
     azimuth, elevation = generator.uniform(0, 2 * np.pi), generator.normal(0, 0.12)
@@ -204,7 +218,9 @@ def _curve(middle: Array, frame: tuple[Array, Array, float], along: Array, acros
 
 
 def _blobs(room: Room, points: Array, kind: Helix) -> tuple[Indices, Array]:
-    """Voxels and values of a Gaussian, of the density that protein of the subunit's volume has, at each point."""
+    """Voxels and values of a Gaussian, of the density that protein of the subunit's volume has, at
+    each point.
+    """
     width = max(kind.width, 0.7 * room.voxel_size)
     reach = int(np.ceil(3 * width / room.voxel_size))
     offsets = np.indices((2 * reach + 1,) * 3).reshape(3, -1).T - reach

@@ -1,7 +1,9 @@
-"""Random sequential insertion of structures by their voxelised shapes: nothing overlaps, by construction.
+"""Random sequential insertion of structures by their voxelised shapes: nothing overlaps, by
+construction.
 
-A candidate (uniform rotation, uniform position) is tested first at a few points of its shape, 256 positions at a time,
-and only if those are free at all of them. The largest structures go first, which fills most.
+A candidate (uniform rotation, uniform position) is tested first at a few points of its shape, 256
+positions at a time, and only if those are free at all of them. The largest structures go first,
+which fills most.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ POSITIONS, ROUNDS, PROBES = 256, 400, 48
 
 
 class Room:
-    """What is taken: ``ids`` (z, y, x) int32, particle number from 1; ``labels`` uint8: what lies there, 0 nothing."""
+    """What is taken: ``ids`` (z, y, x) int32, particle number from 1; ``labels`` uint8: what lies
+    there, 0 nothing.
+    """
 
     def __init__(self, shape: tuple[int, int, int], voxel_size: float) -> None:
         self.shape, self.voxel_size = shape, voxel_size
@@ -66,7 +70,9 @@ class Room:
 
 @dataclass(frozen=True)
 class Shape:
-    """A structure's shape: points (m, 3) in Å from its centre, ``spacing`` apart, and a few of them to probe with."""
+    """A structure's shape: points (m, 3) in Å from its centre, ``spacing`` apart, and a few of them
+    to probe with.
+    """
 
     points: Array
     probes: Array
@@ -105,10 +111,11 @@ def pack(
     margin: float,
     generator: np.random.Generator,
 ) -> list[Placed]:
-    """Place ``copies`` of each structure, at least ``margin`` Å inside the room; the room's masks are filled in.
+    """Place ``copies`` of each structure, at least ``margin`` Å inside the room; the room's masks
+    are filled in.
 
-    Particle i of the list has id i + 1 and label 1 + its class. Positions are in Å from voxel 0. UserError, which says
-    how many of each fitted, when there is no room for all.
+    Particle i of the list has id i + 1 and label 1 + its class. Positions are in Å from voxel 0.
+    UserError, which says how many of each fitted, when there is no room for all.
     """
     shapes = [Shape.of(s) for s in structures]
     placed: list[Placed] = []
@@ -151,7 +158,9 @@ def _find_place(
 
 
 def copies_for(fraction: float, room: Room, structures: Sequence[Structure]) -> list[int]:
-    """Equal copies of each structure that fill ``fraction`` of the room, to within one particle; larger ones first."""
+    """Equal copies of each structure that fill ``fraction`` of the room, to within one particle;
+    larger ones first.
+    """
     volumes = [Shape.of(s).volume(room.voxel_size) for s in structures]
     wanted = fraction * room.labels.size
     each = int(wanted // sum(volumes))

@@ -1,6 +1,8 @@
-"""Random numbers of the simulator: every particle has generators of its own, so nothing depends on batches.
+"""Random numbers of the simulator: every particle has generators of its own, so nothing depends on
+batches.
 
-The same seed gives particle i the same class, pose, shift, neighbours and white noise under any optics or SNR.
+The same seed gives particle i the same class, pose, shift, neighbours and white noise under any
+optics or SNR.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ def stream(seed: int, index: int, purpose: int) -> np.random.Generator:
 
 @dataclass(frozen=True)
 class Pose:
-    """rotation: active (3, 3). shift: three numbers and fraction: one, all uniform, to be scaled by the settings."""
+    """rotation: active (3, 3). shift: three numbers and fraction: one, all uniform, to be scaled by
+    the settings.
+    """
 
     rotation: Array
     shift: Array
@@ -32,9 +36,11 @@ class Pose:
 
 
 def draw_pose(seed: int, index: int, orientation: str = "uniform") -> Pose:
-    """The pose of particle ``index``: shift in [-1, 1)^3, fraction (where in the defocus range) in [0, 1).
+    """The pose of particle ``index``: shift in [-1, 1)^3, fraction (where in the defocus range) in
+    [0, 1).
 
-    Everything is drawn in one order whatever is used of it, so that poses stay paired between settings.
+    Everything is drawn in one order whatever is used of it, so that poses stay paired between
+    settings.
     """
     generator = stream(seed, index, POSE)
     quaternion, shift, fraction = (
@@ -48,7 +54,9 @@ def draw_pose(seed: int, index: int, orientation: str = "uniform") -> Pose:
 
 
 def from_quaternion(quaternion: Array) -> Array:
-    """The rotation of a quaternion (real part first) of any length: uniform on SO(3) for normal numbers."""
+    """The rotation of a quaternion (real part first) of any length: uniform on SO(3) for normal
+    numbers.
+    """
     w, a, b, c = quaternion / np.linalg.norm(quaternion)
     return np.array(
         [
@@ -60,10 +68,12 @@ def from_quaternion(quaternion: Array) -> Array:
 
 
 def few_orientations(entries: Array) -> Array:
-    """The orientation law of AITom's generator, far from uniform: from left singular vectors of uniform numbers.
+    """The orientation law of AITom's generator, far from uniform: from left singular vectors of
+    uniform numbers.
 
-    ``entries`` (3, 3) in [0, 1). Its ZYZ angles are read from the last row and column of the singular vectors, whose
-    determinant may be -1, and the matrix takes output to input coordinates, with the beam on its last axis.
+    ``entries`` (3, 3) in [0, 1). Its ZYZ angles are read from the last row and column of the
+    singular vectors, whose determinant may be -1, and the matrix takes output to input coordinates,
+    with the beam on its last axis.
     """
     vectors = np.linalg.svd(entries)[0]
     phi = np.arctan2(vectors[2, 1], vectors[2, 0])

@@ -17,8 +17,9 @@ Array = NDArray[np.float64]
 def gaussian_width(resolution: float, convention: str = "fourier") -> float:
     """Standard deviation in Å of the Gaussian that stands for an atom at a resolution in Å.
 
-    "fourier": resolution / (pi sqrt 2), so the Gaussian's transform falls to 1/e at 1 / resolution. "2sigma":
-    resolution / 2. Raises ValueError for another convention or a resolution that is not above 0.
+    "fourier": resolution / (pi sqrt 2), so the Gaussian's transform falls to 1/e at 1 / resolution.
+    "2sigma": resolution / 2. Raises ValueError for another convention or a resolution that is not
+    above 0.
     """
     if not resolution > 0:
         raise ValueError(f"resolution is {resolution}, expected more than 0 Å")
@@ -30,9 +31,10 @@ def gaussian_width(resolution: float, convention: str = "fourier") -> float:
 def atoms_to_density(positions: Array, weights: Array, voxel_size: float, width: float) -> Array:
     """Sum of Gaussians of standard deviation ``width`` (Å), one for each atom, as a cube per Å^3.
 
-    positions (n, 3) are (z, y, x) in Å from the origin, weights (n,) atomic numbers: the cube sums to their total over
-    voxel_size^3. Atoms are binned with trilinear weights, whose kernel is divided out in Fourier space together
-    with the convolution, so the voxel size must be at most twice the width for a clean map.
+    positions (n, 3) are (z, y, x) in Å from the origin, weights (n,) atomic numbers: the cube sums
+    to their total over voxel_size^3. Atoms are binned with trilinear weights, whose kernel is
+    divided out in Fourier space together with the convolution, so the voxel size must be at most
+    twice the width for a clean map.
     """
     reach = float(np.abs(positions).max(initial=0)) + 6 * width
     size = _even_fast_size(2 * math.ceil(reach / voxel_size) + 2)
@@ -60,11 +62,13 @@ def atoms_to_density(positions: Array, weights: Array, voxel_size: float, width:
 def resample(
     density: NDArray[np.floating], voxel_size: float, target: float, centre: Array | None = None
 ) -> Array:
-    """A map at ``target`` Å per voxel as a cube that holds all of it, ``centre`` (voxels, z y x) coming to n // 2.
+    """A map at ``target`` Å per voxel as a cube that holds all of it, ``centre`` (voxels, z y x)
+    coming to n // 2.
 
-    Band-limited interpolation, exact for any ratio: low-passed in Fourier space to the coarser of the two Nyquist
-    frequencies (with a cosine edge over its last tenth), then summed as a Fourier series at the new points, one axis
-    after another. Values keep their scale. Points outside the map are 0.
+    Band-limited interpolation, exact for any ratio: low-passed in Fourier space to the coarser of
+    the two Nyquist frequencies (with a cosine edge over its last tenth), then summed as a Fourier
+    series at the new points, one axis after another. Values keep their scale. Points outside the
+    map are 0.
     """
     sides = density.shape
     at = (
@@ -97,7 +101,9 @@ def _lowpass(density: NDArray[np.floating], voxel_size: float, target: float) ->
 
 
 def _fourier_series(points: Array, n: int) -> Array:
-    """(len(points), n): weights that give the periodic band-limited function through n samples at ``points``."""
+    """(len(points), n): weights that give the periodic band-limited function through n samples at
+    ``points``.
+    """
     offset = points[:, None] - np.arange(n)[None, :]
     top = (n - 1) // 2
     kernel = np.ones_like(offset)
@@ -110,7 +116,9 @@ def _fourier_series(points: Array, n: int) -> Array:
 
 
 def trim(density: Array, threshold: float) -> Array:
-    """The smallest centred cube (about voxel n // 2) with every value above ``threshold``, plus two voxels."""
+    """The smallest centred cube (about voxel n // 2) with every value above ``threshold``, plus two
+    voxels.
+    """
     where = np.argwhere(density > threshold)
     centre = np.array([n // 2 for n in density.shape])
     reach = int(np.abs(where - centre).max(initial=0)) + 2

@@ -1,7 +1,9 @@
-"""Built-in complexes: subunits of a few ellipsoidal lobes, copied by a point group or a helix. No download needed.
+"""Built-in complexes: subunits of a few ellipsoidal lobes, copied by a point group or a helix. No
+download needed.
 
-Sizes are those of real complexes of the kind, 11 to 30 nm. A lobe is (centre, semi-axes), both (z, y, x) in Å, the
-symmetry axis being z; the lobes of all copies form one body of even density, as protein has.
+Sizes are those of real complexes of the kind, 11 to 30 nm. A lobe is (centre, semi-axes), both (z,
+y, x) in Å, the symmetry axis being z; the lobes of all copies form one body of even density, as
+protein has.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ GRID = 4.0
 
 
 def draw_phantom(name: str, voxel_size: float, resolution: float | None = None) -> Array:
-    """Density (n, n, n) of a built-in phantom on voxels of ``voxel_size`` Å, centre of mass at n // 2.
+    """Density (n, n, n) of a built-in phantom on voxels of ``voxel_size`` Å, centre of mass at n //
+    2.
 
     ``resolution`` in Å defaults to two voxels. UserError, with the known names, for an unknown one.
     """
@@ -57,7 +60,9 @@ def load_phantom(name: str, voxel_size: float, resolution: float | None = None) 
 
 
 def _body(lobes: list[tuple[Array, Array, Array]]) -> Array:
-    """The union of ellipsoids (centre, semi-axes, orientation) as shares of voxels, on a cube about the origin."""
+    """The union of ellipsoids (centre, semi-axes, orientation) as shares of voxels, on a cube about
+    the origin.
+    """
     reach = max(float(np.abs(centre).max() + axes.max()) for centre, axes, _ in lobes)
     half = int(np.ceil(reach / GRID)) + 1
     body = np.zeros((2 * half + 2,) * 3)
@@ -297,7 +302,9 @@ PHANTOMS: dict[str, Callable[[], Array]] = {
 
 
 def choose_phantoms(words: Sequence[str]) -> list[str]:
-    """The phantoms that ``words`` ask for: names, or one number n for the first n. UserError for anything else."""
+    """The phantoms that ``words`` ask for: names, or one number n for the first n. UserError for
+    anything else.
+    """
     if len(words) == 1 and words[0].isdigit():
         if not 1 <= int(words[0]) <= len(PHANTOMS):
             raise UserError(f"--phantoms: {words[0]}; expected 1 to {len(PHANTOMS)}")

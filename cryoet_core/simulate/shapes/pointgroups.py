@@ -12,10 +12,11 @@ Array = NDArray[np.float64]
 
 
 def point_group(name: str) -> Array:
-    """(order, 3, 3) rotations of "C7", "D2", "T", "O" or "I"; the main axis is z, the two-fold axes of D include x.
+    """(order, 3, 3) rotations of "C7", "D2", "T", "O" or "I"; the main axis is z, the two-fold axes
+    of D include x.
 
-    T and O have their two-fold or four-fold axes along z, y and x; so has I its two-fold axes. Raises ValueError for
-    another name.
+    T and O have their two-fold or four-fold axes along z, y and x; so has I its two-fold axes.
+    Raises ValueError for another name.
     """
     match = re.fullmatch(r"([CD])(\d+)", name)
     if match and int(match[2]) > 0:

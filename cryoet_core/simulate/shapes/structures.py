@@ -23,16 +23,19 @@ from cryoet_core.support.errors import UserError
 MAPS = (".mrc", ".map", ".ccp4", ".rec")
 MODELS = (".pdb", ".ent", ".pdb1", ".cif", ".mmcif")
 SUPPORT = 0.05
-"""Density above this share of the maximum belongs to the structure: for its centre, its size and its neighbours."""
+"""Density above this share of the maximum belongs to the structure: for its centre, its size and
+its neighbours.
+"""
 
 
 @dataclass(frozen=True)
 class Structure:
     """A class of particle, ready to be placed.
 
-    density: a cube on voxels of ``voxel_size`` Å, protein positive, centre of mass at n // 2, scaled so that its mean
-    weighted by itself is 1: protein is then equally dense in every structure, whatever a map's units.
-    hull (m, 3): the corners (z, y, x), in Å, of the convex hull of its support.
+    density: a cube on voxels of ``voxel_size`` Å, protein positive, centre of mass at n // 2,
+    scaled so that its mean weighted by itself is 1: protein is then equally dense in every
+    structure, whatever a map's units. hull (m, 3): the corners (z, y, x), in Å, of the convex hull
+    of its support.
     """
 
     name: str
@@ -80,7 +83,9 @@ def as_structure(name: str, density: Array, voxel_size: float) -> Structure:
 def load_structure(
     path: Path | str, voxel_size: float, resolution: float | None = None, **options: Any
 ) -> Structure:
-    """Read a structure; see ``load_density`` for the arguments. Its name is the file's, without its suffixes."""
+    """Read a structure; see ``load_density`` for the arguments. Its name is the file's, without its
+    suffixes.
+    """
     path = Path(path)
     return as_structure(
         structure_name(path), load_density(path, voxel_size, resolution, **options), voxel_size
@@ -94,12 +99,14 @@ def load_density(
     convention: str = "fourier",
     assembly: str = "auto",
 ) -> Array:
-    """Density (n, n, n) of a map or model on voxels of ``voxel_size`` Å, its centre of mass at voxel n // 2.
+    """Density (n, n, n) of a map or model on voxels of ``voxel_size`` Å, its centre of mass at
+    voxel n // 2.
 
-    A map is resampled without aliasing (``resolution`` is not used: a map has its own). A model gives
-    sum Z_a G(r - r_a) with Gaussians of ``resolution`` Å (default: two voxels; see ``density.gaussian_width``).
-    ``assembly``: "auto" builds the first biological assembly that the file lists, "none" takes the atoms as
-    deposited, else its name. Raises UserError for a file that is missing, unreadable, empty or of another kind.
+    A map is resampled without aliasing (``resolution`` is not used: a map has its own). A model
+    gives sum Z_a G(r - r_a) with Gaussians of ``resolution`` Å (default: two voxels; see
+    ``density.gaussian_width``). ``assembly``: "auto" builds the first biological assembly that the
+    file lists, "none" takes the atoms as deposited, else its name. Raises UserError for a file that
+    is missing, unreadable, empty or of another kind.
     """
     path = Path(path)
     if not voxel_size > 0:
@@ -132,7 +139,8 @@ def load_density(
 
 
 def find_structures(paths: Iterable[Path | str]) -> list[Path]:
-    """The structure files of a list of files and folders, folders sorted by name. UserError where there is none.
+    """The structure files of a list of files and folders, folders sorted by name. UserError where
+    there is none.
 
     Two files of one name (1abc.mrc and 1abc.pdb) would make two classes of one name: refused.
     """
@@ -205,7 +213,9 @@ def _read_map(path: Path) -> tuple[NDArray[np.floating[Any]], float]:
 def _model_density(
     path: Path, voxel_size: float, resolution: float | None, convention: str, assembly: str
 ) -> tuple[Array, float]:
-    """On a grid of half the wanted voxels (finer for a finer resolution), so that binning does not alias."""
+    """On a grid of half the wanted voxels (finer for a finer resolution), so that binning does not
+    alias.
+    """
     positions, numbers = read_atoms(path, assembly)
     centre = (positions * numbers[:, None]).sum(0) / numbers.sum()
     try:
@@ -217,7 +227,8 @@ def _model_density(
 
 
 def read_atoms(path: Path, assembly: str = "auto") -> tuple[Array, Array]:
-    """Positions (n, 3) in Å (z, y, x) and atomic numbers times occupancy (n,) of a model, without water.
+    """Positions (n, 3) in Å (z, y, x) and atomic numbers times occupancy (n,) of a model, without
+    water.
 
     UserError when it cannot be read, has no atoms or lacks the assembly that is asked for.
     """

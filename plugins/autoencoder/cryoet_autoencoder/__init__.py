@@ -1,4 +1,6 @@
-"""The plugin of ``autoencoder`` and ``edss3d``. Read ``autoencoder.py`` and ``edss3d.py`` first: their ``fit``."""
+"""The plugin of ``autoencoder`` and ``edss3d``. Read ``autoencoder.py`` and ``edss3d.py`` first:
+their ``fit``.
+"""
 
 from cryoet_core import hookimpl
 

@@ -1,7 +1,9 @@
-"""Autoencoder3D with k-means: what is in a set of subtomograms, seen without labels (paper 002, section II-A).
+"""Autoencoder3D with k-means: what is in a set of subtomograms, seen without labels (paper 002,
+section II-A).
 
-Particles are centred and turned to their principal axes, an autoencoder learns codes from which they can be drawn
-again, k-means sorts the codes, and the decoder draws the clusters' centres: noise-free pictures to choose from.
+Particles are centred and turned to their principal axes, an autoencoder learns codes from which
+they can be drawn again, k-means sorts the codes, and the decoder draws the clusters' centres:
+noise-free pictures to choose from.
 """
 
 from __future__ import annotations

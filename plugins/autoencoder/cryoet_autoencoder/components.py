@@ -11,11 +11,12 @@ from scipy import ndimage
 def take_parts(
     labels: np.ndarray, own: np.ndarray, least: Sequence[float]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Centres of mass (n, 3) in voxels, scores (n,) and classes (n,) from 0 of the connected parts of each class.
+    """Centres of mass (n, 3) in voxels, scores (n,) and classes (n,) from 0 of the connected parts
+    of each class.
 
-    labels (d, h, w): 0 background, else 1 + class; own (d, h, w): the probability of a voxel's label, which weighs the
-    voxels and whose mean is a part's score. least: voxels of the smallest part that counts, for each class; what is
-    smaller becomes background in ``labels``.
+    labels (d, h, w): 0 background, else 1 + class; own (d, h, w): the probability of a voxel's
+    label, which weighs the voxels and whose mean is a part's score. least: voxels of the smallest
+    part that counts, for each class; what is smaller becomes background in ``labels``.
     """
     positions, scores, classes = [np.zeros((0, 3))], [np.zeros(0)], [np.zeros(0, np.int64)]
     weights = own.astype(np.float32)

@@ -6,7 +6,9 @@ from cryoet_core.methods.config import Config, option
 
 
 class AutoencoderConfig(Config):
-    """Defaults are those of the fast preset; the paper preset is the published network and schedule."""
+    """Defaults are those of the fast preset; the paper preset is the published network and
+    schedule.
+    """
 
     k: int = option(
         100,

@@ -1,7 +1,7 @@
 """How well segmented voxels agree with the known ones.
 
-``cryoet evaluate RUN --data TRUTH.h5`` has the mean over tomograms, ``python -m cryoet_autoencoder.dice`` a line of
-JSON for each.
+``cryoet evaluate RUN --data TRUTH.h5`` has the mean over tomograms, ``python -m
+cryoet_autoencoder.dice`` a line of JSON for each.
 """
 
 from __future__ import annotations
@@ -30,10 +30,12 @@ def dice(found: np.ndarray, known: np.ndarray) -> float:
 
 
 def agreement(labels: np.ndarray, tomogram: Tomogram, names: dict[int, str]) -> dict[str, Any]:
-    """Foreground Dice, precision and recall of labels (d, h, w) by the simulated occupancy, and each class's Dice.
+    """Foreground Dice, precision and recall of labels (d, h, w) by the simulated occupancy, and
+    each class's Dice.
 
-    Known foreground are the voxels in any particle (mask "ids"); of a class named as a structure, those of that
-    structure (mask "classes"). UserError where the tomogram has no such masks or another shape.
+    Known foreground are the voxels in any particle (mask "ids"); of a class named as a structure,
+    those of that structure (mask "classes"). UserError where the tomogram has no such masks or
+    another shape.
     """
     lacking = MASKS - set(tomogram.masks)
     if lacking:
@@ -63,7 +65,9 @@ def agreement(labels: np.ndarray, tomogram: Tomogram, names: dict[int, str]) -> 
 
 
 def mean_agreement(folder: Path, truth: Tomograms) -> dict[str, float]:
-    """Means over the tomograms that are segmented in ``folder`` and hold masks; empty where none does."""
+    """Means over the tomograms that are segmented in ``folder`` and hold masks; empty where none
+    does.
+    """
     found = []
     for tomogram in truth:
         path = folder / FOLDER / f"{file_name(tomogram.name)}.mrc"
@@ -83,7 +87,9 @@ def names_in(folder: Path) -> dict[int, str]:
 
 
 def compare(folder: Path, truth: list[Path]) -> list[dict[str, Any]]:
-    """The agreement of every tomogram of some stores that is segmented in a run's folder (or that of a prediction)."""
+    """The agreement of every tomogram of some stores that is segmented in a run's folder (or that
+    of a prediction).
+    """
     labels = folder / FOLDER if (folder / FOLDER).is_dir() else folder
     if not (labels / NAMES).exists():
         raise UserError(

@@ -1,7 +1,9 @@
-"""EDSS3D: every voxel of a tomogram named, learnt from clusters of subtomograms that a user kept (paper 002).
+"""EDSS3D: every voxel of a tomogram named, learnt from clusters of subtomograms that a user kept
+(paper 002).
 
-An autoencoder's clusters say which subtomograms are particles, its decoder which of their voxels: nobody draws a
-label. The network that learns these labels is convolutional, so it segments whole tomograms.
+An autoencoder's clusters say which subtomograms are particles, its decoder which of their voxels:
+nobody draws a label. The network that learns these labels is convolutional, so it segments whole
+tomograms.
 """
 
 from __future__ import annotations
@@ -135,7 +137,8 @@ class Edss3dTrainer(Trainer):
 
 
 def finished_clusters(folder: Path, run: Run) -> tuple[ClusterLabeller, Any]:
-    """What a finished run of ``autoencoder`` has learnt, on the device of ``run``, and its subtomograms.
+    """What a finished run of ``autoencoder`` has learnt, on the device of ``run``, and its
+    subtomograms.
 
     UserError where the folder is no such run.
     """

@@ -11,7 +11,9 @@ from cryoet_core.methods.config import Config, option
 
 
 class Edss3dConfig(Config):
-    """Defaults are those of the fast preset; the paper preset is the published network and schedule."""
+    """Defaults are those of the fast preset; the paper preset is the published network and
+    schedule.
+    """
 
     clusters: str = option("", "folder of a finished run of autoencoder; without it one is trained first, on "
         "--subtomograms")  # fmt: skip

@@ -1,4 +1,6 @@
-"""Training with early stopping, of either network: the weights of the best epoch win; resumable after each epoch."""
+"""Training with early stopping, of either network: the weights of the best epoch win; resumable
+after each epoch.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +19,16 @@ HELD_OUT = 0.1
 """Share of the volumes that is not trained on, but decides when to stop."""
 
 Loss = Callable[[Tensor, "torch.Generator | None"], Tensor]
-"""Rows (b,) and, while training, where random numbers come from, to the mean loss over these rows."""
+"""Rows (b,) and, while training, where random numbers come from, to the mean loss over these rows.
+"""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """patience: epochs without a new lowest validation loss after which training ends. decay: after t updates the
-    learning rate is ``learning_rate`` / (1 + decay t). least_updates: an epoch has at least as many; of few volumes it
-    is several passes, for neither training nor patience can be measured in passes of two or three updates."""
+    """patience: epochs without a new lowest validation loss after which training ends. decay: after
+    t updates the learning rate is ``learning_rate`` / (1 + decay t). least_updates: an epoch has at
+    least as many; of few volumes it is several passes, for neither training nor patience can be
+    measured in passes of two or three updates."""
 
     epochs: int
     patience: int
@@ -61,10 +65,12 @@ def fit(
     phase: str | None = None,
     watch: Callable[[], Mapping[str, Any]] = dict,
 ) -> dict[str, Any]:
-    """Train ``model`` on this process's n volumes and leave it in eval mode with the weights of the best epoch.
+    """Train ``model`` on this process's n volumes and leave it in eval mode with the weights of the
+    best epoch.
 
-    Each epoch is a row of metrics.jsonl (with ``watch()``'s numbers) and a checkpoint ``name``. Returns ``epochs``,
-    ``best_epoch`` (from 1) and ``validation_loss``. RunError where the loss is no number.
+    Each epoch is a row of metrics.jsonl (with ``watch()``'s numbers) and a checkpoint ``name``.
+    Returns ``epochs``, ``best_epoch`` (from 1) and ``validation_loss``. RunError where the loss is
+    no number.
     """
     optimiser = torch.optim.Adam(model.parameters(), lr=schedule.learning_rate)
     state = _restored(model, optimiser, run.load(name), run)
@@ -152,7 +158,7 @@ def _mean(model: nn.Module, loss: Loss, rows: Tensor, schedule: Schedule, run: R
     return float(total[0] / total[1])
 
 
-# ---- files -----------------------------------------------------------------------------------------------------------
+# ---- files ---------------------------------------------------------------------------------------
 
 
 def _packed(

@@ -1,4 +1,6 @@
-"""Which clusters a user keeps, and what they are called: ``--keep 3,7:ribosome;12:proteasome`` or ``auto``."""
+"""Which clusters a user keeps, and what they are called: ``--keep 3,7:ribosome;12:proteasome`` or
+``auto``.
+"""
 
 from __future__ import annotations
 
@@ -14,19 +16,21 @@ EXAMPLE = 'such as --keep "3,7:ribosome;12:proteasome", or auto'
 
 
 class Kept(NamedTuple):
-    """names: of the classes, in order. classes (k,) int64: of each cluster, 1 + index into names, 0 where it is not
-    kept."""
+    """names: of the classes, in order. classes (k,) int64: of each cluster, 1 + index into names, 0
+    where it is not kept."""
 
     names: tuple[str, ...]
     classes: np.ndarray
 
 
 def kept_clusters(keep: str, clusters: Sequence[str], suggested: np.ndarray) -> Kept:
-    """What ``--keep`` says of clusters named ``clusters`` (k,), of which ``suggested`` (k,) bool look like particles.
+    """What ``--keep`` says of clusters named ``clusters`` (k,), of which ``suggested`` (k,) bool
+    look like particles.
 
-    Groups are parted by semicolons; each has cluster numbers or names, also ranges such as 3-7, parted by commas, and
-    after a colon the name of their class (default: particle). UserError where that cannot be read, names a cluster
-    that there is not or one twice, or where nothing is suggested.
+    Groups are parted by semicolons; each has cluster numbers or names, also ranges such as 3-7,
+    parted by commas, and after a colon the name of their class (default: particle). UserError where
+    that cannot be read, names a cluster that there is not or one twice, or where nothing is
+    suggested.
     """
     classes = np.zeros(len(clusters), np.int64)
     if keep.strip() == AUTO:

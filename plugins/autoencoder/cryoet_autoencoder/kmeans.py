@@ -9,15 +9,20 @@ import torch
 from torch import Tensor
 
 MANY = 50_000
-"""Points from which on restarts are computed together on a CPU too: scikit-learn takes them one by one."""
+"""Points from which on restarts are computed together on a CPU too: scikit-learn takes them one by
+one.
+"""
 TOLERANCE = 1e-4
-"""Squared movement of the centres, as a share of the points' mean variance, that ends the iterations."""
+"""Squared movement of the centres, as a share of the points' mean variance, that ends the
+iterations.
+"""
 _CHUNK = 1 << 24
 
 
 @dataclass(frozen=True)
 class Clusters:
-    """centres (k, d), those with most points first. variance: of the points about their centres, the mean per axis.
+    """centres (k, d), those with most points first. variance: of the points about their centres,
+    the mean per axis.
 
     inertia: the sum of squared distances. history: that of each iteration, where it is known.
     """
@@ -28,14 +33,18 @@ class Clusters:
     history: tuple[float, ...] = ()
 
     def assign(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Nearest centres (n,) and shares (n, k): those of Gaussians of equal weight and of this variance."""
+        """Nearest centres (n,) and shares (n, k): those of Gaussians of equal weight and of this
+        variance.
+        """
         distances = _squared(points.double(), self.centres.to(points.device).double())
         shares = torch.softmax(-0.5 * distances / max(self.variance, 1e-12), 1)
         return distances.argmin(1), shares.float()
 
 
 def fit_kmeans(points: Tensor, k: int, restarts: int, seed: int) -> Clusters:
-    """The best of several k-means++ starts on points (n, d); fewer clusters where fewer than k points differ."""
+    """The best of several k-means++ starts on points (n, d); fewer clusters where fewer than k
+    points differ.
+    """
     k = min(k, len(torch.unique(points, dim=0)))
     if points.device.type == "cpu" and len(points) <= MANY:
         from sklearn.cluster import KMeans
@@ -60,7 +69,8 @@ def fit_kmeans(points: Tensor, k: int, restarts: int, seed: int) -> Clusters:
 def batched_kmeans(
     points: Tensor, k: int, restarts: int, generator: torch.Generator, iterations: int = 300
 ) -> tuple[Tensor, tuple[float, ...]]:
-    """Lloyd's iterations of all restarts at once: the centres (k, d) of the best and its inertia by iteration.
+    """Lloyd's iterations of all restarts at once: the centres (k, d) of the best and its inertia by
+    iteration.
 
     A centre that loses its last point stays where it is.
     """
@@ -92,7 +102,9 @@ def batched_kmeans(
 
 
 def _plus_plus(points: Tensor, k: int, restarts: int, generator: torch.Generator) -> Tensor:
-    """Starts (r, k, d): each next centre is a point drawn by its squared distance to the nearest so far."""
+    """Starts (r, k, d): each next centre is a point drawn by its squared distance to the nearest so
+    far.
+    """
     n, device = len(points), points.device
     rows = torch.randint(n, (restarts,), generator=generator, device=device)
     chosen = [points[rows]]

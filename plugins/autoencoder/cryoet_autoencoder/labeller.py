@@ -1,4 +1,6 @@
-"""What a finished autoencoder run knows: how to encode and decode cubes, and the clusters of the codes."""
+"""What a finished autoencoder run knows: how to encode and decode cubes, and the clusters of the
+codes.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +75,9 @@ class ClusterLabeller:
 
 @torch.no_grad()
 def encode(encoder: torch.nn.Module, preparation: Preparation, volumes: Any, run: Run) -> Encoded:
-    """Codes and poses of all volumes, in float32, so that a cube's code does not depend on the rest of its batch."""
+    """Codes and poses of all volumes, in float32, so that a cube's code does not depend on the rest
+    of its batch.
+    """
     parts = []
     for batch in run.progress(volumes.batches(BATCH), "encoding"):
         ready = preparation(batch)
@@ -83,11 +87,13 @@ def encode(encoder: torch.nn.Module, preparation: Preparation, volumes: Any, run
     return Encoded(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
-# ---- files -----------------------------------------------------------------------------------------------------------
+# ---- files ---------------------------------------------------------------------------------------
 
 
 def save(run: Run, name: str, labeller: ClusterLabeller) -> None:
-    """Network and clusters in one checkpoint, from which others may take the encoder (``cryoet_core.runs.encoders``)."""
+    """Network and clusters in one checkpoint, from which others may take the encoder
+    (``cryoet_core.runs.encoders``).
+    """
     encoder, clusters = labeller.model.encoder, labeller.clusters
     options = {key: labeller.options[key] for key in NETWORK}
     tensors = dict(labeller.model.state_dict()) | {"clusters.centres": clusters.centres}

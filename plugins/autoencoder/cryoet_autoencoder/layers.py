@@ -11,7 +11,9 @@ STEP = 4
 
 
 def convolution(before: int, after: int, size: int = 3, circular: bool = False) -> nn.Conv3d:
-    """A convolution that keeps the edges: beyond a face are zeros, or what lies at the opposite face."""
+    """A convolution that keeps the edges: beyond a face are zeros, or what lies at the opposite
+    face.
+    """
     mode = "circular" if circular else "zeros"
     return _glorot(nn.Conv3d(before, after, size, padding=size // 2, padding_mode=mode))
 

@@ -22,7 +22,9 @@ from cryoet_core.support.errors import UserError
 from cryoet_core.support.files import shown
 
 EXPLAINED, ACTIVE = 0.02, 0.25
-"""A share of variance below which the reconstruction shows next to nothing; a share of code units that is few."""
+"""A share of variance below which the reconstruction shows next to nothing; a share of code units
+that is few.
+"""
 
 
 def learn(
@@ -30,7 +32,8 @@ def learn(
 ) -> tuple[ClusterLabeller, np.ndarray, list[str]]:
     """Autoencoder and clusters of subtomograms, the members of each (k,), and what has to be said.
 
-    Every process trains on its part of the data. UserError where there are fewer cubes than clusters.
+    Every process trains on its part of the data. UserError where there are fewer cubes than
+    clusters.
     """
     if config.k > len(data):
         raise UserError(
@@ -117,7 +120,9 @@ def _remarks(last: dict[str, Any], config: AutoencoderConfig) -> list[str]:
 
 
 def pictured(labeller: ClusterLabeller, counts: np.ndarray, run: Run) -> Scores:
-    """Write the clusters' decoded centres, their table and the suggestion into the run's folder (rank 0)."""
+    """Write the clusters' decoded centres, their table and the suggestion into the run's folder
+    (rank 0).
+    """
     pictures = labeller.decoded(labeller.clusters.centres)
     scores = particle_scores(pictures, torch.from_numpy(counts))
     if run.rank:

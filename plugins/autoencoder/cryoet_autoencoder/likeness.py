@@ -18,8 +18,9 @@ LEAST_CONTRAST, MOST_CONTRAST = 0.6, 2.5
 
 @dataclass(frozen=True)
 class Scores:
-    """Of each cluster (k,): likeness, the correlation with the best of the balls; contrast, the mean inside that ball
-    less the mean outside, in standard deviations of a cube; radius of the ball, voxels; suggested: is it a particle?"""
+    """Of each cluster (k,): likeness, the correlation with the best of the balls; contrast, the
+    mean inside that ball less the mean outside, in standard deviations of a cube; radius of the
+    ball, voxels; suggested: is it a particle?"""
 
     likeness: Tensor
     contrast: Tensor
@@ -28,12 +29,13 @@ class Scores:
 
 
 def particle_scores(pictures: Tensor, counts: Tensor) -> Scores:
-    """Scores of decoded centres (k, s, s, s), protein bright, of clusters with ``counts`` (k,) members.
+    """Scores of decoded centres (k, s, s, s), protein bright, of clusters with ``counts`` (k,)
+    members.
 
-    A particle is a compact bright thing in the middle of its box: its picture correlates with a ball about the centre
-    (at least ``LEAST_LIKENESS``), and the ball stands out about as much as in the clusters that stand out most: noise
-    that was picked has a bright middle too, but a faint one (``LEAST_CONTRAST``), and gold is far brighter than protein
-    (``MOST_CONTRAST``).
+    A particle is a compact bright thing in the middle of its box: its picture correlates with a
+    ball about the centre (at least ``LEAST_LIKENESS``), and the ball stands out about as much as in
+    the clusters that stand out most: noise that was picked has a bright middle too, but a faint one
+    (``LEAST_CONTRAST``), and gold is far brighter than protein (``MOST_CONTRAST``).
     """
     size, flat = pictures.shape[-1], pictures.flatten(1).double()
     balls = (

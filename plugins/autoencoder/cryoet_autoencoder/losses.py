@@ -11,5 +11,7 @@ def reconstruction(decoded: Tensor, seen: Tensor) -> Tensor:
 
 
 def penalty(codes: Tensor) -> Tensor:
-    """The mean over volumes of the sum of |code| (n, dim): it does not depend on the size of the batch."""
+    """The mean over volumes of the sum of |code| (n, dim): it does not depend on the size of the
+    batch.
+    """
     return codes.abs().sum(1).mean()

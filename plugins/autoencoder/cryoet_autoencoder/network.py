@@ -1,4 +1,6 @@
-"""Autoencoder3D (paper 002, section II-A): two convolutions, a short non-negative code, and the way back."""
+"""Autoencoder3D (paper 002, section II-A): two convolutions, a short non-negative code, and the way
+back.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +21,11 @@ from cryoet_core.support.errors import UserError
 
 
 class Encoder3D(nn.Module):
-    """Cubes (n, 1, b, b, b) to codes (n, dim), none negative. ``bin``: voxels averaged per axis before all else.
+    """Cubes (n, 1, b, b, b) to codes (n, dim), none negative. ``bin``: voxels averaged per axis
+    before all else.
 
-    Any box will do: what is left after binning is padded with zeros, the mean, to a multiple of 4. UserError for a box
-    of which binning leaves nothing.
+    Any box will do: what is left after binning is padded with zeros, the mean, to a multiple of 4.
+    UserError for a box of which binning leaves nothing.
     """
 
     def __init__(self, box: int, width: int = 32, code: int = 32, bin: int = 1) -> None:

@@ -1,4 +1,6 @@
-"""Whether a segmentation network has learnt its own labels: foreground Dice, counted batch by batch."""
+"""Whether a segmentation network has learnt its own labels: foreground Dice, counted batch by
+batch.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +10,8 @@ from torch import Tensor
 from cryoet_core.runs.run import Run
 
 LEAST_DICE = 0.4
-"""Foreground Dice on the cubes learnt from below which a network has not learnt them. Networks that had, on 34 and 41
-cubes, reached 0.88 and 0.73 on those held out, others 0.00."""
+"""Foreground Dice on the cubes learnt from below which a network has not learnt them. Networks that
+had, on 34 and 41 cubes, reached 0.88 and 0.73 on those held out, others 0.00."""
 
 
 class Overlap:
@@ -25,7 +27,9 @@ class Overlap:
         self.sums += torch.stack((2 * (found & wanted).sum(), found.sum() + wanted.sum())).double()
 
     def dice(self) -> float:
-        """Of all batches of all processes since the last call; 1 where neither has a foreground voxel."""
+        """Of all batches of all processes since the last call; 1 where neither has a foreground
+        voxel.
+        """
         both, total = self.run.all_reduce(self.sums).tolist()
         self.sums = torch.zeros_like(self.sums)
         return float(both / total) if total else 1.0

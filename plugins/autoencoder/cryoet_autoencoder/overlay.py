@@ -24,7 +24,9 @@ SHARE = 0.45
 def add_overlay(
     run: Run, name: str, seen: Tomogram, labels: np.ndarray, bin: int, classes: Sequence[str]
 ) -> None:
-    """The slice across z of a tomogram with most labelled voxels, plain and coloured, into ``run.results``."""
+    """The slice across z of a tomogram with most labelled voxels, plain and coloured, into
+    ``run.results``.
+    """
     plane = int((labels > 0).sum((1, 2)).argmax())
     depth = seen.shape[0]
     middle = min(plane * bin + bin // 2, depth - 1)

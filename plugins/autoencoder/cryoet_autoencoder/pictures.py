@@ -17,7 +17,9 @@ WIDTH = 96
 
 
 def write_orthoslices(path: Path, volume: np.ndarray, low: float, high: float) -> None:
-    """The central slices (y, x), (z, x) and (z, y) of a volume side by side as a PNG; ``low`` black, ``high`` white."""
+    """The central slices (y, x), (z, x) and (z, y) of a volume side by side as a PNG; ``low``
+    black, ``high`` white.
+    """
     z, y, x = (n // 2 for n in volume.shape)
     scale = 255 / (high - low) if high > low else 0.0
     factor = -(-WIDTH // max(volume.shape))
@@ -35,7 +37,9 @@ def write_orthoslices(path: Path, volume: np.ndarray, low: float, high: float) -
 def write_centres(
     folder: Path, pictures: np.ndarray, captions: Sequence[str], order: Sequence[int]
 ) -> list[Any]:
-    """A PNG for each of the centres (k, s, s, s) in ``order``, all on one grey scale; entries for pictures.json."""
+    """A PNG for each of the centres (k, s, s, s) in ``order``, all on one grey scale; entries for
+    pictures.json.
+    """
     low, high = np.percentile(pictures, (1, 99.8))
     entries = []
     for index in order:
@@ -46,7 +50,9 @@ def write_centres(
 
 
 def add_pictures(folder: Path, title: str, note: str, entry: Any) -> None:
-    """Add an entry to the group ``title`` of a folder's pictures.json, in place of an earlier one of the same file."""
+    """Add an entry to the group ``title`` of a folder's pictures.json, in place of an earlier one
+    of the same file.
+    """
     path = folder / PICTURES
     groups = files.read_json(path) if path.exists() else []
     group = next((group for group in groups if group["title"] == title), None)

@@ -1,8 +1,8 @@
 """Pose normalisation: particles moved to the box centre, their principal axes turned to z, y and x.
 
-After the reference code of paper 002, with two faults of that mended: weights come from the density above a threshold
-inside a mask (where all voxels have weight, the background decides), and rotations have determinant +1 (no mirror
-images).
+After the reference code of paper 002, with two faults of that mended: weights come from the density
+above a threshold inside a mask (where all voxels have weight, the background decides), and
+rotations have determinant +1 (no mirror images).
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from cryoet_core.algorithms.fourier import radial_frequency
 from cryoet_core.algorithms.transforms import rotate, standardise
 
 THRESHOLD = 1.0
-"""Standard deviations above the mean in the sphere from which on density counts as the particle's."""
+"""Standard deviations above the mean in the sphere from which on density counts as the particle's.
+"""
 
 
 class Prepared(NamedTuple):
-    """volumes (n, 1, d, h, w), mean 0, deviation 1. The particle is the normalised one turned by ``rotations``
-    (n, 3, 3), then moved by ``shifts`` (n, 3) voxels."""
+    """volumes (n, 1, d, h, w), mean 0, deviation 1. The particle is the normalised one turned by
+    ``rotations`` (n, 3, 3), then moved by ``shifts`` (n, 3) voxels."""
 
     volumes: Tensor
     rotations: Tensor
@@ -32,8 +33,9 @@ class Prepared(NamedTuple):
 class Preparation:
     """What is done with cubes of ``box`` voxels before the autoencoder sees them.
 
-    smoothing: standard deviation of a Gaussian in voxels, 0 for none. pose: whether poses are normalised, from the
-    cube smoothed by at least ``least`` voxels, for noise has principal axes too.
+    smoothing: standard deviation of a Gaussian in voxels, 0 for none. pose: whether poses are
+    normalised, from the cube smoothed by at least ``least`` voxels, for noise has principal axes
+    too.
     """
 
     least = 2.0
@@ -48,7 +50,9 @@ class Preparation:
         self.mask = soft_sphere(box, box / 2 - 1, device=device)
 
     def __call__(self, volumes: Tensor) -> Prepared:
-        """Of standardised volumes (n, 1, d, h, w); what comes into a turned cube from outside is its mean."""
+        """Of standardised volumes (n, 1, d, h, w); what comes into a turned cube from outside is
+        its mean.
+        """
         n = len(volumes)
         seen = _filtered(volumes, self.blur) if self.smoothing > 0 else volumes
         if not self.pose:
@@ -60,12 +64,13 @@ class Preparation:
 
 
 def principal_frame(volumes: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Rotations (n, 3, 3) that turn each volume's principal axes to z, y, x, and its centres of mass (n, 3).
+    """Rotations (n, 3, 3) that turn each volume's principal axes to z, y, x, and its centres of
+    mass (n, 3).
 
-    volumes (n, d, h, w), protein bright; mask (d, h, w) in 0..1. Weights are the density above ``THRESHOLD`` standard
-    deviations in the mask. The axis of largest extent becomes z, the second y. An axis points to where the third moment
-    is positive; the last one follows from determinant +1. Centres are in voxels from voxel n // 2. Where no voxel has
-    weight: no rotation, centre 0.
+    volumes (n, d, h, w), protein bright; mask (d, h, w) in 0..1. Weights are the density above
+    ``THRESHOLD`` standard deviations in the mask. The axis of largest extent becomes z, the second
+    y. An axis points to where the third moment is positive; the last one follows from determinant
+    +1. Centres are in voxels from voxel n // 2. Where no voxel has weight: no rotation, centre 0.
     """
     share = mask / mask.sum()
     mean = (volumes * share).sum((1, 2, 3), keepdim=True)

@@ -1,4 +1,6 @@
-"""Prepared cubes, held once on the device where they fit, else prepared anew each time: the same numbers."""
+"""Prepared cubes, held once on the device where they fit, else prepared anew each time: the same
+numbers.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ BATCH = 64
 
 
 class PreparedVolumes:
-    """``volumes[rows]`` is (b, 1, d, d, d) float32 on the device, for rows (b,) int64. Values pass through float16."""
+    """``volumes[rows]`` is (b, 1, d, d, d) float32 on the device, for rows (b,) int64. Values pass
+    through float16.
+    """
 
     def __init__(self, volumes: DeviceVolumes, preparation: Preparation, budget: int) -> None:
         self.volumes, self.preparation = volumes, preparation

@@ -1,4 +1,6 @@
-"""Segment other subtomograms: ``python -m cryoet_autoencoder.segment RUN --data cubes.h5 --out labels.mrcs``."""
+"""Segment other subtomograms: ``python -m cryoet_autoencoder.segment RUN --data cubes.h5 --out
+labels.mrcs``.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ from cryoet_core.support.errors import RunError, UserError
 def segment(folder: Path, paths: list[Path], out: Path, device: str = "auto") -> int:
     """Write the labels of subtomograms as a stack of MRC volumes; their number.
 
-    UserError where the folder is no run of edss3d, ``out`` exists, or the voxels are of another size.
+    UserError where the folder is no run of edss3d, ``out`` exists, or the voxels are of another
+    size.
     """
     if out.exists():
         raise UserError(f"--out {out}: exists already; choose another name or remove it")

@@ -9,15 +9,18 @@ from torch.nn.functional import max_pool3d
 from cryoet_autoencoder.layers import binned, channels_last, convolution, doubled, padded
 
 MARGIN = 12
-"""Binned voxels around a voxel that its label depends on, at most, where tiles begin at multiples of 4 (it is 11)."""
+"""Binned voxels around a voxel that its label depends on, at most, where tiles begin at multiples
+of 4 (it is 11).
+"""
 
 
 class EncoderDecoder3D(nn.Module):
-    """Volumes (n, 1, d, h, w) to logits (n, classes, d / bin, h / bin, w / bin); class 0 is background.
+    """Volumes (n, 1, d, h, w) to logits (n, classes, d / bin, h / bin, w / bin); class 0 is
+    background.
 
-    Edges that are no multiples of 4 after binning are padded with zeros, the mean, and cut again. Beyond a face lies
-    the opposite one: with zeros the network learns that particles are so many voxels from a face of their cube, which
-    is true of cubes only, and finds nothing in tomograms.
+    Edges that are no multiples of 4 after binning are padded with zeros, the mean, and cut again.
+    Beyond a face lies the opposite one: with zeros the network learns that particles are so many
+    voxels from a face of their cube, which is true of cubes only, and finds nothing in tomograms.
     """
 
     def __init__(self, classes: int, width: int = 32, bin: int = 1) -> None:

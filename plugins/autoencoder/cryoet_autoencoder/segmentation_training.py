@@ -23,7 +23,9 @@ from cryoet_core.runs.volumes import DeviceVolumes
 
 BATCH = 64
 LEVEL, SPREAD = 0.1, 0.15
-"""Standard deviations of what is added to cubes and of the logarithm of what they are multiplied by."""
+"""Standard deviations of what is added to cubes and of the logarithm of what they are multiplied
+by.
+"""
 POWERS = {"equal": 0.0, "root": 0.5, "balanced": 1.0}
 
 
@@ -36,7 +38,9 @@ def voxel_loss(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
 
 
 def class_weights(counts: Tensor, kind: str) -> Tensor:
-    """Weights (c,) of classes with ``counts`` (c,) voxels, whose mean over all voxels is 1; 0 for a class without."""
+    """Weights (c,) of classes with ``counts`` (c,) voxels, whose mean over all voxels is 1; 0 for a
+    class without.
+    """
     shares = counts.double() / counts.sum()
     weights = torch.where(counts > 0, shares.clamp(min=1e-12) ** -POWERS[kind], 0.0)
     return weights / (weights * shares).sum()
@@ -51,7 +55,9 @@ def train(
     run: Run,
     name: str,
 ) -> tuple[EncoderDecoder3D, list[float], list[str]]:
-    """The network, the median volume of a particle of each class in its voxels, and what has to be said."""
+    """The network, the median volume of a particle of each class in its voxels, and what has to be
+    said.
+    """
     classes = kept.classes[found.labels]
     rows = training_rows(classes, run.generator("background"))
     notes = _remarks(classes, rows, kept)
@@ -106,19 +112,24 @@ def train(
 
 @torch.no_grad()
 def unweigh(network: EncoderDecoder3D, weights: Tensor) -> None:
-    """Make probabilities those of voxels as they occur: a network trained with weights w says p w / sum(p w)."""
+    """Make probabilities those of voxels as they occur: a network trained with weights w says p w /
+    sum(p w).
+    """
     network.last.bias -= excess(weights).to(network.last.bias)
 
 
 def excess(weights: Tensor) -> Tensor:
-    """What training with weights (c,) adds to logits; 0 for a class without voxels, of which nothing was learnt."""
+    """What training with weights (c,) adds to logits; 0 for a class without voxels, of which
+    nothing was learnt.
+    """
     return torch.where(weights > 0, weights, torch.ones_like(weights)).log()
 
 
 def augmented(batch: Tensor, labels: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Cubes (n, 1, d, h, w) and labels (n, d / bin, h / bin, w / bin) moved round and mirrored along axes, as drawn for
-    the batch; each cube brighter or darker and of more or less contrast. The missing wedge looks the same in these
-    mirrors, and moved by any number of voxels particles meet the poolings in any phase."""
+    """Cubes (n, 1, d, h, w) and labels (n, d / bin, h / bin, w / bin) moved round and mirrored
+    along axes, as drawn for the batch; each cube brighter or darker and of more or less contrast.
+    The missing wedge looks the same in these mirrors, and moved by any number of voxels particles
+    meet the poolings in any phase."""
     size = labels.shape[-1]
     bin = batch.shape[-1] // size
     axes = [axis for axis in (-3, -2, -1) if torch.rand((), generator=random) < 0.5]
@@ -140,7 +151,9 @@ def _targets(
     config: Edss3dConfig,
     run: Run,
 ) -> Tensor:
-    """Labels (n, s, s, s) uint8 of the cubes in ``rows``, on the device: what each cube's own code decodes to."""
+    """Labels (n, s, s, s) uint8 of the cubes in ``rows``, on the device: what each cube's own code
+    decodes to.
+    """
     assert found.embedding is not None
     codes = torch.from_numpy(found.embedding)
     turns = torch.from_numpy(found.extra["rotations"]) if "rotations" in found.extra else torch.eye(3).expand(
@@ -163,7 +176,9 @@ def _targets(
 
 
 def _volumes(targets: Tensor, classes: int, run: Run) -> list[float]:
-    """The median number of voxels that a particle of each class has in a cube; 0 where none has any."""
+    """The median number of voxels that a particle of each class has in a cube; 0 where none has
+    any.
+    """
     found = []
     for index in range(1, classes + 1):
         counts = run.all_gather((targets == index).flatten(1).sum(1))

@@ -21,8 +21,8 @@ from cryoet_core.tomograms import Tomogram, Tomograms
 
 
 class Segmenter:
-    """A picker that also leaves the labels of all voxels. facts: class_names, voxel_size (Å), volumes (voxels of the
-    network that a training particle of each class has), least_volume."""
+    """A picker that also leaves the labels of all voxels. facts: class_names, voxel_size (Å),
+    volumes (voxels of the network that a training particle of each class has), least_volume."""
 
     def __init__(self, network: EncoderDecoder3D, facts: Mapping[str, Any]) -> None:
         self.network, self.facts = network.eval(), dict(facts)
@@ -30,7 +30,9 @@ class Segmenter:
 
     @property
     def radius(self) -> float:
-        """Å: of a ball as large as a training particle of the largest class; how far a pick may lie off."""
+        """Å: of a ball as large as a training particle of the largest class; how far a pick may lie
+        off.
+        """
         volume = (
             max(self.facts["volumes"], default=0.0)
             * (self.network.bin * self.facts["voxel_size"]) ** 3
@@ -42,8 +44,8 @@ class Segmenter:
         return mean_agreement(folder, truth)
 
     def pick(self, tomogram: Tomogram, run: Run) -> Picks:
-        """Centres of mass of the connected parts of each class. The labels of all voxels in these go to
-        segmentation/NAME.mrc in ``run.results``, on the tomogram's own voxels."""
+        """Centres of mass of the connected parts of each class. The labels of all voxels in these
+        go to segmentation/NAME.mrc in ``run.results``, on the tomogram's own voxels."""
         seen, bin = tomogram.at(self.facts["voxel_size"]), self.network.bin
         labels, own = segmented(self.network, seen, run)
         least = self.facts["least_volume"] * np.asarray(self.facts["volumes"])
@@ -62,7 +64,7 @@ class Segmenter:
         )
 
 
-# ---- files -----------------------------------------------------------------------------------------------------------
+# ---- files ---------------------------------------------------------------------------------------
 
 
 def save(run: Run, name: str, segmenter: Segmenter) -> None:

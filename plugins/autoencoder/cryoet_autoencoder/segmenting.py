@@ -21,10 +21,12 @@ BATCH = 32
 def segmented(
     network: EncoderDecoder3D, tomogram: Tomogram, run: Run
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The most probable class of each voxel, uint8, and its probability, float16; both (d, h, w) / bin, rounded up.
+    """The most probable class of each voxel, uint8, and its probability, float16; both (d, h, w) /
+    bin, rounded up.
 
-    Because of its pooling the network gives the same for a tile as for the whole only where the tile begins at a
-    multiple of 4 (binned) voxels. So the tiles' unit is a block of 4^3, whose voxels are carried in the channels.
+    Because of its pooling the network gives the same for a tile as for the whole only where the
+    tile begins at a multiple of 4 (binned) voxels. So the tiles' unit is a block of 4^3, whose
+    voxels are carried in the channels.
     """
     unit = STEP * network.bin
 
@@ -62,7 +64,9 @@ def _whole(blocks: np.ndarray, shape: list[int]) -> np.ndarray:
 
 
 def on_grid(labels: np.ndarray, bin: int, seen: Tomogram, tomogram: Tomogram) -> np.ndarray:
-    """Binned labels of the tomogram ``seen`` on the voxels of ``tomogram``, which may be of another size."""
+    """Binned labels of the tomogram ``seen`` on the voxels of ``tomogram``, which may be of another
+    size.
+    """
     lines = [
         np.minimum(
             np.rint(np.arange(n) * tomogram.voxel_size / seen.voxel_size).astype(np.int64) // bin,
@@ -75,9 +79,11 @@ def on_grid(labels: np.ndarray, bin: int, seen: Tomogram, tomogram: Tomogram) ->
 
 
 def on_one_scale(data: Any) -> tuple[float, float]:
-    """Level and spread that bring stored values (times density sign) of a set to those of a standardised tomogram.
+    """Level and spread that bring stored values (times density sign) of a set to those of a
+    standardised tomogram.
 
-    The medians of the cubes' means and deviations: cubes keep what they differ in, as they do within a tomogram.
+    The medians of the cubes' means and deviations: cubes keep what they differ in, as they do
+    within a tomogram.
     """
     mean, deviation = data.statistics()
     return float(np.median(mean * data.signs)), float(np.median(deviation))

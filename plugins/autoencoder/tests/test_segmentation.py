@@ -100,7 +100,9 @@ def test_labels_come_to_the_tomograms_own_voxels() -> None:
 
 
 def test_it_learns_what_is_bright_wherever_it_lies() -> None:
-    """A threshold toy: cubes of blobs in the middle teach it to find blobs anywhere in a larger volume."""
+    """A threshold toy: cubes of blobs in the middle teach it to find blobs anywhere in a larger
+    volume.
+    """
     line = (torch.arange(16) - 8).float()
     z, y, x = torch.meshgrid(line, line, line, indexing="ij")
     blob = torch.exp(-(z**2 + y**2 + x**2) / 16)

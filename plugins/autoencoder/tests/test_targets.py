@@ -43,7 +43,9 @@ def test_the_threshold_knows_no_intensity_scale() -> None:
 
 
 def test_labels_lie_where_the_particle_lies() -> None:
-    """Drawn in the normalised pose at half the resolution, an ellipsoid is found in the pose of its cube."""
+    """Drawn in the normalised pose at half the resolution, an ellipsoid is found in the pose of its
+    cube.
+    """
     line = (torch.arange(24) - 12).float()
     z, y, x = torch.meshgrid(line, line, line, indexing="ij")
     upright = torch.exp(-(((z / 5) ** 2 + (y / 3) ** 2 + (x / 3) ** 2) / 2))[None]

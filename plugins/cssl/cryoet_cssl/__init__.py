@@ -1,4 +1,6 @@
-"""The methods of ``cryoet-cssl``: pretraining without labels (simclr, moco, swav), learning from few (supervised)."""
+"""The methods of ``cryoet-cssl``: pretraining without labels (simclr, moco, swav), learning from
+few (supervised).
+"""
 
 from cryoet_core import hookimpl
 

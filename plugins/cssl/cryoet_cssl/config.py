@@ -1,4 +1,6 @@
-"""The options of the four methods, in groups that they share. Preset ``paper`` is the published recipe."""
+"""The options of the four methods, in groups that they share. Preset ``paper`` is the published
+recipe.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Fine-tuning: an encoder, pretrained or not, and a linear classifier learn from labels; best validation epoch."""
+"""Fine-tuning: an encoder, pretrained or not, and a linear classifier learn from labels; best
+validation epoch.
+"""
 
 from __future__ import annotations
 
@@ -56,9 +58,11 @@ def fine_tune(
     config: Any,
     run: Run,
 ) -> list[str]:
-    """Train on ``parts.learnt``; the network ends with the weights of the best epoch by validation accuracy, then loss.
+    """Train on ``parts.learnt``; the network ends with the weights of the best epoch by validation
+    accuracy, then loss.
 
-    The weights at the start are a candidate too. Returns notes. Without validation cubes the last epoch counts.
+    The weights at the start are a candidate too. Returns notes. Without validation cubes the last
+    epoch counts.
     """
     trained = network.head.parameters() if config.freeze_encoder else network.parameters()
     optimiser = optimiser_of(config.fine_tune_optimiser, trained, rate, config.fine_tune_decay)
@@ -97,7 +101,9 @@ def _copied(network: nn.Module) -> dict[str, Tensor]:
 def scores_of(
     network: nn.Module, volumes: DeviceVolumes, rows: np.ndarray | None, run: Run
 ) -> Tensor:
-    """Scores or features (n, k) float32 on the CPU, in eval mode, so that a cube's do not depend on its batch."""
+    """Scores or features (n, k) float32 on the CPU, in eval mode, so that a cube's do not depend on
+    its batch.
+    """
     network.eval()
     parts = []
     with torch.no_grad():
@@ -158,7 +164,9 @@ def _epoch(
 
 
 def _batches(parts: Parts, config: Any, run: Run, epoch: int) -> list[Tensor]:
-    """Batches of this process: the learnt rows, in a new order, again and again until as many as asked are drawn."""
+    """Batches of this process: the learnt rows, in a new order, again and again until as many as
+    asked are drawn.
+    """
     rows = torch.from_numpy(parts.learnt)
     wanted = len(parts.labelled) if config.same_steps else len(rows)
     generator = run.generator("fine-tune", epoch)

@@ -1,4 +1,6 @@
-"""What a finished run knows: a classifier, or clusters of features; both hold the encoder for others to use."""
+"""What a finished run knows: a classifier, or clusters of features; both hold the encoder for
+others to use.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ from cryoet_cssl.optimisers import under
 
 
 class ClassifierLabeller:
-    """Names cubes by the classes that it was taught. ``network`` and ``feature_layer`` serve ``cryoet explain``."""
+    """Names cubes by the classes that it was taught. ``network`` and ``feature_layer`` serve
+    ``cryoet explain``.
+    """
 
     task = "classification"
 
@@ -53,7 +57,9 @@ class ClassifierLabeller:
         )
 
     def label(self, data: Subtomograms, run: Run) -> Labels:
-        """Softmax of the scores, the encoder's features as the embedding; ``split`` for the data of the run itself."""
+        """Softmax of the scores, the encoder's features as the embedding; ``split`` for the data of
+        the run itself.
+        """
         _check_box(data, self.record)
         features = scores_of(self.classifier.encoder, run.volumes(data), None, run)
         head = self.classifier.head
@@ -68,7 +74,9 @@ class ClassifierLabeller:
         return self.classifier
 
     def feature_layer(self) -> nn.Module | None:
-        """The last convolution block, whose output is (n, c, z, y, x); None where the encoder names none."""
+        """The last convolution block, whose output is (n, c, z, y, x); None where the encoder names
+        none.
+        """
         layer: nn.Module | None = getattr(self.classifier.encoder, "last_block", None)
         return layer
 

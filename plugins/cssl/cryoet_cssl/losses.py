@@ -1,7 +1,8 @@
 """The losses, in float32 or better whatever the precision of the network.
 
-InfoNCE: van den Oord et al. (2018), with a queue He et al. (MoCo, 2020). NT-Xent: Chen et al. (SimCLR, 2020). Swapped
-prediction and codes: Caron et al. (SwAV, 2020). All take unit vectors; ``unit`` makes them.
+InfoNCE: van den Oord et al. (2018), with a queue He et al. (MoCo, 2020). NT-Xent: Chen et al.
+(SimCLR, 2020). Swapped prediction and codes: Caron et al. (SwAV, 2020). All take unit vectors;
+``unit`` makes them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ def unit(vectors: Tensor) -> Tensor:
 
 
 def similarities(one: Tensor, other: Tensor) -> Tensor:
-    """Products (n, k) of rows (n, f) and (k, f), in their own precision also where autocast would lower it."""
+    """Products (n, k) of rows (n, f) and (k, f), in their own precision also where autocast would
+    lower it.
+    """
     with torch.autocast(one.device.type, enabled=False):
         return one @ other.T
 
@@ -29,19 +32,25 @@ def info_nce_logits(queries: Tensor, keys: Tensor, queue: Tensor, temperature: f
 
 
 def info_nce(queries: Tensor, keys: Tensor, queue: Tensor, temperature: float) -> Tensor:
-    """-log of the own key's share among own key and queue, mean over rows; all (n, f) or (k, f), unit vectors."""
+    """-log of the own key's share among own key and queue, mean over rows; all (n, f) or (k, f),
+    unit vectors.
+    """
     logits = info_nce_logits(queries, keys, queue, temperature)
     return cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))
 
 
 def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
-    """Each of 2n views against all others, its partner the right answer; the mean. Views (n, f), unit vectors."""
+    """Each of 2n views against all others, its partner the right answer; the mean. Views (n, f),
+    unit vectors.
+    """
     logits, partner = nt_xent_logits(first, second, temperature)
     return cross_entropy(logits, partner)
 
 
 def nt_xent_logits(first: Tensor, second: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """(2n, 2n) similarities over the temperature, -inf for a view and itself, and each view's partner (2n,)."""
+    """(2n, 2n) similarities over the temperature, -inf for a view and itself, and each view's
+    partner (2n,).
+    """
     views = torch.cat([first, second])
     logits = (similarities(views, views) / temperature).fill_diagonal_(float("-inf"))
     return logits, torch.arange(len(views), device=views.device).roll(len(first))

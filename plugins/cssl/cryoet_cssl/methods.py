@@ -1,4 +1,5 @@
-"""The methods: pretraining (simclr, moco, swav) that ends in clusters or, with labels, in a classifier; supervised.
+"""The methods: pretraining (simclr, moco, swav) that ends in clusters or, with labels, in a
+classifier; supervised.
 
 Read ``SelfSupervised.fit`` and ``Supervised.fit`` first.
 """
@@ -30,7 +31,8 @@ from cryoet_cssl.readouts import neighbour_accuracy, probe_weights, readouts
 from cryoet_cssl.views import Views
 
 SCRATCH, TUNED = 1e-3, 5e-5
-"""Learning rates of fine-tuning from random weights and from pretrained ones, where none is given."""
+"""Learning rates of fine-tuning from random weights and from pretrained ones, where none is given.
+"""
 
 TINY: dict[str, Any] = {
     "epochs": 2,
@@ -43,7 +45,9 @@ TINY: dict[str, Any] = {
 
 
 class SelfSupervised(Trainer):
-    """Pretrain an encoder on two views of each cube; then clusters, or a classifier from a share of the labels."""
+    """Pretrain an encoder on two views of each cube; then clusters, or a classifier from a share of
+    the labels.
+    """
 
     task = "clustering"
     inputs: ClassVar = {
@@ -86,7 +90,9 @@ class SelfSupervised(Trainer):
         run: Run,
         known: tuple[np.ndarray, Parts] | None = None,
     ) -> tuple[nn.Module, dict[str, Any], list[str]]:
-        """The encoder trained on ``rows``, its record and notes; labels, where ``known``, are for the monitor alone."""
+        """The encoder trained on ``rows``, its record and notes; labels, where ``known``, are for
+        the monitor alone.
+        """
         if len(rows) < 2:
             raise UserError(
                 f"{data.paths[0]}: {len(rows)} subtomogram to learn from; expected 2 or more"
@@ -171,7 +177,7 @@ class Supervised(Trainer):
         return labellers.loaded(run)
 
 
-# ---- steps that they share -------------------------------------------------------------------------------------------
+# ---- steps that they share -----------------------------------------------------------------------
 
 
 def fresh_encoder(config: Any, box: int, run: Run) -> tuple[nn.Module, dict[str, Any]]:
@@ -202,9 +208,11 @@ def taught(
     *,
     pretrained: bool,
 ) -> Labeller:
-    """Fine-tune on the learnt part, write the read-outs of the encoder before and after, save the classifier.
+    """Fine-tune on the learnt part, write the read-outs of the encoder before and after, save the
+    classifier.
 
-    A pretrained encoder gets a classifier that fits it and small steps, which do not undo what it has learnt.
+    A pretrained encoder gets a classifier that fits it and small steps, which do not undo what it
+    has learnt.
     """
     volumes = run.volumes(data)
     with run.timer("read-outs"):

@@ -1,9 +1,10 @@
 """The encoders: RB3D with both published heads, CB3D and DSRF3D.
 
-Che et al., "Improved deep learning-based macromolecules structure classification from electron cryo-tomograms" (2018)
-for all three; RB3D with pooling instead of dense layers is the later version, of the time of the contrastive methods.
-None has batch normalisation, so a cube's features do not depend on its company. All run in the channels-last layout,
-in which the convolutions of a CPU are twice as fast.
+Che et al., "Improved deep learning-based macromolecules structure classification from electron
+cryo-tomograms" (2018) for all three; RB3D with pooling instead of dense layers is the later
+version, of the time of the contrastive methods. None has batch normalisation, so a cube's features
+do not depend on its company. All run in the channels-last layout, in which the convolutions of a
+CPU are twice as fast.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ LAST = torch.channels_last_3d
 
 
 class Unit(nn.Module):
-    """32 channels to 32: a 3^3 convolution beside a 1-3-1 bottleneck, 16 channels each, put side by side, not added."""
+    """32 channels to 32: a 3^3 convolution beside a 1-3-1 bottleneck, 16 channels each, put side by
+    side, not added.
+    """
 
     def __init__(self, dropout: float) -> None:
         super().__init__()
@@ -38,11 +41,12 @@ class Unit(nn.Module):
 
 
 class Rb3d(nn.Module):
-    """Volumes (n, 1, b, b, b) -> features (n, dim): a stem and four units, 115,904 parameters, then the head.
+    """Volumes (n, 1, b, b, b) -> features (n, dim): a stem and four units, 115,904 parameters, then
+    the head.
 
-    head "pool": averages over the eight octants, dim 256, the same weights for any box of 4 voxels or more. "dense":
-    two dense layers of 1024, for one box only; 135 million parameters at 32^3. Dropout (0.7 in the units, 0.5 between
-    the dense layers) belongs to the dense version.
+    head "pool": averages over the eight octants, dim 256, the same weights for any box of 4 voxels
+    or more. "dense": two dense layers of 1024, for one box only; 135 million parameters at 32^3.
+    Dropout (0.7 in the units, 0.5 between the dense layers) belongs to the dense version.
     """
 
     def __init__(self, box: int, head: Head = "pool") -> None:
@@ -76,7 +80,9 @@ class Rb3d(nn.Module):
 
 
 class Stack(nn.Module):
-    """Volumes (n, 1, b, b, b) -> features (n, dim): blocks of convolutions and poolings, then two dense layers."""
+    """Volumes (n, 1, b, b, b) -> features (n, dim): blocks of convolutions and poolings, then two
+    dense layers.
+    """
 
     def __init__(self, blocks: list[nn.Module], flat: int, dim: int, dropout: float) -> None:
         super().__init__()
@@ -96,16 +102,20 @@ class Stack(nn.Module):
 
 
 def rb3d(box: int, head: Head = "pool") -> nn.Module:
-    """RB3D for cubes of ``box`` voxels; see ``Rb3d``. UserError for boxes below 4 or an unknown head."""
+    """RB3D for cubes of ``box`` voxels; see ``Rb3d``. UserError for boxes below 4 or an unknown
+    head.
+    """
     if head not in ("pool", "dense"):
         raise UserError(f"encoder cssl.rb3d: head {head!r}; expected pool or dense")
     return Rb3d(box, head).to(memory_format=LAST)
 
 
 def cb3d(box: int) -> nn.Module:
-    """CB3D, the C3D network: 64, 128, 2 x 256, 2 x 512, 2 x 512 channels, features (n, 4096). Boxes from 16 voxels.
+    """CB3D, the C3D network: 64, 128, 2 x 256, 2 x 512, 2 x 512 channels, features (n, 4096). Boxes
+    from 16 voxels.
 
-    The first pooling leaves the beam axis as it is; before the last, the other two are padded by one voxel a side.
+    The first pooling leaves the beam axis as it is; before the last, the other two are padded by
+    one voxel a side.
     """
     _need(box, 16, "cssl.cb3d")
     blocks = [
@@ -126,7 +136,8 @@ def cb3d(box: int) -> nn.Module:
 
 
 def dsrf3d(box: int) -> nn.Module:
-    """DSRF3D, second version: 2 x 32, 2 x 64, 2 x 128 channels (858,400 parameters), features (n, 1024).
+    """DSRF3D, second version: 2 x 32, 2 x 64, 2 x 128 channels (858,400 parameters), features (n,
+    1024).
 
     Boxes from 8 voxels. Convolutions are padded; the publication does not say.
     """

@@ -1,7 +1,9 @@
-"""What the three methods learn by: modules that hold the encoder and say how good two views of a batch are.
+"""What the three methods learn by: modules that hold the encoder and say how good two views of a
+batch are.
 
-``objective(first, second)`` gives the loss and the share of views that found their partner; ``before_step`` and
-``after_step`` stand around the optimiser's step. All that a step changes is in ``state_dict``.
+``objective(first, second)`` gives the loss and the share of views that found their partner;
+``before_step`` and ``after_step`` stand around the optimiser's step. All that a step changes is in
+``state_dict``.
 """
 
 from __future__ import annotations
@@ -32,10 +34,12 @@ QUEUE_FROM = 0.6
 
 
 def projector(dim: int, out: int, norm: bool) -> nn.Sequential:
-    """Linear, ReLU, linear, dim -> dim -> out; with ``norm`` batch normalisation after both linear layers.
+    """Linear, ReLU, linear, dim -> dim -> out; with ``norm`` batch normalisation after both linear
+    layers.
 
-    The second leaves nothing that all cubes share, so that neither the features of an encoder without normalisation,
-    which are nearly one vector at first, nor their drift while it learns hides how cubes differ.
+    The second leaves nothing that all cubes share, so that neither the features of an encoder
+    without normalisation, which are nearly one vector at first, nor their drift while it learns
+    hides how cubes differ.
     """
     middle: list[nn.Module] = [nn.BatchNorm1d(dim)] if norm else []
     last: list[nn.Module] = [nn.BatchNorm1d(out, affine=False)] if norm else []
@@ -43,7 +47,9 @@ def projector(dim: int, out: int, norm: bool) -> nn.Sequential:
 
 
 class Objective(nn.Module):
-    """The encoder, its projection head, and the features (2n, dim) of the last batch, for the monitors."""
+    """The encoder, its projection head, and the features (2n, dim) of the last batch, for the
+    monitors.
+    """
 
     def __init__(self, encoder: nn.Module, config: Any, gather: Gather) -> None:
         super().__init__()
@@ -66,7 +72,9 @@ class Objective(nn.Module):
 
 
 class SimclrObjective(Objective):
-    """Chen et al. (2020): the partner among the other views of the batch. Negatives are those of this process."""
+    """Chen et al. (2020): the partner among the other views of the batch. Negatives are those of
+    this process.
+    """
 
     def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
         one, two = self.projected(torch.cat([first, second])).chunk(2)
@@ -77,15 +85,18 @@ class SimclrObjective(Objective):
 
 
 class MocoObjective(Objective):
-    """He et al. (2020): the key of the other view among earlier keys, made by a slowly following encoder.
+    """He et al. (2020): the key of the other view among earlier keys, made by a slowly following
+    encoder.
 
-    The whole key network, projection included, follows: key = m key + (1 - m) query; buffers are copied. The batch need
-    not divide the queue; of a larger batch the last keys stay. Without batch normalisation in the encoder, shuffling
-    batches between processes would change nothing and is left out.
+    The whole key network, projection included, follows: key = m key + (1 - m) query; buffers are
+    copied. The batch need not divide the queue; of a larger batch the last keys stay. Without batch
+    normalisation in the encoder, shuffling batches between processes would change nothing and is
+    left out.
 
-    ``symmetric``, ours: both views are queries, and the keys of the batch's other cubes are negatives too. ``ramp``,
-    ours: m grows from 0 along a cosine, and the queue counts from ``QUEUE_FROM`` of the run on. An encoder that still
-    changes in every step has nothing in common with its own past, and keys from there only keep it from learning.
+    ``symmetric``, ours: both views are queries, and the keys of the batch's other cubes are
+    negatives too. ``ramp``, ours: m grows from 0 along a cosine, and the queue counts from
+    ``QUEUE_FROM`` of the run on. An encoder that still changes in every step has nothing in common
+    with its own past, and keys from there only keep it from learning.
     """
 
     queue: Tensor
@@ -117,7 +128,9 @@ class MocoObjective(Objective):
         return loss, share
 
     def _compared(self, queries: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss of queries (n, f) whose own keys are the rows of ``keys``, and the share that is nearest to them."""
+        """The loss of queries (n, f) whose own keys are the rows of ``keys``, and the share that is
+        nearest to them.
+        """
         queue = (
             self.queue.clone()
             if self.done >= QUEUE_FROM or not self.config.ramp
@@ -156,14 +169,16 @@ class MocoObjective(Objective):
 
 
 class SwavObjective(Objective):
-    """Caron et al. (2020): each view predicts the other's balanced code over prototypes. No multi-crop.
+    """Caron et al. (2020): each view predicts the other's balanced code over prototypes. No
+    multi-crop.
 
-    The codes of a batch are balanced together with those of earlier vectors, once the queue is full, for a small batch
-    cannot fill the prototypes.
+    The codes of a batch are balanced together with those of earlier vectors, once the queue is
+    full, for a small batch cannot fill the prototypes.
 
-    ``warm_up``, ours: at first the views of a cube are told from other cubes (NT-Xent), and the prototypes then start
-    as vectors of cubes. Before two views have anything in common, their codes have not either, and the best answer to
-    codes that cannot be predicted is to say the same of every cube.
+    ``warm_up``, ours: at first the views of a cube are told from other cubes (NT-Xent), and the
+    prototypes then start as vectors of cubes. Before two views have anything in common, their codes
+    have not either, and the best answer to codes that cannot be predicted is to say the same of
+    every cube.
     """
 
     queue: Tensor
@@ -208,7 +223,9 @@ class SwavObjective(Objective):
 
     @torch.no_grad()
     def _start_prototypes(self, vectors: Tensor) -> None:
-        """As many as there are take the vectors of cubes, the newest first; the same on every process."""
+        """As many as there are take the vectors of cubes, the newest first; the same on every
+        process.
+        """
         known = torch.cat([self.gather(vectors), self.queue[0][: int(self.seen)]])[
             : len(self.prototypes)
         ]

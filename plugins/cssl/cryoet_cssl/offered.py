@@ -1,4 +1,6 @@
-"""The plugin ``cssl``: encoders for every method, ``cssl.rb3d``, ``cssl.cb3d`` and ``cssl.dsrf3d``; nothing to run."""
+"""The plugin ``cssl``: encoders for every method, ``cssl.rb3d``, ``cssl.cb3d`` and ``cssl.dsrf3d``;
+nothing to run.
+"""
 
 from cryoet_core import hookimpl
 

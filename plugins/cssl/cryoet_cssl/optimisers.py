@@ -13,10 +13,11 @@ TRUST, MOMENTUM = 1e-3, 0.9
 
 
 class Lars(torch.optim.SGD):
-    """SGD with momentum whose step for each matrix is scaled by |weights| / |gradient| (You et al. 2017).
+    """SGD with momentum whose step for each matrix is scaled by |weights| / |gradient| (You et al.
+    2017).
 
-    With ``clip`` (LARC) the scale is never larger than 1 beside the plain learning rate. Biases and other vectors take
-    plain steps without decay, as is usual.
+    With ``clip`` (LARC) the scale is never larger than 1 beside the plain learning rate. Biases and
+    other vectors take plain steps without decay, as is usual.
     """
 
     def __init__(

@@ -1,4 +1,6 @@
-"""Which cubes are learnt from, which choose the epoch, which only count: the same for every method with one seed."""
+"""Which cubes are learnt from, which choose the epoch, which only count: the same for every method
+with one seed.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,9 @@ TRAIN, VAL, TEST = range(len(SPLITS))
 
 @dataclass(frozen=True)
 class Parts:
-    """codes (n,) int8 into ``SPLITS``, -1 for none of them. labelled: rows of the training part with a label; learnt:
-    those of them that the label fraction leaves. val, test: labelled rows of these parts."""
+    """codes (n,) int8 into ``SPLITS``, -1 for none of them. labelled: rows of the training part
+    with a label; learnt: those of them that the label fraction leaves. val, test: labelled rows of
+    these parts."""
 
     codes: np.ndarray
     labelled: np.ndarray
@@ -33,7 +36,8 @@ class Parts:
 
 
 def parts_of(data: Subtomograms, fraction: float, seed: int) -> Parts:
-    """The split that the file holds, else 60:20:20 drawn class by class; then the share of the training labels.
+    """The split that the file holds, else 60:20:20 drawn class by class; then the share of the
+    training labels.
 
     UserError where no labelled cube is left to learn from.
     """
@@ -51,7 +55,9 @@ def parts_of(data: Subtomograms, fraction: float, seed: int) -> Parts:
 
 
 def nested_share(labels: np.ndarray, rows: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """The share ``fraction`` of ``rows`` of each class, at least one; a larger share holds what a smaller one does."""
+    """The share ``fraction`` of ``rows`` of each class, at least one; a larger share holds what a
+    smaller one does.
+    """
     kept = []
     for label in np.unique(labels[rows]):
         own = rows[labels[rows] == label]
@@ -66,6 +72,8 @@ def file_split(data: Subtomograms) -> np.ndarray | None:
 
 
 def rows_without_labels(data: Subtomograms) -> np.ndarray:
-    """What a run that sees no labels learns from: the training part where the files hold a split, else everything."""
+    """What a run that sees no labels learns from: the training part where the files hold a split,
+    else everything.
+    """
     codes = file_split(data)
     return np.arange(len(data)) if codes is None else np.flatnonzero(codes == TRAIN)

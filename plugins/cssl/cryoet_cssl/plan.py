@@ -1,6 +1,7 @@
 """Options that no constant suits: what is left open follows from the number of cubes and of steps.
 
-The published constants belong to 37,600 steps on 3,000 cubes. What carries over to a small set are ratios.
+The published constants belong to 37,600 steps on 3,000 cubes. What carries over to a small set are
+ratios.
 """
 
 from __future__ import annotations
@@ -8,9 +9,13 @@ from __future__ import annotations
 from typing import Any
 
 LOOK_BACK = 40
-"""Such a share of the run, 1 / 40, the key encoder of MoCo looks back on: 0.999 at the published number of steps."""
+"""Such a share of the run, 1 / 40, the key encoder of MoCo looks back on: 0.999 at the published
+number of steps.
+"""
 QUEUE_SHARE = 4
-"""A queue above a quarter of the cubes holds other views of the very cubes that it is compared with."""
+"""A queue above a quarter of the cubes holds other views of the very cubes that it is compared
+with.
+"""
 
 
 def steps_of(cubes: int, batch: int, epochs: int) -> int:
@@ -19,7 +24,9 @@ def steps_of(cubes: int, batch: int, epochs: int) -> int:
 
 
 def planned(config: Any, cubes: int) -> tuple[Any, list[str]]:
-    """The configuration without open options, and a note of what was chosen. Only options that are none change."""
+    """The configuration without open options, and a note of what was chosen. Only options that are
+    none change.
+    """
     steps = steps_of(cubes, config.batch_size, config.epochs)
     values = {
         "queue": max(1, cubes // QUEUE_SHARE),

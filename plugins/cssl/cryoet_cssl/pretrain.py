@@ -1,4 +1,6 @@
-"""Pretraining: two views of each cube, one loss, no label. An interrupted one goes on at its last finished epoch."""
+"""Pretraining: two views of each cube, one loss, no label. An interrupted one goes on at its last
+finished epoch.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ from cryoet_cssl.views import Views
 
 CHECKPOINT, PHASE = "pretraining", "pretrain"
 COLLAPSED = 0.1
-"""Features whose deviation is below this share of what evenly spread unit vectors have say next to nothing."""
+"""Features whose deviation is below this share of what evenly spread unit vectors have say next to
+nothing.
+"""
 
 WEAKEST = 0.1
 
@@ -44,7 +48,8 @@ def pretrain(
 ) -> list[str]:
     """Train on the cubes ``rows``, all processes together; notes about what went wrong.
 
-    ``monitor(epoch)`` gives further numbers for the log. The key of every random number is the epoch and step.
+    ``monitor(epoch)`` gives further numbers for the log. The key of every random number is the
+    epoch and step.
     """
     optimiser = _optimiser(objective, config)
     done, spread = _resume(objective, optimiser, run)
@@ -79,15 +84,18 @@ def pretrain(
 
 
 def strength(done: float, growth: float) -> float:
-    """How much of crop, turn, shift and scale is drawn: from a tenth to all while the share ``growth`` of the run."""
+    """How much of crop, turn, shift and scale is drawn: from a tenth to all while the share
+    ``growth`` of the run.
+    """
     return 1.0 if done >= growth else WEAKEST + (1 - WEAKEST) * done / growth
 
 
 def feature_spread(features: Tensor) -> tuple[float, float]:
     """Two signs of collapse, of features (n, f) brought to length 1.
 
-    Their standard deviation per dimension times sqrt(f): 1 for evenly spread ones, 0 when all are equal. And the
-    number of directions along which they vary, (sum of variances)^2 / sum of squares.
+    Their standard deviation per dimension times sqrt(f): 1 for evenly spread ones, 0 when all are
+    equal. And the number of directions along which they vary, (sum of variances)^2 / sum of
+    squares.
     """
     vectors = unit(features.double())
     spread = vectors.std(0, correction=0)
@@ -149,7 +157,8 @@ def _epoch(
 
 
 def shuffled(rows: Tensor, size: int, run: Run, *key: str | int) -> list[Tensor]:
-    """This process's rows in a new order, in batches of ``size`` over all processes or more; as many on every process.
+    """This process's rows in a new order, in batches of ``size`` over all processes or more; as
+    many on every process.
 
     Where a process has two rows, so has each of its batches: batch normalisation needs them.
     """

@@ -1,4 +1,6 @@
-"""Cheap read-outs of frozen features: a linear probe and nearest neighbours, from the same few labels."""
+"""Cheap read-outs of frozen features: a linear probe and nearest neighbours, from the same few
+labels.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ LARGEST = 1000
 
 
 def linear_probe(features: np.ndarray, labels: np.ndarray) -> Any:
-    """A logistic regression on standardised features (n, f); has ``predict``. One class only: it predicts that."""
+    """A logistic regression on standardised features (n, f); has ``predict``. One class only: it
+    predicts that.
+    """
     from sklearn.dummy import DummyClassifier
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -96,7 +100,9 @@ def readouts(
 def neighbour_accuracy(
     encoder: nn.Module, volumes: DeviceVolumes, labels: np.ndarray, parts: Parts, run: Run
 ) -> float | None:
-    """Accuracy of the nearest neighbours on the validation part: how far the features are, for the log alone."""
+    """Accuracy of the nearest neighbours on the validation part: how far the features are, for the
+    log alone.
+    """
     learnt, val = (
         np.random.default_rng(run.seed).permutation(rows)[:LARGEST]
         for rows in (parts.learnt, parts.val)

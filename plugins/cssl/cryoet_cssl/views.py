@@ -1,8 +1,9 @@
-"""Random views of cubes: one affine resampling for all geometry, then one pass through Fourier space.
+"""Random views of cubes: one affine resampling for all geometry, then one pass through Fourier
+space.
 
-A view of a particle is what the microscope might have shown of it instead: turned, moved, seen through the missing
-wedge of the data set, with other noise. The wedge is drawn after the turn, so it lies as in the data, and what the
-turned cube has lost in its own wedge stays lost.
+A view of a particle is what the microscope might have shown of it instead: turned, moved, seen
+through the missing wedge of the data set, with other noise. The wedge is drawn after the turn, so
+it lies as in the data, and what the turned cube has lost in its own wedge stays lost.
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ DEFOCUS = (2.0, 6.0)
 
 
 class Views:
-    """``views(volumes, generator)``: one random view of each volume (n, 1, b, b, b), standardised, on their device.
+    """``views(volumes, generator)``: one random view of each volume (n, 1, b, b, b), standardised,
+    on their device.
 
-    config: a ``ViewConfig``. voxel_size in Å; tilt_range in degrees, None: +-60. All numbers come from ``generator``
-    (on the CPU), noise on a GPU from one seeded by it, so that the same generator gives the same views.
+    config: a ``ViewConfig``. voxel_size in Å; tilt_range in degrees, None: +-60. All numbers come
+    from ``generator`` (on the CPU), noise on a GPU from one seeded by it, so that the same
+    generator gives the same views.
     """
 
     def __init__(
@@ -41,7 +44,9 @@ class Views:
         self.angles = _tilt_angles(box, tilt_axis).to(device)
         self.frequencies = radial_frequency(box, voxel_size).to(device)
         self.strength = 1.0
-        """0 to 1: the share of the crop, turn, shift and scale that is drawn; pretraining begins with small changes."""
+        """0 to 1: the share of the crop, turn, shift and scale that is drawn; pretraining begins
+        with small changes.
+        """
 
     def __call__(self, volumes: Tensor, generator: torch.Generator) -> Tensor:
         noise = generator
@@ -50,7 +55,7 @@ class Views:
         turned = self.resampled(volumes, generator, noise)
         return standardise(self.filtered(turned, generator, noise))
 
-    # ---- geometry ----------------------------------------------------------------------------------------------------
+    # ---- geometry --------------------------------------------------------------------------------
 
     def resampled(
         self, volumes: Tensor, generator: torch.Generator, noise: torch.Generator
@@ -60,10 +65,12 @@ class Views:
         return rotate(volumes, matrices, shifts, fill=self.config.fill, generator=noise)
 
     def placements(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Matrices (n, 3, 3) and shifts (n, 3) in voxels for ``rotate``; a matrix is a rotation times a magnification.
+        """Matrices (n, 3, 3) and shifts (n, 3) in voxels for ``rotate``; a matrix is a rotation
+        times a magnification.
 
-        The voxel p of a view comes from o + (s / a) R^T (p - t): crop of relative edge s at o, rotation R, scale a,
-        shift t. ``rotate`` samples M^T (p - u), which is the same for M = (s / a) R and u = t - (a / s) R o.
+        The voxel p of a view comes from o + (s / a) R^T (p - t): crop of relative edge s at o,
+        rotation R, scale a, shift t. ``rotate`` samples M^T (p - u), which is the same for M = (s /
+        a) R and u = t - (a / s) R o.
         """
         config = self.config
         crops = self.strength * _chance(n, config.crop_probability, generator)
@@ -91,7 +98,7 @@ class Views:
         limit = math.radians(self.config.angle) * self.strength
         return beam_rotations(_uniform(n, -limit, limit, generator))
 
-    # ---- Fourier space -----------------------------------------------------------------------------------------------
+    # ---- Fourier space ---------------------------------------------------------------------------
 
     def filtered(
         self, volumes: Tensor, generator: torch.Generator, noise: torch.Generator
@@ -121,7 +128,9 @@ class Views:
         return seen
 
     def _masks(self, wanted: Tensor, generator: torch.Generator) -> Tensor:
-        """(n, 1, b, b, b // 2 + 1): 1 where the tilts of each view reach; each end of the range is off by a jitter."""
+        """(n, 1, b, b, b // 2 + 1): 1 where the tilts of each view reach; each end of the range is
+        off by a jitter.
+        """
         ends = torch.tensor(self.tilt_range) + self.config.wedge_jitter * _uniform(
             (len(wanted), 2), -1, 1, generator
         )
@@ -165,9 +174,11 @@ def beam_rotations(radians: Tensor) -> Tensor:
 
 
 def _tilt_angles(box: int, tilt_axis: str) -> Tensor:
-    """(2, b, b, b // 2 + 1): the tilt in degrees whose plane holds each frequency, and that of its opposite.
+    """(2, b, b, b // 2 + 1): the tilt in degrees whose plane holds each frequency, and that of its
+    opposite.
 
-    NaN on the tilt axis, which every tilt sees. The two differ only where an even box cannot hold both signs.
+    NaN on the tilt axis, which every tilt sees. The two differ only where an even box cannot hold
+    both signs.
     """
     kz, ky, kx = (frequency_grid(box, full=True) * box).double()
     across = kx if tilt_axis == "y" else -ky

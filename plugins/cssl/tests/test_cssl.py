@@ -1,4 +1,6 @@
-"""The methods as commands: what labels may do, splits and fractions, resuming, weights from run to run, explaining."""
+"""The methods as commands: what labels may do, splits and fractions, resuming, weights from run to
+run, explaining.
+"""
 
 from __future__ import annotations
 
@@ -104,7 +106,9 @@ def test_every_class_keeps_one_label() -> None:
 def test_pretraining_is_blind_to_labels(
     cubes: Path, tmp_path: Path, fraction: float | None
 ) -> None:
-    """The pretrained weights do not depend on the labels; with a fixed split, not even where they are asked for."""
+    """The pretrained weights do not depend on the labels; with a fixed split, not even where they
+    are asked for.
+    """
     path = tmp_path / "split.h5"
     path.write_bytes(cubes.read_bytes())
     save_split(path, np.array([0, 0, 0, 1, 2, 0] * 6, dtype=np.int8))
@@ -263,7 +267,9 @@ def test_with_labels_a_pretrained_run_is_scored_as_a_classifier(
 def explain(
     cubes: Path, classifier: str, clusters: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """``cryoet explain`` on the runs of the test above: files, facts, the report, and what it refuses."""
+    """``cryoet explain`` on the runs of the test above: files, facts, the report, and what it
+    refuses.
+    """
     where = ["--data", str(cubes), "--index", "7"]
     assert (
         main(["explain", classifier, *where, "--beside", classifier, "--json", "--class", "ball"])
@@ -315,7 +321,9 @@ def explain(
 def test_interrupted_pretraining_reaches_the_same_weights(
     cubes: Path, tmp_path: Path, stop: int
 ) -> None:
-    """Stopped after some calls of ``Run.save`` in either phase; the kit does the same where no label is used."""
+    """Stopped after some calls of ``Run.save`` in either phase; the kit does the same where no
+    label is used.
+    """
     options = {"label_fraction": 0.5, "epochs": 3, **QUICK}
     trainer, run, data = start(Moco, cubes, tmp_path / "whole", **options)
     whole = trainer.fit({"data": data}, run)

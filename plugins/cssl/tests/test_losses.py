@@ -1,4 +1,6 @@
-"""The losses against plain float64 restatements, values and gradients, and what is known of them without computing."""
+"""The losses against plain float64 restatements, values and gradients, and what is known of them
+without computing.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Views: identity where nothing is asked, exact turns, the same seed the same view, the wedge where it belongs."""
+"""Views: identity where nothing is asked, exact turns, the same seed the same view, the wedge where
+it belongs.
+"""
 
 from __future__ import annotations
 
@@ -117,7 +119,9 @@ def test_a_part_of_a_turn_repeated_is_the_turn(share: float) -> None:
 
 
 def test_one_resampling_is_crop_then_turn_scale_and_shift() -> None:
-    """A view's voxel p must come from o + (s / a) R^T (p - t): checked on a linear ramp, which interpolation keeps."""
+    """A view's voxel p must come from o + (s / a) R^T (p - t): checked on a linear ramp, which
+    interpolation keeps.
+    """
     draw = views(
         box=24, affine_probability=1.0, crop_probability=1.0, crop=(0.7, 0.9), shift=0.05, zoom=0.1
     )
@@ -161,7 +165,9 @@ def test_the_wedge_removes_what_it_should_after_the_turn() -> None:
 
 
 def test_noise_has_the_spectrum_that_is_asked_for() -> None:
-    """On a cube without structure, coloured noise follows the transfer function: little at the lowest frequencies."""
+    """On a cube without structure, coloured noise follows the transfer function: little at the
+    lowest frequencies.
+    """
     quiet = torch.zeros(64, 1, 16, 16, 16)
     power = {}
     for colour in ("white", "ctf"):

@@ -8,7 +8,9 @@ from cryoet_core.methods.config import Config, option
 
 
 class DiscaConfig(Config):
-    """Defaults are those of the fast preset; the paper preset is the published network and schedule."""
+    """Defaults are those of the fast preset; the paper preset is the published network and
+    schedule.
+    """
 
     k_min: int = option(
         2,

@@ -1,4 +1,6 @@
-"""Distortion-based Davies-Bouldin index: the label-free score by which the best iteration is chosen."""
+"""Distortion-based Davies-Bouldin index: the label-free score by which the best iteration is
+chosen.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +17,13 @@ def ddbi(
     reg: float = 1e-5,
     reduce: Callable[[Tensor], Tensor] = lambda tensor: tensor,
 ) -> float:
-    """DDBI of points (n, d) in clusters ``labels`` (n,) of 0..k-1 or -1 for none; lower is better, inf for one cluster.
+    """DDBI of points (n, d) in clusters ``labels`` (n,) of 0..k-1 or -1 for none; lower is better,
+    inf for one cluster.
 
-    With S_i the sample covariance of cluster i (plus ``reg`` on the diagonal, as a share of the mean variance of all
-    points) and P_i its inverse: T_i is the mean of (x - mu_i)' P_i (x - mu_i), D_ij = (mu_j - mu_i)' P_i (mu_j - mu_i),
-    and DDBI the mean over j of max_i (T_i + T_j) / (D_ij + D_ji). T_i is a trace, so nothing larger than d x d is
-    formed; ``reduce`` sums over processes.
+    With S_i the sample covariance of cluster i (plus ``reg`` on the diagonal, as a share of the
+    mean variance of all points) and P_i its inverse: T_i is the mean of (x - mu_i)' P_i (x - mu_i),
+    D_ij = (mu_j - mu_i)' P_i (mu_j - mu_i), and DDBI the mean over j of max_i (T_i + T_j) / (D_ij +
+    D_ji). T_i is a trace, so nothing larger than d x d is formed; ``reduce`` sums over processes.
     """
     x, d = points.double(), points.shape[1]
     onehot = torch.nn.functional.one_hot(labels.clamp(min=0), k).double() * (labels >= 0)[:, None]

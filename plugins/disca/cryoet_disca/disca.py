@@ -1,8 +1,9 @@
 """DISCA: deep iterative subtomogram clustering, label-free.
 
-Rounds of clustering the network's features and training the network on the clusters (paper 002 and its references);
-the round with the lowest DDBI wins. Then, unless switched off, the clusters seed densities that are refined together
-with every particle's pose, and the densities give the final labels.
+Rounds of clustering the network's features and training the network on the clusters (paper 002 and
+its references); the round with the lowest DDBI wins. Then, unless switched off, the clusters seed
+densities that are refined together with every particle's pose, and the densities give the final
+labels.
 """
 
 from __future__ import annotations
@@ -86,7 +87,9 @@ class Disca(Trainer):
     def _rounds(
         self, data: Any, volumes: DeviceVolumes, centring: Centring, run: Run
     ) -> DiscaLabeller:
-        """Cluster and train until the labels stay or the rounds are used up; the best round's model."""
+        """Cluster and train until the labels stay or the rounds are used up; the best round's
+        model.
+        """
         config = self.config
         invariants = None
         if config.join_invariants or config.init == "invariants":
@@ -101,7 +104,8 @@ class Disca(Trainer):
                     rounds, volumes, invariants, descriptors, centring, config, run
                 )
             trouble = collapse(found, config, run)
-            # DDBI is low where nearly all points are in one place: a collapsed round wins over none only
+            # DDBI is low where nearly all points are in one place: a collapsed round wins over none
+            # only
             if rounds.best_round < 0 or (trouble is None and found.score < rounds.best):
                 rounds.best, rounds.best_round = (
                     found.score if trouble is None else float("inf"),
@@ -177,7 +181,9 @@ class Disca(Trainer):
         run.save(ROUNDS, tensors, facts | {"best": _finite(rounds.best)})
 
     def _restart(self, rounds: Rounds, trouble: str, box: int, run: Run) -> None:
-        """After a collapse the network starts again, from other random weights or those given; the notes say so."""
+        """After a collapse the network starts again, from other random weights or those given; the
+        notes say so.
+        """
         whose = "other weights" if self.config.weights is None else "the weights given"
         note = f"round {rounds.done}: {trouble}; the network was started again from {whose}"
         rounds.notes.append(note)

@@ -18,7 +18,9 @@ BATCH = 256
 
 @dataclass
 class FeatureSpace:
-    """How a volume becomes a point (dim,): what ``predict`` needs of an iteration, and all it needs."""
+    """How a volume becomes a point (dim,): what ``predict`` needs of an iteration, and all it
+    needs.
+    """
 
     network: nn.Module | None  # None: descriptors alone
     invariants: Invariants | None
@@ -66,9 +68,11 @@ def fit_space(
     dim: int,
     run: Run,
 ) -> tuple[FeatureSpace, Tensor]:
-    """Scaling and principal axes from this process's volumes and the others' sums; the points (n, dim) of ours.
+    """Scaling and principal axes from this process's volumes and the others' sums; the points (n,
+    dim) of ours.
 
-    ``descriptors`` are what ``described`` gives, computed once for all rounds; used where ``invariants`` is given.
+    ``descriptors`` are what ``described`` gives, computed once for all rounds; used where
+    ``invariants`` is given.
     """
     blocks = [] if network is None else [network_features(network, volumes, run)]
     if invariants is not None:
@@ -80,7 +84,9 @@ def fit_space(
 
 
 def refresh_norms(network: nn.Module, volumes: DeviceVolumes, run: Run, most: int = 2048) -> None:
-    """Set the running statistics of batch normalisation to the data's: they start at (0, 1) and lag behind training."""
+    """Set the running statistics of batch normalisation to the data's: they start at (0, 1) and lag
+    behind training.
+    """
     norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     network.eval()
     if not norms:

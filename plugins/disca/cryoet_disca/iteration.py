@@ -21,7 +21,9 @@ from cryoet_disca.features import FeatureSpace, fit_space, network_features, ref
 from cryoet_disca.training import new_head, train_epoch, train_head
 
 COLLAPSED = 0.95
-"""One cluster with more than this share of all cubes is a collapse, where more than one was possible."""
+"""One cluster with more than this share of all cubes is a collapse, where more than one was
+possible.
+"""
 
 
 @dataclass
@@ -60,7 +62,8 @@ def cluster(
     config: DiscaConfig,
     run: Run,
 ) -> tuple[Clustering, float | None]:
-    """Steps 1 to 5: the clusters of this round, numbered like the last one's, and the share of labels that stayed.
+    """Steps 1 to 5: the clusters of this round, numbered like the last one's, and the share of
+    labels that stayed.
 
     The share is None where there is nothing to compare: in the first round, and when K has changed.
     """
@@ -114,7 +117,9 @@ def cluster(
 def train(
     rounds: Rounds, found: Clustering, volumes: DeviceVolumes, config: DiscaConfig, run: Run
 ) -> float:
-    """Steps 7 to 9: one epoch on the clusters of this round; the mean loss. A new head is trained alone first."""
+    """Steps 7 to 9: one epoch on the clusters of this round; the mean loss. A new head is trained
+    alone first.
+    """
     alpha = config.smoothing * 0.9 ** (rounds.done + 1)
     k = found.mixture.k
     if rounds.head is None or rounds.head.out_features != k:

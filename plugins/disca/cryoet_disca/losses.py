@@ -18,8 +18,8 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def hinge(logits: Tensor, targets: Tensor) -> Tensor:
-    """The reference code's categorical hinge on probabilities p and smoothed labels y, averaged over the batch:
-    max(0, max_k (1 - y_k) p_k - sum_k y_k p_k + 1)."""
+    """The reference code's categorical hinge on probabilities p and smoothed labels y, averaged
+    over the batch: max(0, max_k (1 - y_k) p_k - sum_k y_k p_k + 1)."""
     p = logits.softmax(1)
     wrong = ((1 - targets) * p).amax(1)
     right = (targets * p).sum(1)

@@ -16,7 +16,8 @@ Record = dict[str, Any]
 def new_network(config: DiscaConfig, box: int) -> tuple[nn.Module, Record | None]:
     """The network that the options ask for, and the record of an encoder that is not our own.
 
-    UserError where the cubes do not fit it, or the run named by ``--weights`` holds no such encoder.
+    UserError where the cubes do not fit it, or the run named by ``--weights`` holds no such
+    encoder.
     """
     if config.weights is not None:
         return pretrained_encoder(config.weights, box=box, expect=config.encoder)
@@ -27,7 +28,9 @@ def new_network(config: DiscaConfig, box: int) -> tuple[nn.Module, Record | None
 
 
 def same_network(config: DiscaConfig, record: Record | None) -> nn.Module:
-    """A network of the same make, to be filled from a checkpoint; the run that its weights came from is not needed."""
+    """A network of the same make, to be filled from a checkpoint; the run that its weights came
+    from is not needed.
+    """
     return (
         _yopo(config)
         if record is None

@@ -29,7 +29,9 @@ class Sample:
 
 
 def draw_sample(points: Tensor, first: int, count: int, most: int, run: Run) -> Sample:
-    """At most ``most`` of all particles; points (n, d) are those of all processes, ours ``count`` from ``first``."""
+    """At most ``most`` of all particles; points (n, d) are those of all processes, ours ``count``
+    from ``first``.
+    """
     rows = (
         torch.randperm(len(points), generator=run.generator("refine sample"))[:most].sort().values
     )
@@ -107,7 +109,9 @@ def without_idle_empty(parameters: Parameters, n: int) -> Parameters:
 
 
 def spread(points: Tensor, count: int, run: Run) -> Tensor:
-    """Rows of particles that lie far apart among the clustering points: a neighbour of each of some far points."""
+    """Rows of particles that lie far apart among the clustering points: a neighbour of each of some
+    far points.
+    """
     generator = run.generator("seeds")
     centres = plus_plus(points, [count], generator)[0]
     nearest = torch.cdist(points, centres).argmin(1)

@@ -51,10 +51,12 @@ def train_epoch(
     run: Run,
     iteration: int,
 ) -> float:
-    """Train network and head on 2 n cubes (originals and turned copies); the mean loss over all processes.
+    """Train network and head on 2 n cubes (originals and turned copies); the mean loss over all
+    processes.
 
-    Corners that come from outside a turned cube are filled with noise of the cube's own mean and deviation, so that
-    they are no clue. The optimiser starts afresh each iteration, as its learning rate and head may be new.
+    Corners that come from outside a turned cube are filled with noise of the cube's own mean and
+    deviation, so that they are no clue. The optimiser starts afresh each iteration, as its learning
+    rate and head may be new.
     """
     network.train()
     run.reseed("train", iteration)
@@ -91,7 +93,8 @@ def _augmented(volumes: DeviceVolumes, rows: Tensor, n: int, generator: torch.Ge
 
 
 def _batches(n: int, config: DiscaConfig, run: Run, *key: str | int) -> list[Tensor]:
-    """Shuffled rows of this process in batches of at least the asked size, as many on every process.
+    """Shuffled rows of this process in batches of at least the asked size, as many on every
+    process.
 
     Where each process has at least two rows, so has each batch: batch normalisation needs them.
     """
@@ -103,7 +106,9 @@ def _batches(n: int, config: DiscaConfig, run: Run, *key: str | int) -> list[Ten
 def _step(
     optimiser: torch.optim.Optimizer, loss: Tensor, parameters: list[nn.Parameter], run: Run
 ) -> bool:
-    """One step, or none, on every process alike, where a gradient is not finite; whether it was made."""
+    """One step, or none, on every process alike, where a gradient is not finite; whether it was
+    made.
+    """
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     run.average_gradients(parameters)

@@ -1,7 +1,9 @@
-"""YOPO, "you only pool once": every block's output is pooled to one number per channel, at its own scale.
+"""YOPO, "you only pool once": every block's output is pooled to one number per channel, at its own
+scale.
 
-Zeng et al., "High-throughput cryo-ET structural pattern mining by unsupervised deep iterative subtomogram clustering"
-(DISCA); layer table in the project's paper 002 and its reference implementation's published description.
+Zeng et al., "High-throughput cryo-ET structural pattern mining by unsupervised deep iterative
+subtomogram clustering" (DISCA); layer table in the project's paper 002 and its reference
+implementation's published description.
 """
 
 from __future__ import annotations
@@ -26,9 +28,10 @@ class GaussianDropout(nn.Module):
 class Yopo(nn.Module):
     """Volumes (n, 1, d, h, w) -> features (n, dim).
 
-    Blocks of valid 3x3x3 convolution, ELU, batch normalisation; global maxima of every block's output, side by side,
-    normalised, give the features by one linear layer. Because convolutions are valid and maxima are global, moving a
-    particle within an empty box changes nothing. Input noise: GaussianDropout(0.5).
+    Blocks of valid 3x3x3 convolution, ELU, batch normalisation; global maxima of every block's
+    output, side by side, normalised, give the features by one linear layer. Because convolutions
+    are valid and maxima are global, moving a particle within an empty box changes nothing. Input
+    noise: GaussianDropout(0.5).
     """
 
     def __init__(self, width: int = 64, blocks: int = 10, dim: int = 1024, bin: int = 1) -> None:
@@ -70,7 +73,9 @@ def check_box(box: int, blocks: int, bin: int) -> None:
 
 
 def forward_flops(width: int, blocks: int, dim: int, bin: int, box: int) -> int:
-    """Floating-point operations of one volume's forward pass, two per multiply-add, "valid" output sizes counted."""
+    """Floating-point operations of one volume's forward pass, two per multiply-add, "valid" output
+    sizes counted.
+    """
     size, before, total = box // bin, 1, 0
     for i in range(blocks):
         after, size = width + i * (width // 4), size - 2

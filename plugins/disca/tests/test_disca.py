@@ -1,4 +1,6 @@
-"""``disca`` as a whole: easy sets are sorted, in one process as in two, and what goes wrong is said."""
+"""``disca`` as a whole: easy sets are sorted, in one process as in two, and what goes wrong is
+said.
+"""
 
 from __future__ import annotations
 
@@ -197,7 +199,7 @@ def test_one_process_and_two_give_the_same_labels(
     assert json.loads((tmp_path / "run2" / "run.json").read_text())["processes"] == 2
 
 
-# ---- other networks --------------------------------------------------------------------------------------------------
+# ---- other networks ------------------------------------------------------------------------------
 
 
 class Pooled(torch.nn.Module):

@@ -1,4 +1,6 @@
-"""Training steps: a batch that is not a number does no harm, and new heads learn what they are shown."""
+"""Training steps: a batch that is not a number does no harm, and new heads learn what they are
+shown.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Picking by difference of Gaussians: what is as bright and as large as a particle of the given diameter."""
+"""Picking by difference of Gaussians: what is as bright and as large as a particle of the given
+diameter.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ from cryoet_dog.filter import BALL, difference_of_gaussians, noise_gains, reach
 from cryoet_dog.threshold import automatic_threshold, noise_level
 
 FINE, COARSE = 4.5, 3.0
-"""Tomograms whose voxels are finer than sigma1 / FINE are binned to sigma1 / COARSE: the same answer, sooner."""
+"""Tomograms whose voxels are finer than sigma1 / FINE are binned to sigma1 / COARSE: the same
+answer, sooner.
+"""
 
 
 class DogConfig(Config):
@@ -57,7 +61,9 @@ class DogPicker:
         self.sigma = BALL * config.diameter / 2
 
     def pick(self, tomogram: Tomogram, run: Run) -> Picks:
-        """Scores are the response over its noise level. UserError: the particle does not fit voxels or tomogram."""
+        """Scores are the response over its noise level. UserError: the particle does not fit voxels
+        or tomogram.
+        """
         _check_size(tomogram, self.config.diameter)
         seen = tomogram
         if self.sigma / tomogram.voxel_size > FINE:

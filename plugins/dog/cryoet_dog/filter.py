@@ -14,13 +14,17 @@ RATIO = 1.1
 TRUNCATE = 4.0
 """Half width of a kernel, in standard deviations."""
 BALL = 0.55
-"""sigma1 at which the response in the centre of a solid ball of radius 1 is largest, for this ratio."""
+"""sigma1 at which the response in the centre of a solid ball of radius 1 is largest, for this
+ratio.
+"""
 
 
 def difference_of_gaussians(volume: Tensor, sigma: float) -> Tensor:
-    """G(sigma) * V - G(1.1 sigma) * V of volumes (..., d, h, w), sigma in voxels, mirrored at the faces.
+    """G(sigma) * V - G(1.1 sigma) * V of volumes (..., d, h, w), sigma in voxels, mirrored at the
+    faces.
 
-    Each blur is three passes of a kernel that sums to 1, so a constant gives 0 and an impulse response sums to 0.
+    Each blur is three passes of a kernel that sums to 1, so a constant gives 0 and an impulse
+    response sums to 0.
     """
     return _blurred(volume, sigma) - _blurred(volume, RATIO * sigma)
 
@@ -31,7 +35,8 @@ def reach(sigma: float) -> int:
 
 
 def noise_gains(shape: tuple[int, int, int], sigma: float) -> Iterator[np.ndarray]:
-    """For each z slice the deviation (h, w) of the response to white noise over what it is far from the faces.
+    """For each z slice the deviation (h, w) of the response to white noise over what it is far from
+    the faces.
 
     At a face the noise meets its own mirror image and is stronger, up to 1.7 times in a corner.
     """
@@ -62,14 +67,18 @@ def kernel(sigma: float) -> np.ndarray:
 
 
 def _blurred(volume: Tensor, sigma: float) -> Tensor:
-    """As products with banded matrices: ten times faster than convolutions of one channel, on CPUs above all."""
+    """As products with banded matrices: ten times faster than convolutions of one channel, on CPUs
+    above all.
+    """
     depth, height, width = (_band(size, sigma).to(volume) for size in volume.shape[-3:])
     blurred = height @ (volume @ width.T)
     return (depth @ blurred.flatten(-2)).unflatten(-1, blurred.shape[-2:])
 
 
 def _band(size: int, sigma: float) -> Tensor:
-    """(size, size): row i blurs to voxel i; what lies beyond a face is what mirrors at the outermost voxels show."""
+    """(size, size): row i blurs to voxel i; what lies beyond a face is what mirrors at the
+    outermost voxels show.
+    """
     weights = kernel(sigma)
     n = len(weights) // 2
     places = np.arange(size)[:, None] + np.arange(-n, n + 1)[None]

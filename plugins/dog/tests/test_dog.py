@@ -1,4 +1,6 @@
-"""The filter against plain sums, and picks of balls: one each, in place, whatever scale, sign, gold or tiles."""
+"""The filter against plain sums, and picks of balls: one each, in place, whatever scale, sign, gold
+or tiles.
+"""
 
 from __future__ import annotations
 

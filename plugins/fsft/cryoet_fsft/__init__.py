@@ -1,4 +1,6 @@
-"""Six methods that classify subtomograms of one domain with the labels of another (paper 001 and its baselines)."""
+"""Six methods that classify subtomograms of one domain with the labels of another (paper 001 and
+its baselines).
+"""
 
 from cryoet_core import hookimpl
 

@@ -1,4 +1,6 @@
-"""Copies of cubes that the microscope could have recorded as well: what keeps the missing wedge in its place."""
+"""Copies of cubes that the microscope could have recorded as well: what keeps the missing wedge in
+its place.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +11,9 @@ AXES = (2, 3, 4)
 
 
 def augmented(volumes: Tensor, kind: str, generator: torch.Generator) -> Tensor:
-    """Volumes (n, 1, b, b, b), each turned by 180 degrees about one axis or none ("turns"), or mirrored in any
-    of the three axes ("mirrors", which also make the other hand), or as they are ("none")."""
+    """Volumes (n, 1, b, b, b), each turned by 180 degrees about one axis or none ("turns"), or
+    mirrored in any of the three axes ("mirrors", which also make the other hand), or as they are
+    ("none")."""
     if kind == "none":
         return volumes
     bits = torch.randint(2, (3, len(volumes)), generator=generator, dtype=torch.bool)

@@ -17,10 +17,11 @@ BATCH = 64
 
 
 class Cubes:
-    """Batches (b, 1, e, e, e) float32 of a data set, standardised; e is ``edge``, or the box where ``edge`` is 0.
+    """Batches (b, 1, e, e, e) float32 of a data set, standardised; e is ``edge``, or the box where
+    ``edge`` is 0.
 
-    Smaller cubes are cut out of the spectrum, once, and held as float16 on the device where they fit in the run's
-    memory; else they are read and cut batch by batch, with the same numbers.
+    Smaller cubes are cut out of the spectrum, once, and held as float16 on the device where they
+    fit in the run's memory; else they are read and cut batch by batch, with the same numbers.
     """
 
     def __init__(self, data: Subtomograms, run: Run, edge: int = 0) -> None:
@@ -55,7 +56,8 @@ class Cubes:
 
 
 def fourier_crop(volumes: Tensor, edge: int) -> Tensor:
-    """Volumes (..., b, b, b) on a coarser grid (..., edge, edge, edge) of the same extent: low frequencies alone.
+    """Volumes (..., b, b, b) on a coarser grid (..., edge, edge, edge) of the same extent: low
+    frequencies alone.
 
     What is at voxel b // 2 comes to edge // 2. Frequencies at the new Nyquist limit are left out.
     """

@@ -24,9 +24,10 @@ DEFAULT_SHOTS = 3
 class Domains:
     """Source and target, matched.
 
-    classes: names that both have. source_rows (n,): volumes of these classes, source_labels (n,) their classes.
-    target_labels (m,): classes, -1 where unknown or of a class that the source lacks. split (m,) int8: 0 shots, 1 held
-    out, 2 the rest. notes: what the user has to know. counted: shots are counted in the accuracy (protocol paper).
+    classes: names that both have. source_rows (n,): volumes of these classes, source_labels (n,)
+    their classes. target_labels (m,): classes, -1 where unknown or of a class that the source
+    lacks. split (m,) int8: 0 shots, 1 held out, 2 the rest. notes: what the user has to know.
+    counted: shots are counted in the accuracy (protocol paper).
     """
 
     classes: tuple[str, ...]
@@ -73,10 +74,11 @@ def match(
     needs_shots: bool,
     counted: bool = False,
 ) -> Domains:
-    """Match the classes of both domains by name and choose the shots. UserError where they do not fit.
+    """Match the classes of both domains by name and choose the shots. UserError where they do not
+    fit.
 
-    shots: of each class, drawn from the labelled target volumes (of the file's split "train" where it has one); None:
-    all of that split, or 3 drawn ones where the file has none.
+    shots: of each class, drawn from the labelled target volumes (of the file's split "train" where
+    it has one); None: all of that split, or 3 drawn ones where the file has none.
     """
     names = (_named(source), _named(target))
     _check_geometry(source, target, *names)

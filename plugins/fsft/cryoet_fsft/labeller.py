@@ -22,7 +22,9 @@ MODEL = "model"
 
 @dataclass
 class DomainLabeller:
-    """Classes of target volumes. ``facts``: box, edge, network options, split of the run's own target, protocol."""
+    """Classes of target volumes. ``facts``: box, edge, network options, split of the run's own
+    target, protocol.
+    """
 
     networks: Networks
     classes: tuple[str, ...]
@@ -33,8 +35,9 @@ class DomainLabeller:
     def label(self, data: Any, run: Run) -> Labels:
         """Labels with probabilities softmax(logits / temperature) and features as the embedding.
 
-        ``extra["split"]``, of volumes of the run's own target: 0 shot, 1 held out, 2 neither. Under the protocol of the
-        paper all of them are 2, and the run's own target is labelled with statistics of its batches.
+        ``extra["split"]``, of volumes of the run's own target: 0 shot, 1 held out, 2 neither. Under
+        the protocol of the paper all of them are 2, and the run's own target is labelled with
+        statistics of its batches.
         """
         if data.box != self.facts["box"]:
             raise UserError(

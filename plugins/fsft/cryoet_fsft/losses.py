@@ -1,4 +1,6 @@
-"""What the stages minimise, as corrected in the README: CORAL, sliced Wasserstein, domain-class confusion."""
+"""What the stages minimise, as corrected in the README: CORAL, sliced Wasserstein, domain-class
+confusion.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +26,11 @@ def covariance(features: Tensor) -> Tensor:
 
 
 def coral(source: Tensor, target: Tensor, squared: bool = True) -> Tensor:
-    """Difference of the covariances of features (n, d) and (m, d): ||Cs - Ct||_F^2 / (4 d^2), paper 001 eq. (5).
+    """Difference of the covariances of features (n, d) and (m, d): ||Cs - Ct||_F^2 / (4 d^2), paper
+    001 eq. (5).
 
-    ``squared=False`` is the norm itself over 4 d^2, as in the reference code; its gradient at 0 is 0.
+    ``squared=False`` is the norm itself over 4 d^2, as in the reference code; its gradient at 0 is
+    0.
     """
     difference = covariance(source) - covariance(target)
     size = difference.square().sum() if squared else torch.linalg.vector_norm(difference)
@@ -36,10 +40,11 @@ def coral(source: Tensor, target: Tensor, squared: bool = True) -> Tensor:
 def sliced_wasserstein(
     source: Tensor, target: Tensor, directions: Tensor, power: float = 2.0
 ) -> Tensor:
-    """SWD_p^p: mean over directions (d, L) of the mean |difference|^p of the sorted projections of (n, d) and (m, d).
+    """SWD_p^p: mean over directions (d, L) of the mean |difference|^p of the sorted projections of
+    (n, d) and (m, d).
 
-    The p-th power, not its root, whose gradient is infinite at equal sets. Where n and m differ, the smaller set's
-    quantile function is interpolated at the quantiles of the larger.
+    The p-th power, not its root, whose gradient is infinite at equal sets. Where n and m differ,
+    the smaller set's quantile function is interpolated at the quantiles of the larger.
     """
     x, y = (source @ directions).sort(dim=0).values, (target @ directions).sort(dim=0).values
     size = max(len(x), len(y))
@@ -47,7 +52,9 @@ def sliced_wasserstein(
 
 
 def _quantiles(ordered: Tensor, size: int) -> Tensor:
-    """Ordered columns (n, L) at the mid-quantiles (i + 1/2) / size, linear between those of the n values."""
+    """Ordered columns (n, L) at the mid-quantiles (i + 1/2) / size, linear between those of the n
+    values.
+    """
     n = len(ordered)
     if n == size:
         return ordered
@@ -74,7 +81,8 @@ def random_directions(
 def domain_class_confusion(same_class: Tensor, other_class: Tensor) -> Tensor:
     """Paper 001 eq. (8) with a plus: cross-domain pairs are to look as if they were of one domain.
 
-    Logits (a, 4) of pairs of G2 and (b, 4) of G4: -E log D(G2)[G1] - E log D(G4)[G3], each mean over its pairs.
+    Logits (a, 4) of pairs of G2 and (b, 4) of G4: -E log D(G2)[G1] - E log D(G4)[G3], each mean
+    over its pairs.
     """
     first = same_class.new_full((len(same_class),), SAME_DOMAIN_SAME_CLASS, dtype=torch.long)
     third = other_class.new_full((len(other_class),), SAME_DOMAIN_OTHER_CLASS, dtype=torch.long)

@@ -1,4 +1,6 @@
-"""The encoder in two parts, blocks 1-2 per domain and blocks 3-4 shared, and the classifier (paper 001, Figure 2)."""
+"""The encoder in two parts, blocks 1-2 per domain and blocks 3-4 shared, and the classifier (paper
+001, Figure 2).
+"""
 
 from __future__ import annotations
 
@@ -13,12 +15,14 @@ from cryoet_fsft.pooled_norm import pooled_norm
 SOURCE, TARGET = 0, 1
 BLOCKS = 4
 SMALLEST_HALF = 3
-"""Edge of maps, in voxels, up to which a CPU convolves in full precision: torch's bfloat16 convolution of smaller ones
-is not a number now and then (2.13, seen at 2 voxels)."""
+"""Edge of maps, in voxels, up to which a CPU convolves in full precision: torch's bfloat16
+convolution of smaller ones is not a number now and then (2.13, seen at 2 voxels)."""
 
 
 class DomainNorm(nn.Module):
-    """Batch normalisation with one scale and shift; with ``domains`` 2, each domain has statistics of its own."""
+    """Batch normalisation with one scale and shift; with ``domains`` 2, each domain has statistics
+    of its own.
+    """
 
     def __init__(self, channels: int, domains: int) -> None:
         super().__init__()
@@ -41,7 +45,8 @@ class DomainNorm(nn.Module):
 class Block(nn.Module):
     """Conv3d 3^3, batch normalisation, ReLU, MaxPool3d 2: (n, i, b, b, b) -> (n, o, b // 2, ...).
 
-    The maximum is taken before the ReLU, and before the normalisation where that gives the same (``pooled_norm``).
+    The maximum is taken before the ReLU, and before the normalisation where that gives the same
+    (``pooled_norm``).
     """
 
     def __init__(self, before: int, after: int, domains: int = 1) -> None:
@@ -53,7 +58,9 @@ class Block(nn.Module):
         return pooled_norm(self._convolved(x), self.norm.of(domain)).relu()
 
     def both(self, ours: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor]:
-        """The same for a batch of the source and one of the target: convolved together, normalised apart."""
+        """The same for a batch of the source and one of the target: convolved together, normalised
+        apart.
+        """
         first, second = self._convolved(torch.cat((ours, theirs))).split((len(ours), len(theirs)))
         return (
             pooled_norm(first, self.norm.of(SOURCE)).relu(),
@@ -76,7 +83,9 @@ class Blocks(nn.ModuleList):
         return x
 
     def both(self, ours: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor]:
-        """A batch of each domain, as if each passed alone; small maps are convolved quicker together."""
+        """A batch of each domain, as if each passed alone; small maps are convolved quicker
+        together.
+        """
         for block in self:
             assert isinstance(block, Block)
             ours, theirs = block.both(ours, theirs)
@@ -84,11 +93,12 @@ class Blocks(nn.ModuleList):
 
 
 class Networks(nn.Module):
-    """Source and target blocks f^s and f^t (1 -> h -> h), shared blocks f^0 (h -> h -> z) and the classifier g.
+    """Source and target blocks f^s and f^t (1 -> h -> h), shared blocks f^0 (h -> h -> z) and the
+    classifier g.
 
-    Volumes (n, 1, b, b, b) -> maps (n, h, b // 4, ...) -> features (n, d), d = z (b // 16)^3 -> logits (n, classes).
-    With ``split`` False one front serves both domains. ``domain_norm``: what is shared keeps batch statistics of each
-    domain apart.
+    Volumes (n, 1, b, b, b) -> maps (n, h, b // 4, ...) -> features (n, d), d = z (b // 16)^3 ->
+    logits (n, classes). With ``split`` False one front serves both domains. ``domain_norm``: what
+    is shared keeps batch statistics of each domain apart.
     """
 
     def __init__(
@@ -119,7 +129,9 @@ class Networks(nn.Module):
     def encode_both(
         self, ours: Tensor, theirs: Tensor
     ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        """What ``encode`` gives for volumes of the source and for those of the target, in less time than twice one."""
+        """What ``encode`` gives for volumes of the source and for those of the target, in less time
+        than twice one.
+        """
         ours, theirs = (x.contiguous(memory_format=torch.channels_last_3d) for x in (ours, theirs))
         if self.target is self.source:
             maps = self.source.both(ours, theirs)
@@ -143,9 +155,11 @@ class Networks(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Group of a pair (4 logits) from the features (n, d) and, with ``conv``, the maps (n, h, m, m, m) of its members.
+    """Group of a pair (4 logits) from the features (n, d) and, with ``conv``, the maps (n, h, m, m,
+    m) of its members.
 
-    D1: 2d -> 64 -> 64; D3: maps side by side, two blocks (2h -> 2h -> z), 64; both side by side -> 64 -> 4.
+    D1: 2d -> 64 -> 64; D3: maps side by side, two blocks (2h -> 2h -> z), 64; both side by side ->
+    64 -> 4.
     """
 
     def __init__(self, box: int, width: int, channels: int, *, conv: bool = True) -> None:

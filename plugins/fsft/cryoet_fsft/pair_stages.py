@@ -1,4 +1,6 @@
-"""The stages with pairs of cubes: discriminator, and encoders that confuse it (paper 001, sections 2.2 and 2.3)."""
+"""The stages with pairs of cubes: discriminator, and encoders that confuse it (paper 001, sections
+2.2 and 2.3).
+"""
 
 from __future__ import annotations
 
@@ -19,13 +21,16 @@ from cryoet_fsft.stages import Encoded, Job, TrainingStage, encoded, mean
 from cryoet_fsft.training import batches, step
 
 LEAST_STEPS = 12
-"""In an epoch of the last stage: a handful of classes with three shots each would make one or two."""
+"""In an epoch of the last stage: a handful of classes with three shots each would make one or two.
+"""
 
 
 class DiscriminatorStage(TrainingStage):
-    """Stage 2.2: the discriminator learns the four groups of pairs; encoders and classifier are frozen.
+    """Stage 2.2: the discriminator learns the four groups of pairs; encoders and classifier are
+    frozen.
 
-    Frozen means that what they say of a cube never changes, so every cube passes them once, before the first epoch.
+    Frozen means that what they say of a cube never changes, so every cube passes them once, before
+    the first epoch.
     """
 
     name, title, moves = "discriminate", "2.2: discriminator", False
@@ -68,10 +73,11 @@ class DiscriminatorStage(TrainingStage):
 
 
 class ConfusionStage(TrainingStage):
-    """Stage 3: encoders and classifier confuse the discriminator about the domain and classify source and shots.
+    """Stage 3: encoders and classifier confuse the discriminator about the domain and classify
+    source and shots.
 
-    gamma L_DCD + L_s + L_t on cross-domain pairs. The discriminator is frozen; with ``adversarial`` it learns, after
-    each batch, to tell the groups of other pairs apart again.
+    gamma L_DCD + L_s + L_t on cross-domain pairs. The discriminator is frozen; with ``adversarial``
+    it learns, after each batch, to tell the groups of other pairs apart again.
     """
 
     name = "adapt"

@@ -10,8 +10,8 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pairs (p,) of places: ``first`` in the source; ``second`` in the source where ``group`` is G1 or G3, else among
-    the shots. group: 0 to 3, the groups G1 to G4 of ``losses``."""
+    """Pairs (p,) of places: ``first`` in the source; ``second`` in the source where ``group`` is G1
+    or G3, else among the shots. group: 0 to 3, the groups G1 to G4 of ``losses``."""
 
     first: Tensor
     second: Tensor
@@ -28,7 +28,8 @@ class Pairs:
 class PairSampler:
     """Draws, for each shot, one pair of every group (reference code of paper 001, section 2.2).
 
-    source_labels (n,), shot_labels (m,): classes 0 to k - 1, each in both, at least two of each in the source.
+    source_labels (n,), shot_labels (m,): classes 0 to k - 1, each in both, at least two of each in
+    the source.
     """
 
     def __init__(self, source_labels: Tensor, shot_labels: Tensor) -> None:
@@ -40,7 +41,8 @@ class PairSampler:
             raise ValueError("PairSampler: expected two classes and two source cubes of each")
 
     def draw(self, generator: torch.Generator) -> Pairs:
-        """4 m pairs, the m of each group in turn; pair i of G2 and of G4 has shot i, source cubes are fresh draws.
+        """4 m pairs, the m of each group in turn; pair i of G2 and of G4 has shot i, source cubes
+        are fresh draws.
 
         The other class is the next one of a random cycle.
         """

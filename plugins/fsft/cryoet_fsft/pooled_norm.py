@@ -1,4 +1,6 @@
-"""Batch normalisation followed by a maximum over 2^3 voxels, as one step that keeps and touches less."""
+"""Batch normalisation followed by a maximum over 2^3 voxels, as one step that keeps and touches
+less.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +14,12 @@ AXES = (0, 2, 3, 4)
 
 
 def pooled_norm(x: Tensor, norm: nn.BatchNorm3d) -> Tensor:
-    """``max_pool3d(norm(x), 2)`` for x (n, c, d, h, w), with the same gradients and running statistics.
+    """``max_pool3d(norm(x), 2)`` for x (n, c, d, h, w), with the same gradients and running
+    statistics.
 
-    On a CPU in training only the maxima are normalised, an eighth of the voxels, and neither the normalised volume nor
-    its gradient is held: half the memory of a block. There, without training, the maximum is taken first where every
-    scale is positive. Elsewhere it is what it says.
+    On a CPU in training only the maxima are normalised, an eighth of the voxels, and neither the
+    normalised volume nor its gradient is held: half the memory of a block. There, without training,
+    the maximum is taken first where every scale is positive. Elsewhere it is what it says.
     """
     if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64):
         return max_pool3d(norm(x), 2)

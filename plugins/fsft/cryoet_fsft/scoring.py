@@ -36,7 +36,9 @@ def target_logits(job: Job, rows: Tensor) -> Tensor:
 
 
 def accuracy(job: Job) -> float | None:
-    """Share of the labelled target volumes that count whose class is found; None where there are none."""
+    """Share of the labelled target volumes that count whose class is found; None where there are
+    none.
+    """
     rows = job.domains.scored
     if not len(rows):
         return None

@@ -1,4 +1,6 @@
-"""What stages work on, and the stages without pairs: source, alignment, fine-tuning (paper 001, section 2)."""
+"""What stages work on, and the stages without pairs: source, alignment, fine-tuning (paper 001,
+section 2).
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ Encoded = tuple[Tensor, Tensor]
 
 @dataclass
 class Job:
-    """What the stages of one run work on. ``source`` and ``target`` are the cubes of the whole files.
+    """What the stages of one run work on. ``source`` and ``target`` are the cubes of the whole
+    files.
 
     record: what a stage's checkpoint is good for: the source, its classes and the encoder.
     """
@@ -84,7 +87,9 @@ class TrainingStage:
 
 
 class SourceStage(TrainingStage):
-    """Stage 1: source blocks, shared blocks and classifier on the source; the target then starts as the source."""
+    """Stage 1: source blocks, shared blocks and classifier on the source; the target then starts as
+    the source.
+    """
 
     name, title = "source", "1: source"
 
@@ -111,9 +116,11 @@ Distance = Callable[[Tensor, Tensor, torch.Generator], Tensor]
 
 
 class AlignStage(TrainingStage):
-    """Stage 2.1: source labels, and a distance between the features of source and unlabelled target.
+    """Stage 2.1: source labels, and a distance between the features of source and unlabelled
+    target.
 
-    An epoch is one pass over the source; as many target cubes are drawn, the whole target before any of them twice.
+    An epoch is one pass over the source; as many target cubes are drawn, the whole target before
+    any of them twice.
     """
 
     name = "align"

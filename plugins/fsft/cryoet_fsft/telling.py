@@ -1,4 +1,6 @@
-"""What a run leaves for its report: the stages' table, maps of both domains before and after, notes."""
+"""What a run leaves for its report: the stages' table, maps of both domains before and after,
+notes.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +63,9 @@ def stage_table(job: Job, stages: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def maps(job: Job, moment: str) -> list[dict[str, Any]]:
-    """Two panels, by domain and by class: both domains' features on the two main axes of their joint variance."""
+    """Two panels, by domain and by class: both domains' features on the two main axes of their
+    joint variance.
+    """
     rows = [sample(len(job.domains.source_rows), job), sample(len(job.target), job)]
     labels = [job.domains.source_labels[rows[0]], job.domains.target_labels[rows[1]]]
     features = [

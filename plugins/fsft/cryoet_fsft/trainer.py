@@ -25,7 +25,9 @@ from cryoet_fsft.telling import maps, protocol_words, stage_table
 from cryoet_fsft.training import Stage, run_stage, take_over
 
 SMALL_BOX = 32
-"""Below it the published network is narrow with many features (28 voxels), from it on wide with few (40 voxels)."""
+"""Below it the published network is narrow with many features (28 voxels), from it on wide with few
+(40 voxels).
+"""
 
 MakeStage = Callable[[Job], Stage]
 
@@ -48,7 +50,9 @@ class DomainTrainer(Trainer):
 
     @abstractmethod
     def stages(self) -> list[MakeStage]:
-        """The stages in order; the last one of a method that learns from shots is the one that sees them."""
+        """The stages in order; the last one of a method that learns from shots is the one that sees
+        them.
+        """
 
     def discriminator(self, edge: int, width: int, channels: int) -> Discriminator | None:
         """The discriminator, in methods that have one."""
@@ -127,8 +131,9 @@ class DomainTrainer(Trainer):
     def _temperature(self, job: Job, makers: list[MakeStage]) -> float:
         """Fitted on labelled target volumes that the networks have not learnt from.
 
-        Those are the file's split val, or else, in a method that does not learn from the shots, the shots; in one that
-        does, the last shot of each class, which a second run of the last stage leaves out.
+        Those are the file's split val, or else, in a method that does not learn from the shots, the
+        shots; in one that does, the last shot of each class, which a second run of the last stage
+        leaves out.
         """
         saved = job.run.load("temperature")
         if saved is not None:

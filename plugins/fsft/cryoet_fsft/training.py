@@ -1,4 +1,6 @@
-"""Run a stage epoch by epoch: log, checkpoint, go on after an interruption, give up on numbers that are none."""
+"""Run a stage epoch by epoch: log, checkpoint, go on after an interruption, give up on numbers that
+are none.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +24,11 @@ POINTS = 5
 
 
 class Stage(Protocol):
-    """One stage of a method. ``name``: its phase in the log and its checkpoint, which holds ``modules``.
+    """One stage of a method. ``name``: its phase in the log and its checkpoint, which holds
+    ``modules``.
 
-    moves: whether it changes what the encoders say, so that the accuracy is worth taking on the way.
+    moves: whether it changes what the encoders say, so that the accuracy is worth taking on the
+    way.
     """
 
     name: str
@@ -51,8 +55,9 @@ def run_stage(
 ) -> dict[str, Any]:
     """Run a stage, or what is left of it; its facts: title, epochs, accuracy and loss.
 
-    score: the target accuracy as the networks stand, None where it is not known. best: keep the epoch with the highest
-    accuracy instead of the last. Raises RunError when the loss is no number any more.
+    score: the target accuracy as the networks stand, None where it is not known. best: keep the
+    epoch with the highest accuracy instead of the last. Raises RunError when the loss is no number
+    any more.
     """
     tensors, state = run.load(stage.name) or ({}, {"done": 0})
     done, loss, highest = int(state["done"]), state.get("loss"), state.get("highest")
@@ -166,7 +171,8 @@ def _restore(stage: Stage, tensors: Mapping[str, Tensor]) -> None:
 
 
 def batches(n: int, size: int, generator: torch.Generator) -> list[Tensor]:
-    """Shuffled places 0 to n - 1 in batches of ``size``; what is left over is spread over them, none is dropped.
+    """Shuffled places 0 to n - 1 in batches of ``size``; what is left over is spread over them,
+    none is dropped.
 
     So no batch is so small that its statistics or covariance are undefined.
     """

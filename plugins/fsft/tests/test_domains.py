@@ -25,7 +25,8 @@ def matched(
 def test_classes_in_any_order_keep_their_names(write: Write) -> None:
     found = matched(write("s"), write("t", target=True, names=("shell", "ball", "bars")))
     assert found.classes == ("ball", "bars", "shell")
-    # row i of the source is class i % 3 of (ball, bars, shell), of the target of (shell, ball, bars)
+    # row i of the source is class i % 3 of (ball, bars, shell), of the target of (shell, ball,
+    # bars)
     assert found.source_labels.tolist() == [0, 1, 2] * 12
     assert found.target_labels.tolist() == [2, 0, 1] * 12
     assert len(found.notes) == 1

@@ -1,4 +1,6 @@
-"""The methods as wholes: what a stage may change, what adaptation brings, what a run leaves, resuming by stages."""
+"""The methods as wholes: what a stage may change, what adaptation brings, what a run leaves,
+resuming by stages.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Losses against plain float64 restatements, values and gradients, and the identities that they must keep."""
+"""Losses against plain float64 restatements, values and gradients, and the identities that they
+must keep.
+"""
 
 from __future__ import annotations
 
@@ -141,7 +143,8 @@ def test_sliced_distance_in_one_dimension_is_that_of_the_sorted_numbers() -> Non
     x, y = torch.tensor([[3.0], [1.0], [2.0]]), torch.tensor([[0.0], [5.0], [4.0]])
     axes = torch.ones(1, 1)
     assert sliced_wasserstein(x, y, axes, 1.0).item() == pytest.approx((1 + 2 + 2) / 3)
-    # twice the same set: the interpolated quantiles of three numbers at six places differ from them a little only
+    # twice the same set: the interpolated quantiles of three numbers at six places differ from them
+    # a little only
     doubled = torch.cat((x, x))
     assert sliced_wasserstein(x, doubled, axes, 1.0).item() <= 0.25 + 1e-6
 

@@ -1,4 +1,6 @@
-"""The encoder: sizes for every box, parameters as published, norms of two domains, what is shared and what is not."""
+"""The encoder: sizes for every box, parameters as published, norms of two domains, what is shared
+and what is not.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The plugin ``invariants``: rotation-invariant descriptors, PCA, Gaussian mixture; it trains nothing."""
+"""The plugin ``invariants``: rotation-invariant descriptors, PCA, Gaussian mixture; it trains
+nothing.
+"""
 
 from cryoet_core import hookimpl
 

@@ -1,4 +1,6 @@
-"""The yardstick that every clustering method has to beat; the method itself is ``cryoet_core.tasks.baseline``."""
+"""The yardstick that every clustering method has to beat; the method itself is
+``cryoet_core.tasks.baseline``.
+"""
 
 from __future__ import annotations
 

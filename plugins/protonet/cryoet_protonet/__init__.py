@@ -1,4 +1,6 @@
-"""The plugins ``protonet`` and ``protonet_ce``. Read ``protonet.py`` first: ``ProtoNet.fit``, top-down."""
+"""The plugins ``protonet`` and ``protonet_ce``. Read ``protonet.py`` first: ``ProtoNet.fit``,
+top-down.
+"""
 
 from cryoet_core import hookimpl
 

@@ -1,4 +1,6 @@
-"""The attention block of ProtoNet-CE: each query and the class centres change in the light of one another."""
+"""The attention block of ProtoNet-CE: each query and the class centres change in the light of one
+another.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +9,12 @@ from torch.nn.functional import log_softmax
 
 
 class Attention(nn.Module):
-    """One head over tokens (..., t, dim): softmax(Q K^T / sqrt(dim)) V, a dense layer, added to the tokens, normalised.
+    """One head over tokens (..., t, dim): softmax(Q K^T / sqrt(dim)) V, a dense layer, added to the
+    tokens, normalised.
 
-    Dense layers with bias; query, key and value weights start N(0, 1 / dim) in variance, the last one Xavier normal.
-    1,051,648 parameters at dim 512 (FEAT, Ye et al. 2020, as the code of paper 002 has it).
+    Dense layers with bias; query, key and value weights start N(0, 1 / dim) in variance, the last
+    one Xavier normal. 1,051,648 parameters at dim 512 (FEAT, Ye et al. 2020, as the code of paper
+    002 has it).
     """
 
     def __init__(self, dim: int) -> None:
@@ -23,7 +27,9 @@ class Attention(nn.Module):
         nn.init.xavier_normal_(self.output.weight)
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """The tokens as changed, and the logarithm of the attention (..., t, t) whose rows are the tokens that look."""
+        """The tokens as changed, and the logarithm of the attention (..., t, t) whose rows are the
+        tokens that look.
+        """
         scores = self.query(tokens) @ self.key(tokens).transpose(-1, -2) / self.dim**0.5
         log_attention = log_softmax(scores, -1)
         changed = self.norm(tokens + self.output(log_attention.exp() @ self.value(tokens)))

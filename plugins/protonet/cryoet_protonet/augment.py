@@ -11,9 +11,10 @@ from cryoet_core.algorithms.transforms import random_rotations, rotate
 def augmented(volumes: Tensor, how: str, generator: torch.Generator) -> Tensor:
     """Copies of volumes (n, 1, d, h, w), each changed by itself. ``how``: none, flips, rotations.
 
-    flips: each axis reversed or not, about voxel n // 2. A wedge that is symmetric about the beam and the tilt axis
-    stays where it is; an odd number of flips also changes the hand, which at these resolutions hardly shows. rotations:
-    any of SO(3), corners filled with noise; the missing wedge turns with the particle.
+    flips: each axis reversed or not, about voxel n // 2. A wedge that is symmetric about the beam
+    and the tilt axis stays where it is; an odd number of flips also changes the hand, which at
+    these resolutions hardly shows. rotations: any of SO(3), corners filled with noise; the missing
+    wedge turns with the particle.
     """
     if how == "flips":
         return _flipped(volumes, generator)

@@ -21,7 +21,9 @@ LEAST_HELD = 2
 
 @dataclass(frozen=True)
 class Parts:
-    """Rows of each training class that are trained on, and that are held out; rows of each unseen class."""
+    """Rows of each training class that are trained on, and that are held out; rows of each unseen
+    class.
+    """
 
     train: Mapping[str, Tensor]
     held: Mapping[str, Tensor]
@@ -43,7 +45,9 @@ class Parts:
 def split_classes(
     names: Sequence[str], chosen: Sequence[str], unseen: int | None, run: Run
 ) -> tuple[list[str], list[str]]:
-    """Training classes and unseen classes among ``names``, in their order. UserError: an unknown or doubled name."""
+    """Training classes and unseen classes among ``names``, in their order. UserError: an unknown or
+    doubled name.
+    """
     unknown = [name for name in chosen if name not in names]
     if unknown:
         near = close_names(unknown[0], names) or f"; it has {', '.join(names)}"

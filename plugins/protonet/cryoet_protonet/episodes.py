@@ -16,7 +16,9 @@ _CHUNK = 1 << 23
 
 @dataclass(frozen=True)
 class Episodes:
-    """Row numbers of e episodes: support (e, way, shot), queries (e, way, query), both class by class; int64."""
+    """Row numbers of e episodes: support (e, way, shot), queries (e, way, query), both class by
+    class; int64.
+    """
 
     support: Tensor
     queries: Tensor
@@ -47,9 +49,11 @@ def draw_episodes(
     query: int,
     generator: torch.Generator,
 ) -> Episodes:
-    """Draw ``count`` episodes: ``way`` of the classes, of each ``shot`` and ``query`` rows, without replacement.
+    """Draw ``count`` episodes: ``way`` of the classes, of each ``shot`` and ``query`` rows, without
+    replacement.
 
-    ``rows`` are the volumes of each class. UserError where there are fewer classes or volumes than an episode needs.
+    ``rows`` are the volumes of each class. UserError where there are fewer classes or volumes than
+    an episode needs.
     """
     check_episode(rows, way, shot, query)
     sizes = torch.tensor([len(r) for r in rows.values()])
@@ -81,14 +85,18 @@ def check_episode(rows: Mapping[str, Tensor], way: int, shot: int, query: int) -
 
 
 def queries_of(rows: Mapping[str, Tensor], shot: int, most: int) -> int:
-    """How many queries of each class an episode can have: ``most``, or what ``shot`` leaves of the smallest class."""
+    """How many queries of each class an episode can have: ``most``, or what ``shot`` leaves of the
+    smallest class.
+    """
     return min(most, max(min((len(r) for r in rows.values()), default=0) - shot, 1))
 
 
 def _draw(
     table: Tensor, sizes: Tensor, count: int, way: int, each: int, generator: torch.Generator
 ) -> Tensor:
-    """(count, way, each) rows: the largest of random keys, first over the classes, then over each class's rows."""
+    """(count, way, each) rows: the largest of random keys, first over the classes, then over each
+    class's rows.
+    """
     classes = torch.rand(count, len(table), generator=generator).topk(way).indices
     keys = torch.rand(count, way, table.shape[1], generator=generator)
     keys.masked_fill_(torch.arange(table.shape[1]) >= sizes[classes][..., None], -1.0)

@@ -19,7 +19,9 @@ _CHUNK = 1 << 22
 def episode_logits(
     points: Tensor, episodes: Episodes, attention: Attention | None = None
 ) -> Tensor:
-    """(e, way * query, way): minus the squared distances of the queries from the prototypes; points (n, d)."""
+    """(e, way * query, way): minus the squared distances of the queries from the prototypes; points
+    (n, d).
+    """
     centres = prototypes(points[episodes.support])
     queries = points[episodes.queries].flatten(1, 2)
     if attention is None:
@@ -59,7 +61,8 @@ def evaluate(
     generator: torch.Generator,
     attention: Attention | None = None,
 ) -> list[dict[str, Any]]:
-    """The same episodes for each of several embeddings ``points`` (name -> (n, d)); one row of facts for each.
+    """The same episodes for each of several embeddings ``points`` (name -> (n, d)); one row of
+    facts for each.
 
     ``attention`` changes the first of them only, for which it was trained.
     """

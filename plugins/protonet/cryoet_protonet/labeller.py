@@ -19,13 +19,16 @@ from cryoet_protonet.scales import Scales, gaussian_logits, member_distances, te
 from cryoet_protonet.space import Space
 
 PRIOR = 10.0
-"""How many support volumes the training classes' own distances count for when the threshold is set."""
+"""How many support volumes the training classes' own distances count for when the threshold is set.
+"""
 _CHUNK = 1 << 22
 
 
 @dataclass(frozen=True)
 class Support:
-    """Labelled examples: points (m, d), classes (m,) into names, split codes (m,); which volumes they are."""
+    """Labelled examples: points (m, d), classes (m,) into names, split codes (m,); which volumes
+    they are.
+    """
 
     names: tuple[str, ...]
     points: Tensor
@@ -65,7 +68,9 @@ class Support:
         return sums / self.counts[:, None]
 
     def find(self, data: Any) -> np.ndarray:
-        """(n,) which example each volume of ``data`` is, -1 for none: the same row of a file with the same content."""
+        """(n,) which example each volume of ``data`` is, -1 for none: the same row of a file with
+        the same content.
+        """
         known = {digest: number for number, digest in enumerate(self.files)}
         numbers = np.array([known.get(_digest(path), -1) for path in data.paths])[data.source_file]
         order = np.lexsort((self.row, self.file))
@@ -80,8 +85,9 @@ class Support:
 class ProtoLabeller:
     """Labels by the prototypes of labelled examples.
 
-    A volume that is an example itself is compared with the prototype that the others of its class make. ``extra`` has
-    the ``distance`` to the nearest prototype, 1 for a typical member, and for the run's own volumes the ``split``.
+    A volume that is an example itself is compared with the prototype that the others of its class
+    make. ``extra`` has the ``distance`` to the nearest prototype, 1 for a typical member, and for
+    the run's own volumes the ``split``.
     """
 
     def __init__(
@@ -138,10 +144,11 @@ class ProtoLabeller:
     def _threshold(self) -> float:
         """The distance beyond which a volume is none of these.
 
-        The (1 - reject) quantile of members' distances: those of held-out volumes of the training classes, which count
-        for ``PRIOR`` volumes, and, where a class has several examples, those of each from the others. Of these there
-        are few, so the quantile is that of conformal prediction (Vovk et al. 2005): the new volume counts as one more,
-        beyond all of them. The largest distance at most.
+        The (1 - reject) quantile of members' distances: those of held-out volumes of the training
+        classes, which count for ``PRIOR`` volumes, and, where a class has several examples, those
+        of each from the others. Of these there are few, so the quantile is that of conformal
+        prediction (Vovk et al. 2005): the new volume counts as one more, beyond all of them. The
+        largest distance at most.
         """
         found = self.scales.members
         weights, unseen = torch.full((len(found),), PRIOR / max(len(found), 1)), 0.0
@@ -177,10 +184,12 @@ def compared(
     variance: float,
     attention: Attention | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Relative distances (n, k) and logits (n, k), float64, of points (n, d); own (n,): which example each is, or -1.
+    """Relative distances (n, k) and logits (n, k), float64, of points (n, d); own (n,): which
+    example each is, or -1.
 
-    A relative distance is the squared one over what a member's would be: ``variance`` times 1 + 1 / (number of
-    examples), for the prototype errs too. Logits are those of Gaussian classes with that variance in all dimensions.
+    A relative distance is the squared one over what a member's would be: ``variance`` times 1 + 1 /
+    (number of examples), for the prototype errs too. Logits are those of Gaussian classes with that
+    variance in all dimensions.
     """
     around, left, alone = _without_themselves(points, own, support)
     squares = (points[:, None].double() - around.double()).square().sum(-1)
@@ -198,7 +207,9 @@ def compared(
 def _without_themselves(
     points: Tensor, own: Tensor, support: Support
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """For each point the prototypes (n, k, d) without it, from how many examples (n, k), and where from none."""
+    """For each point the prototypes (n, k, d) without it, from how many examples (n, k), and where
+    from none.
+    """
     centres, counts = support.centres, support.counts
     n, k = len(points), len(centres)
     mine = torch.zeros(n, k, dtype=torch.bool, device=points.device)

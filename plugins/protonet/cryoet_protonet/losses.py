@@ -1,8 +1,8 @@
 """Prototypes, distances and the losses of both stages.
 
-Paper 002, "Practical Analysis of Macromolecule Identity from Cryo-electron Tomography Images using Deep Learning";
-Snell et al. 2017, equations 1 and 2; for the second stage Ye et al. 2020 (FEAT). Queries are in class order: query i of
-an episode is of class i // (queries per class).
+Paper 002, "Practical Analysis of Macromolecule Identity from Cryo-electron Tomography Images using
+Deep Learning"; Snell et al. 2017, equations 1 and 2; for the second stage Ye et al. 2020 (FEAT).
+Queries are in class order: query i of an episode is of class i // (queries per class).
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ def prototypes(support: Tensor) -> Tensor:
 
 
 def squared_distances(points: Tensor, centres: Tensor) -> Tensor:
-    """Squared Euclidean distances (..., n, m) of points (..., n, d) from centres (..., m, d), in float32 or finer.
+    """Squared Euclidean distances (..., n, m) of points (..., n, d) from centres (..., m, d), in
+    float32 or finer.
 
-    By ||a||^2 + ||b||^2 - 2ab about the mean of the centres, where little is lost to rounding; never below 0.
+    By ||a||^2 + ||b||^2 - 2ab about the mean of the centres, where little is lost to rounding;
+    never below 0.
     """
     points, centres = (x if x.dtype == torch.float64 else x.float() for x in (points, centres))
     middle = centres.mean(-2, keepdim=True).detach()
@@ -38,17 +40,20 @@ def targets(episodes: int, way: int, query: int, device: torch.device | str = "c
 
 
 def episode_loss(logits: Tensor, classes: Tensor) -> Tensor:
-    """The mean negative log-softmax of the true class over all queries; logits (e, q, way), classes (e, q)."""
+    """The mean negative log-softmax of the true class over all queries; logits (e, q, way), classes
+    (e, q).
+    """
     return cross_entropy(logits.flatten(0, 1), classes.flatten())
 
 
 def adapted_logits(queries: Tensor, centres: Tensor, attention: Attention) -> tuple[Tensor, Tensor]:
     """Logits of ProtoNet-CE and the logarithm of its attention.
 
-    queries (e, q, d), centres (e, way, d) -> logits (e, q, way): minus the distance in the embedding, minus that
-    between the query and the centres as attention has changed them, each query with all centres by itself. The
-    attention (e, q, way + 1, way + 1), rows from tokens, has the query as its last token. What passes the
-    attention is detached: it does not train the encoder.
+    queries (e, q, d), centres (e, way, d) -> logits (e, q, way): minus the distance in the
+    embedding, minus that between the query and the centres as attention has changed them, each
+    query with all centres by itself. The attention (e, q, way + 1, way + 1), rows from tokens, has
+    the query as its last token. What passes the attention is detached: it does not train the
+    encoder.
     """
     direct = squared_distances(queries, centres)
     around = centres.detach()[:, None].expand(-1, queries.shape[1], -1, -1)
@@ -58,9 +63,11 @@ def adapted_logits(queries: Tensor, centres: Tensor, attention: Attention) -> tu
 
 
 def attention_targets(classes: Tensor, way: int) -> Tensor:
-    """(..., way + 1, way + 1): the attention wanted for queries of ``classes`` (...). Rows sum to 1.
+    """(..., way + 1, way + 1): the attention wanted for queries of ``classes`` (...). Rows sum to
+    1.
 
-    A centre of another class looks at itself; the query and the centre of its class look at both of them alike.
+    A centre of another class looks at itself; the query and the centre of its class look at both of
+    them alike.
     """
     wanted = torch.eye(way + 1, device=classes.device).repeat(*classes.shape, 1, 1)
     own = torch.nn.functional.one_hot(classes, way + 1).bool()
@@ -72,6 +79,8 @@ def attention_targets(classes: Tensor, way: int) -> Tensor:
 
 
 def attention_divergence(log_attention: Tensor, wanted: Tensor) -> Tensor:
-    """KL(wanted || attention), summed over the tokens, mean over the queries; log_attention and wanted (..., t, t)."""
+    """KL(wanted || attention), summed over the tokens, mean over the queries; log_attention and
+    wanted (..., t, t).
+    """
     known = torch.where(wanted > 0, wanted.clamp(min=1e-12).log(), torch.zeros_like(wanted))
     return (wanted * (known - log_attention)).sum((-1, -2)).mean()

@@ -28,7 +28,9 @@ class Linear:
 
 
 def residuals(features: Tensor, classes: Tensor) -> Tensor:
-    """Features (n, f) minus the mean of their class, times sqrt(n / (n - classes)): unbiased second moments."""
+    """Features (n, f) minus the mean of their class, times sqrt(n / (n - classes)): unbiased second
+    moments.
+    """
     found, index = classes.unique(return_inverse=True)
     means = features.new_zeros(len(found), features.shape[1]).index_add_(0, index, features)
     means = means / torch.bincount(index, minlength=len(found))[:, None]
@@ -39,8 +41,8 @@ def residuals(features: Tensor, classes: Tensor) -> Tensor:
 def whitening(features: Tensor, classes: Tensor) -> Linear:
     """Makes the scatter within classes the identity; features (n, f) of n volumes, classes (n,).
 
-    The scatter is that of standardised features, shrunk as Ledoit and Wolf (2004) say. A feature that does not vary
-    within classes counts for nothing.
+    The scatter is that of standardised features, shrunk as Ledoit and Wolf (2004) say. A feature
+    that does not vary within classes counts for nothing.
     """
     features = features[:_MOST].double().cpu()
     inner = residuals(features, classes[:_MOST].cpu())
@@ -57,7 +59,9 @@ def whitening(features: Tensor, classes: Tensor) -> Linear:
 
 
 def isotropic(features: Tensor, classes: Tensor, variance: float) -> Linear:
-    """Scales features (n, f) as one: the variance within classes, all features together, becomes ``variance``."""
+    """Scales features (n, f) as one: the variance within classes, all features together, becomes
+    ``variance``.
+    """
     inner = float(residuals(features.double(), classes).square().sum(1).mean())
     scale = (variance / inner) ** 0.5 if inner > 0 else 0.0
     return Linear(features.mean(0).cpu(), scale * torch.eye(features.shape[1]))

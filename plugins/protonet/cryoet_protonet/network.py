@@ -17,11 +17,13 @@ def blocks_for(box: int, bin: int) -> int:
 
 
 class ProtoNet3D(nn.Module):
-    """Volumes (n, 1, d, h, w) of edge ``box`` -> features (n, dim), dim = width * floor(box / bin / 2^blocks)^3.
+    """Volumes (n, 1, d, h, w) of edge ``box`` -> features (n, dim), dim = width * floor(box / bin /
+    2^blocks)^3.
 
-    ``blocks`` times: 3x3x3 convolution (padding 1, bias), batch normalisation, ReLU, maximum over 2x2x2. No dense layer
-    and no dropout, PyTorch's own initial weights. With 4 blocks of 64 channels: 334,272 parameters and 64 features at
-    28^3, 512 at 32^3 and 40^3. ``bin`` voxels per axis are averaged first. UserError where the cube is too small.
+    ``blocks`` times: 3x3x3 convolution (padding 1, bias), batch normalisation, ReLU, maximum over
+    2x2x2. No dense layer and no dropout, PyTorch's own initial weights. With 4 blocks of 64
+    channels: 334,272 parameters and 64 features at 28^3, 512 at 32^3 and 40^3. ``bin`` voxels per
+    axis are averaged first. UserError where the cube is too small.
     """
 
     def __init__(self, box: int, width: int = 64, blocks: int = BLOCKS, bin: int = 1) -> None:
@@ -47,6 +49,7 @@ class ProtoNet3D(nn.Module):
 
 
 def _block(before: int, after: int) -> nn.Sequential:
-    # the published order is ReLU, then pooling: the maximum of a rising function is the same, for an eighth of the work
+    # the published order is ReLU, then pooling: the maximum of a rising function is the same, for
+    # an eighth of the work
     pooled = (nn.MaxPool3d(2), nn.ReLU(inplace=True))
     return nn.Sequential(nn.Conv3d(before, after, 3, padding=1), nn.BatchNorm3d(after), *pooled)

@@ -14,7 +14,9 @@ from cryoet_protonet.episodes import Episodes, draw_episodes, queries_of
 
 @dataclass(frozen=True)
 class Step:
-    """One optimiser step: rows (m,) of the volumes that are encoded; ``episodes`` count from 0 within these."""
+    """One optimiser step: rows (m,) of the volumes that are encoded; ``episodes`` count from 0
+    within these.
+    """
 
     rows: Tensor
     episodes: Episodes
@@ -25,8 +27,8 @@ def training_steps(
 ) -> Iterator[Step]:
     """``episodes_per_epoch`` episodes of the classes in ``rows``, ``episodes_per_step`` to a step.
 
-    pool: volumes that a step encodes once and that its episodes share. 0, or where the episodes of a step need no
-    more than that: every episode has volumes of its own, as published.
+    pool: volumes that a step encodes once and that its episodes share. 0, or where the episodes of
+    a step need no more than that: every episode has volumes of its own, as published.
     """
     count, size = config.episodes_per_epoch, config.episodes_per_step
     query = queries_of(rows, config.shot, config.query)
@@ -57,7 +59,9 @@ def own(episodes: Episodes) -> Step:
 def draw_pool(
     rows: Mapping[str, Tensor], pool: int, way: int, each: int, generator: torch.Generator
 ) -> list[Tensor]:
-    """About ``pool`` volumes: at least ``each`` of some classes, of ``way`` classes at least, without replacement."""
+    """About ``pool`` volumes: at least ``each`` of some classes, of ``way`` classes at least,
+    without replacement.
+    """
     classes = min(len(rows), max(way, pool // each))
     chosen = torch.randperm(len(rows), generator=generator)[:classes].tolist()
     members = [list(rows.values())[number] for number in chosen]

@@ -1,7 +1,8 @@
 """ProtoNet3D and ProtoNet-CE: few-shot classification of structures that were never in training.
 
-An encoder is trained on episodes of the training classes; then any class is known by the mean of a few examples, its
-prototype, and a volume is named by the nearest one (paper 002; Li et al. 2020, doi 10.1371/journal.pcbi.1008227).
+An encoder is trained on episodes of the training classes; then any class is known by the mean of a
+few examples, its prototype, and a volume is named by the nearest one (paper 002; Li et al. 2020,
+doi 10.1371/journal.pcbi.1008227).
 """
 
 from __future__ import annotations

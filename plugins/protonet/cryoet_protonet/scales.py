@@ -1,4 +1,6 @@
-"""What the training classes say of distances: how far members lie from their prototype, and how sure one may be."""
+"""What the training classes say of distances: how far members lie from their prototype, and how
+sure one may be.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,9 @@ _MOST_DOUBT = 100.0
 class Scales:
     """What held-out volumes of the training classes say.
 
-    variance: of a class's points about their mean, all dimensions together. members (m,): squared distances of volumes
-    from the prototype of the others of their class (``member_distances``), in units of their mean, rising.
+    variance: of a class's points about their mean, all dimensions together. members (m,): squared
+    distances of volumes from the prototype of the others of their class (``member_distances``), in
+    units of their mean, rising.
     """
 
     variance: float
@@ -27,9 +30,11 @@ class Scales:
 
 
 def member_distances(points: Tensor, classes: Tensor) -> Tensor:
-    """Squared distances of points (m, d) from the means of the others of their class (m,), over 1 + 1 / (others).
+    """Squared distances of points (m, d) from the means of the others of their class (m,), over 1 +
+    1 / (others).
 
-    The expected value is the variance within a class. Points that are alone in their class are left out.
+    The expected value is the variance within a class. Points that are alone in their class are left
+    out.
     """
     counts = torch.bincount(classes)
     sums = points.new_zeros(len(counts), points.shape[1]).index_add_(0, classes, points)
@@ -40,7 +45,8 @@ def member_distances(points: Tensor, classes: Tensor) -> Tensor:
 
 
 def gaussian_logits(logits: Tensor, expected: Tensor | float, dim: int) -> Tensor:
-    """Minus squared distances to log-likelihoods of classes that scatter alike in all ``dim`` dimensions.
+    """Minus squared distances to log-likelihoods of classes that scatter alike in all ``dim``
+    dimensions.
 
     ``expected``: the squared distance of a member, all dimensions together.
     """
@@ -54,10 +60,12 @@ def left_out_distances(
     rows: tuple[Tensor, Tensor],
     classes: Tensor,
 ) -> Tensor:
-    """``member_distances`` of held-out volumes as if their class had been unseen when the descriptors were whitened.
+    """``member_distances`` of held-out volumes as if their class had been unseen when the
+    descriptors were whitened.
 
-    The whitening fits the classes that it was made of; without this, members of new classes would seem far away.
-    features (n, f), described (n, g), classes (n,); rows: those trained on and those held out.
+    The whitening fits the classes that it was made of; without this, members of new classes would
+    seem far away. features (n, f), described (n, g), classes (n,); rows: those trained on and those
+    held out.
     """
     known, found = torch.cat(rows), []
     for number in classes[rows[1]].unique():
@@ -75,7 +83,9 @@ def left_out_distances(
 
 
 def fit_scales(squares: Tensor, points: Tensor, held: Mapping[str, Tensor]) -> Scales:
-    """Scales from ``left_out_distances`` (m,) and the points (n, d) of all volumes; held: held-out rows by class."""
+    """Scales from ``left_out_distances`` (m,) and the points (n, d) of all volumes; held: held-out
+    rows by class.
+    """
     variance = max(float(squares.mean()), 1e-12) if len(squares) else 1.0
     rows = torch.cat(list(held.values())).to(points.device)
     classes = torch.cat(
@@ -86,11 +96,13 @@ def fit_scales(squares: Tensor, points: Tensor, held: Mapping[str, Tensor]) -> S
 
 
 def temperature(centres: Tensor, counts: Tensor, variance: float) -> float:
-    """By which logits are divided so that probabilities say how often a label is right: 1 + variance / between / n.
+    """By which logits are divided so that probabilities say how often a label is right: 1 +
+    variance / between / n.
 
-    A prototype (k, d) of n examples (k,) errs by variance / n, which inflates the distances between prototypes and,
-    where classes lie close together, leaves little in them that is true. ``between``: the variance between classes,
-    from the distances of the prototypes less that error. At most 101, where nothing is left.
+    A prototype (k, d) of n examples (k,) errs by variance / n, which inflates the distances between
+    prototypes and, where classes lie close together, leaves little in them that is true.
+    ``between``: the variance between classes, from the distances of the prototypes less that error.
+    At most 101, where nothing is left.
     """
     share = variance * float((1 / counts.double()).mean())
     if len(centres) < 2:

@@ -16,7 +16,9 @@ from cryoet_protonet.metric import Linear, isotropic, whitening
 
 BATCH = 256
 _HOST_BATCH = 32
-"""Smaller, so that the feature maps of the published network stay near 300 MB and those of a small one in the cache."""
+"""Smaller, so that the feature maps of the published network stay near 300 MB and those of a small
+one in the cache.
+"""
 
 
 @dataclass
@@ -46,9 +48,9 @@ class Descriptors:
 class Space:
     """The embedding (n, dim) in which prototypes are compared.
 
-    Where descriptors are joined, squared distances are in units of the variance within a class: the descriptors are
-    whitened within the training classes, the network's features scaled as a whole to ``network_share`` of that. Alone,
-    the network's features are left as they are.
+    Where descriptors are joined, squared distances are in units of the variance within a class: the
+    descriptors are whitened within the training classes, the network's features scaled as a whole
+    to ``network_share`` of that. Alone, the network's features are left as they are.
     """
 
     encoder: nn.Module
@@ -91,10 +93,12 @@ def fit_space(
     classes: Tensor,
     network_share: float,
 ) -> Space:
-    """The scales, from features (n, f) and descriptors (n, g) of all volumes and their classes (n,).
+    """The scales, from features (n, f) and descriptors (n, g) of all volumes and their classes
+    (n,).
 
-    ``rows``: those trained on and those held out. The encoder has seen the former, which lie closer together for it
-    than new ones would: its scale is that of the latter. The descriptors have seen nothing, and use both.
+    ``rows``: those trained on and those held out. The encoder has seen the former, which lie closer
+    together for it than new ones would: its scale is that of the latter. The descriptors have seen
+    nothing, and use both.
     """
     if descriptors is None or described is None:
         return Space(encoder, Linear.identity(features.shape[1]))

@@ -67,9 +67,11 @@ def attention_stage(
     config: Any,
     run: Run,
 ) -> Stage:
-    """Stage 2: the attention, and unless frozen the encoder, which the direct distances go on training.
+    """Stage 2: the attention, and unless frozen the encoder, which the direct distances go on
+    training.
 
-    points (n, d): the embeddings as stage 1 left them; described (n, g): descriptors of all volumes, where joined.
+    points (n, d): the embeddings as stage 1 left them; described (n, g): descriptors of all
+    volumes, where joined.
     """
     held, frozen = validation_episodes(parts, config, run), config.freeze_encoder
     modules = nn.ModuleDict(
@@ -106,7 +108,9 @@ def attention_stage(
 
 
 def validation_episodes(parts: Parts, config: Any, run: Run) -> Episodes:
-    """Episodes of the held-out volumes; fewer shots and queries than in training where too few are held out."""
+    """Episodes of the held-out volumes; fewer shots and queries than in training where too few are
+    held out.
+    """
     shot = min(config.shot, max(min(len(rows) for rows in parts.held.values()) // 2, 1))
     query = queries_of(parts.held, shot, config.query)
     return draw_episodes(
@@ -138,7 +142,9 @@ def _trained_features(
 
 
 def embedded(embed: Embed, step: Step, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Support (e, way, shot, d) and queries (e, way * query, d) of a step's episodes, its volumes embedded once."""
+    """Support (e, way, shot, d) and queries (e, way * query, d) of a step's episodes, its volumes
+    embedded once.
+    """
     points = embed(step.rows, generator)
     support, queries = (
         places.to(points.device) for places in (step.episodes.support, step.episodes.queries)

@@ -1,4 +1,6 @@
-"""What a run reports of itself: accuracy over episodes, of the unseen classes and of volumes held out of training."""
+"""What a run reports of itself: accuracy over episodes, of the unseen classes and of volumes held
+out of training.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ UNSEEN, HELD = "unseen classes", "held-out volumes of training classes"
 
 
 def check_evaluation(parts: Parts, config: Any) -> None:
-    """UserError, before anything is trained, where the unseen classes are too small for the evaluation's episodes."""
+    """UserError, before anything is trained, where the unseen classes are too small for the
+    evaluation's episodes.
+    """
     if config.evaluation_episodes and len(parts.unseen) > 1:
         for shot in config.evaluation_shots:
             query = queries_of(parts.unseen, shot, config.query)

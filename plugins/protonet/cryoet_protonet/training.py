@@ -1,4 +1,6 @@
-"""The loop of both stages: episodes, several to a step; the epoch with the best validation accuracy is kept."""
+"""The loop of both stages: episodes, several to a step; the epoch with the best validation accuracy
+is kept.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ Loss = Callable[[Step, torch.Generator], Tensor]
 
 @dataclass
 class Stage:
-    """One stage of training: what is trained, its loss, how good it is on volumes held out; the volumes of a pool."""
+    """One stage of training: what is trained, its loss, how good it is on volumes held out; the
+    volumes of a pool.
+    """
 
     name: str
     modules: nn.ModuleDict
@@ -46,7 +50,8 @@ def learning_rate(config: Any, epoch: int) -> float:
 
 
 def train(stage: Stage, parts: Parts, config: Any, run: Run) -> None:
-    """Train the stage's modules, or go on with them, and leave them in eval mode with the best epoch's weights.
+    """Train the stage's modules, or go on with them, and leave them in eval mode with the best
+    epoch's weights.
 
     Saves a checkpoint with the stage's name after each epoch.
     """
@@ -91,7 +96,7 @@ def _epoch(
     return float(total) / config.episodes_per_epoch
 
 
-# ---- checkpoints -----------------------------------------------------------------------------------------------------
+# ---- checkpoints ---------------------------------------------------------------------------------
 
 
 def _save(

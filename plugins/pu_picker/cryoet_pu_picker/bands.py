@@ -1,10 +1,11 @@
 """Beside the voxels themselves the network is shown them smoothed in 3-D.
 
-At these noise levels a slice alone shows little. The paper's network looks at single slices and joins them at the end;
-its reference code smooths before. Here the voxels, Gaussians of them at widths between a particle's detail and the
-particle itself, the power of its detail (texture), and the difference of Gaussians that answers most to a ball of each
-species' diameter, are the channels of the input, so few labels suffice to find what is large, and to tell a ribosome
-from a hollow particle of its size. Power is the same in any orientation, which a slice is not.
+At these noise levels a slice alone shows little. The paper's network looks at single slices and
+joins them at the end; its reference code smooths before. Here the voxels, Gaussians of them at
+widths between a particle's detail and the particle itself, the power of its detail (texture), and
+the difference of Gaussians that answers most to a ball of each species' diameter, are the channels
+of the input, so few labels suffice to find what is large, and to tell a ribosome from a hollow
+particle of its size. Power is the same in any orientation, which a slice is not.
 """
 
 from __future__ import annotations
@@ -17,13 +18,17 @@ import torch
 from torch import Tensor, nn
 
 SHARES = (0.1, 0.2, 0.4)
-"""Standard deviations in diameters: a tenth of the smallest species to what fits the largest as a whole."""
+"""Standard deviations in diameters: a tenth of the smallest species to what fits the largest as a
+whole.
+"""
 BALL = 0.275
-"""Standard deviation in diameters of the narrower Gaussian whose difference to one ``RATIO`` as wide answers most to
-the centre of a solid ball."""
+"""Standard deviation in diameters of the narrower Gaussian whose difference to one ``RATIO`` as
+wide answers most to the centre of a solid ball."""
 RATIO = 1.1
 DETAILS = 2
-"""Octaves whose power is a channel: from the voxels to the first Gaussian, and from that to the second."""
+"""Octaves whose power is a channel: from the voxels to the first Gaussian, and from that to the
+second.
+"""
 FAINTEST = 1e-6
 """Power of detail, at least: voxels that are all alike have none."""
 REACH = 3.0
@@ -40,12 +45,14 @@ def widths_of(diameters: Sequence[float], voxel_size: float) -> list[float]:
 
 
 class Bands(nn.Module):
-    """Voxels (b, 1, d, h, w), clipped to [-clip, clip], Gaussians, textures and blobs, of deviation 1: (b, k, d, h, w).
+    """Voxels (b, 1, d, h, w), clipped to [-clip, clip], Gaussians, textures and blobs, of deviation
+    1: (b, k, d, h, w).
 
-    widths: standard deviations of the Gaussians in voxels. texture: standard deviation in voxels of the Gaussian over
-    which the power of detail is averaged, for ``DETAILS`` more channels; 0: none. balls: diameters in voxels; for each
-    the last channels hold how much a place is like the centre of a ball of that size. Beyond its ends a volume is
-    reflected; ``reach`` voxels from there nothing of that is seen.
+    widths: standard deviations of the Gaussians in voxels. texture: standard deviation in voxels of
+    the Gaussian over which the power of detail is averaged, for ``DETAILS`` more channels; 0: none.
+    balls: diameters in voxels; for each the last channels hold how much a place is like the centre
+    of a ball of that size. Beyond its ends a volume is reflected; ``reach`` voxels from there
+    nothing of that is seen.
     """
 
     scales: Tensor
@@ -78,7 +85,9 @@ class Bands(nn.Module):
             self.register_buffer("offsets", torch.zeros(details))
 
     def measure(self, volumes: Tensor) -> None:
-        """Take the deviations of these volumes (b, 1, d, h, w) as those of all, and their mean texture as usual."""
+        """Take the deviations of these volumes (b, 1, d, h, w) as those of all, and their mean
+        texture as usual.
+        """
         self.scales.fill_(1)
         if self.texture:
             first = 1 + len(self.widths)
@@ -92,9 +101,11 @@ class Bands(nn.Module):
         inside: tuple[slice, slice, slice] | None = None,
         clean: Tensor | None = None,
     ) -> Tensor:
-        """``inside``: the part (z, y, x) whose bands are wanted; the rest of the volume is only what they look at.
+        """``inside``: the part (z, y, x) whose bands are wanted; the rest of the volume is only
+        what they look at.
 
-        clean: the same volumes before noise was added, whose texture is taken: power that noise adds is no detail.
+        clean: the same volumes before noise was added, whose texture is taken: power that noise
+        adds is no detail.
         """
         inside = inside or (slice(None), slice(None), slice(None))
         clean = (volumes if clean is None else clean).clamp(-self.clip, self.clip)
@@ -129,7 +140,9 @@ def _half(width: float) -> int:
 
 
 def _smoothed(volumes: Tensor, width: float, inside: tuple[slice, slice, slice]) -> Tensor:
-    """One axis after the other, as products with banded matrices: faster than convolutions of one channel."""
+    """One axis after the other, as products with banded matrices: faster than convolutions of one
+    channel.
+    """
     z, y, x = (
         _matrix(size, width, volumes.dtype, volumes.device)[part]
         for size, part in zip(volumes.shape[2:], inside, strict=True)
@@ -140,7 +153,9 @@ def _smoothed(volumes: Tensor, width: float, inside: tuple[slice, slice, slice])
 
 @lru_cache(maxsize=64)
 def _matrix(size: int, width: float, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """(size, size): row i is the Gaussian about voxel i, summing to 1, reflected at both ends as often as it takes."""
+    """(size, size): row i is the Gaussian about voxel i, summing to 1, reflected at both ends as
+    often as it takes.
+    """
     half = _half(width)
     steps = torch.arange(-half, half + 1)
     kernel = torch.exp(-((steps / width) ** 2) / 2)

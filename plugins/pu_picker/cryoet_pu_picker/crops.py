@@ -15,7 +15,9 @@ from cryoet_pu_picker.scenes import Scene
 
 
 class Crops(NamedTuple):
-    """volumes (b, k, d, h, w), the bands; positions (n, 3) in voxels of crop ``rows`` (n,); species (n,)."""
+    """volumes (b, k, d, h, w), the bands; positions (n, 3) in voxels of crop ``rows`` (n,); species
+    (n,).
+    """
 
     volumes: Tensor
     positions: Tensor
@@ -24,7 +26,9 @@ class Crops(NamedTuple):
 
 
 class Sampler:
-    """Draws the crops of a step: of each pair the first at a label, the second at another label or anywhere."""
+    """Draws the crops of a step: of each pair the first at a label, the second at another label or
+    anywhere.
+    """
 
     def __init__(
         self,
@@ -46,7 +50,9 @@ class Sampler:
         self.sizes = sizes / sizes.sum()
 
     def draw(self, generator: torch.Generator, noise: float = 0.0) -> Crops:
-        """The crops of one step, both of each pair after each other; ``noise``: deviation of what is added."""
+        """The crops of one step, both of each pair after each other; ``noise``: deviation of what
+        is added.
+        """
         random = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
         parts = []
         for _ in range(self.config.pairs):
@@ -101,7 +107,9 @@ def _noise(random: np.random.Generator, deviation: float) -> Callable[[torch.Siz
 def turned(
     volume: Tensor, positions: Tensor, flips: Sequence[int], quarters: int
 ) -> tuple[Tensor, Tensor]:
-    """A crop (k, d, h, w) and positions in it, mirrored along axes and, where it is square, turned about the beam."""
+    """A crop (k, d, h, w) and positions in it, mirrored along axes and, where it is square, turned
+    about the beam.
+    """
     positions = positions.clone()
     for axis, flip in enumerate(flips):
         if flip:

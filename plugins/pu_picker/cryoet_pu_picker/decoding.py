@@ -17,10 +17,11 @@ def centres(
     thresholds: Sequence[float],
     spacing: float,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Positions (n, 3) in Å, scores (n,) and species (n,) of the peaks of heat maps (c, d, h, w), best first.
+    """Positions (n, 3) in Å, scores (n,) and species (n,) of the peaks of heat maps (c, d, h, w),
+    best first.
 
-    Picks have at least the threshold of their species; of any two species they are at least ``spacing`` times the mean
-    of their diameters apart.
+    Picks have at least the threshold of their species; of any two species they are at least
+    ``spacing`` times the mean of their diameters apart.
     """
     positions, values, species = [], [], []
     for channel, (map_, threshold) in enumerate(zip(scores, thresholds, strict=True)):
@@ -38,7 +39,9 @@ def centres(
 
 
 def apart(positions: np.ndarray, distances: np.ndarray) -> np.ndarray:
-    """Rows that stay when, from the first on, each removes later ones nearer than the mean of both distances."""
+    """Rows that stay when, from the first on, each removes later ones nearer than the mean of both
+    distances.
+    """
     from scipy.spatial import cKDTree
 
     alive = np.ones(len(positions), dtype=bool)

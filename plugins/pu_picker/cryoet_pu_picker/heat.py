@@ -11,7 +11,8 @@ from cryoet_core.tomograms.tiles import score_map
 from cryoet_pu_picker.network import STRIDE, HybridNetwork
 
 LARGEST_SLICE = 1 << 18
-"""Voxels of a slice up to which slices stay whole: beyond it tiles would be mostly margin along z."""
+"""Voxels of a slice up to which slices stay whole: beyond it tiles would be mostly margin along z.
+"""
 
 
 def heat_map(
@@ -19,10 +20,10 @@ def heat_map(
 ) -> np.ndarray:
     """Scores (c, d, ceil(h / 2), ceil(w / 2)) in (0, 1) of a tomogram on the network's voxels.
 
-    Because of its pooling the network gives the same for a tile as for the whole only where the tile starts at a
-    multiple of its strides, and with ``turns`` where it ends at one. So the tiles' unit is a block of that
-    size in y and x, whose heat map is carried in the channels; or, where a slice is small enough, the whole slice,
-    which needs no margin in y and x at all.
+    Because of its pooling the network gives the same for a tile as for the whole only where the
+    tile starts at a multiple of its strides, and with ``turns`` where it ends at one. So the tiles'
+    unit is a block of that size in y and x, whose heat map is carried in the channels; or, where a
+    slice is small enough, the whole slice, which needs no margin in y and x at all.
     """
     _, h, w = tomogram.shape
     deep, reach, _ = network.margin

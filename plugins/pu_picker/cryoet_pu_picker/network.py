@@ -1,6 +1,8 @@
-"""The hybrid network: every slice alone through a 2-D encoder and decoder, slices joined by a few 3-D layers.
+"""The hybrid network: every slice alone through a 2-D encoder and decoder, slices joined by a few
+3-D layers.
 
-Paper 004, section 3.3 and figure 2; layer by layer after its reference code (nextpyp/cet_pick, BSD).
+Paper 004, section 3.3 and figure 2; layer by layer after its reference code (nextpyp/cet_pick,
+BSD).
 """
 
 from __future__ import annotations
@@ -19,13 +21,15 @@ from cryoet_pu_picker.unet import UNetSlices
 STRIDE = (1, 2, 2)
 """Voxels (z, y, x) of the input for one of the heat map."""
 LOWEST_START = 0.05
-"""Where the heat map starts at least: from a prior of 1e-3 it would need hundreds of steps to rise."""
+"""Where the heat map starts at least: from a prior of 1e-3 it would need hundreds of steps to rise.
+"""
 LARGEST_GAIN = 1.0
 """Of the filters at the start, whose deviation in a tomogram is 1."""
 
 
 class Filter(NamedTuple):
-    """A linear filter of the bands: ``weights`` (k,), with answers of deviation 1; ``level``: what a typical label has.
+    """A linear filter of the bands: ``weights`` (k,), with answers of deviation 1; ``level``: what
+    a typical label has.
 
     The level is the mean over labels, each answered by a filter that has not seen it.
     """
@@ -35,12 +39,14 @@ class Filter(NamedTuple):
 
 
 class HybridNetwork(nn.Module):
-    """Bands of volumes (b, k, d, h, w) to a heat map (b, c, d, ceil(h / 2), ceil(w / 2)); ``bands`` makes the k of one.
+    """Bands of volumes (b, k, d, h, w) to a heat map (b, c, d, ceil(h / 2), ceil(w / 2)); ``bands``
+    makes the k of one.
 
-    priors: of each of the c species; the heat map starts there. features: channels of what the heads look at, and of
-    the projection for the contrast. Where the bands hold a blob for each species, a linear filter of the bands times a
-    ``gain`` is part of the logit: an untrained network finds what the filter finds, and a trained one has learnt what
-    else there is to see. With the temperature of the contrast, the likeness of the features to those of the labels is
+    priors: of each of the c species; the heat map starts there. features: channels of what the
+    heads look at, and of the projection for the contrast. Where the bands hold a blob for each
+    species, a linear filter of the bands times a ``gain`` is part of the logit: an untrained
+    network finds what the filter finds, and a trained one has learnt what else there is to see.
+    With the temperature of the contrast, the likeness of the features to those of the labels is
     part of the picks' scores.
     """
 
@@ -82,7 +88,8 @@ class HybridNetwork(nn.Module):
 
     @torch.no_grad()
     def trust(self, filters: Sequence[Filter]) -> None:
-        """Start from these filters of the species: what answers like their typical label is a particle by even odds.
+        """Start from these filters of the species: what answers like their typical label is a
+        particle by even odds.
 
         A filter to which the typical label is no more than what is around gets the gain 0.
         """
@@ -122,14 +129,17 @@ class HybridNetwork(nn.Module):
         return joined
 
     def forward(self, bands: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits of the heat map, and features of unit length over channels (b, features, ...), both float32."""
+        """Logits of the heat map, and features of unit length over channels (b, features, ...),
+        both float32.
+        """
         joined = self.joined(bands)
         return self._heat(joined, bands), normalize(self.projection(joined).float(), dim=1)
 
     def logits(self, volumes: Tensor, turns: bool = False) -> Tensor:
         """The logits of the heat map of volumes (b, 1, d, h, w), mean 0 and deviation 1.
 
-        turns: the mean of those of the volumes as they are and turned by 180 degrees about each axis.
+        turns: the mean of those of the volumes as they are and turned by 180 degrees about each
+        axis.
         """
         h, w = volumes.shape[3:]
         bands = self.bands(volumes)
@@ -158,9 +168,11 @@ class HybridNetwork(nn.Module):
 
 
 class Likeness(nn.Module):
-    """What the features of a voxel say for each species, as a logit: their similarity to the labels' over temperature.
+    """What the features of a voxel say for each species, as a logit: their similarity to the
+    labels' over temperature.
 
-    That is how the supervised contrast weighs features. It is even odds half-way between a label and the average voxel.
+    That is how the supervised contrast weighs features. It is even odds half-way between a label
+    and the average voxel.
     """
 
     prototypes: Tensor
@@ -178,7 +190,9 @@ class Likeness(nn.Module):
         return bool(self.prototypes.any())
 
     def learn(self, labels: Sequence[Tensor], about: Tensor) -> None:
-        """labels: of each species the features (n, f) at its labels; about (m, f): those of voxels anywhere."""
+        """labels: of each species the features (n, f) at its labels; about (m, f): those of voxels
+        anywhere.
+        """
         for c, own in enumerate(labels):
             self.prototypes[c] = normalize(own.mean(0), dim=0)
             self.halfway[c] = (

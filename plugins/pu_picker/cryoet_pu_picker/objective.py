@@ -1,4 +1,6 @@
-"""The objective of a step: risk of the heat map, contrast of the features, consistency of two views (eq. 15)."""
+"""The objective of a step: risk of the heat map, contrast of the features, consistency of two views
+(eq. 15).
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ BOUND = 1e-3
 
 
 class RunningTerms:
-    """Means of the terms of the risk over about 1 / (1 - memory) steps; ``values`` (5, c) is their state."""
+    """Means of the terms of the risk over about 1 / (1 - memory) steps; ``values`` (5, c) is their
+    state.
+    """
 
     def __init__(self, memory: float) -> None:
         self.memory, self.values = memory, torch.zeros(0)
@@ -45,10 +49,11 @@ def objective(
     usual: RunningTerms,
     autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> dict[str, Tensor]:
-    """The terms and their weighted sum ``loss`` for crops (b, 1, d, h, w) and their targets (b, c, d, h / 2, w / 2).
+    """The terms and their weighted sum ``loss`` for crops (b, 1, d, h, w) and their targets (b, c,
+    d, h / 2, w / 2).
 
-    The second view is the crops turned over along y or x, one choice for the step; its maps are turned back, so both
-    views have the same targets.
+    The second view is the crops turned over along y or x, one choice for the step; its maps are
+    turned back, so both views have the same targets.
     """
     axis = 3 + int(torch.randint(2, (), generator=generator))
     with autocast():
@@ -94,7 +99,8 @@ def _contrast(
 ) -> dict[str, Tensor]:
     debiased, t = config.variant != "no-pu", config.temperature
     labelled = torch.cat((_rows(targets), _rows(targets)))  # (2 n, c)
-    # a centre is not held against its own surroundings, which are alike and would be most of what counts
+    # a centre is not held against its own surroundings, which are alike and would be most of what
+    # counts
     supervised = [
         supervised_contrast(
             vectors, labelled[:, c] == 1, labelled[:, c] < 0, _bounded(left), t, debiased=debiased

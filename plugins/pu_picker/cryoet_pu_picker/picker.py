@@ -21,15 +21,16 @@ from cryoet_pu_picker.species import Species
 
 MODEL = "model"
 EASED = 0.5
-"""Share of the threshold that does for picks of other tomograms while fewer are found than expected: the threshold is
-from training tomograms, where the network knows the labels."""
+"""Share of the threshold that does for picks of other tomograms while fewer are found than
+expected: the threshold is from training tomograms, where the network knows the labels."""
 COARSER = 1.5
 """How much coarser than the network's voxels those of a tomogram may be."""
 
 
 @dataclass(frozen=True)
 class PUPicker:
-    """A trained network with its species, the scores that their picks need, and the voxels (Å) that it looks at.
+    """A trained network with its species, the scores that their picks need, and the voxels (Å) that
+    it looks at.
 
     expected: of each species the copies in a cubic Å, where their number was given; else 0.
     """
@@ -47,7 +48,9 @@ class PUPicker:
         return tuple(kind.name for kind in self.species)
 
     def pick(self, tomogram: Tomogram, run: Run) -> Picks:
-        """Centres with scores in (0, 1), best first. UserError for voxels much coarser than those of training."""
+        """Centres with scores in (0, 1), best first. UserError for voxels much coarser than those
+        of training.
+        """
         if tomogram.voxel_size > COARSER * self.voxel_size:
             raise UserError(
                 f"{tomogram.where or tomogram.name}: voxels of {tomogram.voxel_size:g} Å, but the network looks at "
@@ -74,7 +77,9 @@ class PUPicker:
 def expected_or_above(
     values: np.ndarray, kinds: np.ndarray, expected: Sequence[float], thresholds: Sequence[float]
 ) -> np.ndarray:
-    """Rows, of scores (n,) best first and their species, at the threshold or among the best so many of a species."""
+    """Rows, of scores (n,) best first and their species, at the threshold or among the best so many
+    of a species.
+    """
     kept = values >= np.asarray(thresholds)[kinds]
     for c, count in enumerate(expected):
         kept[np.flatnonzero(kinds == c)[: round(count)]] = True

@@ -1,7 +1,7 @@
 """How many particles there are, labelled or not, and so which share of the heat map is positive.
 
-The risk needs the share of positive cells. Users rarely know it, but some know how many particles to expect, and the
-network itself finds out: its peaks are counted twice during training.
+The risk needs the share of positive cells. Users rarely know it, but some know how many particles
+to expect, and the network itself finds out: its peaks are counted twice during training.
 """
 
 from __future__ import annotations
@@ -26,11 +26,15 @@ from cryoet_pu_picker.species import Species, by_name
 from cryoet_pu_picker.targets import REACH
 
 DENSEST = 0.5
-"""Share of the volume that particles of a species fill at most: no more peaks are looked at to count them."""
+"""Share of the volume that particles of a species fill at most: no more peaks are looked at to
+count them.
+"""
 FAINTEST = 0.02
 """Score of a peak that is looked at, at least."""
 STEP = 3.0
-"""Factor by which a count may change what was thought before: a network is not to be believed before it has learnt."""
+"""Factor by which a count may change what was thought before: a network is not to be believed
+before it has learnt.
+"""
 LEAST_LEFT = 0.05
 """Share of the particles that are taken to be unlabelled, at least."""
 SLAB, LARGEST = 16, 1 << 23
@@ -39,14 +43,18 @@ SLAB, LARGEST = 16, 1 << 23
 
 @dataclass(frozen=True)
 class Prior:
-    """Of each of c species: share (c,) of positive cells, and share ``left`` (c,) among the cells without a label."""
+    """Of each of c species: share (c,) of positive cells, and share ``left`` (c,) among the cells
+    without a label.
+    """
 
     share: tuple[float, ...]
     left: tuple[float, ...]
 
 
 class Priors:
-    """The prior of each species: given, from the expected number of copies, or from what the network counts."""
+    """The prior of each species: given, from the expected number of copies, or from what the
+    network counts.
+    """
 
     def __init__(
         self,
@@ -88,10 +96,11 @@ class Priors:
             self.counted = True
 
     def expect(self, copies: Sequence[float], run: Run) -> None:
-        """Where particles are counted, begin with ``copies`` (c,), what a filter of the labels finds.
+        """Where particles are counted, begin with ``copies`` (c,), what a filter of the labels
+        finds.
 
-        It is the most that may be counted later, too: what a network counts that has learnt from few labels alone is
-        far less.
+        It is the most that may be counted later, too: what a network counts that has learnt from
+        few labels alone is far less.
         """
         if not self.counted:
             return
@@ -123,7 +132,9 @@ class Priors:
             )
 
     def thresholds(self, network: HybridNetwork, config: PUPickerConfig, run: Run) -> list[float]:
-        """The score of each species that a pick needs: that parts the peaks, or leaves as many as are expected."""
+        """The score of each species that a pick needs: that parts the peaks, or leaves as many as
+        are expected.
+        """
         scores, share = self._best(network, config, run, config.iterations)
         if not self.counted:
             return [_nth(best, self.copies[c] * share) for c, best in enumerate(scores)]
@@ -135,11 +146,12 @@ class Priors:
     def _best(
         self, network: HybridNetwork, config: PUPickerConfig, run: Run, step: int
     ) -> tuple[list[np.ndarray], float]:
-        """Scores of the best peaks of each species in the training tomograms, or a random part of them; its share.
+        """Scores of the best peaks of each species in the training tomograms, or a random part of
+        them; its share.
 
-        Peaks of particles and of all else are parted where their scores fall into two (``peaks.parting_value``), since
-        scores of a network that still learns, or was told a wrong share, mean nothing by themselves. For that no more
-        peaks are of use than particles can be.
+        Peaks of particles and of all else are parted where their scores fall into two
+        (``peaks.parting_value``), since scores of a network that still learns, or was told a wrong
+        share, mean nothing by themselves. For that no more peaks are of use than particles can be.
         """
         slabs = [
             (scene, start)

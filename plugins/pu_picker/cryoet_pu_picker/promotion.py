@@ -1,8 +1,10 @@
-"""More labels from few: what looks most like the labelled particles to a linear filter is labelled as well.
+"""More labels from few: what looks most like the labelled particles to a linear filter is labelled
+as well.
 
-A handful of labels shows the network too little, but is enough for Fisher's linear discriminant on a few smooth bands.
-Of a particle that is the largest or densest around, nearly all of its best peaks are right; of others few are. Which of
-the two it is shows in how many it finds: a filter that seems to find far more than can be there is not believed.
+A handful of labels shows the network too little, but is enough for Fisher's linear discriminant on
+a few smooth bands. Of a particle that is the largest or densest around, nearly all of its best
+peaks are right; of others few are. Which of the two it is shows in how many it finds: a filter that
+seems to find far more than can be there is not believed.
 """
 
 from __future__ import annotations
@@ -31,8 +33,8 @@ from cryoet_pu_picker.species import Species
 TOO_MANY = 2.5
 """Times the expected copies that the filter may find, at most.
 
-Of five labels it found 0.6 to 1.8 times the ribosomes in tomograms of seeds 10 and 11, at SNR 0.1 and 0.03; where fewer
-than half of its best peaks were right, 2.1 to 12 times, mostly over 3.
+Of five labels it found 0.6 to 1.8 times the ribosomes in tomograms of seeds 10 and 11, at SNR 0.1
+and 0.03; where fewer than half of its best peaks were right, 2.1 to 12 times, mostly over 3.
 """
 BALL_LABELS = 5
 """Labels that weigh as much as what is known before: that a particle is a ball of its diameter."""
@@ -45,8 +47,8 @@ NEAR = 0.5
 class Likely(NamedTuple):
     """The filter of each species, and its peaks that are no labels yet.
 
-    peaks: of each scene positions (n, 3) in voxels, species (n,) and scores (n,), best first. copies (c,): how many
-    particles of a species there are, labels and peaks.
+    peaks: of each scene positions (n, 3) in voxels, species (n,) and scores (n,), best first.
+    copies (c,): how many particles of a species there are, labels and peaks.
     """
 
     filters: list[Filter]
@@ -59,9 +61,10 @@ def likely(
 ) -> Likely:
     """What looks like the labels to a linear filter for each species.
 
-    Labels are a random part of the particles, so about as many of these score above the labels' mean as below it:
-    particles without a label are about twice the peaks above it, fewer where those are something else. (Of five labels
-    the mean is surer than the median.) Nor are they more than what stands out from all peaks, particles or not.
+    Labels are a random part of the particles, so about as many of these score above the labels'
+    mean as below it: particles without a label are about twice the peaks above it, fewer where
+    those are something else. (Of five labels the mean is surer than the median.) Nor are they more
+    than what stands out from all peaks, particles or not.
     """
     filters = [_discriminant(scenes, c, bands) for c in range(len(species))]
     weights = torch.stack([each.weights for each in filters])
@@ -90,8 +93,8 @@ def promoted(
 ) -> list[Scene]:
     """The scenes with more labels.
 
-    share: of the particles that have no label, by the expected number of copies. Where the filter seems to find far
-    more than these, no labels are added.
+    share: of the particles that have no label, by the expected number of copies. Where the filter
+    seems to find far more than these, no labels are added.
     """
     if share == 0:
         return list(scenes)
@@ -123,10 +126,12 @@ def promoted(
 
 
 def _discriminant(scenes: Sequence[Scene], c: int, bands: Bands) -> Filter:
-    """What parts the labels of a species from everything else best, if both are normal with one covariance.
+    """What parts the labels of a species from everything else best, if both are normal with one
+    covariance.
 
-    From all bands but the blobs, which are differences of them. Of few labels the mean is uncertain, so it is drawn to
-    that of a ball of the species' size, which counts as ``BALL_LABELS`` labels.
+    From all bands but the blobs, which are differences of them. Of few labels the mean is
+    uncertain, so it is drawn to that of a ball of the species' size, which counts as
+    ``BALL_LABELS`` labels.
     """
     used = bands.channels - len(bands.balls)
     middles = torch.cat(
@@ -170,7 +175,9 @@ def _peaks(
     spacing: float,
     run: Run,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Positions (n, 3) in voxels, species (n,) and scores (n,) of what is positive and no label yet, best first."""
+    """Positions (n, 3) in voxels, species (n,) and scores (n,) of what is positive and no label
+    yet, best first.
+    """
     on_device = filters.to(run.device)
     maps = score_map(
         scene.tomogram,

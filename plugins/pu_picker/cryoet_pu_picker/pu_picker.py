@@ -1,7 +1,8 @@
 """PU picker: particle centres in tomograms from a few labels (Huang et al., ECCV 2022; paper 004).
 
-A heat map of centres is learnt from labelled and unlabelled voxels with a non-negative positive-unlabelled risk, in the
-preset of the paper its features are shaped by debiased contrast between voxels, and its peaks are the picks.
+A heat map of centres is learnt from labelled and unlabelled voxels with a non-negative
+positive-unlabelled risk, in the preset of the paper its features are shaped by debiased contrast
+between voxels, and its peaks are the picks.
 """
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ class PUPickerTrainer(Trainer):
         priors.expect(found.copies, run)
         run.reseed("network")
         network = build(config, bands, priors.prior.share)
-        # the ablation takes everything without a label for background, so it may not take some of it for particles
+        # the ablation takes everything without a label for background, so it may not take some of
+        # it for particles
         share = 0.0 if config.variant == "no-pu" else config.promote
         labelled = promoted(scenes, species, priors, found, share, run)
         if config.blob_prior:

@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 
 class ResNetSlices(nn.Module):
-    """Slices (n, channels_in, h, w) -> (n, features, ceil(h / 2), ceil(w / 2)); the paper's width is 64.
+    """Slices (n, channels_in, h, w) -> (n, features, ceil(h / 2), ceil(w / 2)); the paper's width
+    is 64.
 
     Weights start random.
     """

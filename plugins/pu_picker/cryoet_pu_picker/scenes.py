@@ -22,7 +22,9 @@ FEWEST_VOXELS = 3
 
 @dataclass(frozen=True)
 class Scene:
-    """A tomogram on the network's voxels, its labels in those voxels: positions (n, 3) float64, species (n,) int64."""
+    """A tomogram on the network's voxels, its labels in those voxels: positions (n, 3) float64,
+    species (n,) int64.
+    """
 
     tomogram: Tomogram
     positions: np.ndarray
@@ -35,9 +37,11 @@ class Scene:
         bands: Bands | None = None,
         noise: Callable[[torch.Size], Tensor] | None = None,
     ) -> Tensor:
-        """Voxels from a corner inside on, standardised by the tomogram's statistics, (1, d, h, w); or their bands.
+        """Voxels from a corner inside on, standardised by the tomogram's statistics, (1, d, h, w);
+        or their bands.
 
-        The bands are those that the whole tomogram has there. ``noise`` gives what is added to the voxels before.
+        The bands are those that the whole tomogram has there. ``noise`` gives what is added to the
+        voxels before.
         """
         mean, deviation = self.tomogram.statistics()
         reach = bands.reach if bands else 0
@@ -78,7 +82,8 @@ def network_voxel_size(
 def scenes_of(
     data: Tomograms, species: Sequence[Species], voxel_size: float, run: Run
 ) -> list[Scene]:
-    """Every tomogram, in memory where all of them fit; those without labels of these species serve as unlabelled.
+    """Every tomogram, in memory where all of them fit; those without labels of these species serve
+    as unlabelled.
 
     UserError for a diameter that cannot be in these tomograms and for labels outside of theirs.
     """

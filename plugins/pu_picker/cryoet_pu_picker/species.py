@@ -1,4 +1,6 @@
-"""Particle species: classes of the labels with a diameter, from ``--diameter 250`` or ``a=250,b=150``."""
+"""Particle species: classes of the labels with a diameter, from ``--diameter 250`` or
+``a=250,b=150``.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,8 @@ class Species:
 
 
 def species_of(diameter: str, labels: Picks) -> tuple[Species, ...]:
-    """What is to be picked. UserError for a missing or malformed diameter, or a class without labels.
+    """What is to be picked. UserError for a missing or malformed diameter, or a class without
+    labels.
 
     One number holds for every class that has labels; with names only those classes are learnt.
     """
@@ -41,7 +44,9 @@ def species_of(diameter: str, labels: Picks) -> tuple[Species, ...]:
 
 
 def by_name(option: str, text: str, names: Sequence[str]) -> dict[str, float]:
-    """``0.1`` for each of the names, or ``a=0.1,b=0.2``. UserError for what is neither, or for another name."""
+    """``0.1`` for each of the names, or ``a=0.1,b=0.2``. UserError for what is neither, or for
+    another name.
+    """
     words = [word.strip() for word in text.split(",") if word.strip()]
     if len(words) == 1 and "=" not in words[0]:
         return dict.fromkeys(names, _positive(option, words[0]))

@@ -20,10 +20,10 @@ def splat(
 ) -> Tensor:
     """Targets (b, c, d, h, w) of labelled centres; where particles overlap the larger value stands.
 
-    positions (n, 3): (z, y, x) in voxels of the input crop, rows (n,): which crop, species (n,): which channel.
-    sigmas (c, 3): standard deviations in cells of the heat map, so a particle that is round in Å is round there too
-    although z has another stride. Cell j of an axis with stride 2 covers voxels 2 j and 2 j + 1. A centre outside its
-    crop still shows its Gaussian inside.
+    positions (n, 3): (z, y, x) in voxels of the input crop, rows (n,): which crop, species (n,):
+    which channel. sigmas (c, 3): standard deviations in cells of the heat map, so a particle that
+    is round in Å is round there too although z has another stride. Cell j of an axis with stride 2
+    covers voxels 2 j and 2 j + 1. A centre outside its crop still shows its Gaussian inside.
     """
     stride = torch.tensor(STRIDE, dtype=positions.dtype)
     cells = torch.floor((positions + 0.5) / stride).long()

@@ -1,4 +1,6 @@
-"""The training loop: Adam, a tenth of the learning rate after each third, resumable at every checkpoint."""
+"""The training loop: Adam, a tenth of the learning rate after each third, resumable at every
+checkpoint.
+"""
 
 from __future__ import annotations
 
@@ -30,8 +32,8 @@ SETTLING = 30
 
 
 def sigmas_of(diameters: Sequence[float], voxel_size: float, share: float) -> Tensor:
-    """(c, 3): standard deviations of the soft targets in cells of the heat map, never so small that a centre stands
-    alone."""
+    """(c, 3): standard deviations of the soft targets in cells of the heat map, never so small that
+    a centre stands alone."""
     widths = torch.tensor(
         [share * diameter / voxel_size for diameter in diameters], dtype=torch.float64
     )
@@ -46,7 +48,9 @@ def train(
     config: PUPickerConfig,
     run: Run,
 ) -> None:
-    """Train in place; the network ends in eval mode with batch statistics of the crops of whole tomograms."""
+    """Train in place; the network ends in eval mode with batch statistics of the crops of whole
+    tomograms.
+    """
     optimiser = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
     usual = RunningTerms(config.memory)
     done = _restore(network, optimiser, priors, usual, run)
@@ -111,7 +115,9 @@ def targets_of(crops: Crops, sigmas: Tensor) -> Tensor:
 
 @torch.no_grad()
 def settle(network: HybridNetwork, sampler: Sampler, run: Run) -> None:
-    """Renew the statistics of batch normalisation on crops drawn as in training, all with the same weight."""
+    """Renew the statistics of batch normalisation on crops drawn as in training, all with the same
+    weight.
+    """
     norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     for norm in norms:
         norm.reset_running_stats()
@@ -124,7 +130,9 @@ def settle(network: HybridNetwork, sampler: Sampler, run: Run) -> None:
 
 @torch.no_grad()
 def remember(network: HybridNetwork, scenes: Sequence[Scene], sampler: Sampler, run: Run) -> None:
-    """Show the network the features at the labels, each in the middle of what is around it, and those of any voxels."""
+    """Show the network the features at the labels, each in the middle of what is around it, and
+    those of any voxels.
+    """
     assert network.likeness is not None
     own: list[list[Tensor]] = [[] for _ in range(len(network.likeness.prototypes))]
     about = []
@@ -169,7 +177,9 @@ def _restore(
     usual: RunningTerms,
     run: Run,
 ) -> int:
-    """Put back what the last checkpoint holds; the number of steps done. UserError for another version's."""
+    """Put back what the last checkpoint holds; the number of steps done. UserError for another
+    version's.
+    """
     saved = run.load(TRAINING)
     if saved is None:
         return 0

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 class UNetSlices(nn.Module):
     """Slices (n, channels_in, h, w) -> (n, features, ceil(h / 2), ceil(w / 2)).
 
-    A stem of stride 2, ``levels`` levels of two convolutions each, of width, 2 width, ... channels, and back.
+    A stem of stride 2, ``levels`` levels of two convolutions each, of width, 2 width, ... channels,
+    and back.
     """
 
     def __init__(self, channels_in: int, width: int, levels: int, features: int) -> None:

@@ -35,7 +35,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(row_sums, "COLUMNS", 7)
 
 
-# ---- plain restatements, with the whole matrix -----------------------------------------------------------------------
+# ---- plain restatements, with the whole matrix ---------------------------------------------------
 
 
 def dense_sums(anchors: Tensor, keys: Tensor, scale: float, left_out: Tensor) -> Tensor:
@@ -85,7 +85,7 @@ def same_with_gradients(found: Tensor, expected: Tensor, leaf: Tensor) -> None:
     torch.testing.assert_close(*grads, rtol=1e-8, atol=1e-11)
 
 
-# ---- exactness -------------------------------------------------------------------------------------------------------
+# ---- exactness -----------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("small_blocks")
@@ -160,7 +160,7 @@ def test_what_is_neither_positive_nor_other_does_not_count() -> None:
     same_with_gradients(found, dense_supervised(leaf[~near], positive[~near], 0.1, T), leaf)
 
 
-# ---- what debiasing means --------------------------------------------------------------------------------------------
+# ---- what debiasing means ------------------------------------------------------------------------
 
 
 def test_with_a_prior_of_zero_negatives_are_averaged() -> None:
@@ -258,8 +258,9 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 
 
 def test_a_crop_pair_of_the_paper_takes_little_memory() -> None:
-    """Two crops of 64 x 64 x 5 in both views are 20480 vectors; the dense form needs five matrices of 1.6 GB. What is
-    held does not depend on how many blocks there are, so a part of the anchors is measured."""
+    """Two crops of 64 x 64 x 5 in both views are 20480 vectors; the dense form needs five matrices
+    of 1.6 GB. What is held does not depend on how many blocks there are, so a part of the anchors
+    is measured."""
     code = MEMORY.replace("ANCHORS", "500")
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True

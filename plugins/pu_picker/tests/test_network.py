@@ -161,7 +161,9 @@ def fake_run(folder: Path, max_memory: int) -> Any:
 def test_tiles_equal_the_whole(
     backbone: str, whole: bool, turns: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In slabs of whole slices and in blocks, for a volume whose edges are no multiples of anything."""
+    """In slabs of whole slices and in blocks, for a volume whose edges are no multiples of
+    anything.
+    """
     net = network(backbone, levels=2, species=2, balls=(2.0, 2.5))
     d, h, w = (15, 93, 119) if backbone == "unet" else (11, 161, 177)
     values = np.random.default_rng(0).normal(size=(d, h, w)).astype(np.float32)

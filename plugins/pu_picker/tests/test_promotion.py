@@ -27,7 +27,9 @@ SHAPE, VOXEL, DIAMETER = (32, 96, 96), 10.0, 80.0
 
 
 def blobs(alike: int) -> tuple[Scene, np.ndarray]:
-    """Thirty balls in noise, the first five labelled, and others that look alike; all centres of the thirty."""
+    """Thirty balls in noise, the first five labelled, and others that look alike; all centres of
+    the thirty.
+    """
     random = np.random.default_rng(0)
     places: list[np.ndarray] = []
     while len(places) < 30 + alike:
@@ -106,7 +108,9 @@ def test_the_filter_is_fishers_drawn_to_a_ball_while_labels_are_few(blob: bool) 
 
     def filter_of(labels: np.ndarray) -> np.ndarray:
         gap = labels[:, :4].mean(0) - values[:4].mean(1)
-        if blob:  # what the bands have where the blob has what it has at the labels, and nothing else is known
+        # what the bands have where the blob has what it has at the labels, and nothing else is
+        # known
+        if blob:
             ball = np.cov(values)[:4, 4] / values[4].var(ddof=1) * labels[:, 4].mean()
             gap = (len(labels) * gap + BALL_LABELS * ball) / (len(labels) + BALL_LABELS)
         weights = np.linalg.solve(covariance, gap)

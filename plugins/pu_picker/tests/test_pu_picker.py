@@ -1,4 +1,6 @@
-"""``pu_picker`` as a whole: finds what a few labels show, goes on after a crash, and says what is wrong."""
+"""``pu_picker`` as a whole: finds what a few labels show, goes on after a crash, and says what is
+wrong.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ QUICK = {
 
 
 def toy(seed: int, counts: tuple[int, int] = (24, 24)) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """A volume and the centres in Å of its shells (100 Å wide) and balls (60 Å), which are as bright in total."""
+    """A volume and the centres in Å of its shells (100 Å wide) and balls (60 Å), which are as
+    bright in total.
+    """
     random = np.random.default_rng(seed)
     places: list[np.ndarray] = []
     while len(places) < sum(counts):
@@ -210,7 +214,9 @@ def test_training_of_another_network_is_not_continued(start: Start) -> None:
 
 
 def test_other_voxels_and_several_tomograms(start: Start) -> None:
-    """Trained on two tomograms, one of which is not labelled; picks in finer voxels are at the same place in Å."""
+    """Trained on two tomograms, one of which is not labelled; picks in finer voxels are at the same
+    place in Å.
+    """
     trainer, run = start(iterations=150)
     labelled, _ = tomogram(0, {"shell": 20})
     unlabelled, _ = tomogram(2, name="more")
@@ -236,7 +242,7 @@ def doubled(volume: np.ndarray) -> np.ndarray:
     return zoom(volume, [a / b for a, b in zip(shape, volume.shape, strict=True)], order=1)
 
 
-# ---- what is wrong is said -------------------------------------------------------------------------------------------
+# ---- what is wrong is said -----------------------------------------------------------------------
 
 
 def refused(start: Start, labelled: Tomogram, **options: Any) -> str:

@@ -117,8 +117,8 @@ def test_without_labels_the_risk_is_that_of_unlabelled_voxels() -> None:
 
 
 def test_unlabelled_voxels_with_the_prior_stand_for_negative_ones() -> None:
-    """PU = PN: with a share of unlabelled positives as large as the prior, prior R+ + R_u- - prior R- is the risk of a
-    fully labelled set, in expectation."""
+    """PU = PN: with a share of unlabelled positives as large as the prior, prior R+ + R_u- - prior
+    R- is the risk of a fully labelled set, in expectation."""
     generator, n, prior = torch.Generator().manual_seed(3), 400_000, 0.2
     positive = torch.rand(n, generator=generator) < prior
     logits = torch.randn(n, generator=generator, dtype=torch.float64) + torch.where(

@@ -1,4 +1,6 @@
-"""Soft targets: 1 at the centre's cell and nowhere else, round in Å, the larger value where particles overlap."""
+"""Soft targets: 1 at the centre's cell and nowhere else, round in Å, the larger value where
+particles overlap.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +66,9 @@ def test_a_centre_outside_its_crop_shows_its_flank() -> None:
 
 
 def test_turned_over_crops_have_turned_over_targets() -> None:
-    """Cells are pairs of voxels, so flips of even crops agree with flips of targets for any position."""
+    """Cells are pairs of voxels, so flips of even crops agree with flips of targets for any
+    position.
+    """
     random = np.random.default_rng(0)
     for _ in range(10):
         z, y, x = random.uniform(0, (8, 31, 31))

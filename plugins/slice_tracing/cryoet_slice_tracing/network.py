@@ -1,4 +1,6 @@
-"""The detector: a small 2-D U-Net that says for each place of a slice whether a particle's section is centred there."""
+"""The detector: a small 2-D U-Net that says for each place of a slice whether a particle's section
+is centred there.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +12,13 @@ from torch import Tensor, nn
 STRIDE = 2
 """Voxels of the slice per value of the heat map, in y and x."""
 OFFSET = (STRIDE - 1) / 2
-"""Voxel that value 0 stands for: the middle of its two, so that a slice turned over gives the heat map turned over."""
+"""Voxel that value 0 stands for: the middle of its two, so that a slice turned over gives the heat
+map turned over.
+"""
 LEVELS = 3
 REACH = 56
-"""Voxels around a value that it depends on, to each side: four convolutions per level and the stem."""
+"""Voxels around a value that it depends on, to each side: four convolutions per level and the stem.
+"""
 
 
 class Detector(nn.Module):
@@ -50,5 +55,6 @@ def _block(inner: int, outer: int) -> nn.Sequential:
 
 
 def _after(width: int) -> list[nn.Module]:
-    # batch statistics in training, fixed ones in use, so that a tile gives what the whole slice does
+    # batch statistics in training, fixed ones in use, so that a tile gives what the whole slice
+    # does
     return [nn.BatchNorm2d(width), nn.ReLU(inplace=True)]

@@ -1,4 +1,6 @@
-"""Picking as crYOLO-3D does it, with a small detector of our own: every slice by itself, then traces through z."""
+"""Picking as crYOLO-3D does it, with a small detector of our own: every slice by itself, then
+traces through z.
+"""
 
 from __future__ import annotations
 
@@ -96,8 +98,8 @@ class SlicePicker:
         def heat(region: Tensor) -> Tensor:
             slices = region[0, 0].clamp(-CLIP, CLIP)[:, None]
             values = torch.cat([network(part).sigmoid() for part in slices.split(SLICES)])
-            # tiles must begin where the network's coarsest level does: one value per MULTIPLE voxels, the finer ones as
-            # channels
+            # tiles must begin where the network's coarsest level does: one value per MULTIPLE
+            # voxels, the finer ones as channels
             return pixel_unshuffle(values, FINER).transpose(0, 1)[None]
 
         stride, margin = (

@@ -1,7 +1,8 @@
-"""Detections in slices to particles: linked from slice to slice by gated assignment, z treated as time.
+"""Detections in slices to particles: linked from slice to slice by gated assignment, z treated as
+time.
 
-As in particle tracking (Crocker and Grier 1996, doi 10.1006/jcis.1996.0217): the links between two slices are those of
-the smallest total squared displacement, none longer than the search range.
+As in particle tracking (Crocker and Grier 1996, doi 10.1006/jcis.1996.0217): the links between two
+slices are those of the smallest total squared displacement, none longer than the search range.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ class Detections:
 
 
 def link(found: Detections, search_range: float, memory: int) -> list[list[int]]:
-    """Traces: rows of ``found`` by rising z, no row in two. A trace may miss ``memory`` slices in a row."""
+    """Traces: rows of ``found`` by rising z, no row in two. A trace may miss ``memory`` slices in a
+    row.
+    """
     closed: list[list[int]] = []
     open_: list[list[int]] = []
     order = np.lexsort((found.places[:, 1], found.places[:, 0], found.z))
@@ -45,7 +48,9 @@ def link(found: Detections, search_range: float, memory: int) -> list[list[int]]
 
 
 def _assigned(ends: np.ndarray, starts: np.ndarray, reach: float) -> list[tuple[int, int]]:
-    """Pairs (trace, detection) within reach of the smallest total squared distance; an unlinked end counts reach²."""
+    """Pairs (trace, detection) within reach of the smallest total squared distance; an unlinked end
+    counts reach².
+    """
     if not len(ends) or not len(starts):
         return []
     squared = ((ends[:, None] - starts[None]) ** 2).sum(-1)
@@ -57,10 +62,12 @@ def _assigned(ends: np.ndarray, starts: np.ndarray, reach: float) -> list[tuple[
 def centres(
     found: Detections, traces: Sequence[Sequence[int]], min_length: float, max_length: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Positions (m, 3) z, y, x in voxels and scores (m,), the mean confidence, of the traces that are long enough.
+    """Positions (m, 3) z, y, x in voxels and scores (m,), the mean confidence, of the traces that
+    are long enough.
 
-    Lengths count slices. A trace that is too long shows several particles above each other and is split evenly. The
-    position is the mean weighted by confidence: the plain mean is biased where a trace is cut off at one end.
+    Lengths count slices. A trace that is too long shows several particles above each other and is
+    split evenly. The position is the mean weighted by confidence: the plain mean is biased where a
+    trace is cut off at one end.
     """
     positions, scores = [], []
     for trace in traces:

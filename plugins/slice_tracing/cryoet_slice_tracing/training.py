@@ -1,4 +1,6 @@
-"""Training of the detector: crops of slices, targets where a labelled particle is cut, the focal loss."""
+"""Training of the detector: crops of slices, targets where a labelled particle is cut, the focal
+loss.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ TARGET_WIDTH = 0.1
 
 @dataclass(frozen=True)
 class Scene:
-    """A tomogram as the detector sees it: volume (d, h, w) standardised; centres (n, 3) in its voxels."""
+    """A tomogram as the detector sees it: volume (d, h, w) standardised; centres (n, 3) in its
+    voxels.
+    """
 
     volume: Tensor
     centres: Tensor
@@ -46,7 +50,9 @@ def scene(tomogram: Tomogram, config: SliceTracingConfig) -> Scene:
 def batch(
     scenes: list[Scene], config: SliceTracingConfig, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Crops (b, 1, c, c) and targets (b, 1, c / 2, c / 2), half of the crops around labelled particles."""
+    """Crops (b, 1, c, c) and targets (b, 1, c / 2, c / 2), half of the crops around labelled
+    particles.
+    """
     labelled = [i for i, part in enumerate(scenes) if len(part.centres)]
     crops, targets = [], []
     depth = config.labelled_depth * config.voxels_across / 2
@@ -76,7 +82,9 @@ def batch(
 
 
 def target(centres: Tensor, crop: int, width: float) -> Tensor:
-    """Heat map (c / 2, c / 2) of centres (n, 2) in voxels: 1 at the value nearest to one, falling off as a Gaussian."""
+    """Heat map (c / 2, c / 2) of centres (n, 2) in voxels: 1 at the value nearest to one, falling
+    off as a Gaussian.
+    """
     size = crop // STRIDE
     places = torch.arange(size) * STRIDE + OFFSET
     if not len(centres):
@@ -88,7 +96,9 @@ def target(centres: Tensor, crop: int, width: float) -> Tensor:
 
 
 def focal_loss(logits: Tensor, wanted: Tensor) -> Tensor:
-    """Penalty-reduced focal loss (Zhou, Wang, Krähenbühl 2019, arXiv 1904.07850, eq. 1), per labelled centre."""
+    """Penalty-reduced focal loss (Zhou, Wang, Krähenbühl 2019, arXiv 1904.07850, eq. 1), per
+    labelled centre.
+    """
     positive = (wanted > 0.999).to(logits)
     p = logits.sigmoid()
     hit = positive * (1 - p) ** ALPHA * torch.nn.functional.logsigmoid(logits)

@@ -1,4 +1,6 @@
-"""The plugin ``template_matching``: locally normalised correlation with a known structure over all rotations."""
+"""The plugin ``template_matching``: locally normalised correlation with a known structure over all
+rotations.
+"""
 
 from cryoet_core import hookimpl
 

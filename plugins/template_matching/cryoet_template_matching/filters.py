@@ -1,4 +1,6 @@
-"""What the tomogram has seen (wedge, contrast transfer) and the filters of tomogram and template alike."""
+"""What the tomogram has seen (wedge, contrast transfer) and the filters of tomogram and template
+alike.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ CUBES, EDGE = 27, 48
 
 
 def seen_frequencies(config: TemplateMatchingConfig, tomogram: Tomogram, box: int) -> Tensor:
-    """Weights (box, box, box) of the template's spectrum, all frequencies: the wedge and the contrast transfer.
+    """Weights (box, box, box) of the template's spectrum, all frequencies: the wedge and the
+    contrast transfer.
 
     The sign is that of a tomogram with bright protein.
     """
@@ -36,7 +39,9 @@ def seen_frequencies(config: TemplateMatchingConfig, tomogram: Tomogram, box: in
 
 @dataclass(frozen=True)
 class RadialFilter:
-    """A filter by |frequency| as a kernel (n, n, n) of n odd voxels, zero beyond: so tiles have no seams."""
+    """A filter by |frequency| as a kernel (n, n, n) of n odd voxels, zero beyond: so tiles have no
+    seams.
+    """
 
     kernel: Tensor
 
@@ -46,7 +51,9 @@ class RadialFilter:
         return self.kernel.shape[0] // 2
 
     def transfer(self, shape: tuple[int, int, int]) -> Tensor:
-        """Real factors (d, h, w) of all frequencies of a volume, whose edges may be shorter than the kernel."""
+        """Real factors (d, h, w) of all frequencies of a volume, whose edges may be shorter than
+        the kernel.
+        """
         folded = self.kernel
         for axis, size in enumerate(shape):
             places = (torch.arange(folded.shape[axis]) - self.reach) % size
@@ -61,7 +68,8 @@ def radial_filter(
 ) -> RadialFilter | None:
     """Band-pass and whitening as the options ask for; None where they ask for neither.
 
-    Scaled so that the tomogram, where its spectrum was measured, or white noise keeps its deviation.
+    Scaled so that the tomogram, where its spectrum was measured, or white noise keeps its
+    deviation.
     """
     if not (config.lowpass or config.highpass or config.whiten):
         return None
@@ -96,10 +104,11 @@ def _window(box: int) -> Tensor:
 
 
 def power_spectrum(tomogram: Tomogram) -> tuple[np.ndarray, np.ndarray]:
-    """Frequencies (1/Å) and mean power of the standardised tomogram at each, where the tilt range has seen them.
+    """Frequencies (1/Å) and mean power of the standardised tomogram at each, where the tilt range
+    has seen them.
 
-    From cubes on a fixed grid, under a Hann window; the lowest frequencies, which the window mixes with the mean, get
-    the power of the lowest that it does not.
+    From cubes on a fixed grid, under a Hann window; the lowest frequencies, which the window mixes
+    with the mean, get the power of the lowest that it does not.
     """
     edge = min(EDGE, *tomogram.shape)
     mean, deviation = tomogram.statistics()

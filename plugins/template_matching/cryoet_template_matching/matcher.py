@@ -1,12 +1,13 @@
 """Locally normalised correlation of a volume with a template in many rotations at once.
 
-For rotation R: the template is turned, weighted in Fourier space with what the tomogram has seen, and normalised
-under the mask M, t = M (T - mean) / (w deviation), w = sum M. The score at x is the correlation of t with V over the
-deviation of V under the mask at x: a correlation coefficient weighted by M, between -1 and 1 (Roseman 2003). The mask
-is a sphere, so one deviation serves all rotations.
+For rotation R: the template is turned, weighted in Fourier space with what the tomogram has seen,
+and normalised under the mask M, t = M (T - mean) / (w deviation), w = sum M. The score at x is the
+correlation of t with V over the deviation of V under the mask at x: a correlation coefficient
+weighted by M, between -1 and 1 (Roseman 2003). The mask is a sphere, so one deviation serves all
+rotations.
 
-Two rotations share a pair of complex transforms, as real and imaginary part: on CPUs that takes half the time of two
-pairs of real ones.
+Two rotations share a pair of complex transforms, as real and imaginary part: on CPUs that takes
+half the time of two pairs of real ones.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ AXES = (-3, -2, -1)
 EDGE = 1.5
 """Voxels over which the mask falls outside the particle."""
 FLAT = 1e-2
-"""The least deviation of the standardised volume under the mask: a flat region scores 0, not noise over nothing."""
+"""The least deviation of the standardised volume under the mask: a flat region scores 0, not noise
+over nothing.
+"""
 SAMPLE = 4
 """The mean square of the scores is that of one rotation in so many batches."""
 FINE = 2
@@ -35,7 +38,8 @@ FINE = 2
 
 @dataclass(frozen=True)
 class Matches:
-    """For each voxel (d, h, w): best score, index of its rotation, and the volume as it was compared.
+    """For each voxel (d, h, w): best score, index of its rotation, and the volume as it was
+    compared.
 
     square: the mean square of the scores, over the voxels and a sample of the rotations.
     """
@@ -47,7 +51,9 @@ class Matches:
 
 
 def sphere(radius: float) -> Tensor:
-    """A mask (m, m, m), m odd: 1 within ``radius`` voxels of the middle, then a cosine fall over ``EDGE``."""
+    """A mask (m, m, m), m odd: 1 within ``radius`` voxels of the middle, then a cosine fall over
+    ``EDGE``.
+    """
     half = math.ceil(radius + EDGE)
     line = torch.arange(-half, half + 1, dtype=torch.float64)
     distance = (line[:, None, None].square() + line[:, None].square() + line.square()).sqrt()
@@ -55,12 +61,16 @@ def sphere(radius: float) -> Tensor:
 
 
 def box_of(radius: float) -> int:
-    """Edge of the box in which templates are weighted: their streaks must not come back from the other side."""
+    """Edge of the box in which templates are weighted: their streaks must not come back from the
+    other side.
+    """
     return int(next_fast_len(math.ceil(1.5 * (2 * math.ceil(radius + EDGE) + 1)), real=True))
 
 
 class Matcher:
-    """One template at one voxel size. radius: voxels. weights (b, b, b): of all frequencies of a box, or None."""
+    """One template at one voxel size. radius: voxels. weights (b, b, b): of all frequencies of a
+    box, or None.
+    """
 
     def __init__(
         self,
@@ -89,7 +99,9 @@ class Matcher:
         return self.half + (self.radial.reach if self.radial is not None else 0)
 
     def templates(self, rotations: Tensor) -> Tensor:
-        """(k, m, m, m): the template turned, weighted, and normalised under the mask, of weighted deviation 1 / w."""
+        """(k, m, m, m): the template turned, weighted, and normalised under the mask, of weighted
+        deviation 1 / w.
+        """
         edge = [self.edge] * 3
         grid = sampling_grid(self.fine.shape[2:], edge, rotations.to(self.fine), scale=FINE)
         source = self.fine.expand(len(rotations), -1, -1, -1, -1)
@@ -111,10 +123,11 @@ class Matcher:
         return _unpacked(torch.fft.ifftn(spectrum, dim=AXES)[inner], len(turned))
 
     def search(self, volume: Tensor, rotations: Tensor, batch: int = 2) -> Matches:
-        """Scores of every voxel at least ``margin`` from the faces, (d - 2 margin, ...), over all rotations.
+        """Scores of every voxel at least ``margin`` from the faces, (d - 2 margin, ...), over all
+        rotations.
 
-        What is compared are the correlations, as the deviation of the volume is the same for all rotations; the real
-        and imaginary parts keep bests of their own until the end.
+        What is compared are the correlations, as the deviation of the volume is the same for all
+        rotations; the real and imaginary parts keep bests of their own until the end.
         """
         prepared, batch = Prepared(self, volume), batch + batch % 2
         best = torch.full((*prepared.core, 2), -torch.inf, device=self.device)
@@ -147,7 +160,8 @@ class Prepared:
         half, margin = matcher.half, matcher.margin
         self.core = tuple(n - 2 * margin for n in volume.shape)
         self.inner = tuple(slice(margin, n - margin) for n in volume.shape)
-        # where the correlation at core voxel 0 comes out, as the template begins ``half`` before its middle
+        # where the correlation at core voxel 0 comes out, as the template begins ``half`` before
+        # its middle
         self.region = tuple(slice(half + margin, half + margin + n) for n in self.core)
         self.spectrum = torch.fft.fftn(volume, s=self.size)
         if matcher.radial is not None:
@@ -173,7 +187,9 @@ class Prepared:
         return self.volume[self.inner]
 
     def correlations(self, templates: Tensor) -> Tensor:
-        """((k + 1) // 2, d, h, w, 2): of the core with each pair of templates (k, m, m, m), not yet over ``scale``."""
+        """((k + 1) // 2, d, h, w, 2): of the core with each pair of templates (k, m, m, m), not yet
+        over ``scale``.
+        """
         packed = _packed(templates.flip(AXES))
         if len(self.padded) != len(packed):
             self.padded = packed.new_zeros(len(packed), *self.size)

@@ -1,4 +1,6 @@
-"""Better rotations and positions at candidates: ever smaller steps about the best so far, all candidates together."""
+"""Better rotations and positions at candidates: ever smaller steps about the best so far, all
+candidates together.
+"""
 
 from __future__ import annotations
 
@@ -35,8 +37,9 @@ def refine(
 ) -> Refined:
     """Climb from each position (n, 3) and rotation (n, 3, 3) of a search with ``step`` degrees.
 
-    volume (d, h, w): as searched, filtered. At each level the scores of 15 rotations at 27 voxels are compared; at the
-    last the position is the maximum of a quadratic through the three voxels of each axis.
+    volume (d, h, w): as searched, filtered. At each level the scores of 15 rotations at 27 voxels
+    are compared; at the last the position is the maximum of a quadratic through the three voxels of
+    each axis.
     """
     each = (27 + 15) * matcher.edge**3 * 4 * 4
     piece = max(1, BYTES // each)
@@ -78,7 +81,9 @@ def _climb(
 
 
 def _patches(volume: NDArray[np.float32], places: NDArray[np.int64], half: int) -> Tensor:
-    """(n, m, m, m) about each place; beyond the faces mirrored at the outermost voxels, as in the search."""
+    """(n, m, m, m) about each place; beyond the faces mirrored at the outermost voxels, as in the
+    search.
+    """
     line = np.arange(-half, half + 1)
     index = []
     for axis, size in enumerate(volume.shape):
@@ -92,7 +97,9 @@ def _patches(volume: NDArray[np.float32], places: NDArray[np.int64], half: int) 
 
 
 def _scores(matcher: Matcher, patches: Tensor, rotations: Tensor) -> Tensor:
-    """(n, k, 27): the score of k rotations for each patch, its template moved by -1, 0 and 1 voxel along each axis."""
+    """(n, k, 27): the score of k rotations for each patch, its template moved by -1, 0 and 1 voxel
+    along each axis.
+    """
     n, k = rotations.shape[:2]
     m = matcher.edge
     moved = (
@@ -110,7 +117,8 @@ def _scores(matcher: Matcher, patches: Tensor, rotations: Tensor) -> Tensor:
 
 
 def _vertex(around: NDArray[np.float64], middle: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(n, 3): from the best of 3^3 scores to the maximum of a parabola along each axis, at most half a voxel.
+    """(n, 3): from the best of 3^3 scores to the maximum of a parabola along each axis, at most
+    half a voxel.
 
     0 along an axis where the best lies at the end.
     """

@@ -1,4 +1,6 @@
-"""Which rotations are tried: a uniform set, reduced by the template's symmetry, and a few about a found one."""
+"""Which rotations are tried: a uniform set, reduced by the template's symmetry, and a few about a
+found one.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +14,11 @@ from cryoet_core.simulate.shapes.pointgroups import point_group
 
 
 def rotation_set(step: float, symmetry: str = "C1") -> Tensor:
-    """(m, 3, 3) float32 rotations about ``step`` degrees apart, the identity first; of equivalent ones one is kept.
+    """(m, 3, 3) float32 rotations about ``step`` degrees apart, the identity first; of equivalent
+    ones one is kept.
 
-    R and R g turn a template of symmetry g alike, so of each class the one nearest to the identity is searched: the
-    8 pi^2 / step^3 rotations shrink by the order of the group.
+    R and R g turn a template of symmetry g alike, so of each class the one nearest to the identity
+    is searched: the 8 pi^2 / step^3 rotations shrink by the order of the group.
     """
     grid = rotation_grid(step, dtype=torch.float64)
     group = torch.from_numpy(point_group(symmetry))
@@ -26,7 +29,9 @@ def rotation_set(step: float, symmetry: str = "C1") -> Tensor:
 
 
 def turn(vectors: Tensor) -> Tensor:
-    """Rotation matrices (..., 3, 3) of vectors (..., 3) along the axis, as long as the angle in radians."""
+    """Rotation matrices (..., 3, 3) of vectors (..., 3) along the axis, as long as the angle in
+    radians.
+    """
     x, y, z = vectors.unbind(-1)
     zero = torch.zeros_like(x)
     cross = torch.stack((zero, -z, y, z, zero, -x, -y, x, zero), dim=-1).unflatten(-1, (3, 3))
@@ -34,7 +39,9 @@ def turn(vectors: Tensor) -> Tensor:
 
 
 def neighbours(degrees: float) -> Tensor:
-    """(15, 3, 3) rotations: none, ``degrees`` and back about each axis, and the eight steps between the axes."""
+    """(15, 3, 3) rotations: none, ``degrees`` and back about each axis, and the eight steps between
+    the axes.
+    """
     line = torch.tensor([0.0, -1.0, 1.0], dtype=torch.float64)
     steps = torch.cartesian_prod(line, line, line)
     several = steps.abs().sum(dim=1)

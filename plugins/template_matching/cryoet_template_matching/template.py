@@ -24,7 +24,9 @@ EXTENT = 0.99
 
 @dataclass(frozen=True)
 class Template:
-    """A density (n, n, n), protein bright, its centre at voxel n // 2. voxel_size: Å. radius: Å, of the particle."""
+    """A density (n, n, n), protein bright, its centre at voxel n // 2. voxel_size: Å. radius: Å, of
+    the particle.
+    """
 
     name: str
     density: NDArray[np.float32]
@@ -32,7 +34,9 @@ class Template:
     radius: float
 
     def at(self, voxel_size: float) -> Tensor:
-        """The density (m, m, m) with voxels of ``voxel_size`` Å, float32, low-passed where that is coarser."""
+        """The density (m, m, m) with voxels of ``voxel_size`` Å, float32, low-passed where that is
+        coarser.
+        """
         if abs(voxel_size / self.voxel_size - 1) <= SAME_VOXELS / 10:
             return torch.from_numpy(self.density)
         values = resample(self.density, self.voxel_size, voxel_size)
@@ -47,10 +51,11 @@ def read_template(
     centre: str = "mass",
     voxel_size: float | None = None,
 ) -> Template:
-    """Read a template; voxels are those of its map, but none finer than ``finest`` Å, and those of a model are that.
+    """Read a template; voxels are those of its map, but none finer than ``finest`` Å, and those of
+    a model are that.
 
-    ``voxel_size``: of the map, Å, in place of what its header says. UserError: it cannot be read, is flat, has no voxel
-    size, or is clearly dark where ``contrast`` says bright (or the reverse).
+    ``voxel_size``: of the map, Å, in place of what its header says. UserError: it cannot be read,
+    is flat, has no voxel size, or is clearly dark where ``contrast`` says bright (or the reverse).
     """
     if _suffix(path) in MODELS:
         return of_density(structure_name(path), load_density(path, finest), finest)
@@ -86,7 +91,9 @@ def ball(diameter: float, voxel_size: float) -> Template:
 
 
 def _bright(path: Path, values: NDArray[np.float64], contrast: str) -> NDArray[np.float64]:
-    """The map with protein bright. Protein is what is far from the background: it gives the values their skewness."""
+    """The map with protein bright. Protein is what is far from the background: it gives the values
+    their skewness.
+    """
     skewness = float(np.mean((values - values.mean()) ** 3) / values.std() ** 3)
     if contrast == "dark":
         values, skewness = -values, -skewness

@@ -1,4 +1,6 @@
-"""Picking by template matching: a coarse search over all rotations, a threshold, then refinement at the candidates."""
+"""Picking by template matching: a coarse search over all rotations, a threshold, then refinement at
+the candidates.
+"""
 
 from __future__ import annotations
 
@@ -33,12 +35,16 @@ LEAST_RADIUS = 3.0
 BATCH = {"cpu": 2, "cuda": 16}
 """Rotations whose transforms are computed together."""
 WORKING_BYTES = {"cpu": 768, "cuda": 320}
-"""Per voxel of a tile. A CPU needs 96; more makes tiles that stay in its cache and are minutes of work, not hours."""
+"""Per voxel of a tile. A CPU needs 96; more makes tiles that stay in its cache and are minutes of
+work, not hours.
+"""
 
 
 @dataclass(frozen=True)
 class _Found:
-    """The search's maps of one tomogram (d, h, w): best score, index of its rotation; the volume as compared."""
+    """The search's maps of one tomogram (d, h, w): best score, index of its rotation; the volume as
+    compared.
+    """
 
     scores: np.ndarray
     index: np.ndarray
@@ -61,7 +67,9 @@ class TemplateMatchingPicker:
         )
 
     def pick(self, tomogram: Tomogram, run: Run) -> Picks:
-        """Scores are locally normalised correlations. UserError: the template does not fit voxels or tomogram."""
+        """Scores are locally normalised correlations. UserError: the template does not fit voxels
+        or tomogram.
+        """
         seen = tomogram.at(self._voxel_size(tomogram))
         self._check_size(seen)
         matcher = self._matcher(seen, run)
@@ -81,7 +89,9 @@ class TemplateMatchingPicker:
         return self._picks(picked, lowest, spacing, seen, tomogram)
 
     def _voxel_size(self, tomogram: Tomogram) -> float:
-        """Å of the search: two voxels, the finest detail, are what a step of the rotations moves the rim by."""
+        """Å of the search: two voxels, the finest detail, are what a step of the rotations moves
+        the rim by.
+        """
         wish = self.config.search_voxel_size
         if wish == "data":
             return tomogram.voxel_size
@@ -165,7 +175,9 @@ class TemplateMatchingPicker:
     def _picks(
         self, picked: Refined, threshold: float, spacing: float, seen: Tomogram, tomogram: Tomogram
     ) -> Picks:
-        """Best first, none nearer to a better one than the spacing, which refinement may have brought about."""
+        """Best first, none nearer to a better one than the spacing, which refinement may have
+        brought about.
+        """
         order = np.argsort(-picked.scores, kind="stable")
         order = order[picked.scores[order] >= threshold]
         order = order[far_apart(picked.positions[order], spacing)]

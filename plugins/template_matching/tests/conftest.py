@@ -1,4 +1,6 @@
-"""Densities for the tests: a body without symmetry, whose mirror image differs from it, and a place for it."""
+"""Densities for the tests: a body without symmetry, whose mirror image differs from it, and a place
+for it.
+"""
 
 from __future__ import annotations
 

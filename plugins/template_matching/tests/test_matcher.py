@@ -144,7 +144,9 @@ def test_a_mirrored_template_scores_less(turns: Tensor, body: Make, planted: Mak
 
 
 def test_the_wedge_is_fixed_to_the_tomogram(turns: Tensor, body: Make, planted: Make) -> None:
-    """A planted particle behind a wedge agrees best with a template that is turned first and weighted then."""
+    """A planted particle behind a wedge agrees best with a template that is turned first and
+    weighted then.
+    """
     box = 60
     volume = planted(torch.zeros(box, box, box), turned(body(30), turns[2]), (30, 30, 30))
     seen = apply_filter(volume, wedge_mask(box, (-50, 60)))

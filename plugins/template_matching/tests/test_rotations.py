@@ -15,7 +15,9 @@ from cryoet_core.simulate.shapes.pointgroups import point_group
 
 @pytest.mark.parametrize("step", [30.0, 15.0])
 def test_spread(step: float) -> None:
-    """As many as fit; the nearest neighbour of nearly each within 30 % of the mean; none further off than a step."""
+    """As many as fit; the nearest neighbour of nearly each within 30 % of the mean; none further
+    off than a step.
+    """
     rotations = rotation_set(step)
     assert len(rotations) == round(8 * math.pi**2 / math.radians(step) ** 3)
     angles = angle_between(rotations[:, None], rotations[None]) if len(rotations) < 1000 else None
@@ -31,7 +33,9 @@ def test_spread(step: float) -> None:
 
 @pytest.mark.parametrize("symmetry", ["C1", "C2", "C7", "D2", "D7", "O"])
 def test_symmetry_leaves_one_of_each_class(symmetry: str) -> None:
-    """Fewer by the order of the group, and still within a step of a rotation that turns the template like any other."""
+    """Fewer by the order of the group, and still within a step of a rotation that turns the
+    template like any other.
+    """
     step = 20.0
     group = torch.from_numpy(point_group(symmetry)).float()
     whole, reduced = rotation_set(step), rotation_set(step, symmetry)

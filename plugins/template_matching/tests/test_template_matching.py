@@ -1,4 +1,6 @@
-"""Picks of planted particles: places and orientations, tiles, symmetry, threshold, resume, another folder."""
+"""Picks of planted particles: places and orientations, tiles, symmetry, threshold, resume, another
+folder.
+"""
 
 from __future__ import annotations
 
@@ -116,7 +118,9 @@ def found(
 
 
 def test_finds_places_and_orientations(found: tuple[Picks, Bench], rotations: Tensor) -> None:
-    """With one false one at most, at the automatic threshold; within a voxel and a third of the angular step."""
+    """With one false one at most, at the automatic threshold; within a voxel and a third of the
+    angular step.
+    """
     picks, bench = found
     assert len(PLACES) <= len(picks) <= len(PLACES) + 1
     assert picks.class_names == ("body",)

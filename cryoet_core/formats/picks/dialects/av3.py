@@ -1,4 +1,6 @@
-"""AV3 and TOM motive lists: an EM file of 20 numbers a particle. Voxels from 1; phi, psi, theta as in STOPGAP."""
+"""AV3 and TOM motive lists: an EM file of 20 numbers a particle. Voxels from 1; phi, psi, theta as
+in STOPGAP.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ def _shape(start: bytes) -> list[int]:
 
 
 def read(path: Path, reading: PickReading) -> PickFile:
-    """Picks of all tomograms. UserError where it is no motive list or holds a number that is not finite."""
+    """Picks of all tomograms. UserError where it is no motive list or holds a number that is not
+    finite.
+    """
     with plain_file(path) as file:
         start = file.read(em.HEADER_BYTES)
         if not is_motive_list(start, size_of(file)):

@@ -1,6 +1,8 @@
-"""EMAN 1's ``.box``: on each line the corner x, y of a box and its width and height, in pixels of one slice.
+"""EMAN 1's ``.box``: on each line the corner x, y of a box and its width and height, in pixels of
+one slice.
 
-The centre is corner + width / 2, as EMAN and crYOLO count it. There is no z: ``PickReading.slice`` gives it.
+The centre is corner + width / 2, as EMAN and crYOLO count it. There is no z: ``PickReading.slice``
+gives it.
 """
 
 from __future__ import annotations
@@ -49,7 +51,9 @@ def box_of(path: Path, writing: Writing) -> int:
 
 
 def write(path: Path, picks: Picks, writing: Writing) -> list[str]:
-    """Replace ``path`` by the boxes of one tomogram. UserError where its voxel size or the box is unknown."""
+    """Replace ``path`` by the boxes of one tomogram. UserError where its voxel size or the box is
+    unknown.
+    """
     box = box_of(path, writing)
     corners = in_voxels(path, picks, writing) - box / 2
     text = "".join(f"{x:.4f}\t{y:.4f}\t{box}\t{box}\n" for x, y, _ in corners)

@@ -1,4 +1,6 @@
-"""crYOLO's ``.cbox``: a star of boxes with confidences. x and y are the box's corner, z is its centre, in voxels."""
+"""crYOLO's ``.cbox``: a star of boxes with confidences. x and y are the box's corner, z is its
+centre, in voxels.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ MISSING = "<NA>"
 
 
 def read(path: Path, reading: PickReading) -> PickFile:
-    """Boxes of one tomogram. UserError where a column is missing, a value is no number, or there is no z."""
+    """Boxes of one tomogram. UserError where a column is missing, a value is no number, or there is
+    no z.
+    """
     table = next((t for t in read_star(path) if all(column in t for column in COLUMNS)), None)
     if table is None:
         raise UserError(
@@ -46,7 +50,9 @@ def _numbers(cells: Sequence[str]) -> np.ndarray:
 
 
 def write(path: Path, picks: Picks, writing: Writing) -> list[str]:
-    """Replace ``path`` by the boxes of one tomogram. UserError where its voxel size or the box is unknown."""
+    """Replace ``path`` by the boxes of one tomogram. UserError where its voxel size or the box is
+    unknown.
+    """
     box = box_of(path, writing)
     voxels = in_voxels(path, picks, writing)
     n, none = len(picks), [MISSING] * len(picks)

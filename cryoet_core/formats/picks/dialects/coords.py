@@ -1,4 +1,6 @@
-"""``.coords`` and text of three columns: x, y, z in voxels, the first voxel at 0. PyTom's header names the tomogram."""
+"""``.coords`` and text of three columns: x, y, z in voxels, the first voxel at 0. PyTom's header
+names the tomogram.
+"""
 
 from __future__ import annotations
 

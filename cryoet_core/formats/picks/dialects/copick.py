@@ -1,7 +1,8 @@
-"""copick: picks in JSON, one object of one user in one run each, and projects, which are folders of them.
+"""copick: picks in JSON, one object of one user in one run each, and projects, which are folders of
+them.
 
-Locations are Å from the centre of the first voxel; ``transformation_`` (4, 4) takes (x, y, z) of the object into the
-tomogram, and its translation is added to the location.
+Locations are Å from the centre of the first voxel; ``transformation_`` (4, 4) takes (x, y, z) of
+the object into the tomogram, and its translation is added to the location.
 """
 
 from __future__ import annotations
@@ -111,7 +112,9 @@ def _run_of(path: Path) -> str | None:
 
 
 def _turn(rows: Rows, where: list[str], points: list[Any], trusted: bool) -> None:
-    """Rotations and shifts of the transformations; none where all are the identity, which copick writes for none."""
+    """Rotations and shifts of the transformations; none where all are the identity, which copick
+    writes for none.
+    """
     identity = np.eye(4).tolist()
     given = [point.get("transformation_") or identity for point in points]
     matrices = np.array(
@@ -132,9 +135,11 @@ def _turn(rows: Rows, where: list[str], points: list[Any], trusted: bool) -> Non
 
 
 def targets(path: Path, picks: Picks) -> dict[Path, Picks]:
-    """The files for picks: ``path`` where it ends in .json, else those of a project in the folder ``path``.
+    """The files for picks: ``path`` where it ends in .json, else those of a project in the folder
+    ``path``.
 
-    UserError where one file would have to hold several tomograms or classes, or two names become one.
+    UserError where one file would have to hold several tomograms or classes, or two names become
+    one.
     """
     names = [*picks.class_names, UNLABELLED]
     parts: dict[Path, Picks] = {}

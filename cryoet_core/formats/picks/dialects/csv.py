@@ -1,7 +1,8 @@
 """Tables in text: comma, tab, semicolon or pipe between the columns, with a header or without.
 
-Ours is ``tomogram,class,x,y,z,score`` in Å, then RELION's ``rot,tilt,psi`` in degrees where known and any further
-columns. Of others the header is matched by name; a unit stands in it (``x_nm``, ``X [A]``) or is given.
+Ours is ``tomogram,class,x,y,z,score`` in Å, then RELION's ``rot,tilt,psi`` in degrees where known
+and any further columns. Of others the header is matched by name; a unit stands in it (``x_nm``, ``X
+[A]``) or is given.
 """
 
 from __future__ import annotations
@@ -25,12 +26,16 @@ from cryoet_core.support.errors import UserError
 OURS = ("tomogram", "class", "x", "y", "z")
 EULER = ("rot", "tilt", "psi")
 _ANGSTROM_TABLES = (set(OURS), {"experiment", "particle_type", "x", "y", "z"})
-"""Headers whose plain x, y, z are known to be Å: ours, and that of the CZII object identification challenge."""
+"""Headers whose plain x, y, z are known to be Å: ours, and that of the CZII object identification
+challenge.
+"""
 _MISSING = ("", "nan", "na", "<na>", "none", "null")
 
 
 def read(path: Path, reading: PickReading) -> PickFile:
-    """Picks of a table. UserError where a column is missing, its unit is unknown or a value is no number."""
+    """Picks of a table. UserError where a column is missing, its unit is unknown or a value is no
+    number.
+    """
     numbers, cells = _cells(path)
     header = cells[0] if any(not _is_number(cell) for cell in cells[0]) else None
     body, lines = (cells[1:], numbers[1:]) if header else (cells, numbers)
@@ -73,7 +78,9 @@ class _Table:
         return [row[self.index(name)] for row in self.body]
 
     def numbers(self, column: int, missing: bool = False) -> np.ndarray:
-        """A column (n,); with ``missing`` an empty cell is NaN. UserError names the line of what is no number."""
+        """A column (n,); with ``missing`` an empty cell is NaN. UserError names the line of what is
+        no number.
+        """
         cells = [(line, row[column]) for line, row in zip(self.lines, self.body, strict=True)]
         values = [
             np.nan

@@ -1,7 +1,8 @@
-"""Dynamo's tables: 26 or more columns of numbers without a header, tomograms as numbers that a ``.doc`` names.
+"""Dynamo's tables: 26 or more columns of numbers without a header, tomograms as numbers that a
+``.doc`` names.
 
-Columns (from 1): shifts 4-6, tdrot, tilt, narot 7-9, cc 10, tomogram 20, class 22, x, y, z 24-26. Coordinates are
-continuous with 0 at the corner of the first voxel, so its centre is at 0.5.
+Columns (from 1): shifts 4-6, tdrot, tilt, narot 7-9, cc 10, tomogram 20, class 22, x, y, z 24-26.
+Coordinates are continuous with 0 at the corner of the first voxel, so its centre is at 0.5.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ _COMPLEX = re.compile(r"([-+]?[\d.]+(?:[eE][-+]?\d+)?)[-+][\d.]+(?:[eE][-+]?\d+)
 
 
 def read(path: Path, reading: PickReading) -> PickFile:
-    """Picks of all tomograms. UserError that names the first line with too few columns or with what is no number."""
+    """Picks of all tomograms. UserError that names the first line with too few columns or with what
+    is no number.
+    """
     table = _table(path)
     rows = Rows(path, "dynamo", table[:, PLACE] + table[:, SHIFT] - CORNER)
     beside = path.with_name(re.sub(r"\.tbl(\.\w+)?$", "", path.name) + ".doc")

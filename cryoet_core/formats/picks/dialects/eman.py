@@ -1,7 +1,7 @@
 """EMAN 2's ``info/NAME_info.json``: ``boxes_3d``, rows of x, y, z, method, score, class.
 
-With ``apix_unbin`` (since 2018) coordinates count from the voxel n // 2 of the tomogram, in units of so many Å;
-without it, in voxels from the first.
+With ``apix_unbin`` (since 2018) coordinates count from the voxel n // 2 of the tomogram, in units
+of so many Å; without it, in voxels from the first.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ BOX = 64
 
 
 def read(path: Path, reading: PickReading) -> PickFile:
-    """Boxes of one tomogram. UserError where a box is none, or the tomogram's size is needed and unknown."""
+    """Boxes of one tomogram. UserError where a box is none, or the tomogram's size is needed and
+    unknown.
+    """
     info = json_of(path)
     boxes = info.get(BOXES) if isinstance(info, Mapping) else None
     if not isinstance(boxes, list):
@@ -88,7 +90,9 @@ def _middle(rows: Rows, reading: PickReading) -> np.ndarray:
 
 
 def write(path: Path, picks: Picks, writing: Writing) -> list[str]:
-    """Replace ``path`` by an info file with the boxes of one tomogram. UserError where its size is unknown."""
+    """Replace ``path`` by an info file with the boxes of one tomogram. UserError where its size is
+    unknown.
+    """
     names = [*picks.class_names, UNLABELLED]
     used = sorted({int(label) for label in picks.classes}, key=lambda label: label % len(names))
     numbers = {label: number for number, label in enumerate(used)}

@@ -1,7 +1,8 @@
 """IMOD's binary models: every point of every contour is a pick, the objects are classes.
 
-Coordinates are voxels; in x and y 0 is the edge of the first voxel, in z its middle (IMOD's own convention), so the
-first voxel's centre is at (0.5, 0.5, 0). All numbers are big-endian. Format: bio3d.colorado.edu/imod/doc/binspec.html.
+Coordinates are voxels; in x and y 0 is the edge of the first voxel, in z its middle (IMOD's own
+convention), so the first voxel's centre is at (0.5, 0.5, 0). All numbers are big-endian. Format:
+bio3d.colorado.edu/imod/doc/binspec.html.
 """
 
 from __future__ import annotations
@@ -35,9 +36,11 @@ _LARGEST = 1 << 30
 
 @dataclass
 class Model:
-    """points: (n, 3) x, y, z of each contour of each object. lines: some contour is more than scattered points.
+    """points: (n, 3) x, y, z of each contour of each object. lines: some contour is more than
+    scattered points.
 
-    voxel_size: Å. shift: voxels from the model to the whole image. angles: 3dmod's slicer left some.
+    voxel_size: Å. shift: voxels from the model to the whole image. angles: 3dmod's slicer left
+    some.
     """
 
     names: list[str] = field(default_factory=list)
@@ -140,9 +143,11 @@ def _chunk(model: Model, name: bytes, raw: bytes, position: int, flags: int) -> 
 
 
 def _image_reference(model: Model, reference: np.ndarray, flags: int) -> None:
-    """The image that the model lies on (MINX): scale, origin of the image and of the part that was loaded.
+    """The image that the model lies on (MINX): scale, origin of the image and of the part that was
+    loaded.
 
-    Rows of ``reference``: old scale, old translation, old rotation, then the same for the current image.
+    Rows of ``reference``: old scale, old translation, old rotation, then the same for the current
+    image.
     """
     _, old, _, scale, current, _ = reference
     if not (np.isfinite(scale).all() and (scale > 0).all()):

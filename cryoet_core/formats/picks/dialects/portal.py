@@ -1,4 +1,6 @@
-"""Point annotations of the CryoET Data Portal: one JSON object a line, coordinates in voxels, the first voxel at 0."""
+"""Point annotations of the CryoET Data Portal: one JSON object a line, coordinates in voxels, the
+first voxel at 0.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 """Reading RELION's particle stars of versions 1 to 5, and those of Warp and WarpTools, as picks.
 
-A particle is where its coordinate is, minus its origin (RELION 4 and later: the origin turned with the subtomogram).
-Coordinates count from 0, in pixels of the tilt series (4, 5), of the images (before, and WarpTools) or Å from the
-tomogram's middle (5); origins in Å, or pixels of the images up to 3.0.
+A particle is where its coordinate is, minus its origin (RELION 4 and later: the origin turned with
+the subtomogram). Coordinates count from 0, in pixels of the tilt series (4, 5), of the images
+(before, and WarpTools) or Å from the tomogram's middle (5); origins in Å, or pixels of the images
+up to 3.0.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ NO_SCORE = -999.0
 
 
 def read(path: Path, reading: PickReading) -> PickFile:
-    """Picks of a particle star. UserError where it holds none, none in 3-D, or nothing says its pixel size."""
+    """Picks of a particle star. UserError where it holds none, none in 3-D, or nothing says its
+    pixel size.
+    """
     tables = read_star(path)
     star = _Star(path, tables)
     if all(column in star.table for column in CENTRED):
@@ -188,7 +191,9 @@ def _pixels(star: _Star, reading: PickReading) -> np.ndarray:
 
 
 def _contradiction(star: _Star, size: float | np.ndarray | None) -> list[str]:
-    """A note where Warp's names of images (``TS_0000001_2.74A.mrc``) say another pixel size than the star."""
+    """A note where Warp's names of images (``TS_0000001_2.74A.mrc``) say another pixel size than
+    the star.
+    """
     match = re.search(
         r"_(\d+\.\d\d)A(_\d+)?\.mrcs?$",
         star.table.columns.get("rlnImageName", [""])[0] if len(star) else "",

@@ -31,7 +31,8 @@ VERSIONS = {
 
 
 def write(path: Path, picks: Picks, writing: Writing) -> list[str]:
-    """Replace ``path`` by a star. Coordinates count in voxels of the tomograms, Å from their middle in relion5.
+    """Replace ``path`` by a star. Coordinates count in voxels of the tomograms, Å from their middle
+    in relion5.
 
     UserError where the size of a tomogram is needed and unknown.
     """

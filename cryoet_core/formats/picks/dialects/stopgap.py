@@ -1,4 +1,6 @@
-"""STOPGAP's motive list, a star. Positions are orig + shift in voxels, the first voxel at 1; angles as in AV3."""
+"""STOPGAP's motive list, a star. Positions are orig + shift in voxels, the first voxel at 1; angles
+as in AV3.
+"""
 
 from __future__ import annotations
 

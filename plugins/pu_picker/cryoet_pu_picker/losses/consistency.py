@@ -7,5 +7,7 @@ from torch.nn.functional import mse_loss
 
 
 def consistency(logits: Tensor, turned: Tensor) -> Tensor:
-    """Mean squared difference of the probabilities of two views (b, c, d, h, w), the second turned back."""
+    """Mean squared difference of the probabilities of two views (b, c, d, h, w), the second turned
+    back.
+    """
     return mse_loss(logits.sigmoid(), turned.sigmoid())

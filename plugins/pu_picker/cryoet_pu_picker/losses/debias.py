@@ -1,4 +1,6 @@
-"""The debiased mean similarity to negatives, in the log domain (Chuang et al., NeurIPS 2020; paper 004, eq. 9)."""
+"""The debiased mean similarity to negatives, in the log domain (Chuang et al., NeurIPS 2020; paper
+004, eq. 9).
+"""
 
 from __future__ import annotations
 
@@ -13,9 +15,10 @@ NOTHING = 1e-12
 def log_negatives(log_mixed: Tensor, log_own: Tensor, own: float, temperature: float) -> Tensor:
     """log g with g = max{(mixed - own * same) / (1 - own), e^(-1/t)}, elementwise.
 
-    log_mixed: log of the mean of exp(s / t) over vectors of any class. log_own: the same over vectors of the anchor's
-    class, whose prior is ``own``. Where the difference is at or below the floor, or nothing is known of the class
-    (-inf), the gradient is 0 respectively that of the mixed mean alone.
+    log_mixed: log of the mean of exp(s / t) over vectors of any class. log_own: the same over
+    vectors of the anchor's class, whose prior is ``own``. Where the difference is at or below the
+    floor, or nothing is known of the class (-inf), the gradient is 0 respectively that of the mixed
+    mean alone.
     """
     difference = (
         log_own + math.log(own) - log_mixed if own > 0 else torch.full_like(log_mixed, -torch.inf)

@@ -1,7 +1,8 @@
-"""The non-negative positive-unlabelled risk with focal losses, and the plain focal loss of its ablation.
+"""The non-negative positive-unlabelled risk with focal losses, and the plain focal loss of its
+ablation.
 
-Paper 004, equations 3 to 7, with the minus signs that its equation 6 lacks; Kiryo et al., NeurIPS 2017, for the maximum
-with 0; Zhou et al., "Objects as points", for the plain loss.
+Paper 004, equations 3 to 7, with the minus signs that its equation 6 lacks; Kiryo et al., NeurIPS
+2017, for the maximum with 0; Zhou et al., "Objects as points", for the plain loss.
 """
 
 from __future__ import annotations
@@ -45,13 +46,15 @@ def focal_terms(logits: Tensor, targets: Tensor) -> Terms:
 def pu_risk(terms: Terms, prior: Tensor, left: Tensor, usual: Terms | None = None) -> Tensor:
     """(c,): prior (R_tp+ + R_sp+) + max(0, R_u- - left (R_tp- + R_sp-)) of each species.
 
-    prior (c,): the share of positive voxels; left (c,): their share among the voxels without a label, over which R_u-
-    is averaged. The paper averages over all voxels and has one prior, which is the same as long as few of the particles
-    are labelled. Both sets of positives have weight 1, as in the reference code: the paper's shares are not given.
+    prior (c,): the share of positive voxels; left (c,): their share among the voxels without a
+    label, over which R_u- is averaged. The paper averages over all voxels and has one prior, which
+    is the same as long as few of the particles are labelled. Both sets of positives have weight 1,
+    as in the reference code: the paper's shares are not given.
 
-    usual: means of the terms over many steps. The maximum belongs to expectations: taken in each step it would only
-    ever press unlabelled particles down, in steps that hold more of them than usual, and never let them up again. With
-    ``usual``, whether the second part counts is decided by these means.
+    usual: means of the terms over many steps. The maximum belongs to expectations: taken in each
+    step it would only ever press unlabelled particles down, in steps that hold more of them than
+    usual, and never let them up again. With ``usual``, whether the second part counts is decided by
+    these means.
     """
     positive = prior * (terms.true_positive + terms.soft_positive)
     negative = _bracket(terms, left)

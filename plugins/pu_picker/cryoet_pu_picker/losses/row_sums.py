@@ -1,7 +1,7 @@
 """Row-wise log-sum-exp of all similarities between anchors and keys, without the matrix.
 
-Blocks of the matrix are computed, reduced and thrown away; the backward pass computes them again. Memory is that of
-the anchors and keys and of one block.
+Blocks of the matrix are computed, reduced and thrown away; the backward pass computes them again.
+Memory is that of the anchors and keys and of one block.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ def row_log_sums(
 ) -> Tensor:
     """(a,): log sum_k exp(scale * anchors_i . keys_k), over the keys that are not left out.
 
-    anchors (a, f), keys (k, f). left_out (a, m) int64: for each anchor the columns that do not count, -1 for none.
-    A row without any key is -inf.
+    anchors (a, f), keys (k, f). left_out (a, m) int64: for each anchor the columns that do not
+    count, -1 for none. A row without any key is -inf.
     """
     if left_out is None:
         left_out = torch.zeros((len(anchors), 0), dtype=torch.int64, device=anchors.device)

@@ -1,4 +1,5 @@
-"""Supervised contrast between the voxels of labelled centres and unlabelled ones, debiased for unlabelled particles.
+"""Supervised contrast between the voxels of labelled centres and unlabelled ones, debiased for
+unlabelled particles.
 
 Paper 004, equations 8 and 9, with the temperature that the printed exponents omit.
 """
@@ -26,10 +27,10 @@ def supervised_contrast(
 ) -> Tensor:
     """-mean log[P / (P + g)] over positive anchors i, with all vectors of both views side by side.
 
-    features (n, f): unit vectors. positive, other (n,) bool: labelled centres, and what they are held against. P: mean
-    of exp(s_ij / t) over the other positives, g: debiased mean over ``other``. Without ``debiased`` it is the contrast
-    of Khosla et al.: all of these vectors stand in the denominator, unweighted. 0 where there are fewer than two
-    positives or no others.
+    features (n, f): unit vectors. positive, other (n,) bool: labelled centres, and what they are
+    held against. P: mean of exp(s_ij / t) over the other positives, g: debiased mean over
+    ``other``. Without ``debiased`` it is the contrast of Khosla et al.: all of these vectors stand
+    in the denominator, unweighted. 0 where there are fewer than two positives or no others.
     """
     anchors, others = features[positive], features[other]
     count = len(anchors)

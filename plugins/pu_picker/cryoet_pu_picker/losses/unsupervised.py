@@ -1,7 +1,7 @@
 """Self-supervised contrast of unlabelled voxels between two views, debiased for either class.
 
-Paper 004, equations 10 to 13. Equations 12 and 13 print the priors swapped: what is subtracted is the share of the
-anchor's own class, as here.
+Paper 004, equations 10 to 13. Equations 12 and 13 print the priors swapped: what is subtracted is
+the share of the anchor's own class, as here.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ def unsupervised_contrast(
 ) -> Tensor:
     """Mean over anchors of y L^p + (1 - y) L^n, where L = -log[E+ / (E+ + g)].
 
-    features (2 n, f): unit vectors, the partner of row i in the other view is row i + n (mod 2 n). anchors (a,): rows.
-    probability (a,): y, that the anchor is a particle; a weight, so no gradient flows into it. g comes from the mean
-    over all vectors but the two, with the prior of the anchor's own class. Without ``debiased``: InfoNCE.
+    features (2 n, f): unit vectors, the partner of row i in the other view is row i + n (mod 2 n).
+    anchors (a,): rows. probability (a,): y, that the anchor is a particle; a weight, so no gradient
+    flows into it. g comes from the mean over all vectors but the two, with the prior of the
+    anchor's own class. Without ``debiased``: InfoNCE.
     """
     if not len(anchors):
         return features.sum() * 0.0
