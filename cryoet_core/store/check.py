@@ -11,6 +11,7 @@ import numpy as np
 from cryoet_core.store import layout
 from cryoet_core.store.statistics import scan
 from cryoet_core.store.subtomograms import describe_rows
+from cryoet_core.support import hdf5
 from cryoet_core.support.errors import UserError
 
 SHAPES = {
@@ -85,7 +86,7 @@ def _header(attrs: Any) -> Iterator[str]:
             yield f"attribute {name} is {value}; expected {wanted}"
     for name in ("optics", "provenance"):
         try:
-            layout.read_json(attrs, name)
+            hdf5.read_json(attrs, name)
         except (TypeError, ValueError):
             yield f"attribute {name} is no JSON; expected a JSON object"
 

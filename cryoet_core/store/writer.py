@@ -16,7 +16,7 @@ import numpy as np
 
 from cryoet_core.store import layout, rows
 from cryoet_core.store.columns import Column, allocate, claim, reserve, room
-from cryoet_core.support import files
+from cryoet_core.support import files, hdf5
 from cryoet_core.support.errors import UserError
 
 
@@ -53,7 +53,7 @@ class SubtomogramWriter:
         self.class_names = tuple(class_names)
         rows.check_header(self.path, box, voxel_size, density_sign, dtype, tilt_range)
         self._attrs: dict[str, Any] = {
-            "format": layout.FORMAT,
+            "format": hdf5.FORMAT,
             "version": layout.VERSION,
             "kind": layout.KIND,
             "voxel_size": float(voxel_size),
@@ -160,7 +160,7 @@ class SubtomogramWriter:
             reserve(self.partial, needed)
             with h5py.File(self.partial, "w", locking=False) as file:
                 file.attrs.update(self._attrs)
-                file.attrs["class_names"] = np.array(self.class_names, dtype=layout.text_type())
+                file.attrs["class_names"] = np.array(self.class_names, dtype=hdf5.text_type())
                 file.attrs["complete"] = False
                 offsets = [allocate(file, column, count) for column in self._columns]
             reserve(self.partial, needed)
@@ -207,7 +207,7 @@ class SubtomogramWriter:
             for name, values in rows.items():
                 text = values.dtype.kind == "O"
                 file.create_dataset(
-                    name, data=values.astype(layout.text_type()) if text else values
+                    name, data=values.astype(hdf5.text_type()) if text else values
                 )
         files.sync(self.partial)
         # only once everything else is on the disk, so that no half-written file ever says that it
