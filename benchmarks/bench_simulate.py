@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from cryoet_core.simulate.settings import Settings
+from cryoet_core.simulate.settings import SimulationSettings
 from cryoet_core.simulate.shapes.phantoms import PHANTOMS, load_phantom
 from cryoet_core.simulate.subtomograms import write_subtomograms
 
@@ -48,10 +48,10 @@ def main() -> None:
         },
     }
     with tempfile.TemporaryDirectory() as folder:
-        warm_up = Settings(per_class=8, box=options.box, voxel_size=options.voxel_size)
+        warm_up = SimulationSettings(per_class=8, box=options.box, voxel_size=options.voxel_size)
         write_subtomograms(Path(folder) / "warm_up.h5", structures, warm_up, device=options.device)
         for name, changes in CASES.items():
-            settings = Settings(
+            settings = SimulationSettings(
                 per_class=options.per_class,
                 box=options.box,
                 voxel_size=options.voxel_size,

@@ -29,7 +29,7 @@ import torch
 from disca_table import commit
 
 from cryoet_core.evaluation.significance import holm, paired_t
-from cryoet_core.simulate.settings import Settings
+from cryoet_core.simulate.settings import SimulationSettings
 from cryoet_core.simulate.shapes.structures import load_structure
 from cryoet_core.simulate.subtomograms import write_subtomograms
 from cryoet_core.store import SubtomogramWriter, open_subtomograms
@@ -63,7 +63,7 @@ def simulate(
     """A labelled store with a split, and its training part without labels."""
     raw, labelled, plain = (folder / f"{name}.h5" for name in ("raw", "labelled", "unlabelled"))
     loaded = [load_structure(args.structures / f"{name}.mrc", VOXEL) for name in names]
-    settings = Settings(
+    settings = SimulationSettings(
         per_class=args.per_class, box=BOX, voxel_size=VOXEL, snr=float(snr), seed=seed
     )
     write_subtomograms(raw, loaded, settings)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from cryoet_core.benchmark import cell
-from cryoet_core.benchmark.engine import Job, Local, work_through
+from cryoet_core.benchmark.engine import CellProcess, Local, work_through
 from cryoet_core.benchmark.slurm import Slurm, in_queue
 from cryoet_core.support.errors import RunError, UserError
 
@@ -87,14 +87,14 @@ class Fake:
         self.running: set[str] = set()
         self.most = 0
 
-    def start(self, job: Job, slot: int, /) -> FakeRunning:
+    def start(self, job: CellProcess, slot: int, /) -> FakeRunning:
         self.running.add(job.label)
         self.most = max(self.most, len(self.running))
         return FakeRunning(self, job)
 
 
 class FakeRunning:
-    def __init__(self, fake: Fake, job: Job) -> None:
+    def __init__(self, fake: Fake, job: CellProcess) -> None:
         self.fake, self.job, self.looks = fake, job, 0
 
     def ended(self) -> bool:
@@ -121,7 +121,7 @@ class FakeRunning:
 
 
 @pytest.fixture
-def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Job]:
+def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[CellProcess]:
     monkeypatch.setattr("cryoet_core.benchmark.engine._PAUSE", 0.0)
     data, picks = tmp_path / "data.h5", tmp_path / "picks.csv"
     plan = [
@@ -133,10 +133,10 @@ def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Job]:
     ]
     for label, _, _ in plan:
         (tmp_path / label).mkdir()
-    return [Job(tmp_path / label, label, makes, needs) for label, makes, needs in plan]
+    return [CellProcess(tmp_path / label, label, makes, needs) for label, makes, needs in plan]
 
 
-def done(jobs: list[Job], fake: Fake) -> dict[str, str]:
+def done(jobs: list[CellProcess], fake: Fake) -> dict[str, str]:
     ended: dict[str, str] = {}
     work_through(
         jobs,
@@ -147,7 +147,7 @@ def done(jobs: list[Job], fake: Fake) -> dict[str, str]:
     return ended
 
 
-def test_jobs_wait_for_what_they_need_and_no_more_run_than_there_are_slots(jobs: list[Job]):
+def test_jobs_wait_for_what_they_need_and_no_more_run_than_there_are_slots(jobs: list[CellProcess]):
     fake = Fake(2)
     ended = done(jobs, fake)
     assert set(ended.values()) == {""}
@@ -157,14 +157,14 @@ def test_jobs_wait_for_what_they_need_and_no_more_run_than_there_are_slots(jobs:
     assert fake.most == 2
 
 
-def test_a_failure_is_told_to_what_builds_on_it_and_stops_no_other(jobs: list[Job]):
+def test_a_failure_is_told_to_what_builds_on_it_and_stops_no_other(jobs: list[CellProcess]):
     ended = done(jobs, Fake(2, bad=("picks",), dead=("b",)))
     assert ended["a"] == "its data could not be made: picks is bad"
     assert "ended without a word" in ended["b"]
     assert ended["c"] == ended["data"] == ""
 
 
-def test_a_file_that_nobody_makes_ends_the_work_and_kills_what_runs(jobs: list[Job]):
+def test_a_file_that_nobody_makes_ends_the_work_and_kills_what_runs(jobs: list[CellProcess]):
     with pytest.raises(RunError, match=r"data\.h5: gone"):
         done(jobs[1:], Fake(3))
 
@@ -181,7 +181,7 @@ def test_processes_share_cores_and_gpus(
     monkeypatch.setattr(subprocess, "Popen", lambda command, *, env, **_: found.append(env))
     here = Local(3, gpus)
     for slot in range(3):
-        here.start(Job(tmp_path, "x"), slot)
+        here.start(CellProcess(tmp_path, "x"), slot)
     assert [environment["CUDA_VISIBLE_DEVICES"] for environment in found] == expected
     assert found[0]["MKL_NUM_THREADS"] == "3"
 
@@ -192,7 +192,10 @@ def test_the_same_cells_run_as_jobs_of_submitit(tmp_path: Path):
     queue = Slurm(tmp_path / "queue", 1, 0, {}, minutes=2, cluster="local")
     outcomes: list[dict[str, object]] = []
     work_through(
-        [Job(folder, "a")], queue, lambda job: None, lambda job, outcome: outcomes.append(outcome)
+        [CellProcess(folder, "a")],
+        queue,
+        lambda job: None,
+        lambda job, outcome: outcomes.append(outcome),
     )
     assert outcomes[0]["status"] == "ok"
     assert (tmp_path / "map.mrc").exists()
@@ -261,7 +264,7 @@ def test_the_expected_end_is_what_the_methods_took_so_far(
     def made(method: str) -> Cell:
         return Cell(method, method, 0, "small", (), (), ())
 
-    queue = [Job(tmp_path / str(i), f"job {i}") for i in range(4)]
+    queue = [CellProcess(tmp_path / str(i), f"job {i}") for i in range(4)]
     cells = {
         job.folder: made(name)
         for job, name in zip(queue, ("slow", "slow", "fast", "new"), strict=True)

@@ -7,9 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from cryoet_core.benchmark.plan import Plan, fits
+from cryoet_core.benchmark.plan import BenchmarkPlan, fits
 from cryoet_core.benchmark.recipes import Stock, words_of_options
-from cryoet_core.benchmark.suite import Suite, Table, builtin_names, filled, load_suite, load_suites
+from cryoet_core.benchmark.suite import (
+    Suite,
+    SuiteTable,
+    builtin_names,
+    filled,
+    load_suite,
+    load_suites,
+)
 from cryoet_core.methods.config import Config, option
 from cryoet_core.methods.interfaces import InputSpec, Trainer
 from cryoet_core.methods.plugins import PluginInfo
@@ -35,7 +42,7 @@ PRINTED = {
 """How many figures the papers print (of the ablation on EMPIAR-10304 the six that can be read)."""
 
 
-def table(suite: str, name: str) -> Table:
+def table(suite: str, name: str) -> SuiteTable:
     return next(table for table in load_suite(suite).table if table.id == name)
 
 
@@ -220,11 +227,11 @@ metrics = ["ari"]
 """
 
 
-def plan(tmp_path: Path, scale: str = "smoke", seeds: int = 2, **stock: object) -> Plan:
+def plan(tmp_path: Path, scale: str = "smoke", seeds: int = 2, **stock: object) -> BenchmarkPlan:
     path = tmp_path / "mine.toml"
     path.write_text(SUITE)
     suites = [load_suite(str(path))]
-    return Plan(
+    return BenchmarkPlan(
         suites,
         scale,
         seeds,

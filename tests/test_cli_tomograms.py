@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from cryoet_core.cli.main import main
-from cryoet_core.tomograms import Reading, open_tomograms
+from cryoet_core.tomograms import TomogramOptions, open_tomograms
 from cryoet_core.tomograms.check import check_tomograms
 from cryoet_core.tomograms.store import open_store
 
@@ -88,7 +88,7 @@ def test_in_with_picks_and_out_again(data: Data) -> None:
     assert sorted(os.listdir("back")) == ["TS_1.mrc", "TS_1.star", "TS_2.mrc"]
     again = open_tomograms(
         [Path("back/TS_1.mrc"), Path("back/TS_2.mrc")],
-        Reading(contrast="dark", picks=(Path("back/TS_1.star"),)),
+        TomogramOptions(contrast="dark", picks=(Path("back/TS_1.star"),)),
     )
     np.testing.assert_array_equal(again[1], -second)
     assert again.tomograms[0].voxel_size == pytest.approx(10.0)

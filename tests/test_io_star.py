@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cryoet_core.algorithms.orientation import euler_to_matrix
 from cryoet_core.formats.relion import read_particles
-from cryoet_core.formats.star import Table, read_star, write_star
+from cryoet_core.formats.star import StarTable, read_star, write_star
 from cryoet_core.support.errors import UserError
 
 ANGLES = "_rlnAngleRot\n_rlnAngleTilt\n_rlnAnglePsi\n"
@@ -44,7 +44,7 @@ TEXT = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, m
     )
 )
 def test_what_is_written_is_read(tmp_path: Path, values: list[str]) -> None:
-    table = Table(
+    table = StarTable(
         "particles", {"rlnGroupName": values, "rlnN": [str(i) for i in range(len(values))]}
     )
     (again,) = read_star(star(tmp_path / "a.star", write_star([table])))

@@ -18,7 +18,7 @@ from mrcfile.dtypes import HEADER_DTYPE
 
 from cryoet_core.exchange.facts import identify
 from cryoet_core.formats.sniff import describe, kind_of
-from cryoet_core.formats.source import Source, cube_problem
+from cryoet_core.formats.source import VolumeSource, cube_problem
 from cryoet_core.formats.volumes import open_volumes
 from cryoet_core.support.errors import UserError
 
@@ -122,7 +122,7 @@ def test_stacks_of_cubes(tmp_path: Path, count: int, marked: bool) -> None:
     assert len(stack) == count
     np.testing.assert_array_equal(stack.read(np.arange(count)), data)
     np.testing.assert_array_equal(stack.read(np.array([count - 1, 0])), data[[count - 1, 0]])
-    assert Source.of_stacks([stack]).voxel_size == 10
+    assert VolumeSource.of_stacks([stack]).voxel_size == 10
 
 
 def test_bytes_are_signed_unless_the_header_says_otherwise(tmp_path: Path) -> None:
@@ -164,14 +164,16 @@ def test_a_file_longer_than_its_header_says_is_refused(tmp_path: Path) -> None:
     [(0.0, "0"), (1.0, "1 Å"), (0.05, "nm")],
 )
 def test_a_doubtful_voxel_size_is_not_taken(tmp_path: Path, size: float, words: str) -> None:
-    source = Source.of_stacks([open_volumes(write_mrc(tmp_path / "a.mrc", volume(4, 4, 4), size))])
+    source = VolumeSource.of_stacks(
+        [open_volumes(write_mrc(tmp_path / "a.mrc", volume(4, 4, 4), size))]
+    )
     assert source.voxel_size is None
     assert words in source.voxel_reason
 
 
 def test_an_anisotropic_voxel_size_is_not_taken(tmp_path: Path) -> None:
     path = write_mrc(tmp_path / "a.mrc", volume(4, 4, 4), (10.0, 10.0, 20.0))  # type: ignore[arg-type]
-    source = Source.of_stacks([open_volumes(path)])
+    source = VolumeSource.of_stacks([open_volumes(path)])
     assert source.voxel_size is None
     assert "10, 10, 20" in source.voxel_reason
 

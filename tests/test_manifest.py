@@ -16,10 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cryoet_core.support.errors import UserError
-from cryoet_core.tomograms import Reading, open_tomograms
+from cryoet_core.tomograms import TomogramOptions, open_tomograms
 from cryoet_core.tomograms.manifest import rows_of
 
-BRIGHT = Reading(contrast="bright")
+BRIGHT = TomogramOptions(contrast="bright")
 
 
 def write_mrc(path: Path, voxel_size: float = 10.0, seed: int = 0) -> Path:
@@ -43,7 +43,7 @@ def write(folder: Path, text: str, name: str = "set.csv") -> Path:
     return folder / name
 
 
-def refusal(path: Path, reading: Reading = BRIGHT) -> str:
+def refusal(path: Path, reading: TomogramOptions = BRIGHT) -> str:
     with pytest.raises(UserError) as caught:
         open_tomograms(path, reading)
     assert "\n" not in str(caught.value)
@@ -60,7 +60,7 @@ def test_a_csv(folder: Path, delimiter: str) -> None:
         "rec/b.mrc,,8.5,Bright,,,\n"
     )
     path = write(folder, text.replace(",", delimiter))
-    first, second = open_tomograms(path, Reading(tilt_range=(-40, 40)))
+    first, second = open_tomograms(path, TomogramOptions(tilt_range=(-40, 40)))
     assert (first.name, first.voxel_size, first.density_sign, first.tilt_range) == (
         "first",
         10.0,
@@ -78,7 +78,7 @@ def test_a_csv(folder: Path, delimiter: str) -> None:
 def test_a_star(folder: Path) -> None:
     path = write(folder, "data_\n\nloop_\n_path #1\n_contrast #2\n_voxel_size\nrec/a.mrc dark .\nrec/b.mrc bright 9\n",
                  "set.star")  # fmt: skip
-    first, second = open_tomograms(path, Reading())
+    first, second = open_tomograms(path, TomogramOptions())
     assert (first.density_sign, first.voxel_size) == (-1, 10.0)
     assert (second.density_sign, second.voxel_size) == (1, 9.0)
 
@@ -159,9 +159,11 @@ def test_a_manifest_may_name_one_tomogram_of_a_store(folder: Path) -> None:
     (found,) = open_tomograms(write(folder, "path,name\ns.h5,B\n"))
     assert found.name == "B"
     assert "holds 2 tomograms; expected one; name it" in refusal(
-        write(folder, "path,name\ns.h5,\n"), Reading()
+        write(folder, "path,name\ns.h5,\n"), TomogramOptions()
     )
-    assert "holds no such tomograms" in refusal(write(folder, "path,name\ns.h5,C\n"), Reading())
+    assert "holds no such tomograms" in refusal(
+        write(folder, "path,name\ns.h5,C\n"), TomogramOptions()
+    )
 
 
 cells = st.text(

@@ -9,13 +9,13 @@ import torch
 from planted_bodies import TILTS, body, directly, generator
 
 from cryoet_core.algorithms.fourier import wedge_mask
-from cryoet_core.algorithms.pose_mixture.band import Band, measured, resize
+from cryoet_core.algorithms.pose_mixture.band import FrequencyBand, measured, resize
 from cryoet_core.algorithms.transforms import random_rotations
 
 
 @pytest.mark.parametrize(("box", "radius"), [(16, 4), (16, 7), (15, 5), (24, 6), (17, 40), (6, 2)])
 def test_band_reads_the_same_coefficients_from_cropped_volumes(box: int, radius: int) -> None:
-    band = Band(box, radius, TILTS)
+    band = FrequencyBand(box, radius, TILTS)
     volume = torch.randn(2, box, box, box, generator=generator(box))
     small = band.crop(volume)
     assert small.shape == (2, band.small, band.small, band.small)
@@ -26,7 +26,7 @@ def test_band_reads_the_same_coefficients_from_cropped_volumes(box: int, radius:
 
 
 def test_band_holds_each_pair_of_mates_once() -> None:
-    band = Band(16, 5, None)
+    band = FrequencyBand(16, 5, None)
     points = {tuple(p) for p in band.index.tolist()}
     mates = {tuple(-c for c in p) for p in points}
     assert not points & mates
@@ -39,7 +39,7 @@ def test_band_holds_each_pair_of_mates_once() -> None:
 
 
 def test_volumes_and_coefficients_are_inverse() -> None:
-    band = Band(20, 6, TILTS)
+    band = FrequencyBand(20, 6, TILTS)
     values = torch.randn(3, len(band.points), 2, generator=generator(4))
     coefficients = torch.view_as_complex(values)
     torch.testing.assert_close(
@@ -51,7 +51,7 @@ def test_volumes_and_coefficients_are_inverse() -> None:
 
 
 def test_sampling_between_points_agrees_with_the_definition() -> None:
-    band = Band(16, 5, None)
+    band = FrequencyBand(16, 5, None)
     small = torch.stack([body(0, band.small), body(1, band.small)])
     spectrum = band.spectrum(small)
     whole = band.index.float()[None].expand(2, -1, -1)
@@ -67,8 +67,8 @@ def test_sampling_between_points_agrees_with_the_definition() -> None:
 
 
 def test_resize_keeps_what_both_sizes_hold() -> None:
-    small = Band(24, 5, None).crop(torch.randn(2, 24, 24, 24, generator=generator(7)))
-    band = Band(24, 5, None)
+    small = FrequencyBand(24, 5, None).crop(torch.randn(2, 24, 24, 24, generator=generator(7)))
+    band = FrequencyBand(24, 5, None)
     back = band.coefficients(resize(resize(small, 24), band.small))
     torch.testing.assert_close(back, band.coefficients(small), rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(resize(small, band.small), small, rtol=1e-4, atol=1e-5)
@@ -79,7 +79,7 @@ def test_resize_keeps_what_both_sizes_hold() -> None:
 )
 def test_measured_is_the_wedge_mask(tilts: tuple[float, float] | None) -> None:
     box = 24
-    band = Band(box, box // 2 - 1, tilts)
+    band = FrequencyBand(box, box // 2 - 1, tilts)
     mask = torch.ones(box, box, box) if tilts is None else wedge_mask(box, tilts, full=True)
     z, y, x = (band.index % box).unbind(1)
     expected = mask[z, y, x]
@@ -89,7 +89,7 @@ def test_measured_is_the_wedge_mask(tilts: tuple[float, float] | None) -> None:
 
 
 def test_shell_means() -> None:
-    band = Band(16, 4, TILTS)
+    band = FrequencyBand(16, 4, TILTS)
     values = torch.randn(2, len(band.points), generator=generator(8))
     means = band.shell_mean(values)
     for shell in range(1, 5):

@@ -15,9 +15,21 @@ from torch import Tensor
 
 from cryoet_core.algorithms.centring import translate
 from cryoet_core.algorithms.fourier import apply_filter, wedge_mask
-from cryoet_core.algorithms.pose_mixture import Parameters, PoseMixture, Shard, Stage, State
-from cryoet_core.algorithms.pose_mixture.band import Band
-from cryoet_core.algorithms.pose_mixture.em import Poses, balanced, expectation, maximisation, sums
+from cryoet_core.algorithms.pose_mixture import (
+    Parameters,
+    ParticleShard,
+    PoseMixture,
+    RefinementStage,
+    State,
+)
+from cryoet_core.algorithms.pose_mixture.band import FrequencyBand
+from cryoet_core.algorithms.pose_mixture.em import (
+    PoseWeights,
+    balanced,
+    expectation,
+    maximisation,
+    sums,
+)
 from cryoet_core.algorithms.pose_mixture.model import survivors
 from cryoet_core.algorithms.transforms import random_rotations, rotate, rotation_grid, standardise
 
@@ -39,15 +51,17 @@ def particles(
     return standardise(apply_filter(clean + noise, wedge_mask(BOX, TILTS))), labels, turns, shifts
 
 
-def shard_of(volumes: Tensor) -> Shard:
-    return Shard(lambda rows: volumes[rows], len(volumes), 0, len(volumes), lambda tensor: tensor)
+def shard_of(volumes: Tensor) -> ParticleShard:
+    return ParticleShard(
+        lambda rows: volumes[rows], len(volumes), 0, len(volumes), lambda tensor: tensor
+    )
 
 
 # ---- the two steps -------------------------------------------------------------------------------
 
 
 def restated(
-    band: Band, small: Tensor, templates: Tensor, noise: Tensor, rotations: Tensor
+    band: FrequencyBand, small: Tensor, templates: Tensor, noise: Tensor, rotations: Tensor
 ) -> Tensor:
     """log p(x | k, R) / p(x | noise), (n, k, r), with every view computed from its definition in
     double precision.
@@ -83,7 +97,7 @@ SIGNS = list(product((1.0, -1.0), repeat=3))
 @pytest.mark.parametrize("empty", [False, True])
 def test_expectation_is_its_definition(empty: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     volumes, *_ = particles([0, 1], 4, snr=1.0)
-    band = Band(BOX, 4, TILTS)
+    band = FrequencyBand(BOX, 4, TILTS)
     small = band.crop(volumes[:, 0])
     templates = band.crop(torch.stack([body(0), body(1)]))
     noise = torch.full((5,), 3e4)
@@ -118,7 +132,7 @@ def test_expectation_is_its_definition(empty: bool, monkeypatch: pytest.MonkeyPa
 
 
 def test_expectation_finds_the_planted_pose_and_component() -> None:
-    band = Band(BOX, 6, TILTS)
+    band = FrequencyBand(BOX, 6, TILTS)
     rotations = rotation_grid(40.0)
     kinds, turns = torch.tensor([1, 2, 1, 2, 1]), torch.tensor([0, 3, 17, 40, 71])
     clean = rotate(
@@ -150,10 +164,10 @@ def test_the_average_of_aligned_particles_is_their_density() -> None:
     miss a wedge.
     """
     volumes, _, turns, _ = particles([1], 60, snr=50.0)
-    band = Band(BOX, 6, TILTS)
+    band = FrequencyBand(BOX, 6, TILTS)
     small = band.crop(volumes[:, 0])
     n = len(small)
-    poses = Poses(
+    poses = PoseWeights(
         torch.zeros(n, 1),
         torch.zeros(n, 1, dtype=torch.long),
         torch.arange(n)[:, None],
@@ -243,9 +257,9 @@ def test_balanced_shares_let_every_component_explain_as_much(lockstep: Callable[
 # ---- the fit -------------------------------------------------------------------------------------
 
 SHORT = (
-    Stage(4, 36.0, 4, move=False, balance=True),
-    Stage(5, 30.0, 3, merge=0.15),
-    Stage(5, 30.0, 2, merge=0.15, split=True),
+    RefinementStage(4, 36.0, 4, move=False, balance=True),
+    RefinementStage(5, 30.0, 3, merge=0.15),
+    RefinementStage(5, 30.0, 2, merge=0.15, split=True),
 )
 
 
@@ -282,7 +296,9 @@ def test_planted_structures_are_told_apart(kinds: list[int]) -> None:
 
 def test_poses_are_found_up_to_one_common_rotation() -> None:
     volumes, _, turns, _ = particles([1], 30, snr=5.0)
-    model = PoseMixture(BOX, TILTS, schedule=(Stage(4, 36.0, 5, move=False), Stage(6, 20.0, 5)))
+    model = PoseMixture(
+        BOX, TILTS, schedule=(RefinementStage(4, 36.0, 5, move=False), RefinementStage(6, 20.0, 5))
+    )
     state = fitted(model, volumes, [0])
     answer = model.label(
         lambda rows: volumes[rows], 30, state.parameters, state.shifts, state.spread
@@ -342,8 +358,8 @@ def test_particles_follow_their_density_to_the_centre() -> None:
     )
     away = (turns @ beside[:, None])[..., 0]
     volumes = translate(clean[:, 0], away)[:, None]
-    model = PoseMixture(BOX, None, schedule=(Stage(6, 20.0, 3),), max_shift=4.0)
-    band = Band(BOX, 6, None)
+    model = PoseMixture(BOX, None, schedule=(RefinementStage(6, 20.0, 3),), max_shift=4.0)
+    band = FrequencyBand(BOX, 6, None)
     template = translate(band.crop(body(1)[None]), beside[None] * band.small / BOX)
     known = Parameters(template, torch.ones(1), torch.full((7,), 2e3))
     start = State(0, known, torch.zeros(30, 3), 2.0, torch.zeros(30, dtype=torch.long))
@@ -436,7 +452,7 @@ def test_shards_give_the_densities_of_the_whole(lockstep: Callable[..., None]) -
 
     def work(rank: int, reduce: Reduce) -> None:
         mine = volumes[cuts[rank]]
-        shard = Shard(lambda rows: mine[rows], len(mine), cuts[rank].start, 40, reduce)
+        shard = ParticleShard(lambda rows: mine[rows], len(mine), cuts[rank].start, 40, reduce)
         *_, found[rank] = model().fit(shard, seeds, seeded, shifts=shifts[cuts[rank]])
 
     lockstep(2, work)

@@ -13,7 +13,7 @@ from cryoet_core.algorithms.fourier import apply_filter, ctf, radial_frequency, 
 from cryoet_core.simulate.imaging import Microscope, aitom_ctf
 from cryoet_core.simulate.scene.crowding import Placed, place_neighbours
 from cryoet_core.simulate.scene.poses import draw_pose
-from cryoet_core.simulate.settings import Settings
+from cryoet_core.simulate.settings import SimulationSettings
 from cryoet_core.simulate.shapes.phantoms import load_phantom
 from cryoet_core.simulate.shapes.structures import Structure, as_structure
 from cryoet_core.simulate.subtomograms import Batch, class_names, plan_labels, simulate
@@ -27,14 +27,14 @@ def structures() -> list[Structure]:
     return [load_phantom(name, 7.0, 28.0) for name in NAMES]
 
 
-def settings(**changes: object) -> Settings:
+def settings(**changes: object) -> SimulationSettings:
     values: dict[str, object] = {
         "per_class": 8,
         "box": 24,
         "voxel_size": 14.0,
         "clean": True,
     } | changes
-    return Settings(**values)  # type: ignore[arg-type]
+    return SimulationSettings(**values)  # type: ignore[arg-type]
 
 
 def whole(structures: list[Structure], batch_size: int = 64, **changes: object) -> Batch:

@@ -20,7 +20,7 @@ from cryoet_core.simulate.imaging import Microscope
 from cryoet_core.simulate.render import render, render_into, template
 from cryoet_core.simulate.scene.crowding import Placed
 from cryoet_core.simulate.scene.poses import from_quaternion
-from cryoet_core.simulate.settings import Settings
+from cryoet_core.simulate.settings import SimulationSettings
 from cryoet_core.simulate.shapes.phantoms import load_phantom
 from cryoet_core.simulate.shapes.structures import Structure
 from cryoet_core.simulate.tomogram import SimulatedTomogram, noise_profile, simulate_tomogram
@@ -173,7 +173,7 @@ def test_the_filter_is_that_of_subtomograms(
     """
     monkeypatch.setattr(volume_filter, "PAD", 0)
     box = 48
-    one = Settings(box=box, voxel_size=VOXEL, tilt_step=None)
+    one = SimulationSettings(box=box, voxel_size=VOXEL, tilt_step=None)
     turn = from_quaternion(np.array([0.3, -1.0, 0.2, 0.7]))
     templates = [template(structures[0], VOXEL)]
     cube = render(
@@ -199,7 +199,9 @@ def test_rendering_into_a_volume_is_rendering_into_a_cube(structures: list[Struc
         Placed.of(label, structures[label], turn, shift + middle) for label, turn, shift in poses
     ]
     render_into(volume, placed, structures, templates, VOXEL, batch_voxels=1)
-    wanted = render(cubes, 1, structures, templates, Settings(box=box, voxel_size=VOXEL))[0]
+    wanted = render(cubes, 1, structures, templates, SimulationSettings(box=box, voxel_size=VOXEL))[
+        0
+    ]
     assert torch.allclose(volume, wanted, atol=1e-4)
 
 

@@ -13,7 +13,7 @@ from tomogram_files import BRIGHT, SHAPE, a_store, noise, one_line, refusal, wri
 
 from cryoet_core.picks.table import Picks
 from cryoet_core.support.errors import UserError
-from cryoet_core.tomograms import Reading, open_tomograms
+from cryoet_core.tomograms import TomogramOptions, open_tomograms
 from cryoet_core.tomograms import attaching as placing
 from cryoet_core.tomograms.contrast import sign_at_picks
 from cryoet_core.tomograms.reading import Draft
@@ -73,31 +73,39 @@ def test_contrast_is_said_or_seen_never_guessed(
 ) -> None:
     values, centres = particles(sign=-1)
     path = write_mrc(tmp_path / "T.mrc", values)
-    assert "give --contrast dark or --contrast bright" in refusal(path, Reading())
-    (found,) = open_tomograms(path, Reading(default_contrast="dark"))
+    assert "give --contrast dark or --contrast bright" in refusal(path, TomogramOptions())
+    (found,) = open_tomograms(path, TomogramOptions(default_contrast="dark"))
     assert (found.density_sign, found.notes) == (-1, ("T: contrast taken as dark",))
     given_picks(Picks.of(centres, "T"))
     picks = (tmp_path / "labels.star",)
-    for reading in (Reading(picks=picks), Reading(picks=picks, default_contrast="bright")):
+    for reading in (
+        TomogramOptions(picks=picks),
+        TomogramOptions(picks=picks, default_contrast="bright"),
+    ):
         data = open_tomograms(path, reading)
         assert data.tomograms[0].density_sign == -1
         assert "contrast from the density at the picks: dark" in data.notes[0]
-    assert open_tomograms(path, Reading(picks=picks, contrast="dark")).notes == ()
-    line = refusal(path, Reading(picks=picks, contrast="bright"))
+    assert open_tomograms(path, TomogramOptions(picks=picks, contrast="dark")).notes == ()
+    line = refusal(path, TomogramOptions(picks=picks, contrast="bright"))
     assert "--contrast bright, but the density at the picks is dark" in line
     given_picks(Picks.of(np.random.default_rng(5).uniform(0, [390, 790, 790], (60, 3)), "T"))
-    assert "at the picks it is not clear" in refusal(path, Reading(picks=picks))
+    assert "at the picks it is not clear" in refusal(path, TomogramOptions(picks=picks))
     assert (
-        open_tomograms(path, Reading(picks=picks, contrast="bright")).tomograms[0].density_sign == 1
+        open_tomograms(path, TomogramOptions(picks=picks, contrast="bright"))
+        .tomograms[0]
+        .density_sign
+        == 1
     )
 
 
 def test_options_that_make_no_sense(tmp_path: Path) -> None:
     path = write_mrc(tmp_path / "T.mrc")
     wrong: Any = "white"
-    assert "--contrast white" in refusal(path, Reading(contrast=wrong))
-    assert "--voxel-size -3" in refusal(path, Reading(contrast="dark", voxel_size=-3))
-    assert "--tilt-range 60 -60" in refusal(path, Reading(contrast="dark", tilt_range=(60, -60)))
+    assert "--contrast white" in refusal(path, TomogramOptions(contrast=wrong))
+    assert "--voxel-size -3" in refusal(path, TomogramOptions(contrast="dark", voxel_size=-3))
+    assert "--tilt-range 60 -60" in refusal(
+        path, TomogramOptions(contrast="dark", tilt_range=(60, -60))
+    )
 
 
 # ---- picks to tomograms --------------------------------------------------------------------------
@@ -184,7 +192,7 @@ def test_given_picks_replace_those_in_a_store(
 ) -> None:
     path = a_store(tmp_path / "s.h5", picks=Picks.of(np.full((5, 3), 20.0), "A"))
     given_picks(picks_in("B"))
-    data = open_tomograms(path, Reading(picks=(tmp_path / "labels.star",)))
+    data = open_tomograms(path, TomogramOptions(picks=(tmp_path / "labels.star",)))
     assert data.tomograms[0].picks is None, (
         "they may be the whole truth, of which the user gives a part"
     )
@@ -228,10 +236,10 @@ def test_a_copick_project_with_a_choice(tmp_path: Path) -> None:
     (run / "VoxelSpacing20.000").mkdir()
     write_zarr(run / "VoxelSpacing20.000" / "wbp.zarr", noise((5, 6, 7)), scales=(20.0,))
     assert "10, 20 Å; expected one size; choose by --voxel-size" in refusal(config)
-    (found,) = open_tomograms(config, Reading(contrast="bright", voxel_size=20.0))
+    (found,) = open_tomograms(config, TomogramOptions(contrast="bright", voxel_size=20.0))
     assert found.shape == (5, 6, 7)
     write_zarr(run / "VoxelSpacing20.000" / "denoised.zarr", noise((5, 6, 7)), scales=(20.0,))
-    line = refusal(config, Reading(contrast="bright", voxel_size=20.0))
+    line = refusal(config, TomogramOptions(contrast="bright", voxel_size=20.0))
     assert "2 tomograms of 20 Å (denoised, wbp)" in line
     (found,) = open_tomograms(run / "VoxelSpacing20.000" / "denoised.zarr", BRIGHT)
     assert found.name == "TS_1"
@@ -255,7 +263,10 @@ def test_every_real_file_opens_or_is_refused_with_a_reason(shared_data: Path) ->
     opened: dict[str, Any] = {}
     refused: list[str] = []
     for path in sorted([*(shared_data / "real").iterdir(), *(shared_data / "headers").iterdir()]):
-        for reading in (Reading(contrast="dark"), Reading(contrast="dark", voxel_size=10.0)):
+        for reading in (
+            TomogramOptions(contrast="dark"),
+            TomogramOptions(contrast="dark", voxel_size=10.0),
+        ):
             try:
                 (found,) = open_tomograms(path, reading)
                 found.statistics()
@@ -321,7 +332,7 @@ def test_picks_of_a_copick_project_come_with_it(tmp_path: Path) -> None:
         for note in data.notes
     )
     chosen = tmp_path / "project" / "ExperimentRuns" / "TS_2" / "Picks" / "you_2_atpase.json"
-    data = open_tomograms(config, Reading(contrast="bright", picks=(chosen,)))
+    data = open_tomograms(config, TomogramOptions(contrast="bright", picks=(chosen,)))
     assert [None if found.picks is None else len(found.picks) for found in data] == [None, 1]
 
 
@@ -329,7 +340,7 @@ def test_coordinates_in_voxels_and_from_the_middle_use_the_tomogram(tmp_path: Pa
     write_mrc(tmp_path / "TS_1.mrc", voxel_size=8.0)
     (tmp_path / "TS_1.coords").write_text("3 4 5\n6 7 4\n")
     (found,) = open_tomograms(
-        tmp_path / "TS_1.mrc", Reading(contrast="bright", picks=(tmp_path / "TS_1.coords",))
+        tmp_path / "TS_1.mrc", TomogramOptions(contrast="bright", picks=(tmp_path / "TS_1.coords",))
     )
     assert found.picks is not None
     np.testing.assert_allclose(found.picks.positions, [[40, 32, 24], [32, 56, 48]])
@@ -341,7 +352,7 @@ def test_coordinates_in_voxels_and_from_the_middle_use_the_tomogram(tmp_path: Pa
         + "TS_1 1 8.0 -16.0 0.0\n"
     )
     (found,) = open_tomograms(
-        tmp_path / "TS_1.mrc", Reading(contrast="bright", picks=(tmp_path / "c.star",))
+        tmp_path / "TS_1.mrc", TomogramOptions(contrast="bright", picks=(tmp_path / "c.star",))
     )
     assert found.picks is not None
     np.testing.assert_allclose(found.picks.positions, [[24.0, 16.0, 48.0]])

@@ -12,7 +12,7 @@ from tomogram_files import BRIGHT, SHAPE, a_store, noise, refusal, write_mrc, wr
 
 from cryoet_core.picks.table import Picks
 from cryoet_core.support.errors import UserError
-from cryoet_core.tomograms import Reading, open_tomograms
+from cryoet_core.tomograms import TomogramOptions, open_tomograms
 from cryoet_core.tomograms.sources import stem
 from cryoet_core.tomograms.volume import ArrayVolume
 
@@ -24,7 +24,7 @@ zarr = pytest.importorskip("zarr")
 
 def test_an_mrc_file_is_mapped_not_read(tmp_path: Path) -> None:
     data = open_tomograms(
-        write_mrc(tmp_path / "TS_01.rec"), Reading(contrast="dark", tilt_range=(-50, 60))
+        write_mrc(tmp_path / "TS_01.rec"), TomogramOptions(contrast="dark", tilt_range=(-50, 60))
     )
     (found,) = data
     assert (data.kind, len(data), found.name, found.shape, found.voxel_size) == (
@@ -72,11 +72,11 @@ def test_a_packed_file_and_the_axes_of_the_header(tmp_path: Path) -> None:
 
 def test_axes_can_be_said(tmp_path: Path) -> None:
     path = write_mrc(tmp_path / "a.mrc")
-    (found,) = open_tomograms(path, Reading(contrast="bright", axes="yzx"))
+    (found,) = open_tomograms(path, TomogramOptions(contrast="bright", axes="yzx"))
     np.testing.assert_array_equal(found.read(), noise().transpose(1, 0, 2))
     region = (slice(2, 5), slice(1, 3), slice(4, 10))
     np.testing.assert_array_equal(found.read(region), noise().transpose(1, 0, 2)[region])
-    assert "--axes zzx" in refusal(path, Reading(contrast="bright", axes="zzx"))
+    assert "--axes zzx" in refusal(path, TomogramOptions(contrast="bright", axes="zzx"))
 
 
 def test_a_tall_volume_is_one_tomogram_and_a_stack_is_none(tmp_path: Path) -> None:
@@ -93,10 +93,10 @@ def test_a_tall_volume_is_one_tomogram_and_a_stack_is_none(tmp_path: Path) -> No
 def test_a_voxel_size_that_nobody_says_is_refused(tmp_path: Path, said: float) -> None:
     path = write_mrc(tmp_path / "a.mrc", voxel_size=said)
     assert "give --voxel-size" in refusal(path)
-    (found,) = open_tomograms(path, Reading(contrast="bright", voxel_size=8.0))
+    (found,) = open_tomograms(path, TomogramOptions(contrast="bright", voxel_size=8.0))
     assert found.voxel_size == 8.0
     other = write_mrc(tmp_path / "b.mrc", voxel_size=9.0)
-    data = open_tomograms(other, Reading(contrast="bright", voxel_size=8.0))
+    data = open_tomograms(other, TomogramOptions(contrast="bright", voxel_size=8.0))
     assert data.notes == ("b: voxel size 8 Å as given; the file says 9 Å",)
 
 
@@ -104,7 +104,7 @@ def test_an_em_file(tmp_path: Path) -> None:
     header = bytes([6, 0, 0, 5]) + np.array(SHAPE[::-1], "<i4").tobytes() + bytes(512 - 16)
     (tmp_path / "a.em").write_bytes(header + noise().tobytes())
     assert "give --voxel-size" in refusal(tmp_path / "a.em")
-    (found,) = open_tomograms(tmp_path / "a.em", Reading(contrast="bright", voxel_size=9.0))
+    (found,) = open_tomograms(tmp_path / "a.em", TomogramOptions(contrast="bright", voxel_size=9.0))
     np.testing.assert_array_equal(found.read(), noise())
 
 
@@ -187,9 +187,9 @@ def test_axes_units_and_levels_of_an_ome_zarr(tmp_path: Path) -> None:
         assert "give --voxel-size" in refusal(write_zarr(tmp_path / "u.zarr", unit=unit))
     levels = write_zarr(tmp_path / "levels.zarr", scales=(5.0, 10.0))
     for size, shape in ((None, SHAPE), (5.05, SHAPE), (10.0, (3, 4, 5))):
-        (found,) = open_tomograms(levels, Reading(contrast="bright", voxel_size=size))
+        (found,) = open_tomograms(levels, TomogramOptions(contrast="bright", voxel_size=size))
         assert found.shape == shape
-    (found,) = open_tomograms(levels, Reading(contrast="bright", voxel_size=12.0))
+    (found,) = open_tomograms(levels, TomogramOptions(contrast="bright", voxel_size=12.0))
     assert (found.shape, found.voxel_size) == (SHAPE, 12.0)
     assert "as given" in found.notes[0]
 
@@ -224,7 +224,9 @@ def test_zarr_folders_that_are_no_images(tmp_path: Path) -> None:
     bare = zarr.create_array(str(tmp_path / "bare.zarr"), data=noise(), zarr_format=2)
     assert bare.shape == SHAPE
     assert "give --voxel-size" in refusal(tmp_path / "bare.zarr")
-    (found,) = open_tomograms(tmp_path / "bare.zarr", Reading(contrast="bright", voxel_size=5.0))
+    (found,) = open_tomograms(
+        tmp_path / "bare.zarr", TomogramOptions(contrast="bright", voxel_size=5.0)
+    )
     np.testing.assert_array_equal(found.read(), noise())
 
 
@@ -239,5 +241,7 @@ def test_a_store_says_everything_itself(tmp_path: Path) -> None:
     assert data.tomograms[0].tilt_range == (-60, 60)
     assert data.picks is not None
     assert "says that protein is dark, but --contrast bright" in refusal(tmp_path / "s.h5")
-    assert "but --voxel-size says 12" in refusal(tmp_path / "s.h5", Reading(voxel_size=12.0))
-    assert "leave --axes out" in refusal(tmp_path / "s.h5", Reading(axes="yzx"))
+    assert "but --voxel-size says 12" in refusal(
+        tmp_path / "s.h5", TomogramOptions(voxel_size=12.0)
+    )
+    assert "leave --axes out" in refusal(tmp_path / "s.h5", TomogramOptions(axes="yzx"))

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from cryoet_core.support.errors import UserError
-from cryoet_core.tomograms import Reading, open_tomograms
+from cryoet_core.tomograms import TomogramOptions, open_tomograms
 from cryoet_core.tomograms.writer import TomogramWriter
 
 zarr = pytest.importorskip("zarr")
 
 SHAPE = (6, 8, 10)
-BRIGHT = Reading(contrast="bright")
+BRIGHT = TomogramOptions(contrast="bright")
 
 
 def noise(shape: tuple[int, ...] = SHAPE, seed: int = 0) -> np.ndarray:
@@ -35,7 +35,7 @@ def one_line(error: Exception) -> str:
     return text
 
 
-def refusal(paths: Any, reading: Reading = BRIGHT) -> str:
+def refusal(paths: Any, reading: TomogramOptions = BRIGHT) -> str:
     with pytest.raises(UserError) as caught:
         open_tomograms(paths, reading)
     return one_line(caught.value)

@@ -33,7 +33,7 @@ _MEMORY = 1 << 26
 
 
 @dataclass(frozen=True)
-class Band:
+class AlignmentBand:
     """The frequencies that are compared: integer vectors q (m, 3), their shells (m,), and weights
     (m,) >= 0.
     """
@@ -53,7 +53,7 @@ class Band:
 
 
 @dataclass(frozen=True)
-class Poses:
+class AlignedPoses:
     """How particles lie: reference turned by ``rotations`` (n, 3, 3), moved by ``shifts`` (n, 3)
     voxels (z, y, x).
     """
@@ -63,7 +63,7 @@ class Poses:
     scores: Tensor
 
 
-def make_band(box: int, cutoff: int, tilt_range: TiltRange, tilt_axis: str = "y") -> Band:
+def make_band(box: int, cutoff: int, tilt_range: TiltRange, tilt_axis: str = "y") -> AlignmentBand:
     """All frequencies of shells 1..cutoff inside the wedge, each pair +-q once."""
     cutoff = min(cutoff, (box - 1) // 2)
     line = torch.arange(-cutoff, cutoff + 1)
@@ -74,10 +74,10 @@ def make_band(box: int, cutoff: int, tilt_range: TiltRange, tilt_axis: str = "y"
     if tilt_range is not None:
         z, y, x = (q % box).unbind(1)
         keep &= wedge_mask(box, tilt_range, tilt_axis)[z, y, x] > 0.5
-    return Band(q[keep], shell[keep], torch.ones(int(keep.sum())), cutoff)
+    return AlignmentBand(q[keep], shell[keep], torch.ones(int(keep.sum())), cutoff)
 
 
-def whitened(band: Band, spectra: Tensor) -> Band:
+def whitened(band: AlignmentBand, spectra: Tensor) -> AlignmentBand:
     """The band with weights 1 / mean power of each shell, from coefficients (n, m) of some
     particles.
     """
@@ -88,10 +88,12 @@ def whitened(band: Band, spectra: Tensor) -> Band:
     count.index_add_(0, shell, torch.ones(len(shell), dtype=torch.float64))
     mean = power / count.clamp_min(1)
     weight = torch.where(mean > 0, 1 / mean.clamp_min(1e-30), torch.zeros_like(mean))[shell]
-    return Band(band.q, band.shell, (weight / weight.max().clamp_min(1e-30)).float(), band.cutoff)
+    return AlignmentBand(
+        band.q, band.shell, (weight / weight.max().clamp_min(1e-30)).float(), band.cutoff
+    )
 
 
-def spectra(volumes: Tensor, band: Band) -> Tensor:
+def spectra(volumes: Tensor, band: AlignmentBand) -> Tensor:
     """Coefficients (b, m) of volumes (b, 1, d, h, w), with the origin at voxel n // 2."""
     return band.of(
         torch.fft.rfftn(torch.fft.ifftshift(volumes[:, 0], dim=(1, 2, 3)), dim=(1, 2, 3))
@@ -99,7 +101,7 @@ def spectra(volumes: Tensor, band: Band) -> Tensor:
 
 
 def turned_references(
-    reference: Tensor, rotations: Tensor, band: Band, batch_size: int = 1024
+    reference: Tensor, rotations: Tensor, band: AlignmentBand, batch_size: int = 1024
 ) -> Tensor:
     """Weighted, normalised coefficients (r, m) of a reference (d, h, w) turned by each of rotations
     (r, 3, 3).
@@ -141,7 +143,7 @@ def _padded_spectrum(volume: Tensor, cutoff: int) -> Tensor:
 
 
 def search(
-    coefficients: Tensor, table: Tensor, band: Band, box: int, shifts: Tensor
+    coefficients: Tensor, table: Tensor, band: AlignmentBand, box: int, shifts: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Best row of ``table`` (r, m) and best shift for each particle (b, m).
 
@@ -194,19 +196,19 @@ def aligned_averages(
     generator: torch.Generator | None = None,
     batch_size: int = 256,
     report: Callable[[str], None] | None = None,
-) -> tuple[Tensor, Poses]:
+) -> tuple[Tensor, AlignedPoses]:
     """Averages (k, d, h, w) of particles that were aligned to their own class's average, and the
     poses found.
 
     The search starts from the unaligned averages at a resolution of box / 8 shells and ends at box
     / 4; its rotations are a grid that ends at ``step_degrees`` and is turned at random in each
     iteration. Only the first ``max_particles`` of each class are aligned, and only they are
-    averaged. Poses of all others are the identity. ``report`` takes a line per iteration.
+    averaged. AlignedPoses of all others are the identity. ``report`` takes a line per iteration.
     """
     labels = torch.as_tensor(labels).long()
     k = k if k is not None else int(labels.max()) + 1
     chosen = _first_of_each(labels, k, max_particles)
-    poses = Poses(
+    poses = AlignedPoses(
         torch.eye(3).repeat(len(labels), 1, 1),
         torch.zeros(len(labels), 3),
         torch.zeros(len(labels)),
@@ -256,8 +258,8 @@ def _align_class(
     reference: Tensor,
     rotations: Tensor,
     offsets: Tensor,
-    band: Band,
-    poses: Poses,
+    band: AlignmentBand,
+    poses: AlignedPoses,
     max_shift: float,
     batch_size: int,
 ) -> None:

@@ -23,7 +23,7 @@ _PAUSE = 0.1
 
 
 @dataclass(frozen=True)
-class Job:
+class CellProcess:
     """A cell's folder, where its ``cell.json`` lies. It starts when the files in ``needs`` are
     there.
     """
@@ -52,20 +52,20 @@ class Executor(Protocol):
 
     slots: int
 
-    def start(self, job: Job, slot: int, /) -> Running: ...
+    def start(self, job: CellProcess, slot: int, /) -> Running: ...
 
 
 def work_through(
-    jobs: Sequence[Job],
+    jobs: Sequence[CellProcess],
     executor: Executor,
-    started: Callable[[Job], None],
-    ended: Callable[[Job, dict[str, Any]], None],
+    started: Callable[[CellProcess], None],
+    ended: Callable[[CellProcess, dict[str, Any]], None],
 ) -> None:
     """Run every job, in order as far as its needs allow. A job whose needs failed fails with their
     reason.
     """
     waiting = list(jobs)
-    running: dict[int, tuple[Job, Running]] = {}
+    running: dict[int, tuple[CellProcess, Running]] = {}
     broken: dict[Path, str] = {}
     try:
         while waiting or running:
@@ -105,7 +105,9 @@ def work_through(
             process.kill()
 
 
-def _close(job: Job, broken: dict[Path, str], ended: Callable[[Job, dict[str, Any]], None]) -> None:
+def _close(
+    job: CellProcess, broken: dict[Path, str], ended: Callable[[CellProcess, dict[str, Any]], None]
+) -> None:
     outcome = job.outcome()
     if outcome is None:
         outcome = _failed("the process of the cell ended without a word (killed, or out of memory)")
@@ -147,7 +149,7 @@ class Local:
         threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, cores() // slots))
         self._environment = os.environ | dict.fromkeys(_THREADS, threads)
 
-    def start(self, job: Job, slot: int, /) -> Running:
+    def start(self, job: CellProcess, slot: int, /) -> Running:
         environment = dict(self._environment)
         if self.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = _gpu(slot % self.gpus)

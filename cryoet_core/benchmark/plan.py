@@ -11,8 +11,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cryoet_core.benchmark.recipes import PROGRAM, Source, Stock, filled_options, words_of_options
-from cryoet_core.benchmark.suite import Condition, Entry, Options, Scale, Suite, Table, filled
+from cryoet_core.benchmark.recipes import (
+    PROGRAM,
+    DataRecipe,
+    Stock,
+    filled_options,
+    words_of_options,
+)
+from cryoet_core.benchmark.suite import Condition, Entry, Options, Scale, Suite, SuiteTable, filled
 from cryoet_core.methods.plugins import PluginInfo
 from cryoet_core.runs.inputs import PICKS, takes_tomograms
 
@@ -36,7 +42,7 @@ class Cell:
     scale: Scale
     words: tuple[str, ...]
     evaluations: tuple[tuple[str, tuple[str, ...]], ...]
-    sources: tuple[Source, ...]
+    sources: tuple[DataRecipe, ...]
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,7 @@ class Place:
     """An entry of a table under a condition: the cells behind it, or the reason why there are none."""
 
     suite: Suite
-    table: Table
+    table: SuiteTable
     entry: Entry
     condition: Condition
     cells: tuple[Cell, ...] = ()
@@ -59,7 +65,7 @@ class Place:
 
 
 @dataclass
-class Plan:
+class BenchmarkPlan:
     """Every place of some suites at a scale."""
 
     suites: Sequence[Suite]
@@ -87,7 +93,7 @@ class Plan:
         """Every cell once, by its key."""
         return {cell.key: cell for place in self.places for cell in place.cells}
 
-    def entries(self, table: Table) -> list[Entry]:
+    def entries(self, table: SuiteTable) -> list[Entry]:
         """Those of the table and one for each other installed method that fits it."""
         named = {entry.method for entry in table.entry}
         more = [
@@ -106,7 +112,7 @@ class Plan:
 
     # ---- one place -------------------------------------------------------------------------------
 
-    def _place(self, suite: Suite, table: Table, entry: Entry, condition: Condition) -> Place:
+    def _place(self, suite: Suite, table: SuiteTable, entry: Entry, condition: Condition) -> Place:
         here = Place(
             suite, table, entry, condition, command=self._command(suite, entry, condition, table)
         )
@@ -128,7 +134,7 @@ class Plan:
             cells.append(self._cell(suite, table, entry, condition, seed, info.trainer, sources))
         return Place(suite, table, entry, condition, tuple(cells), command=here.command)
 
-    def _command(self, suite: Suite, entry: Entry, condition: Condition, table: Table) -> str:
+    def _command(self, suite: Suite, entry: Entry, condition: Condition, table: SuiteTable) -> str:
         """What would measure this place."""
         name = next((word for word in self.custom if Path(word).stem == suite.name), suite.name)
         part = self.scale in entry.scales and condition in table.conditions(self.scale)
@@ -140,7 +146,7 @@ class Plan:
         return f"cryoet benchmark --suite {name} --method {entry.method} --scale {scale}{given}"
 
     def _files_of(
-        self, suite: Suite, table: Table, entry: Entry, condition: Condition
+        self, suite: Suite, table: SuiteTable, entry: Entry, condition: Condition
     ) -> Iterator[str]:
         variables = variables_of(suite, table, entry, condition, 0, structures=True)
         names = [
@@ -157,12 +163,12 @@ class Plan:
     def _sources(
         self,
         suite: Suite,
-        table: Table,
+        table: SuiteTable,
         entry: Entry,
         condition: Condition,
         seed: int,
         trainer: Any,
-    ) -> dict[str, Source]:
+    ) -> dict[str, DataRecipe]:
         """The files of a cell by the name of the input, or of the evaluation (``evaluate r5``)."""
         variables = variables_of(
             suite, table, entry, condition, seed, structures=self.stock.structures is not None
@@ -179,12 +185,12 @@ class Plan:
     def _cell(
         self,
         suite: Suite,
-        table: Table,
+        table: SuiteTable,
         entry: Entry,
         condition: Condition,
         seed: int,
         trainer: Any,
-        sources: Mapping[str, Source],
+        sources: Mapping[str, DataRecipe],
     ) -> Cell:
         variables = variables_of(
             suite, table, entry, condition, seed, structures=self.stock.structures is not None
@@ -219,7 +225,7 @@ class Plan:
         )
 
     def _options(
-        self, table: Table, entry: Entry, trainer: Any, variables: Mapping[str, str]
+        self, table: SuiteTable, entry: Entry, trainer: Any, variables: Mapping[str, str]
     ) -> Options:
         """Later ones win: the trainer's tiny ones (smoke), the table's where the method has them,
         the entry's.
@@ -240,7 +246,13 @@ class Plan:
 
 
 def variables_of(
-    suite: Suite, table: Table, entry: Entry, condition: Condition, seed: int, *, structures: bool
+    suite: Suite,
+    table: SuiteTable,
+    entry: Entry,
+    condition: Condition,
+    seed: int,
+    *,
+    structures: bool,
 ) -> dict[str, str]:
     """What ``{name}`` stands for: the axes' values, what these bring with them, the entry's, and
     the seed.
@@ -255,7 +267,7 @@ def variables_of(
     return texts | table.values | dict(condition) | entry.values | seeds
 
 
-def fits(info: PluginInfo, table: Table) -> bool:
+def fits(info: PluginInfo, table: SuiteTable) -> bool:
     """Whether a method that no entry names belongs into a table: its task, inputs and options say
     so.
     """
@@ -284,11 +296,11 @@ def _absent(place: Place, reason: str) -> Place:
     )
 
 
-def every_source(cells: Sequence[Cell]) -> list[Source]:
+def every_source(cells: Sequence[Cell]) -> list[DataRecipe]:
     """What has to be made for some cells, each file once, what it is made of before it."""
-    found: dict[Path, Source] = {}
+    found: dict[Path, DataRecipe] = {}
 
-    def add(source: Source) -> None:
+    def add(source: DataRecipe) -> None:
         for needed in source.needs:
             add(needed)
         if source.words:

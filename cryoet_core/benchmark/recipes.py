@@ -18,7 +18,7 @@ PROGRAM, PREPARE = "cryoet", "prepare"
 
 
 @dataclass(frozen=True)
-class Source:
+class DataRecipe:
     """A file that cells read. ``words`` make it (none: it is the user's); ``missing`` says why
     there is none.
     """
@@ -27,7 +27,7 @@ class Source:
     key: str
     path: Path
     words: tuple[str, ...] = ()
-    needs: tuple[Source, ...] = ()
+    needs: tuple[DataRecipe, ...] = ()
     missing: str = ""
 
 
@@ -43,9 +43,9 @@ class Stock:
     scale: Scale
     structures: Path | None = None
     files: Mapping[str, Path] = field(default_factory=dict)
-    _known: dict[tuple[Any, ...], Source] = field(default_factory=dict)
+    _known: dict[tuple[Any, ...], DataRecipe] = field(default_factory=dict)
 
-    def source(self, suite: Suite, name: str, variables: Mapping[str, str]) -> Source:
+    def source(self, suite: Suite, name: str, variables: Mapping[str, str]) -> DataRecipe:
         """The file of a recipe for these variables. UserError: no such recipe or variable."""
         name = filled(name, variables)
         key = (suite.name, name, *sorted(variables.items()))
@@ -55,7 +55,7 @@ class Stock:
 
     def _source(
         self, suite: Suite, name: str, recipe: Recipe, variables: Mapping[str, str]
-    ) -> Source:
+    ) -> DataRecipe:
         if recipe.files is not None:
             return self._given(name, recipe)
         if recipe.simulate is not None:
@@ -66,24 +66,24 @@ class Stock:
 
     # ---- the kinds of recipes --------------------------------------------------------------------
 
-    def _given(self, name: str, recipe: Recipe) -> Source:
+    def _given(self, name: str, recipe: Recipe) -> DataRecipe:
         assert recipe.files is not None
         path = self.files.get(recipe.files)
         if path is None:
-            return Source(
+            return DataRecipe(
                 name, "", Path(), missing=f"needs --files {recipe.files}=PATH ({recipe.about})"
             )
         try:
             check_file(path, recipe)
         except UserError as error:
-            return Source(name, "", path, missing=str(error))
-        return Source(name, _digest(_print_of(path)), path.absolute())
+            return DataRecipe(name, "", path, missing=str(error))
+        return DataRecipe(name, _digest(_print_of(path)), path.absolute())
 
-    def _simulated(self, name: str, recipe: Recipe, variables: Mapping[str, str]) -> Source:
+    def _simulated(self, name: str, recipe: Recipe, variables: Mapping[str, str]) -> DataRecipe:
         options = filled_options(recipe.options_at(self.scale), variables)
         what, missing = self._what(recipe, options)
         if missing:
-            return Source(name, "", Path(), missing=missing)
+            return DataRecipe(name, "", Path(), missing=missing)
         words = words_of_options(options, several=True)
         prints = [_print_of(Path(path)) for path in what[1:]] if what[0] == "--structures" else what
         key = _digest([recipe.simulate, prints, words])
@@ -99,7 +99,7 @@ class Stock:
             "--json",
             "--quiet",
         )
-        return Source(name, key, path, command)
+        return DataRecipe(name, key, path, command)
 
     def _what(self, recipe: Recipe, options: Options) -> tuple[list[str], str]:
         """``--structures FILE...`` or ``--phantoms N``; and why there is neither."""
@@ -123,31 +123,33 @@ class Stock:
 
     def _labels(
         self, suite: Suite, name: str, recipe: Recipe, variables: Mapping[str, str]
-    ) -> Source:
+    ) -> DataRecipe:
         of = self.source(suite, str(recipe.labels), variables)
         options = filled_options(recipe.options_at(self.scale), variables)
         return self._prepared(name, ["labels", str(of.path), *words_of_options(options)], "csv", of)
 
-    def _template(self, name: str, particle: str) -> Source:
+    def _template(self, name: str, particle: str) -> DataRecipe:
         if self.structures is not None:
             path = maps_in(self.structures).get(particle)
             if path is None:
-                return Source(
+                return DataRecipe(
                     name, "", Path(), missing=f"--structures {self.structures}: has no {particle}"
                 )
-            return Source(name, _digest(_print_of(path)), path)
+            return DataRecipe(name, _digest(_print_of(path)), path)
         return self._prepared(name, ["template", particle], "mrc")
 
     def _prepared(
-        self, name: str, words: list[str], suffix: str, of: Source | None = None
-    ) -> Source:
+        self, name: str, words: list[str], suffix: str, of: DataRecipe | None = None
+    ) -> DataRecipe:
         if of is not None and of.missing:
-            return Source(name, "", Path(), missing=of.missing)
+            return DataRecipe(name, "", Path(), missing=of.missing)
         key = _digest(
             [of.key if of else "", *(word for word in words if of is None or word != str(of.path))]
         )
         path = self.folder / f"{words[0]}-{key}.{suffix}"
-        return Source(name, key, path, (PREPARE, *words, "--out", str(path)), (of,) if of else ())
+        return DataRecipe(
+            name, key, path, (PREPARE, *words, "--out", str(path)), (of,) if of else ()
+        )
 
 
 def maps_in(folder: Path) -> dict[str, Path]:

@@ -14,9 +14,9 @@ from typing import Any
 
 from cryoet_core.benchmark import cell
 from cryoet_core.benchmark.board.leaderboard import write_leaderboard
-from cryoet_core.benchmark.engine import Executor, Job, Local, cores, work_through
-from cryoet_core.benchmark.plan import SEEDS, Cell, Place, Plan, every_source
-from cryoet_core.benchmark.recipes import PROGRAM, Source, Stock
+from cryoet_core.benchmark.engine import CellProcess, Executor, Local, cores, work_through
+from cryoet_core.benchmark.plan import SEEDS, BenchmarkPlan, Cell, Place, every_source
+from cryoet_core.benchmark.recipes import PROGRAM, DataRecipe, Stock
 from cryoet_core.benchmark.results import Results, line_of
 from cryoet_core.benchmark.show import Show
 from cryoet_core.benchmark.slurm import Slurm
@@ -102,7 +102,7 @@ def run_benchmark(wish: Wish, show: Show | None = None) -> dict[str, Any]:
     return facts
 
 
-def make_plan(wish: Wish, scale: Scale, out: Path) -> Plan:
+def make_plan(wish: Wish, scale: Scale, out: Path) -> BenchmarkPlan:
     """The places and cells of what is asked for. UserError: no such suite or method, or one that
     fits no table.
     """
@@ -119,7 +119,7 @@ def make_plan(wish: Wish, scale: Scale, out: Path) -> Plan:
     _check_files(suites, wish.files)
     seeds = wish.seeds or SEEDS[scale]
     custom = [word for word in wish.suites if word not in builtin_names()]
-    plan = Plan(suites, scale, seeds, stock, installed, wish.methods, custom)
+    plan = BenchmarkPlan(suites, scale, seeds, stock, installed, wish.methods, custom)
     for name in wish.methods:
         if all(place.entry.method != name for place in plan.places):
             tasks = sorted({table.task for suite in suites for table in suite.table if table.task})
@@ -135,7 +135,7 @@ def make_plan(wish: Wish, scale: Scale, out: Path) -> Plan:
 def _run(
     wish: Wish,
     scale: Scale,
-    plan: Plan,
+    plan: BenchmarkPlan,
     todo: Sequence[Cell],
     results: Results,
     out: Path,
@@ -144,7 +144,7 @@ def _run(
     limit = 60 * (wish.limit or LIMITS[scale])
     slots = wish.jobs or wish.gpus or (1 if scale == "paper" else min(cores(), MOST_AT_ONCE))
     places, written = _places(plan), [time.monotonic()]
-    jobs: list[Job] = []
+    jobs: list[CellProcess] = []
     cells: dict[Path, Cell] = {}
     for made in todo:
         for source in every_source([made]):
@@ -166,7 +166,7 @@ def _run(
         else:
             jobs.append(job)
 
-    def ended(job: Job, outcome: dict[str, Any]) -> None:
+    def ended(job: CellProcess, outcome: dict[str, Any]) -> None:
         if job.folder in cells:
             made = cells[job.folder]
             results.add(line_of(made, outcome, job.folder, out, places[made.key]))
@@ -184,12 +184,12 @@ def _run(
         work_through(jobs, executor, show.started, ended)
 
 
-def _source_job(source: Source, out: Path, limit: float) -> Job:
+def _source_job(source: DataRecipe, out: Path, limit: float) -> CellProcess:
     folder = out / "cells" / f"data-{source.path.name.rsplit('.', 1)[0]}"
     _write_spec(folder, [{"name": "make", "words": list(source.words)}], limit)
     (out / "data").mkdir(exist_ok=True)
     (folder / "step-make.json").unlink(missing_ok=True)  # the file is gone, or was never made
-    return Job(
+    return CellProcess(
         folder,
         f"data {source.path.name}",
         source.path,
@@ -197,7 +197,7 @@ def _source_job(source: Source, out: Path, limit: float) -> Job:
     )
 
 
-def _cell_job(made: Cell, out: Path, limit: float, label: str, *, fresh: bool) -> Job:
+def _cell_job(made: Cell, out: Path, limit: float, label: str, *, fresh: bool) -> CellProcess:
     folder = out / "cells" / made.key
     if fresh:
         shutil.rmtree(folder, ignore_errors=True)
@@ -210,7 +210,7 @@ def _cell_job(made: Cell, out: Path, limit: float, label: str, *, fresh: bool) -
         ),
     ]
     _write_spec(folder, steps, limit)
-    return Job(folder, label, needs=tuple(source.path for source in made.sources))
+    return CellProcess(folder, label, needs=tuple(source.path for source in made.sources))
 
 
 def _write_spec(folder: Path, steps: list[dict[str, Any]], limit: float) -> None:
@@ -241,7 +241,7 @@ def _check_files(suites: Sequence[Suite], given: Mapping[str, Path]) -> None:
             raise UserError(f"--files {name}: no suite asks for it{close_names(name, known)}")
 
 
-def _places(plan: Plan) -> dict[str, list[Place]]:
+def _places(plan: BenchmarkPlan) -> dict[str, list[Place]]:
     """Where in the tables each cell stands."""
     found: dict[str, list[Place]] = defaultdict(list)
     for place in plan.places:

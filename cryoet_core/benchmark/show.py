@@ -14,7 +14,7 @@ from rich.status import Status
 from rich.text import Text
 
 from cryoet_core.benchmark import cell
-from cryoet_core.benchmark.engine import Job
+from cryoet_core.benchmark.engine import CellProcess
 from cryoet_core.benchmark.plan import Cell
 from cryoet_core.benchmark.results import Results
 from cryoet_core.report.drawing.words import duration
@@ -49,7 +49,7 @@ class Show:
 
     @contextmanager
     def running(
-        self, jobs: Sequence[Job], cells: Mapping[Path, Cell], results: Results, slots: int
+        self, jobs: Sequence[CellProcess], cells: Mapping[Path, Cell], results: Results, slots: int
     ) -> Iterator[None]:
         """While jobs run. What earlier runs of a method took tells how long the next will."""
         self._total, self._slots = len(jobs), slots
@@ -69,11 +69,11 @@ class Show:
             if self._status is not None:
                 self._status.stop()
 
-    def started(self, job: Job) -> None:
+    def started(self, job: CellProcess) -> None:
         self._running[job.folder] = job.label
         self._refresh()
 
-    def ended(self, job: Job, outcome: Mapping[str, Any]) -> None:
+    def ended(self, job: CellProcess, outcome: Mapping[str, Any]) -> None:
         self._running.pop(job.folder, None)
         self._left.remove(job.folder)
         seconds = sum(step.get("wall_seconds", 0.0) for step in outcome["steps"])

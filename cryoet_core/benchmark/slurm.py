@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cryoet_core.benchmark import cell
-from cryoet_core.benchmark.engine import Job, Running
+from cryoet_core.benchmark.engine import CellProcess, Running
 from cryoet_core.support import files
 from cryoet_core.support.errors import UserError
 
@@ -60,7 +60,7 @@ class Slurm:
             asked["slurm_additional_parameters"] = dict(settings)
         self._executor.update_parameters(**asked)
 
-    def start(self, job: Job, slot: int, /) -> Running:
+    def start(self, job: CellProcess, slot: int, /) -> Running:
         kept = job.folder / KEPT
         if (
             self._cluster == "slurm"
@@ -79,7 +79,7 @@ class Slurm:
 
 
 class _Queued:
-    def __init__(self, job: Job, number: str) -> None:
+    def __init__(self, job: CellProcess, number: str) -> None:
         self.job, self.number = job, number
         self._asked, self._gone = time.monotonic(), 0.0
 

@@ -115,7 +115,7 @@ class Entry(ByScale):
     spread: dict[str, Any] = {}
 
 
-class Table(ByScale):
+class SuiteTable(ByScale):
     """A table: entries by conditions. See ``docs/benchmark.md`` for every key.
 
     task: an installed method of this task that no entry names gets one of its own, if it takes the
@@ -177,7 +177,7 @@ class Table(ByScale):
         return None if nested is None else float(nested)
 
     @pydantic.model_validator(mode="after")
-    def _is_whole(self) -> Table:
+    def _is_whole(self) -> SuiteTable:
         for scale, axes in self.at.items():
             for axis, values in axes.items():
                 if not set(values) <= set(self.axes.get(axis, [])):
@@ -216,7 +216,7 @@ class Suite(_Part):
     """
     data: dict[str, Recipe] = {}
     evaluate: dict[str, Evaluation] = {}
-    table: list[Table]
+    table: list[SuiteTable]
 
     @pydantic.model_validator(mode="after")
     def _refers_to_what_it_has(self) -> Suite:

@@ -11,7 +11,7 @@ from cryoet_core.cli.options import JSON, QUIET, option
 from cryoet_core.support.errors import UserError
 
 if TYPE_CHECKING:
-    from cryoet_core.benchmark.board.compare import Change, Comparison
+    from cryoet_core.benchmark.board.compare import BenchmarkComparison, Change
 
 WHAT, DATA, WHERE, COMPARE = "What is measured", "Its data", "Where it runs", "Two results"
 
@@ -173,7 +173,7 @@ def _compare(paths: tuple[Path, Path], as_json: bool) -> int:
     return 0
 
 
-def _compared(found: Comparison) -> list[str]:
+def _compared(found: BenchmarkComparison) -> list[str]:
     lines = [_changed(change) for change in found.changes]
     lines += [f"{_changed(change)}, one seed: no interval" for change in found.single]
     lines += [f"only in {path}: {what}" for path, names in found.only.items() for what in names]

@@ -18,7 +18,7 @@ _ROW = "row given"
 
 
 @dataclass(frozen=True)
-class Group:
+class PickGroup:
     """Picks and particles that are compared with each other, and their match."""
 
     name: str
@@ -40,7 +40,7 @@ class Compared:
     was not compared.
     """
 
-    groups: list[Group]
+    groups: list[PickGroup]
     tomograms: list[str]
     left_out: dict[str, Any]
 
@@ -77,7 +77,7 @@ def compared(
     picks, truth, left_out = _known_tomograms(picks, truth, tomograms)
     pairs, left_classes = _groups(picks, truth, particle)
     groups = [
-        Group(
+        PickGroup(
             name,
             mine,
             theirs,

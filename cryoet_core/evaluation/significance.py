@@ -15,7 +15,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PairedTest:
     """difference: mean of a - b. t, degrees of freedom and the two-sided p; NaN where nothing
     varies.
     """
@@ -26,7 +26,7 @@ class Comparison:
     p: float
 
 
-def paired_t(a: ArrayLike, b: ArrayLike) -> Comparison:
+def paired_t(a: ArrayLike, b: ArrayLike) -> PairedTest:
     """Student's t test of the differences a - b (n,) over matched conditions, n - 1 degrees of
     freedom.
 
@@ -42,17 +42,17 @@ def paired_t(a: ArrayLike, b: ArrayLike) -> Comparison:
     mean, spread = float(gains.mean()), float(gains.std(ddof=1))
     if spread <= 1e-12 * max(1.0, abs(mean)):
         certain = abs(mean) > 1e-12
-        return Comparison(
+        return PairedTest(
             mean,
             float(np.inf * np.sign(mean)) if certain else float("nan"),
             len(gains) - 1,
             1.0 - certain,
         )
     found = stats.ttest_rel(one, other)
-    return Comparison(mean, float(found.statistic), len(gains) - 1, float(found.pvalue))
+    return PairedTest(mean, float(found.statistic), len(gains) - 1, float(found.pvalue))
 
 
-def unpaired_t(a: ArrayLike, b: ArrayLike) -> Comparison:
+def unpaired_t(a: ArrayLike, b: ArrayLike) -> PairedTest:
     """Student's t test of two samples of one variance, n1 + n2 - 2 degrees of freedom. ValueError
     below two values.
     """
@@ -62,7 +62,7 @@ def unpaired_t(a: ArrayLike, b: ArrayLike) -> Comparison:
             f"unpaired_t: samples of {len(one)} and {len(other)}; expected two or more values in each"
         )
     found = stats.ttest_ind(one, other, equal_var=True)
-    return Comparison(
+    return PairedTest(
         float(one.mean() - other.mean()),
         float(found.statistic),
         len(one) + len(other) - 2,

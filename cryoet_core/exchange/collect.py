@@ -1,4 +1,4 @@
-"""From what the user names (a stack, a star, a folder, an array, a store) to a ``Source``."""
+"""From what the user names (a stack, a star, a folder, an array, a store) to a ``VolumeSource``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cryoet_core.exchange.tiltstacks import from_tilt_stacks
 from cryoet_core.formats import sniff
 from cryoet_core.formats.arrays import open_arrays
 from cryoet_core.formats.relion import LABEL_COLUMNS, Particles, read_particles
-from cryoet_core.formats.source import SAME_VOXEL_SIZE, Source
+from cryoet_core.formats.source import SAME_VOXEL_SIZE, VolumeSource
 from cryoet_core.formats.stack import has_volume_name
 from cryoet_core.formats.volumes import open_volumes
 from cryoet_core.store.subtomograms import describe_rows
@@ -20,7 +20,7 @@ from cryoet_core.support.errors import UserError
 
 
 @dataclass(frozen=True)
-class Reading:
+class ImportOptions:
     """How to read: the star beside a stack, the column with the class names, the key of an .npz,
     and scales.
     """
@@ -33,7 +33,7 @@ class Reading:
     tomograms: Path | None = None
 
 
-def collect(paths: Sequence[Path], reading: Reading) -> Source:
+def collect(paths: Sequence[Path], reading: ImportOptions) -> VolumeSource:
     """Find the volumes and what is known of them. UserError with one line for what is no set of
     subtomograms.
     """
@@ -45,10 +45,10 @@ def collect(paths: Sequence[Path], reading: Reading) -> Source:
     if all(sniff.kind_of(path) == "store" for path in paths):
         return from_stores(paths)
     refuse_others(paths)
-    return _with_star(Source.of_stacks([open_volumes(path) for path in paths]), reading)
+    return _with_star(VolumeSource.of_stacks([open_volumes(path) for path in paths]), reading)
 
 
-def _collect_one(path: Path, reading: Reading) -> Source:
+def _collect_one(path: Path, reading: ImportOptions) -> VolumeSource:
     kind = sniff.kind_of(path)
     if kind == "folder":
         return from_folder(path, reading)
@@ -63,7 +63,7 @@ def _collect_one(path: Path, reading: Reading) -> Source:
     if kind == "numpy":
         return _with_star(open_arrays(path, reading.key), reading)
     refuse_others([path])
-    return _with_star(Source.of_stacks([open_volumes(path)]), reading)
+    return _with_star(VolumeSource.of_stacks([open_volumes(path)]), reading)
 
 
 def refuse_others(paths: Sequence[Path]) -> None:
@@ -79,7 +79,7 @@ def refuse_others(paths: Sequence[Path]) -> None:
 # ---- a star --------------------------------------------------------------------------------------
 
 
-def from_star(path: Path, reading: Reading) -> Source:
+def from_star(path: Path, reading: ImportOptions) -> VolumeSource:
     """A star whose rows name volumes: ``000012@stack.mrcs`` or a file each."""
     particles = _particles(path, reading)
     if particles.image is None:
@@ -102,7 +102,7 @@ def from_star(path: Path, reading: Reading) -> Source:
     files = [file for file in dict.fromkeys(found.values()) if file is not None]
     stacks = [open_volumes(file) for file in files]
     where = {name: files.index(file) for name, file in found.items() if file is not None}
-    source = Source.of_stacks(stacks)
+    source = VolumeSource.of_stacks(stacks)
     source.file = np.array([where[name] for name in names])
     source.index = numbers
     counts = np.array([len(stack) for stack in stacks])[source.file]
@@ -110,7 +110,7 @@ def from_star(path: Path, reading: Reading) -> Source:
     return _describe(source, particles, reading)
 
 
-def _with_star(source: Source, reading: Reading) -> Source:
+def _with_star(source: VolumeSource, reading: ImportOptions) -> VolumeSource:
     """A stack and the star beside it: by the numbers in rlnImageName, else row by row."""
     if reading.star is None:
         if reading.label_column is not None:
@@ -149,7 +149,7 @@ def _with_star(source: Source, reading: Reading) -> Source:
     return _describe(source, particles, reading)
 
 
-def _particles(path: Path, reading: Reading) -> Particles:
+def _particles(path: Path, reading: ImportOptions) -> Particles:
     return read_particles(
         path, reading.coordinate_pixel_size, reading.tomograms, reading.voxel_size
     )
@@ -195,7 +195,7 @@ def _refuse_rows(path: Path, bad: np.ndarray, what: str) -> None:
         )
 
 
-def _describe(source: Source, particles: Particles, reading: Reading) -> Source:
+def _describe(source: VolumeSource, particles: Particles, reading: ImportOptions) -> VolumeSource:
     """Add what the star says of each volume."""
     if particles.pixel_size is not None:
         if source.voxel_size is None:
@@ -223,7 +223,7 @@ def _describe(source: Source, particles: Particles, reading: Reading) -> Source:
 # ---- a folder, stores ----------------------------------------------------------------------------
 
 
-def from_folder(path: Path, reading: Reading) -> Source:
+def from_folder(path: Path, reading: ImportOptions) -> VolumeSource:
     """Volumes of a folder without labels, or of its sub-folders, whose names are the classes."""
     direct, folders, others = _entries(path)
     classes = {folder.name: _entries(folder)[0] for folder in folders}
@@ -239,7 +239,7 @@ def from_folder(path: Path, reading: Reading) -> Source:
     files = direct or [file for members in classes.values() for file in members]
     refuse_others(files)
     stacks = [open_volumes(file) for file in files]
-    source = Source.of_stacks(stacks)
+    source = VolumeSource.of_stacks(stacks)
     if classes:
         names = [name for name, members in classes.items() for _ in members]
         source.labels = np.repeat(np.array(names, dtype=object), [len(stack) for stack in stacks])
@@ -262,9 +262,9 @@ def _entries(path: Path) -> tuple[list[Path], list[Path], list[Path]]:
     )
 
 
-def from_stores(paths: Sequence[Path]) -> Source:
+def from_stores(paths: Sequence[Path]) -> VolumeSource:
     """The volumes of stores, to merge or to clean them."""
-    from cryoet_core.formats.stack import Stack
+    from cryoet_core.formats.stack import VolumeStack
     from cryoet_core.store import open_subtomograms
     from cryoet_core.store.layout import open_shard
 
@@ -273,8 +273,8 @@ def from_stores(paths: Sequence[Path]) -> Source:
         raise UserError(
             f"{paths[0]}: these stores differ in their contrast; expected equal ones; import each by itself"
         )
-    source = Source.of_stacks(
-        [Stack(path, "numpy", open_shard(path).volumes.array) for path in paths]
+    source = VolumeSource.of_stacks(
+        [VolumeStack(path, "numpy", open_shard(path).volumes.array) for path in paths]
     )
     source.voxel_size, source.sign = data.voxel_size, data.density_sign
     if data.class_names:

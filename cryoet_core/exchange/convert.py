@@ -15,7 +15,7 @@ from mrcfile.dtypes import HEADER_DTYPE
 from cryoet_core.store import NotRepresentable
 from cryoet_core.support import files
 from cryoet_core.support.errors import UserError
-from cryoet_core.tomograms.reading import Reading
+from cryoet_core.tomograms.reading import TomogramOptions
 from cryoet_core.tomograms.sources import open_tomograms
 from cryoet_core.tomograms.statistics import slabs
 from cryoet_core.tomograms.tomogram import Tomogram, Tomograms
@@ -26,7 +26,11 @@ Watch = Callable[[list[Tomogram]], Iterable[Tomogram]]
 
 
 def import_tomograms(
-    paths: Sequence[Path], out: Path, reading: Reading, dtype: str = "auto", watch: Watch = iter
+    paths: Sequence[Path],
+    out: Path,
+    reading: TomogramOptions,
+    dtype: str = "auto",
+    watch: Watch = iter,
 ) -> dict[str, Any]:
     """Write tomograms of any kind, with their picks, into a store; facts of it. The volumes stay as
     they stand.

@@ -11,7 +11,7 @@ from mrcfile.dtypes import HEADER_DTYPE
 
 from cryoet_core.algorithms.orientation import matrix_to_euler
 from cryoet_core.formats.relion import UNLABELLED, tomogram_centres
-from cryoet_core.formats.star import Table, columns_of, rounded, write_star
+from cryoet_core.formats.star import StarTable, columns_of, rounded, write_star
 from cryoet_core.support import files
 from cryoet_core.support.errors import UserError
 
@@ -124,7 +124,7 @@ def stack_header(
 
 def tables(
     data: Subtomograms, dialect: str, stack: str, tomograms: Path | None = None
-) -> list[Table]:
+) -> list[StarTable]:
     """The blocks of the star: particles, and since 3.1 their optics group.
 
     ``tomograms``: a RELION tomogram set; with it, dialect relion5 counts coordinates in Å from the
@@ -169,12 +169,12 @@ def tables(
         columns["rlnMagnification"] = ["10000"] * len(data)
         columns["rlnDetectorPixelSize"] = [f"{data.voxel_size:.6f}"] * len(data)
         columns |= {label: [value] * len(data) for label, value in optics.items()}
-        return [Table("", columns)]
+        return [StarTable("", columns)]
     columns["rlnOpticsGroup"] = ["1"] * len(data)
-    return [*_optics(data, dialect, optics), Table("particles", columns)]
+    return [*_optics(data, dialect, optics), StarTable("particles", columns)]
 
 
-def _optics(data: Subtomograms, dialect: str, optics: dict[str, str]) -> list[Table]:
+def _optics(data: Subtomograms, dialect: str, optics: dict[str, str]) -> list[StarTable]:
     group = {"rlnOpticsGroup": "1", "rlnOpticsGroupName": "opticsGroup1"} | optics
     group |= {
         "rlnImagePixelSize": f"{data.voxel_size:.6f}",
@@ -188,6 +188,6 @@ def _optics(data: Subtomograms, dialect: str, optics: dict[str, str]) -> list[Ta
             "rlnTomoTiltSeriesPixelSize": f"{data.voxel_size:.6f}",
             "rlnTomoSubtomogramBinning": "1.000000",
         }
-    block = Table("optics", {label: [value] for label, value in group.items()})
-    general = Table("general", {"rlnTomoSubTomosAre2DStacks": ["0"]})
+    block = StarTable("optics", {label: [value] for label, value in group.items()})
+    general = StarTable("general", {"rlnTomoSubTomosAre2DStacks": ["0"]})
     return [general, block] if dialect == "relion5" else [block]

@@ -10,12 +10,12 @@ from cryoet_core.formats.arrays import open_arrays
 from cryoet_core.formats.picks import describe_picks
 from cryoet_core.formats.relion import describe_particles, read_particles
 from cryoet_core.formats.sniff import recognise
-from cryoet_core.formats.source import Source, cube_problem
+from cryoet_core.formats.source import VolumeSource, cube_problem
 from cryoet_core.formats.star import read_star
 from cryoet_core.formats.volumes import open_volumes
 from cryoet_core.store import describe_store, open_subtomograms
 from cryoet_core.support.errors import UserError
-from cryoet_core.tomograms.reading import Reading, describe_drafts
+from cryoet_core.tomograms.reading import TomogramOptions, describe_drafts
 from cryoet_core.tomograms.sources import drafts_of
 from cryoet_core.tomograms.store import describe_tomograms, open_store
 
@@ -34,7 +34,7 @@ def identify(path: Path) -> dict[str, Any]:
 
 def _volume_facts(path: Path) -> dict[str, Any]:
     stack = open_volumes(path)
-    source = Source.of_stacks([stack])
+    source = VolumeSource.of_stacks([stack])
     shape, voxel = stack.shape, source.voxel_size
     facts: dict[str, Any] = {
         "format": stack.format,
@@ -91,7 +91,7 @@ def _store_facts(path: Path) -> dict[str, Any]:
 
 
 def _tomogram_facts(path: Path) -> dict[str, Any]:
-    return describe_drafts(drafts_of(path, Reading()))
+    return describe_drafts(drafts_of(path, TomogramOptions()))
 
 
 def _tomogram_store_facts(path: Path) -> dict[str, Any]:

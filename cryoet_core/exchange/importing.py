@@ -1,4 +1,4 @@
-"""``cryoet data import``: from a ``Source`` to a store, in bounded memory; every row arrives or the
+"""``cryoet data import``: from a ``VolumeSource`` to a store, in bounded memory; every row arrives or the
 command stops.
 """
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cryoet_core.formats.source import Source, cube_problem
+from cryoet_core.formats.source import VolumeSource, cube_problem
 from cryoet_core.store import NotRepresentable, SubtomogramWriter
 from cryoet_core.store.statistics import volume_statistics
 from cryoet_core.store.subtomograms import describe_rows
@@ -25,7 +25,7 @@ Watch = Callable[[list[np.ndarray]], Iterable[np.ndarray]]
 
 
 @dataclass(frozen=True)
-class Settings:
+class ImportSettings:
     """What the user adds to the files, and the form of the store. None: the file's own."""
 
     voxel_size: float | None = None
@@ -36,7 +36,7 @@ class Settings:
 
 
 def import_source(
-    source: Source, out: Path, settings: Settings, watch: Watch = iter
+    source: VolumeSource, out: Path, settings: ImportSettings, watch: Watch = iter
 ) -> dict[str, Any]:
     """Write the store and return facts of it: counts, classes, voxel size, contrast, notes.
 
@@ -55,7 +55,7 @@ def import_source(
     return _write(source, out, "float32", settings, watch)
 
 
-def settle(source: Source, settings: Settings) -> Source:
+def settle(source: VolumeSource, settings: ImportSettings) -> VolumeSource:
     """The source with the user's voxel size, contrast and tilt range; UserError where neither says
     one.
     """
@@ -94,7 +94,7 @@ def settle(source: Source, settings: Settings) -> Source:
 
 
 def _write(
-    source: Source, out: Path, dtype: str, settings: Settings, watch: Watch
+    source: VolumeSource, out: Path, dtype: str, settings: ImportSettings, watch: Watch
 ) -> dict[str, Any]:
     names, labels = source.classes()
     count = None if settings.drop_bad else len(source)
@@ -149,12 +149,12 @@ def _write(
     }
 
 
-def _rows(source: Source) -> dict[str, np.ndarray]:
+def _rows(source: VolumeSource) -> dict[str, np.ndarray]:
     names = ("positions", "rotations", "tomogram", "split")
     return {name: values for name in names if (values := getattr(source, name)) is not None}
 
 
-def _chunks(source: Source) -> list[np.ndarray]:
+def _chunks(source: VolumeSource) -> list[np.ndarray]:
     step = max(1, CHUNK_BYTES // (4 * int(np.prod(source.shape))))
     return [
         np.arange(first, min(first + step, len(source))) for first in range(0, len(source), step)
@@ -171,7 +171,7 @@ def _judge(volumes: np.ndarray, rows: np.ndarray, bad: dict[str, list[int]]) -> 
     return good
 
 
-def _refuse_bad(source: Source, bad: dict[str, list[int]], settings: Settings) -> None:
+def _refuse_bad(source: VolumeSource, bad: dict[str, list[int]], settings: ImportSettings) -> None:
     if not any(bad.values()):
         return
     if settings.drop_bad:
@@ -190,7 +190,7 @@ def _refuse_bad(source: Source, bad: dict[str, list[int]], settings: Settings) -
     )
 
 
-def _provenance(source: Source) -> dict[str, Any]:
+def _provenance(source: VolumeSource) -> dict[str, Any]:
     from cryoet_core import __version__
 
     files = [str(path) for path in source.files[:20]]

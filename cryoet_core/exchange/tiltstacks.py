@@ -12,7 +12,7 @@ import torch
 
 from cryoet_core.algorithms.insertion import Insertion, TiltSeries
 from cryoet_core.formats.relion import Particles
-from cryoet_core.formats.source import Source
+from cryoet_core.formats.source import VolumeSource
 from cryoet_core.formats.tiltgeometry import read_tilt_series
 from cryoet_core.formats.volumes import open_volumes
 from cryoet_core.store.subtomograms import describe_rows
@@ -23,7 +23,7 @@ _VISIBLE = "rlnTomoVisibleFrames"
 
 
 @dataclass
-class TiltStacks(Source):
+class TiltStacks(VolumeSource):
     """A source whose volumes are reconstructed when they are read. ``tilts``: of each row, the
     tilts of its images.
     """
@@ -73,7 +73,7 @@ class TiltStacks(Source):
 
 def from_tilt_stacks(
     particles: Particles, names: list[str], found: dict[str, Path], tomograms: Path | None
-) -> Source:
+) -> VolumeSource:
     """A source of the cubes. names (n,): the stack of each particle, ``found`` their files.
 
     UserError when the tomogram set is missing or does not fit, or when a stack has another number

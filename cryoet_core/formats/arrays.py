@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from cryoet_core.algorithms.orientation import euler_to_matrix
-from cryoet_core.formats.source import Source
-from cryoet_core.formats.stack import Stack
+from cryoet_core.formats.source import VolumeSource
+from cryoet_core.formats.stack import VolumeStack
 from cryoet_core.support.errors import UserError
 
 VOLUME_NAMES = ("volumes", "subtomograms", "particles", "data", "images", "x", "arr_0")
@@ -22,7 +22,7 @@ _COORDINATES = re.compile(
 )
 
 
-def open_arrays(path: Path, key: str | None = None) -> Source:
+def open_arrays(path: Path, key: str | None = None) -> VolumeSource:
     """Volumes of a .npy or .npz and what an .npz says of each.
 
     Of an .npz: ``voxel_size`` (Å); ``density_sign`` (1 or -1) or ``contrast`` ("dark", "bright");
@@ -43,8 +43,8 @@ def open_arrays(path: Path, key: str | None = None) -> Source:
         raise UserError(
             f"{path}: {name} is {volumes.dtype} of shape {volumes.shape}; expected real numbers (n, d, h, w)"
         )
-    stack = Stack(path, "numpy", volumes)
-    source = Source.of_stacks([stack])
+    stack = VolumeStack(path, "numpy", volumes)
+    source = VolumeSource.of_stacks([stack])
     if members:
         _describe(path, source, members)
     return source
@@ -91,7 +91,7 @@ def _volumes_name(path: Path, members: dict[str, np.ndarray], key: str | None) -
     )
 
 
-def _describe(path: Path, source: Source, members: dict[str, np.ndarray]) -> None:
+def _describe(path: Path, source: VolumeSource, members: dict[str, np.ndarray]) -> None:
     """Move what is known by name from ``members`` to ``source``, and note what is left."""
     if "voxel_size" in members:
         source.voxel_size = float(members.pop("voxel_size").reshape(-1)[0])

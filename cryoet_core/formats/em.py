@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from cryoet_core.formats.stack import Stack, mapped, size_of
+from cryoet_core.formats.stack import VolumeStack, mapped, size_of
 from cryoet_core.support.errors import UserError
 
 HEADER_BYTES = 512
@@ -53,7 +53,7 @@ def looks_truncated(start: bytes, size: int) -> bool:
     )
 
 
-def open_em(path: Path, file: BinaryIO) -> Stack:
+def open_em(path: Path, file: BinaryIO) -> VolumeStack:
     """The volume of an open EM file, mapped. UserError for complex data and for motive lists."""
     file.seek(0)
     start = file.read(HEADER_BYTES)
@@ -69,7 +69,7 @@ def open_em(path: Path, file: BinaryIO) -> Stack:
             f"{path}: an EM motive list of {shape[1]} particles, no volume; expected a volume"
         )
     order = ">" if start[0] in BIG_ENDIAN else "<"
-    return Stack(
+    return VolumeStack(
         path, "EM", mapped(file, np.dtype(order + TYPES[start[3]]), HEADER_BYTES, (1, *shape))
     )
 

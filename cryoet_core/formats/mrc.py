@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from mrcfile.dtypes import HEADER_DTYPE
 
-from cryoet_core.formats.stack import Stack, mapped, size_of
+from cryoet_core.formats.stack import VolumeStack, mapped, size_of
 from cryoet_core.support.errors import UserError
 
 HEADER_BYTES = 1024
@@ -94,7 +94,7 @@ def read_header(path: Path, file: BinaryIO) -> Header:
     return replace(header, notes=tuple(notes))
 
 
-def open_mrc(path: Path, file: BinaryIO) -> Stack:
+def open_mrc(path: Path, file: BinaryIO) -> VolumeStack:
     """The volumes of an open MRC file, mapped. One volume, or the n cubes of a stack (nz = n *
     depth).
     """
@@ -115,7 +115,7 @@ def open_mrc(path: Path, file: BinaryIO) -> Stack:
         # programs write z of a stack per volume, per stack or not at all; its volumes are cubes
         # with the x-y sampling
         cell = (cell[1], cell[1], cell[2])
-    return Stack(path, "MRC", array, cell, header.notes)
+    return VolumeStack(path, "MRC", array, cell, header.notes)
 
 
 def declared_depth(start: bytes) -> int | None:

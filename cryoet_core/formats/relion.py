@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from cryoet_core.algorithms.orientation import euler_to_matrix
-from cryoet_core.formats.star import Table, read_star
+from cryoet_core.formats.star import StarTable, read_star
 from cryoet_core.support.errors import UserError
 
 ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
@@ -36,7 +36,7 @@ class Particles:
     """
 
     path: Path
-    table: Table
+    table: StarTable
     dialect: str
     pixel_size: float | None = None
     image: list[str] | None = None
@@ -108,7 +108,7 @@ def read_particles(
     return particles
 
 
-def _particle_table(path: Path, tables: list[Table]) -> Table:
+def _particle_table(path: Path, tables: list[StarTable]) -> StarTable:
     known = ("rlnImageName", "rlnCoordinateX", "rlnCenteredCoordinateXAngst", "rlnTomoParticleName")
     found = [
         table
@@ -129,7 +129,7 @@ def _particle_table(path: Path, tables: list[Table]) -> Table:
     )
 
 
-def _dialect(table: Table, optics: Table | None) -> str:
+def _dialect(table: StarTable, optics: StarTable | None) -> str:
     if optics is None:
         return "relion30" if "rlnOpticsGroup" not in table else "relion31"
     if "rlnCenteredCoordinateXAngst" in table:
@@ -137,7 +137,7 @@ def _dialect(table: Table, optics: Table | None) -> str:
     return "relion4" if "rlnTomoName" in table else "relion31"
 
 
-def _with_optics(path: Path, table: Table, optics: Table | None) -> dict[str, np.ndarray]:
+def _with_optics(path: Path, table: StarTable, optics: StarTable | None) -> dict[str, np.ndarray]:
     """Numeric optics columns for each particle: its own, or those of its optics group."""
     wanted = (
         *(
@@ -189,7 +189,7 @@ def _pixel_size(path: Path, joined: dict[str, np.ndarray]) -> float | None:
     return float(values[0])
 
 
-def _rotations(path: Path, table: Table) -> np.ndarray | None:
+def _rotations(path: Path, table: StarTable) -> np.ndarray | None:
     turned = [
         column for column in BOX_ANGLES if column in table and np.any(table.numbers(column, path))
     ]
@@ -203,7 +203,7 @@ def _rotations(path: Path, table: Table) -> np.ndarray | None:
     return euler_to_matrix(np.stack([table.numbers(column, path) for column in ANGLES], axis=1))
 
 
-def _origin(path: Path, table: Table, pixel_size: float | None) -> np.ndarray | None:
+def _origin(path: Path, table: StarTable, pixel_size: float | None) -> np.ndarray | None:
     """Å (z, y, x) by which an image must be shifted to centre its particle."""
     if all(f"rlnOrigin{axis}Angst" in table for axis in ZYX):
         return np.stack([table.numbers(f"rlnOrigin{axis}Angst", path) for axis in ZYX], axis=1)

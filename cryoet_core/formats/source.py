@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cryoet_core.formats.stack import Stack
+from cryoet_core.formats.stack import VolumeStack
 from cryoet_core.formats.volumes import open_volumes
 from cryoet_core.support.errors import UserError
 
@@ -17,7 +17,7 @@ SAME_VOXEL_SIZE = 1e-3
 
 
 @dataclass
-class Source:
+class VolumeSource:
     """Volumes in files, one row each, and what is known of them; None where the files do not say.
 
     files, file, index: volume i is number ``index[i]`` (from 0) of ``files[file[i]]``. shape: (d,
@@ -43,13 +43,13 @@ class Source:
     optics: dict[str, Any] = field(default_factory=dict)
     extras: dict[str, np.ndarray] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    stacks: dict[Path, Stack] = field(default_factory=dict)
+    stacks: dict[Path, VolumeStack] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.index)
 
     @classmethod
-    def of_stacks(cls, stacks: Sequence[Stack]) -> Source:
+    def of_stacks(cls, stacks: Sequence[VolumeStack]) -> VolumeSource:
         """All volumes of some files, in order. UserError when their shapes or voxel sizes differ."""
         counts = [len(stack) for stack in stacks]
         source = cls(
@@ -84,14 +84,14 @@ class Source:
         where = {name: index for index, name in enumerate(names)}
         return names, np.array([where.get(str(name), -1) for name in self.labels])
 
-    def select(self, rows: np.ndarray) -> Source:
+    def select(self, rows: np.ndarray) -> VolumeSource:
         """The same source with these rows only, in this order."""
         picked: dict[str, Any] = {name: getattr(self, name) for name in self.__dataclass_fields__}
         for name in ("file", "index", "labels", "positions", "rotations", "tomogram", "split"):
             if picked[name] is not None:
                 picked[name] = picked[name][rows]
         picked["extras"] = {name: values[rows] for name, values in self.extras.items()}
-        return Source(**picked)
+        return VolumeSource(**picked)
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         """Volumes (b, d, h, w) as they stand in the files."""
@@ -109,7 +109,7 @@ class Source:
         assert out is not None
         return out
 
-    def _stack(self, number: int) -> Stack:
+    def _stack(self, number: int) -> VolumeStack:
         path = self.files[number]
         return self.stacks.get(path) or open_volumes(path)
 
@@ -130,7 +130,7 @@ def cube_problem(shape: tuple[int, int, int]) -> str | None:
     return f"{found}, not a cube; expected subtomograms; from a tomogram, cut them out first"
 
 
-def _common_voxel_size(stacks: Sequence[Stack]) -> tuple[float | None, str]:
+def _common_voxel_size(stacks: Sequence[VolumeStack]) -> tuple[float | None, str]:
     """Å, or None and the reason."""
     sizes = []
     for stack in stacks:
@@ -143,7 +143,7 @@ def _common_voxel_size(stacks: Sequence[Stack]) -> tuple[float | None, str]:
     return sizes[0], ""
 
 
-def _voxel_size(stack: Stack) -> tuple[float | None, str]:
+def _voxel_size(stack: VolumeStack) -> tuple[float | None, str]:
     where, cell = stack.path, stack.voxel_size
     if cell is None or min(cell[1:]) <= 0:
         return None, f"{where} says 0 Å" if stack.format == "MRC" else f"{where} does not say it"

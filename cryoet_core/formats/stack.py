@@ -21,7 +21,7 @@ from cryoet_core.support.errors import UserError
 
 
 @dataclass(frozen=True)
-class Stack:
+class VolumeStack:
     """Volumes (n, d, h, w) of a file, axes (z, y, x), not yet read where the format allows it.
 
     voxel_size: Å, (z, y, x), None where the file does not say. sign: +1 bright, -1 dark, None

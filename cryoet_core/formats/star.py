@@ -16,7 +16,7 @@ LARGEST = 2 << 30
 
 
 @dataclass
-class Table:
+class StarTable:
     """One block: columns of text, all of one length, by label without the leading underscore."""
 
     name: str
@@ -43,7 +43,7 @@ class Table:
         return numbers
 
 
-def read_star(path: Path) -> list[Table]:
+def read_star(path: Path) -> list[StarTable]:
     """All blocks of a STAR file (gzip or bzip2 too); pairs outside of loops are a table of one row.
 
     UserError when it is missing or no STAR file.
@@ -67,8 +67,8 @@ def read_star(path: Path) -> list[Table]:
     return tables
 
 
-def _tables(block: object) -> list[Table]:
-    pairs, tables, name = Table(block.name.strip()), [], block.name.strip()  # type: ignore[attr-defined]
+def _tables(block: object) -> list[StarTable]:
+    pairs, tables, name = StarTable(block.name.strip()), [], block.name.strip()  # type: ignore[attr-defined]
     for item in block:  # type: ignore[attr-defined]
         if item.pair is not None:
             pairs.columns[item.pair[0].removeprefix("_")] = [_text(item.pair[1])]
@@ -79,11 +79,11 @@ def _tables(block: object) -> list[Table]:
                 tag.removeprefix("_"): [_text(v) for v in values[i::width]]
                 for i, tag in enumerate(tags)
             }
-            tables.append(Table(name, columns))
+            tables.append(StarTable(name, columns))
     return [pairs, *tables] if pairs.columns else tables
 
 
-def write_star(tables: list[Table], comment: str = "") -> str:
+def write_star(tables: list[StarTable], comment: str = "") -> str:
     """The text of a STAR file as RELION reads it: pairs where a table has one row and no loop is
     wanted, else loops.
     """

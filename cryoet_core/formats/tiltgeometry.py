@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from cryoet_core.algorithms.insertion import TiltSeries
-from cryoet_core.formats.star import Table, read_star
+from cryoet_core.formats.star import StarTable, read_star
 from cryoet_core.support.errors import UserError
 
 _PROJECTION = ("rlnTomoProjX", "rlnTomoProjY")
@@ -38,7 +38,9 @@ def read_tilt_series(path: Path, names: list[str]) -> dict[str, TiltSeries]:
     return found
 
 
-def _series_table(path: Path, tables: list[Table], index: Table, row: int, name: str) -> Table:
+def _series_table(
+    path: Path, tables: list[StarTable], index: StarTable, row: int, name: str
+) -> StarTable:
     """The table of a tomogram's images: in the set itself (RELION 4), or in a star of its own
     (RELION 5).
     """
@@ -63,7 +65,7 @@ def _series_table(path: Path, tables: list[Table], index: Table, row: int, name:
     return max(read_star(file), key=len)
 
 
-def _series(path: Path, table: Table, index: Table, row: int) -> TiltSeries:
+def _series(path: Path, table: StarTable, index: StarTable, row: int) -> TiltSeries:
     count = len(table)
 
     def numbers(column: str, default: float) -> np.ndarray:
@@ -89,7 +91,7 @@ def _series(path: Path, table: Table, index: Table, row: int) -> TiltSeries:
     )
 
 
-def _axes(path: Path, table: Table) -> np.ndarray:
+def _axes(path: Path, table: StarTable) -> np.ndarray:
     """Directions (t, 2, 3) of the images' x and y in the tomogram, components (x, y, z)."""
     if all(column in table for column in _PROJECTION):
         rows = [

@@ -6,12 +6,12 @@ from functools import lru_cache
 from pathlib import Path
 
 from cryoet_core.formats import em, mrc
-from cryoet_core.formats.stack import Stack, plain_file, size_of
+from cryoet_core.formats.stack import VolumeStack, plain_file, size_of
 from cryoet_core.support.errors import UserError
 
 
 @lru_cache(maxsize=16)
-def _opened(path: Path, modified: int) -> Stack:
+def _opened(path: Path, modified: int) -> VolumeStack:
     with plain_file(path) as file:
         start = file.read(1024)
         if em.is_em(start, size_of(file)):
@@ -23,7 +23,7 @@ def _opened(path: Path, modified: int) -> Stack:
         return mrc.open_mrc(path, file)
 
 
-def open_volumes(path: Path) -> Stack:
+def open_volumes(path: Path) -> VolumeStack:
     """Open an MRC or EM file, known by its content. UserError with one line when it is neither, or
     damaged.
     """

@@ -51,7 +51,7 @@ class Scored:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class PlacementVerdict:
     """``rows``: as given, then everything that differs in one respect. ``best``: of all
     combinations. diameter: Å.
     """
@@ -104,7 +104,9 @@ class Verdict:
         )
 
 
-def judge(tomograms: Sequence[Tomogram], picks: Picks, diameter: float | None = None) -> Verdict:
+def judge(
+    tomograms: Sequence[Tomogram], picks: Picks, diameter: float | None = None
+) -> PlacementVerdict:
     """Compare every reading of the picks' coordinates by the density there. diameter: Å of the
     particle, if known.
 
@@ -171,7 +173,7 @@ class _Part:
         return len(np.unique(np.floor(voxels * self.voxel_size / diameter), axis=0))
 
 
-def _judge(tomograms: Sequence[tuple[Tomogram, np.ndarray]], diameter: float) -> Verdict:
+def _judge(tomograms: Sequence[tuple[Tomogram, np.ndarray]], diameter: float) -> PlacementVerdict:
     parts = [
         _Part(_local(tomogram, diameter), tomogram.voxel_size, positions)
         for tomogram, positions in tomograms
@@ -195,7 +197,7 @@ def _judge(tomograms: Sequence[tuple[Tomogram, np.ndarray]], diameter: float) ->
         enough = CLEAR + (_MORE if one.hypothesis.changes > 1 else 0.0)
         if abs(one.errors) > abs(best.errors) * needed and abs(one.errors) >= enough:
             best = one
-    return Verdict(rows, best, diameter, sum(len(positions) for _, positions in tomograms))
+    return PlacementVerdict(rows, best, diameter, sum(len(positions) for _, positions in tomograms))
 
 
 def _scored(parts: Sequence[_Part], hypothesis: Hypothesis, diameter: float) -> Scored:

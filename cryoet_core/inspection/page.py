@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from cryoet_core.inspection import sheet
-from cryoet_core.inspection.density import CLEAR, Scored, Verdict, judge
+from cryoet_core.inspection.density import CLEAR, PlacementVerdict, Scored, judge
 from cryoet_core.inspection.offset import Offset, offset
 from cryoet_core.particles.placement import outside, rows_in
 from cryoet_core.picks.hypotheses import Hypothesis
@@ -110,7 +110,7 @@ def _head(
     picks: Picks,
     tomograms: Sequence[Tomogram],
     beyond: int,
-    verdict: Verdict,
+    verdict: PlacementVerdict,
     off: Offset | None,
     named: str,
 ) -> str:
@@ -184,7 +184,7 @@ def _turned(picks: Picks) -> float:
     return float(np.isfinite(picks.rotations).all(axis=(1, 2)).mean()) if len(picks) else 0.0
 
 
-def _readings(verdict: Verdict) -> Section:
+def _readings(verdict: PlacementVerdict) -> Section:
     rows = list(verdict.rows)
     if verdict.best.hypothesis not in {row.hypothesis for row in rows}:
         rows.append(verdict.best)
@@ -271,7 +271,7 @@ def _slabs(
     )
 
 
-def _contact(groups: Sequence[sheet.Group]) -> Section | None:
+def _contact(groups: Sequence[sheet.SheetGroup]) -> Section | None:
     if not groups:
         return None
     parts = []

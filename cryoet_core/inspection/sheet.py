@@ -21,7 +21,7 @@ _CUT = 4.0
 
 
 @dataclass(frozen=True)
-class Group:
+class SheetGroup:
     """Picks of one kind. tiles (n, p, p): slices across z, smoothed for the eye. average (p, p, p)
     of ``averaged``.
     """
@@ -34,7 +34,7 @@ class Group:
     voxel_size: float
 
 
-def groups(tomograms: Tomograms, picks: Picks, diameter: float) -> list[Group]:
+def groups(tomograms: Tomograms, picks: Picks, diameter: float) -> list[SheetGroup]:
     """Best, middle and worst picks by score; one group drawn at random where scores say nothing. Of
     picks inside.
     """
@@ -70,7 +70,7 @@ def groups(tomograms: Tomograms, picks: Picks, diameter: float) -> list[Group]:
 
 def _group(
     title: str, tomograms: Tomograms, picks: Picks, rows: np.ndarray, diameter: float
-) -> Group:
+) -> SheetGroup:
     """The first ``SHOWN`` of the rows as tiles, the average over the first ``AVERAGED``."""
     rows = rows[:AVERAGED]
     own = max(tomogram.voxel_size for tomogram in tomograms)
@@ -90,7 +90,7 @@ def _group(
             shown = slot < len(tiles)
             if shown.any():
                 tiles[slot[shown]] = images.smoothed_slices((cubes[shown] - mean) / deviation)[0]
-    return Group(
+    return SheetGroup(
         title, picks.scores[rows[: len(tiles)]], tiles, total / len(rows), len(rows), voxel
     )
 

@@ -22,7 +22,7 @@ _READ = 256
 
 
 @dataclass(frozen=True)
-class Map:
+class EmbeddingMap:
     """The plot, and what its legends say: label -> name for the clusters and for the true classes."""
 
     plot: Any
@@ -34,7 +34,7 @@ class Map:
     with_slices: bool
 
 
-def embedding_map(facts: Facts, width: int = 890, height: int = 640) -> Map | None:
+def embedding_map(facts: Facts, width: int = 890, height: int = 640) -> EmbeddingMap | None:
     """None when the method left no embedding, or fewer than two particles."""
     predictions = facts.predictions
     if predictions is None or predictions.labels.embedding is None or len(predictions) < 2:
@@ -52,7 +52,7 @@ def embedding_map(facts: Facts, width: int = 890, height: int = 640) -> Map | No
     pictures = _pictures(facts, rows)
     if pictures:
         columns["image"] = pictures
-    return Map(
+    return EmbeddingMap(
         plot=_plot(columns, width, height, bool(pictures), true is not None),
         shown=len(rows),
         layouts=tuple(layouts),

@@ -11,7 +11,7 @@ import numpy as np
 from cryoet_core.report.drawing import images, palette, plots
 from cryoet_core.report.drawing.section import Section, figures, paragraph, slot
 from cryoet_core.report.drawing.words import Markup, number, percent, plural, table, text
-from cryoet_core.report.embedding import Map
+from cryoet_core.report.embedding import EmbeddingMap
 from cryoet_core.report.facts import Facts
 
 _COLUMNS = (
@@ -207,7 +207,7 @@ def iterations(facts: Facts) -> Section | None:
     )
 
 
-def embedding(facts: Facts, found: Map | None) -> Section | None:
+def embedding(facts: Facts, found: EmbeddingMap | None) -> Section | None:
     if found is None or facts.predictions is None:
         return None
     n = len(facts.predictions)
@@ -240,7 +240,7 @@ def embedding(facts: Facts, found: Map | None) -> Section | None:
         f'<div class="map"><div>{slot("map")}</div><div class="side"><div class="controls">{controls}</div>{legends}'
         f"</div></div>" + paragraph(f"{which}. {words}{hint}", kind="caption")
     )
-    return Section("Map of the embedding", html, {"map": found.plot})
+    return Section("EmbeddingMap of the embedding", html, {"map": found.plot})
 
 
 def _buttons(what: str, names: tuple[str, ...], values: tuple[str, ...] = ()) -> str:

@@ -14,7 +14,7 @@ from cryoet_core.tomograms import Tomograms
 if TYPE_CHECKING:
     from cryoet_core.methods.interfaces import InputSpec, Trainer
     from cryoet_core.store import Subtomograms
-    from cryoet_core.tomograms import Reading
+    from cryoet_core.tomograms import TomogramOptions
 
     Opened: TypeAlias = Subtomograms | Tomograms
 
@@ -82,18 +82,18 @@ def _open(name: str, spec: InputSpec, paths: list[Path], reading: Mapping[str, A
     return open_subtomograms(paths)
 
 
-def reading_of(said: Mapping[str, Any]) -> Reading:
+def reading_of(said: Mapping[str, Any]) -> TomogramOptions:
     """What the user says of tomograms, as ``open_tomograms`` takes it; what is None is left to the
     files.
     """
-    from cryoet_core.tomograms import Reading
+    from cryoet_core.tomograms import TomogramOptions
 
     given = {name: value for name, value in said.items() if value is not None}
     if "tilt_range" in given:
         given["tilt_range"] = tuple(given["tilt_range"])
     if PICKS in given:
         given[PICKS] = tuple(Path(path) for path in given[PICKS])
-    return Reading(**given)
+    return TomogramOptions(**given)
 
 
 def what_it_may_see(trainer: type[Trainer], data: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from cryoet_core.algorithms.fourier import ctf, electron_wavelength, radial_frequency, wedge_mask
 
 if TYPE_CHECKING:
-    from cryoet_core.simulate.settings import Settings
+    from cryoet_core.simulate.settings import SimulationSettings
 
 AXES = (-3, -2, -1)
 
@@ -37,7 +37,7 @@ class Microscope:
     turned.
     """
 
-    def __init__(self, settings: Settings, device: torch.device | str = "cpu") -> None:
+    def __init__(self, settings: SimulationSettings, device: torch.device | str = "cpu") -> None:
         self.settings, self.box = settings, settings.box
         box, voxel_size = settings.box, settings.voxel_size
         seen = wedge_mask(box, settings.tilt_range, tilt_step=settings.tilt_step)

@@ -17,7 +17,7 @@ from torch.nn.functional import grid_sample, pad
 from cryoet_core.algorithms.fourier import frequency_grid
 from cryoet_core.algorithms.transforms import sampling_grid
 from cryoet_core.simulate.scene.crowding import Placed
-from cryoet_core.simulate.settings import Settings
+from cryoet_core.simulate.settings import SimulationSettings
 from cryoet_core.simulate.shapes.structures import Structure
 
 
@@ -39,7 +39,7 @@ def render(
     rows: int,
     structures: Sequence[Structure],
     templates: list[Tensor],
-    settings: Settings,
+    settings: SimulationSettings,
 ) -> Tensor:
     """Densities (rows, box, box, box): each (row, placed) added to its row, all of one class
     sampled in one call.

@@ -10,7 +10,7 @@ from cryoet_core.support.errors import UserError
 
 
 @dataclass(frozen=True)
-class Settings:
+class SimulationSettings:
     """Settings of simulated subtomograms; checked on creation: a UserError names the option.
 
     Lengths: voxel_size Å, max_shift voxels, defocus um underfocus (one value, or the ends of a

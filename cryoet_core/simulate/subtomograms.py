@@ -23,7 +23,7 @@ from cryoet_core.simulate.imaging import Microscope
 from cryoet_core.simulate.render import render, template
 from cryoet_core.simulate.scene.crowding import Placed, place_neighbours
 from cryoet_core.simulate.scene.poses import CROWD, NOISE, class_order, draw_pose, stream
-from cryoet_core.simulate.settings import Settings
+from cryoet_core.simulate.settings import SimulationSettings
 from cryoet_core.simulate.shapes.structures import Structure
 from cryoet_core.support.errors import UserError
 
@@ -52,7 +52,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Plan:
+class SimulationPlan:
     """The random part of a batch: who is where (target first), the defoci and the white noise."""
 
     indices: NDArray[np.int64]
@@ -62,7 +62,7 @@ class Plan:
     noise: NDArray[np.float32] | None
 
 
-def class_names(structures: Sequence[Structure], settings: Settings) -> tuple[str, ...]:
+def class_names(structures: Sequence[Structure], settings: SimulationSettings) -> tuple[str, ...]:
     """Names of the labels: the structures', then "empty" where there are cubes without a target."""
     names = tuple(s.name for s in structures)
     return (*names, EMPTY) if settings.empty(len(structures)) else names
@@ -70,7 +70,7 @@ def class_names(structures: Sequence[Structure], settings: Settings) -> tuple[st
 
 def simulate(
     structures: Sequence[Structure],
-    settings: Settings,
+    settings: SimulationSettings,
     batch_size: int | None = None,
     device: torch.device | str = "cpu",
     indices: Sequence[int] | None = None,
@@ -140,7 +140,7 @@ def default_batch(box: int, device: torch.device | str) -> int:
     return min(1024, max(1, voxels // box**3))
 
 
-def plan_labels(structures: Sequence[Structure], settings: Settings) -> NDArray[np.int64]:
+def plan_labels(structures: Sequence[Structure], settings: SimulationSettings) -> NDArray[np.int64]:
     """The class of every particle of the set, in its order."""
     if not structures:
         raise UserError("no structures; expected at least one: give --structures or --phantoms")
@@ -156,7 +156,7 @@ def plan_labels(structures: Sequence[Structure], settings: Settings) -> NDArray[
 def write_subtomograms(
     path: Path | str,
     structures: Sequence[Structure],
-    settings: Settings,
+    settings: SimulationSettings,
     batch_size: int | None = None,
     device: torch.device | str = "cpu",
     provenance: dict[str, Any] | None = None,
@@ -197,10 +197,10 @@ def write_subtomograms(
 
 def _plan(
     structures: Sequence[Structure],
-    settings: Settings,
+    settings: SimulationSettings,
     labels: NDArray[np.int64],
     indices: NDArray[np.int64],
-) -> Plan:
+) -> SimulationPlan:
     box, spacing = settings.box, settings.voxel_size
     scenes, defocus = [], []
     for index in indices.tolist():
@@ -227,11 +227,11 @@ def _plan(
         noise = np.empty((len(indices), *shape_of, box, box, box), dtype=np.float32)
         for row, index in enumerate(indices.tolist()):
             stream(settings.seed, index, NOISE).standard_normal(dtype=np.float32, out=noise[row])
-    return Plan(indices, labels[indices], scenes, defocus, noise)
+    return SimulationPlan(indices, labels[indices], scenes, defocus, noise)
 
 
 def _image(
-    plan: Plan,
+    plan: SimulationPlan,
     structures: Sequence[Structure],
     templates: list[Tensor],
     microscope: Microscope,

@@ -60,7 +60,7 @@ class Route(Protocol):
 
 
 @dataclass(frozen=True)
-class Scene:
+class SimulatedScene:
     """What is in a tomogram: density (z, y, x) float32 without any optics, the room's masks and the
     particles.
     """
@@ -141,7 +141,7 @@ def simulate_tomogram(
 
 def build_scene(
     structures: Sequence[Structure], templates: list[Tensor], settings: TomogramSettings, index: int
-) -> Scene:
+) -> SimulatedScene:
     """The particles of tomogram ``index`` among its distractors, which are placed first."""
     room = Room(settings.shape, settings.voxel_size)
     density = np.zeros(settings.shape, np.float32)
@@ -158,7 +158,9 @@ def build_scene(
     placed = pack(room, structures, copies, settings.margin, stream(settings.seed, index, PACKING))
     volume = torch.from_numpy(density).to(templates[0].device)
     render_into(volume, placed, structures, templates, settings.voxel_size)
-    return Scene(volume.cpu().numpy(), room, placed, (*(s.name for s in structures), *NAMES))
+    return SimulatedScene(
+        volume.cpu().numpy(), room, placed, (*(s.name for s in structures), *NAMES)
+    )
 
 
 def noise_profile(shape: tuple[int, int, int], gradient: float, direction: float) -> Array:

@@ -30,7 +30,7 @@ LARGE_ROW = 1024
 
 
 @dataclass
-class Map:
+class MappedArray:
     """A contiguous dataset (n, ...) as a read-only array over a memory map of its file."""
 
     array: np.ndarray
@@ -56,11 +56,11 @@ _RELEASE_AFTER, _HUGE_PAGE = 256 << 20, 2 << 20
 
 
 @dataclass
-class Shard:
+class StoreFile:
     """One store file, opened: header and rows in memory, volumes (and large extras) mapped."""
 
     path: Path
-    volumes: Map
+    volumes: MappedArray
     voxel_size: float
     density_sign: int
     class_names: tuple[str, ...]
@@ -72,7 +72,7 @@ class Shard:
     provenance: dict[str, Any]
     rows: dict[str, np.ndarray] = field(default_factory=dict)
     extras: dict[str, np.ndarray] = field(default_factory=dict)
-    large: dict[str, Map] = field(default_factory=dict)
+    large: dict[str, MappedArray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.volumes.array)
@@ -151,7 +151,7 @@ def volumes_problem(file: Any) -> str | None:
     return None
 
 
-def open_shard(path: Path) -> Shard:
+def open_shard(path: Path) -> StoreFile:
     """Open one store. UserError with one line when it is not a whole one."""
     with open_file(path) as file:
         try:
@@ -174,7 +174,7 @@ def open_shard(path: Path) -> Shard:
             ) from error
 
 
-def _read(path: Path, file: Any) -> Shard:
+def _read(path: Path, file: Any) -> StoreFile:
     attrs, count = file.attrs, len(file["volumes"])
     rows = {name: read_rows(file[name]) for name in ROWS if name in file}
     group = file.get("extras", {})
@@ -188,7 +188,7 @@ def _read(path: Path, file: Any) -> Shard:
         raise ValueError(f"density_sign is {sign}, expected 1 or -1")
     tilt = attrs.get("tilt_range")
     snr = attrs.get("snr")
-    return Shard(
+    return StoreFile(
         path,
         map_dataset(path, file["volumes"]),
         voxel_size=float(attrs["voxel_size"]),
@@ -214,11 +214,11 @@ def _is_large(dataset: Any) -> bool:
     return row > LARGE_ROW and dataset.chunks is None and dataset.id.get_offset() is not None
 
 
-def map_dataset(path: Path, dataset: Any) -> Map:
-    """Map a contiguous data set of a file into memory, read-only."""
+def map_dataset(path: Path, dataset: Any) -> MappedArray:
+    """MappedArray a contiguous data set of a file into memory, read-only."""
     with path.open("rb") as file:
         memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     array = np.frombuffer(
         memory, dtype=dataset.dtype, count=dataset.size, offset=dataset.id.get_offset()
     )
-    return Map(array.reshape(dataset.shape), memory)
+    return MappedArray(array.reshape(dataset.shape), memory)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from cryoet_core.methods.interfaces import Kind
-from cryoet_core.store.layout import SPLITS, Map, Shard, open_shard
+from cryoet_core.store.layout import SPLITS, MappedArray, StoreFile, open_shard
 from cryoet_core.store.statistics import scan
 from cryoet_core.support.errors import UserError
 
@@ -35,7 +35,7 @@ class Subtomograms:
 
     kind: Kind = "subtomograms"
 
-    def __init__(self, shards: Sequence[Shard]) -> None:
+    def __init__(self, shards: Sequence[StoreFile]) -> None:
         self._shards = list(shards)
         sizes = [len(shard) for shard in shards]
         self.source_file = np.repeat(np.arange(len(shards), dtype=np.int32), sizes)
@@ -186,7 +186,7 @@ class Subtomograms:
 
     def _gather(
         self,
-        maps: list[Map],
+        maps: list[MappedArray],
         indices: np.ndarray,
         dtype: np.dtype[Any],
         out: np.ndarray | None = None,
@@ -308,7 +308,7 @@ def _be(count: int) -> str:
     return "is" if count == 1 else "are"
 
 
-def _agree(first: Shard, other: Shard) -> None:
+def _agree(first: StoreFile, other: StoreFile) -> None:
     if other.box != first.box:
         raise UserError(
             f"{other.path}: box {other.box}, but {first.path} has {first.box}; expected equal boxes; give one at a time"
@@ -324,7 +324,7 @@ def _common(values: Sequence[T]) -> T | None:
     return values[0] if all(value == values[0] for value in values) else None
 
 
-def _merge_labels(shards: Sequence[Shard]) -> tuple[tuple[str, ...], np.ndarray]:
+def _merge_labels(shards: Sequence[StoreFile]) -> tuple[tuple[str, ...], np.ndarray]:
     """Class names of all shards, each once, and the labels as indices into them."""
     names = tuple(dict.fromkeys(name for shard in shards for name in shard.class_names))
     merged = []

@@ -206,9 +206,7 @@ class SubtomogramWriter:
         with h5py.File(self.partial, "r+", locking=False) as file:
             for name, values in rows.items():
                 text = values.dtype.kind == "O"
-                file.create_dataset(
-                    name, data=values.astype(hdf5.text_type()) if text else values
-                )
+                file.create_dataset(name, data=values.astype(hdf5.text_type()) if text else values)
         files.sync(self.partial)
         # only once everything else is on the disk, so that no half-written file ever says that it
         # is complete

@@ -15,7 +15,7 @@ from cryoet_core.runs import inputs as opening
 from cryoet_core.support import files, provenance
 from cryoet_core.support.errors import RunError, UserError
 from cryoet_core.support.files import shown
-from cryoet_core.tasks.survey import PICKS, STATUS, Row, Survey, opened_one_by_one
+from cryoet_core.tasks.survey import PICKS, STATUS, Survey, SurveyRow, opened_one_by_one
 
 if TYPE_CHECKING:
     import numpy as np
@@ -183,7 +183,7 @@ def _picker(fitted: Any) -> Picker:
 
 def _survey(
     run: Run, trainer: Trainer, paths: Sequence[Path], folder: Path, reading: Mapping[str, Any]
-) -> tuple[Picks, list[Row]]:
+) -> tuple[Picks, list[SurveyRow]]:
     """Pick in the tomograms of some files. Their own labels are not needed, so ``--picks`` is not
     opened here.
     """
@@ -331,7 +331,7 @@ def _headline(scores: Mapping[str, Any]) -> dict[str, Any]:
     return {name: scores[name] for name in names if name in scores}
 
 
-def _describe(picks: Picks, rows: Sequence[Row]) -> dict[str, Any]:
+def _describe(picks: Picks, rows: Sequence[SurveyRow]) -> dict[str, Any]:
     counts = {
         name: int((picks.classes == index).sum()) for index, name in enumerate(picks.class_names)
     }

@@ -30,7 +30,7 @@ DIALECT = "relion31"
 
 
 @dataclass(frozen=True)
-class Row:
+class SurveyRow:
     """What came of one tomogram; ``message`` says why it failed. seconds: those of picking alone."""
 
     name: str
@@ -75,8 +75,12 @@ class Survey:
         return (folder / _REQUEST).exists()
 
     def pick(
-        self, picker: Picker, tomograms: Sequence[Tomogram], run: Run, failed: Sequence[Row] = ()
-    ) -> tuple[Picks, list[Row]]:
+        self,
+        picker: Picker,
+        tomograms: Sequence[Tomogram],
+        run: Run,
+        failed: Sequence[SurveyRow] = (),
+    ) -> tuple[Picks, list[SurveyRow]]:
         """Pick in every tomogram that is not done yet; the picks of all and their rows.
 
         ``failed``: rows of files that could not be opened. What fails here gets a row too and the
@@ -100,13 +104,13 @@ class Survey:
 
     def _one(
         self, picker: Picker, tomogram: Tomogram, run: Run, only: bool
-    ) -> tuple[Row, Picks | None]:
+    ) -> tuple[SurveyRow, Picks | None]:
         from cryoet_core.formats.picks.store_file import load_picks, save_picks
 
         kept = self.work / f"{file_name(tomogram.name)}.h5"
         said = self.work / f"{file_name(tomogram.name)}.json"
         if kept.exists() and said.exists():
-            return Row(**files.read_json(said)), load_picks(kept)
+            return SurveyRow(**files.read_json(said)), load_picks(kept)
         run.scratch = self.work / f"{file_name(tomogram.name)}.scratch"
         run.results = self.folder
         started = time.monotonic()
@@ -116,12 +120,12 @@ class Survey:
         except (UserError, RunError, OSError, MemoryError) as error:
             if only:
                 raise
-            return Row(
+            return SurveyRow(
                 tomogram.name,
                 "failed",
                 message=" ".join(str(error).split()) or type(error).__name__,
             ), None
-        row = Row(tomogram.name, "done", len(picks), round(time.monotonic() - started, 3))
+        row = SurveyRow(tomogram.name, "done", len(picks), round(time.monotonic() - started, 3))
         files.write_json(said, asdict(row))
         save_picks(kept, picks)  # the last step: its presence says that the tomogram is done
         shutil.rmtree(run.scratch, ignore_errors=True)
@@ -175,19 +179,19 @@ def _excess(picks: Picks, tomogram: Tomogram) -> np.ndarray:
 
 def opened_one_by_one(
     paths: Sequence[Path], open_one: Callable[[Path], Any]
-) -> tuple[list[Tomogram], list[Row]]:
+) -> tuple[list[Tomogram], list[SurveyRow]]:
     """The tomograms of each file, and a failed row for each file that cannot be opened, unless it
     is the only one.
     """
     from cryoet_core.tomograms import Tomograms
 
     found: list[Tomogram] = []
-    failed: list[Row] = []
+    failed: list[SurveyRow] = []
     for path in paths:
         try:
             found.extend(open_one(path))
         except UserError as error:
             if len(paths) == 1:
                 raise
-            failed.append(Row(path.stem, "failed", message=str(error)))
+            failed.append(SurveyRow(path.stem, "failed", message=str(error)))
     return list(Tomograms(tuple(found))), failed

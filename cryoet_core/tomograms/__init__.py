@@ -5,7 +5,7 @@
 of a whole tomogram, tile by tile.
 """
 
-from cryoet_core.tomograms.reading import Reading
+from cryoet_core.tomograms.reading import TomogramOptions
 from cryoet_core.tomograms.sources import open_tomograms
 from cryoet_core.tomograms.tomogram import Tomogram, Tomograms
 from cryoet_core.tomograms.volume import ArrayVolume, Mask, Region, Volume
@@ -13,7 +13,7 @@ from cryoet_core.tomograms.volume import ArrayVolume, Mask, Region, Volume
 __all__ = [
     "ArrayVolume",
     "Mask",
-    "Reading",
+    "TomogramOptions",
     "Region",
     "Tomogram",
     "Tomograms",

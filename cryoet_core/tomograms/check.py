@@ -14,7 +14,7 @@ from cryoet_core.store.subtomograms import describe_rows
 from cryoet_core.support.errors import UserError
 from cryoet_core.support.hdf5 import read_json
 from cryoet_core.tomograms import layout
-from cryoet_core.tomograms.reading import Reading
+from cryoet_core.tomograms.reading import TomogramOptions
 from cryoet_core.tomograms.sources import drafts_of
 from cryoet_core.tomograms.statistics import bad_slices, describe_bad, ranges, slabs
 
@@ -44,7 +44,7 @@ def check_sources(path: Path) -> list[str]:
     """What an import of tomograms in a file of another program would stumble on: reads all of them."""
     found = []
     try:
-        for draft in drafts_of(path, Reading()):
+        for draft in drafts_of(path, TomogramOptions()):
             bad = bad_slices(draft.volume)
             if bad:
                 found.append(f"{draft.name}: {describe_bad(bad, draft.volume.shape[0])}")

@@ -20,7 +20,7 @@ object. A smaller one may: many particles are hollow."""
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ContrastVerdict:
     """sign: +1 bright, -1 dark, 0 not clear. z: the difference of particle and surroundings in
     standard errors.
 
@@ -46,7 +46,7 @@ class Verdict:
         )
 
 
-def sign_at_picks(volume: Volume, voxel_size: float, positions: np.ndarray) -> Verdict:
+def sign_at_picks(volume: Volume, voxel_size: float, positions: np.ndarray) -> ContrastVerdict:
     """Compare the density within a radius of each pick with that in a shell about it (1.5 to 2
     radii).
 
@@ -59,7 +59,7 @@ def sign_at_picks(volume: Volume, voxel_size: float, positions: np.ndarray) -> V
         np.linspace(0, len(positions) - 1, min(len(positions), MOST_PICKS)).astype(int)
     )
     if len(rows) < FEWEST_PICKS or not radii:
-        return Verdict(0, 0.0, 0.0, len(rows))
+        return ContrastVerdict(0, 0.0, 0.0, len(rows))
     differences = np.array([_differences(volume, positions[row] / voxel_size, np.array(radii) / voxel_size)
                             for row in rows])  # fmt: skip
     found = [_z(column) for column in differences.T]
@@ -67,7 +67,7 @@ def sign_at_picks(volume: Volume, voxel_size: float, positions: np.ndarray) -> V
     sign = int(np.sign(found[best])) if abs(found[best]) >= CLEAR else 0
     if any(abs(z) >= CLEAR / 2 and np.sign(z) != sign for z in found[best + 1 :]):
         sign = 0
-    return Verdict(sign, float(found[best]), radii[best], len(rows))
+    return ContrastVerdict(sign, float(found[best]), radii[best], len(rows))
 
 
 def _differences(volume: Volume, centre: np.ndarray, radii: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from typing import Any
 
 from cryoet_core.formats.stack import plain_file
 from cryoet_core.support.errors import UserError
-from cryoet_core.tomograms.reading import Draft, Opener, Reading
+from cryoet_core.tomograms.reading import Draft, Opener, TomogramOptions
 from cryoet_core.tomograms.volume import SAME_VOXELS
 
 RUNS = "ExperimentRuns"
@@ -52,7 +52,7 @@ def roots(path: Path) -> list[Path]:
     return found
 
 
-def drafts(path: Path, reading: Reading, opener: Opener) -> list[Draft]:
+def drafts(path: Path, reading: TomogramOptions, opener: Opener) -> list[Draft]:
     """One tomogram of each run that has any, with its picks. UserError where it is not clear which
     tomogram.
     """
@@ -72,7 +72,7 @@ def drafts(path: Path, reading: Reading, opener: Opener) -> list[Draft]:
     return found
 
 
-def _run(path: Path, folders: list[Path], reading: Reading, opener: Opener) -> Draft | None:
+def _run(path: Path, folders: list[Path], reading: TomogramOptions, opener: Opener) -> Draft | None:
     images = {
         (size, image.name): image for folder in reversed(folders) for size, image in _images(folder)
     }

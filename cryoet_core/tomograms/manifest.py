@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from cryoet_core.formats.stack import plain_file
-from cryoet_core.formats.star import Table, read_star
+from cryoet_core.formats.star import StarTable, read_star
 from cryoet_core.support.errors import UserError
-from cryoet_core.tomograms.reading import SIGNS, Draft, Opener, Reading
+from cryoet_core.tomograms.reading import SIGNS, Draft, Opener, TomogramOptions
 
 COLUMNS = ("path", "name", "voxel_size", "contrast", "tilt_low", "tilt_high", "picks", "axes")
 _OTHER_NAMES = {"tomogram": "path", "file": "path", "pixel_size": "voxel_size", "tilt_min": "tilt_low",
@@ -23,7 +23,7 @@ _LARGEST = 64 << 20
 
 
 @dataclass(frozen=True)
-class Row:
+class ManifestRow:
     """One tomogram of a manifest: its columns by our names, texts, and where it stands."""
 
     where: str
@@ -43,7 +43,7 @@ class Row:
         return value
 
 
-def drafts(path: Path, reading: Reading, opener: Opener) -> list[Draft]:
+def drafts(path: Path, reading: TomogramOptions, opener: Opener) -> list[Draft]:
     """The tomograms that a manifest lists, each with what its row says. UserError names the line."""
     found = []
     for row in rows_of(path):
@@ -59,7 +59,7 @@ def drafts(path: Path, reading: Reading, opener: Opener) -> list[Draft]:
     return found
 
 
-def rows_of(path: Path) -> list[Row]:
+def rows_of(path: Path) -> list[ManifestRow]:
     """The rows of a manifest. UserError when it is none, or when a row or a column makes no sense."""
     with plain_file(path) as file:
         raw = file.read(_LARGEST)
@@ -78,7 +78,7 @@ def rows_of(path: Path) -> list[Row]:
 # ---- csv -----------------------------------------------------------------------------------------
 
 
-def _csv_rows(path: Path, text: str) -> list[Row]:
+def _csv_rows(path: Path, text: str) -> list[ManifestRow]:
     delimiter = _delimiter(_first_line(text))
     try:
         lines = csv.reader(
@@ -103,7 +103,7 @@ def _csv_rows(path: Path, text: str) -> list[Row]:
             raise UserError(
                 f"{path}: line {line} has {len(cells)} cells; expected {len(header)}, as in the header"
             )
-        rows.append(Row(f"{path}: line {line}", dict(zip(header, cells, strict=True))))
+        rows.append(ManifestRow(f"{path}: line {line}", dict(zip(header, cells, strict=True))))
     return rows
 
 
@@ -139,7 +139,7 @@ def _judge_columns(path: Path, columns: Sequence[str]) -> None:
 # ---- star ----------------------------------------------------------------------------------------
 
 
-def _star_rows(path: Path) -> list[Row]:
+def _star_rows(path: Path) -> list[ManifestRow]:
     tables = read_star(path)
     for table in tables:
         if _RELION in table:
@@ -151,7 +151,9 @@ def _star_rows(path: Path) -> list[Row]:
                 {name: _known(values[i]) for name, values in columns.items()}
                 for i in range(len(table))
             ]
-            return [Row(f"{path}: row {index}", values) for index, values in enumerate(cells)]
+            return [
+                ManifestRow(f"{path}: row {index}", values) for index, values in enumerate(cells)
+            ]
     if any("rlnTomoReconstructedTomogramHalf1" in table for table in tables):
         raise UserError(
             f"{path}: names half tomograms only; expected the column {_RELION}; reconstruct whole ones"
@@ -166,18 +168,18 @@ def _known(value: str) -> str:
     return "" if value in (".", "?") else value
 
 
-def _relion(path: Path, table: Table, index: int) -> Row:
+def _relion(path: Path, table: StarTable, index: int) -> ManifestRow:
     """A row of RELION's tomogram set; its pixel size counts where the volume's header does not say
     one.
     """
     value: Callable[[str], str] = lambda column: (
         table.columns[column][index] if column in table else ""
     )  # noqa: E731
-    row = Row(
+    row = ManifestRow(
         f"{path}: row {index}",
         {"path": value(_RELION), "name": value("rlnTomoName"), "relion": "yes"},
     )
-    pixel = Row(row.where, {"rlnTomoTiltSeriesPixelSize": value("rlnTomoTiltSeriesPixelSize"),
+    pixel = ManifestRow(row.where, {"rlnTomoTiltSeriesPixelSize": value("rlnTomoTiltSeriesPixelSize"),
                             "rlnTomoTomogramBinning": value("rlnTomoTomogramBinning")})  # fmt: skip
     size, binning = (
         pixel.number("rlnTomoTiltSeriesPixelSize"),
@@ -192,7 +194,7 @@ def _relion(path: Path, table: Table, index: int) -> Row:
 # ---- what a row says -----------------------------------------------------------------------------
 
 
-def _place(path: Path, row: Row) -> Path:
+def _place(path: Path, row: ManifestRow) -> Path:
     """The file of a row: from the manifest's folder, of RELION's sets from the folders above it and
     here as well.
     """
@@ -213,7 +215,7 @@ def beside(path: Path, text: str, *, above: bool = False) -> Path | None:
     return next((place / text for place in places if (place / text).exists()), None)
 
 
-def _said(row: Row, reading: Reading) -> Reading:
+def _said(row: ManifestRow, reading: TomogramOptions) -> TomogramOptions:
     """What the row says of its tomogram, and what the user says where the row does not."""
     changes: dict[str, Any] = {}
     if (size := row.number("voxel_size")) is not None:
@@ -241,7 +243,7 @@ def _said(row: Row, reading: Reading) -> Reading:
     return said
 
 
-def _with_row(path: Path, row: Row, draft: Draft) -> Draft:
+def _with_row(path: Path, row: ManifestRow, draft: Draft) -> Draft:
     if row.values.get("name"):
         draft = replace(draft, name=row.values["name"])
     stated = row.number("stated_size")

@@ -20,7 +20,7 @@ SIGNS = {"dark": -1, "bright": 1}
 
 
 @dataclass(frozen=True)
-class Reading:
+class TomogramOptions:
     """What the user says of tomograms that their files do not.
 
     picks: files with known centres. voxel_size: Å; of an image with several resolutions it chooses
@@ -79,14 +79,14 @@ class Draft:
     notes: tuple[str, ...] = ()
     ours: bool = False
     pick_files: tuple[Path, ...] = ()
-    reading: Reading = field(default_factory=Reading)
+    reading: TomogramOptions = field(default_factory=TomogramOptions)
     """What is said of this one: by the user, and in the row of a manifest."""
 
     def noted(self, *notes: str) -> Draft:
         return replace(self, notes=(*self.notes, *notes))
 
 
-Opener: TypeAlias = Callable[[Path, Reading], list[Draft]]
+Opener: TypeAlias = Callable[[Path, TomogramOptions], list[Draft]]
 """Opens what stands in a project or a manifest: ``sources.drafts_of``."""
 
 

@@ -12,14 +12,14 @@ from pathlib import Path
 from cryoet_core.formats.mrc import HEADER_BYTES, declared_depth
 from cryoet_core.formats.omezarr import Level, is_zarr, open_omezarr
 from cryoet_core.formats.sniff import recognise
-from cryoet_core.formats.source import SAME_VOXEL_SIZE, Source
-from cryoet_core.formats.stack import Stack, first_bytes
+from cryoet_core.formats.source import SAME_VOXEL_SIZE, VolumeSource
+from cryoet_core.formats.stack import VolumeStack, first_bytes
 from cryoet_core.formats.volumes import open_volumes
 from cryoet_core.support.errors import UserError
 from cryoet_core.tomograms import copick, manifest
 from cryoet_core.tomograms.attaching import with_picks
 from cryoet_core.tomograms.names import stem
-from cryoet_core.tomograms.reading import Draft, Reading, finished, with_geometry
+from cryoet_core.tomograms.reading import Draft, TomogramOptions, finished, with_geometry
 from cryoet_core.tomograms.store import open_store
 from cryoet_core.tomograms.tomogram import Tomograms
 from cryoet_core.tomograms.volume import ArrayVolume
@@ -29,7 +29,7 @@ _COPICK = re.compile(r"^VoxelSpacing[\d.]+$")
 
 
 def open_tomograms(
-    paths: Sequence[Path | str] | Path | str, reading: Reading | None = None
+    paths: Sequence[Path | str] | Path | str, reading: TomogramOptions | None = None
 ) -> Tomograms:
     """Open tomograms of any kind as one data set, with the picks that ``reading.picks`` names.
     Nothing is read yet.
@@ -38,7 +38,7 @@ def open_tomograms(
     nobody says, for two tomograms of one name, and for picks that name other tomograms or lie
     outside of theirs.
     """
-    reading = reading or Reading()
+    reading = reading or TomogramOptions()
     reading.refuse_nonsense()
     given = [paths] if isinstance(paths, (str, Path)) else list(paths)
     if not given:
@@ -53,7 +53,7 @@ def open_tomograms(
     )
 
 
-def drafts_of(path: Path, reading: Reading) -> list[Draft]:
+def drafts_of(path: Path, reading: TomogramOptions) -> list[Draft]:
     """The tomograms of one file or folder, as they say themselves. UserError for what holds none."""
     if not path.exists():
         raise UserError(f"{path}: no such file or folder; expected {EXPECTED}")
@@ -76,11 +76,11 @@ def drafts_of(path: Path, reading: Reading) -> list[Draft]:
     raise UserError(f"{path}: {found['what']}; expected {EXPECTED}{hint}")
 
 
-def _from_volume(path: Path, reading: Reading) -> Draft:
+def _from_volume(path: Path, reading: TomogramOptions) -> Draft:
     stack = open_volumes(path)
     if len(stack) > 1:
         stack = _joined(path, stack)
-    size, reason, notes = Source.of_stacks([stack]), "", stack.notes
+    size, reason, notes = VolumeSource.of_stacks([stack]), "", stack.notes
     if size.voxel_size is None:
         reason = size.voxel_reason.replace("a subtomogram", "a tomogram")
     return Draft(
@@ -94,7 +94,7 @@ def _from_volume(path: Path, reading: Reading) -> Draft:
     )
 
 
-def _joined(path: Path, stack: Stack) -> Stack:
+def _joined(path: Path, stack: VolumeStack) -> VolumeStack:
     """One volume of a file whose depth is a multiple of its width; UserError where its header says
     it is a stack.
     """
@@ -107,7 +107,7 @@ def _joined(path: Path, stack: Stack) -> Stack:
     return replace(stack, array=stack.array.reshape(1, n * d, h, w))
 
 
-def _from_zarr(path: Path, reading: Reading) -> Draft:
+def _from_zarr(path: Path, reading: TomogramOptions) -> Draft:
     level = open_omezarr(path, reading.voxel_size)
     size, reason = _voxel_size(level)
     folder = path.resolve().parent
@@ -133,7 +133,7 @@ def _voxel_size(level: Level) -> tuple[float | None, str]:
     return float(f"{level.cell[2]:.6g}"), ""
 
 
-def _from_store(path: Path, reading: Reading) -> list[Draft]:
+def _from_store(path: Path, reading: TomogramOptions) -> list[Draft]:
     return [
         Draft(
             found.name,

@@ -2,6 +2,11 @@
 
 from cryoet_core.algorithms.pose_mixture.em import Parameters
 from cryoet_core.algorithms.pose_mixture.model import PoseMixture
-from cryoet_core.algorithms.pose_mixture.state import SCHEDULE, Shard, Stage, State
+from cryoet_core.algorithms.pose_mixture.state import (
+    SCHEDULE,
+    ParticleShard,
+    RefinementStage,
+    State,
+)
 
-__all__ = ["SCHEDULE", "Parameters", "PoseMixture", "Shard", "Stage", "State"]
+__all__ = ["SCHEDULE", "Parameters", "PoseMixture", "ParticleShard", "RefinementStage", "State"]

@@ -33,7 +33,7 @@ def measured(points: Tensor, tilt_range: TiltRange, tilt_axis: str = "y") -> Ten
     return ((height >= low * across - 1e-4) & (height <= high * across + 1e-4)).to(points.dtype)
 
 
-class Band:
+class FrequencyBand:
     """The Fourier points with 0 < |k| <= ``radius`` (Fourier voxels of a cubic ``box``), one of
     each Friedel pair.
 

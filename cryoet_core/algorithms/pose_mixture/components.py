@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cryoet_core.algorithms.centring import translate
-from cryoet_core.algorithms.pose_mixture.band import Band, resize
+from cryoet_core.algorithms.pose_mixture.band import FrequencyBand, resize
 from cryoet_core.algorithms.pose_mixture.em import Parameters
 from cryoet_core.algorithms.pose_mixture.state import Reduce
 
@@ -86,7 +86,7 @@ def with_empty(parameters: Parameters) -> Parameters:
     )
 
 
-def fit_to(parameters: Parameters, band: Band) -> Parameters:
+def fit_to(parameters: Parameters, band: FrequencyBand) -> Parameters:
     """The parameters at another resolution: templates resampled, the noise level continued to new
     shells.
     """

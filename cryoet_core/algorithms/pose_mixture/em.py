@@ -16,14 +16,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cryoet_core.algorithms.pose_mixture.band import Band, measured
+from cryoet_core.algorithms.pose_mixture.band import FrequencyBand, measured
 
 Reduce = Callable[[Tensor], Tensor]
 _CHUNK_BYTES = 64 << 20
 
 
 @dataclass
-class Poses:
+class PoseWeights:
     """What the expectation step knows: log p(x_n | k) up to a constant of n, and the best poses of
     each particle.
     """
@@ -36,14 +36,14 @@ class Poses:
 
 
 def expectation(
-    band: Band,
+    band: FrequencyBand,
     small: Tensor,
     templates: Tensor,
     weights: Tensor,
     noise: Tensor,
     rotations: Tensor,
     best: int = 6,
-) -> Poses:
+) -> PoseWeights:
     """Evidence of every component for cropped volumes ``small`` (n, s, s, s), all ``rotations`` (r,
     3, 3) tried.
 
@@ -55,7 +55,7 @@ def expectation(
 
 
 @dataclass
-class Views:
+class ReferenceViews:
     """Every component's evidence and best rotations for every particle, before the components'
     shares enter.
     """
@@ -65,7 +65,7 @@ class Views:
     where: Tensor  # (n, k, p) their rows in the rotation set
     rotations: int  # size of that set
 
-    def poses(self, weights: Tensor) -> Poses:
+    def poses(self, weights: Tensor) -> PoseWeights:
         """The best (component, rotation) pairs under mixing shares (k,), or (k + 1,) with an empty
         component.
         """
@@ -75,14 +75,19 @@ class Views:
             evidence = torch.cat([evidence, evidence.new_zeros(n, 1)], 1)
         total = (evidence + prior).logsumexp(1, keepdim=True) + math.log(self.rotations)
         top, pair = (self.top + prior[:k, None]).flatten(1).topk(best, dim=1)
-        return Poses(
+        return PoseWeights(
             evidence, pair // best, self.where.flatten(1).gather(1, pair), (top - total).exp()
         )
 
 
 def views(
-    band: Band, small: Tensor, templates: Tensor, noise: Tensor, rotations: Tensor, best: int = 6
-) -> Views:
+    band: FrequencyBand,
+    small: Tensor,
+    templates: Tensor,
+    noise: Tensor,
+    rotations: Tensor,
+    best: int = 6,
+) -> ReferenceViews:
     """As ``expectation``, for any mixing shares."""
     k, n = len(templates), len(small)
     precision = (1 / noise)[band.shell[band.seen]]
@@ -100,7 +105,7 @@ def views(
         values, index = score.topk(min(best, score.shape[2]), dim=2)
         top, order = torch.cat([top, values], 2).topk(best, dim=2)
         where = torch.cat([where, index + start], 2).gather(2, order)
-    return Views(running - math.log(len(rotations)), top, where, len(rotations))
+    return ReferenceViews(running - math.log(len(rotations)), top, where, len(rotations))
 
 
 def balanced(log_evidence: Tensor, rounds: int, reduce: Reduce) -> Tensor:
@@ -120,7 +125,7 @@ def balanced(log_evidence: Tensor, rounds: int, reduce: Reduce) -> Tensor:
 
 
 def _scores(
-    band: Band, spectrum: Tensor, data: Tensor, precision: Tensor, rotations: Tensor
+    band: FrequencyBand, spectrum: Tensor, data: Tensor, precision: Tensor, rotations: Tensor
 ) -> Tensor:
     """log-likelihood ratio of each (component, rotation) against noise alone, (n, k, r)."""
     k, r = spectrum.shape[1] // 2, len(rotations)
@@ -149,7 +154,12 @@ class Sums:
 
 
 def sums(
-    band: Band, small: Tensor, poses: Poses, weights: Tensor, rotations: Tensor, batch: int = 128
+    band: FrequencyBand,
+    small: Tensor,
+    poses: PoseWeights,
+    weights: Tensor,
+    rotations: Tensor,
+    batch: int = 128,
 ) -> Sums:
     """Turn every particle back by its best poses and add it up per component, measured regions
     likewise.
@@ -162,7 +172,7 @@ def sums(
         cut = slice(start, start + batch)
         spectrum = band.spectrum(small[cut])
         for place in range(poses.weight.shape[1]):
-            # Poses below 1e-3 change nothing but cost as much as the best one.
+            # PoseWeights below 1e-3 change nothing but cost as much as the best one.
             rows = (poses.weight[cut, place] > 1e-3).nonzero()[:, 0]
             if not len(rows):
                 continue
@@ -191,7 +201,9 @@ class Parameters:
     noise: Tensor
 
 
-def maximisation(band: Band, stats: Sums, mask: Tensor, noise: Tensor, n: int) -> Parameters:
+def maximisation(
+    band: FrequencyBand, stats: Sums, mask: Tensor, noise: Tensor, n: int
+) -> Parameters:
     """Regularised averages signal / (coverage + noise / prior); the prior variance is the average's
     excess power.
     """

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cryoet_core.algorithms.centring import LEAST_SPREAD, peak, soft_sphere, translate
-from cryoet_core.algorithms.pose_mixture.band import Band, TiltRange
+from cryoet_core.algorithms.pose_mixture.band import FrequencyBand, TiltRange
 from cryoet_core.algorithms.pose_mixture.components import (
     fit_to,
     recentred,
@@ -21,7 +21,7 @@ from cryoet_core.algorithms.pose_mixture.components import (
 )
 from cryoet_core.algorithms.pose_mixture.em import (
     Parameters,
-    Poses,
+    PoseWeights,
     Sums,
     balanced,
     expectation,
@@ -32,16 +32,16 @@ from cryoet_core.algorithms.pose_mixture.em import (
 from cryoet_core.algorithms.pose_mixture.state import (
     SCHEDULE,
     Assignment,
+    ParticleShard,
     Reduce,
-    Shard,
+    RefinementStage,
     Source,
-    Stage,
     State,
     plan,
 )
 from cryoet_core.algorithms.transforms import random_rotations, rotation_grid
 
-_SPLIT = (Stage(6, 24.0, 5, balance=True), Stage(6, 24.0, 2, merge=0.15))
+_SPLIT = (RefinementStage(6, 24.0, 5, balance=True), RefinementStage(6, 24.0, 2, merge=0.15))
 _SPLIT_SEEDS = 3
 _BALANCE = 30
 """Rounds in which balanced shares are found."""
@@ -67,7 +67,7 @@ class PoseMixture:
         tilt_range: TiltRange,
         *,
         tilt_axis: str = "y",
-        schedule: Sequence[Stage] = SCHEDULE,
+        schedule: Sequence[RefinementStage] = SCHEDULE,
         mask_radius: float | None = None,
         max_shift: float = 0.0,
         empty: bool = False,
@@ -83,13 +83,13 @@ class PoseMixture:
         self.mask_radius = box / 2 - 1 if mask_radius is None else mask_radius
         self.max_shift, self.empty = max_shift, empty
         self.mask = soft_sphere(box, self.mask_radius, device=self.device)
-        self._kept: tuple[Shard, Tensor, int, Tensor] | None = None
+        self._kept: tuple[ParticleShard, Tensor, int, Tensor] | None = None
 
     # ---- fit -------------------------------------------------------------------------------------
 
     def fit(
         self,
-        shard: Shard,
+        shard: ParticleShard,
         seeds: Tensor,
         generator: Callable[[int], torch.Generator],
         *,
@@ -116,7 +116,7 @@ class PoseMixture:
 
     def _opening(
         self,
-        shard: Shard,
+        shard: ParticleShard,
         seeds: Tensor,
         shifts: Tensor | None,
         generator: Callable[[int], torch.Generator],
@@ -149,13 +149,15 @@ class PoseMixture:
         return replace(state, parameters=with_empty(state.parameters)) if self.empty else state
 
     def _stage(
-        self, shard: Shard, state: State, generator: Callable[[int], torch.Generator]
+        self, shard: ParticleShard, state: State, generator: Callable[[int], torch.Generator]
     ) -> State:
         for number in range(1, self.schedule[0].iterations + 1):
             state = self._iterate(shard, self.schedule[0], state, generator(number))
         return state
 
-    def _begin(self, shard: Shard, seeds: Tensor, shifts: Tensor, stage: Stage) -> State:
+    def _begin(
+        self, shard: ParticleShard, seeds: Tensor, shifts: Tensor, stage: RefinementStage
+    ) -> State:
         """One noisy particle per component breaks the symmetry that any average over random
         orientations has.
         """
@@ -177,7 +179,7 @@ class PoseMixture:
         return State(0, Parameters(templates, weights, noise), shifts, spread, labels)
 
     def _iterate(
-        self, shard: Shard, stage: Stage, state: State, generator: torch.Generator
+        self, shard: ParticleShard, stage: RefinementStage, state: State, generator: torch.Generator
     ) -> State:
         band = self._band(stage)
         parameters = fit_to(state.parameters, band)
@@ -219,7 +221,7 @@ class PoseMixture:
         fact = {"log_evidence": evidence, "k": float(len(keep)), "radius": float(band.radius)}
         return State(state.iteration + 1, fitted, moved, spread, labels, [*state.history, fact])
 
-    def _split(self, shard: Shard, state: State, generator: torch.Generator) -> State:
+    def _split(self, shard: ParticleShard, state: State, generator: torch.Generator) -> State:
         """Start each component's own particles afresh from a few seeds; where several remain, they
         take its place.
         """
@@ -245,7 +247,7 @@ class PoseMixture:
 
     def _apart(
         self,
-        shard: Shard,
+        shard: ParticleShard,
         rows: Tensor,
         shifts: Tensor,
         found: tuple[Tensor, Tensor],
@@ -281,8 +283,8 @@ class PoseMixture:
         ]
         return torch.cat([t for t, _ in parts]), torch.cat([w for _, w in parts])
 
-    def _band(self, stage: Stage) -> Band:
-        return Band(self.box, stage.radius, self.tilt_range, self.device, self.tilt_axis)
+    def _band(self, stage: RefinementStage) -> FrequencyBand:
+        return FrequencyBand(self.box, stage.radius, self.tilt_range, self.device, self.tilt_axis)
 
     # ---- use -------------------------------------------------------------------------------------
 
@@ -320,7 +322,7 @@ class PoseMixture:
 
     # ---- particles -------------------------------------------------------------------------------
 
-    def _cropped_once(self, band: Band, shard: Shard, shifts: Tensor) -> Tensor:
+    def _cropped_once(self, band: FrequencyBand, shard: ParticleShard, shifts: Tensor) -> Tensor:
         """As ``_cropped``, kept while stage, particles and shifts stay the same."""
         if (
             self._kept is None
@@ -336,7 +338,7 @@ class PoseMixture:
             )
         return self._kept[3]
 
-    def _cropped(self, band: Band, source: Source, n: int, shifts: Tensor) -> Tensor:
+    def _cropped(self, band: FrequencyBand, source: Source, n: int, shifts: Tensor) -> Tensor:
         parts = [
             band.crop(self._masked(source(rows), shifts[rows])).half()
             for rows in torch.arange(n).split(256)
@@ -354,9 +356,9 @@ class PoseMixture:
 
     def _moved(
         self,
-        band: Band,
+        band: FrequencyBand,
         small: Tensor,
-        poses: Poses,
+        poses: PoseWeights,
         parameters: Parameters,
         rotations: Tensor,
         shifts: Tensor,

@@ -17,7 +17,7 @@ Reduce = Callable[[Tensor], Tensor]  # sums a tensor over the processes that sha
 
 
 @dataclass(frozen=True)
-class Stage:
+class RefinementStage:
     """``iterations`` at one resolution ``radius`` (Fourier voxels) with rotations ``step`` degrees
     apart.
 
@@ -42,11 +42,11 @@ class Stage:
 # to 0.12 at radius 6 and 0.18 at radius 8, the two most alike complexes 0.23 and 0.52
 # (plugins/disca/README.md has the table).
 SCHEDULE = (
-    Stage(6, 24.0, 5, move=False, balance=True),
-    Stage(6, 24.0, 3, merge=0.15),
-    Stage(6, 24.0, 3, merge=0.15, split=True),
-    Stage(8, 20.0, 2),
-    Stage(8, 20.0, 3, merge=0.25),
+    RefinementStage(6, 24.0, 5, move=False, balance=True),
+    RefinementStage(6, 24.0, 3, merge=0.15),
+    RefinementStage(6, 24.0, 3, merge=0.15, split=True),
+    RefinementStage(8, 20.0, 2),
+    RefinementStage(8, 20.0, 3, merge=0.25),
 )
 
 
@@ -78,7 +78,7 @@ class Assignment:
 
 
 @dataclass(frozen=True)
-class Shard:
+class ParticleShard:
     """The particles that this process holds: ``source(rows)`` gives volumes, rows counted within
     the shard.
     """
@@ -95,12 +95,12 @@ class Shard:
         whole[self.first : self.first + self.n] = values
         return self.reduce(whole)
 
-    def part(self, rows: Tensor) -> Shard:
+    def part(self, rows: Tensor) -> ParticleShard:
         """Some particles, by their rows in the whole set."""
         mine = (rows >= self.first) & (rows < self.first + self.n)
         local = (rows[mine] - self.first).cpu()
         before = int((rows < self.first).sum())
-        return Shard(
+        return ParticleShard(
             lambda part: self.source(local[part]), len(local), before, len(rows), self.reduce
         )
 
@@ -113,7 +113,7 @@ class Shard:
         return self.reduce(volumes)
 
 
-def plan(schedule: Sequence[Stage]) -> Iterator[tuple[Stage, bool]]:
+def plan(schedule: Sequence[RefinementStage]) -> Iterator[tuple[RefinementStage, bool]]:
     """Every iteration's stage and whether it is the stage's first."""
     for stage in schedule:
         for i in range(stage.iterations):

@@ -33,7 +33,7 @@ class Change:
 
 
 @dataclass
-class Comparison:
+class BenchmarkComparison:
     """changes: beyond the interval. single: differences of one seed. only: figures that one result
     alone has.
     """
@@ -48,10 +48,10 @@ class Comparison:
         return asdict(self)
 
 
-def compare(first: Path, second: Path) -> Comparison:
+def compare(first: Path, second: Path) -> BenchmarkComparison:
     """Compare figure by figure, paired by seed. UserError: a file is missing or is something else."""
     one, other = read_results(first), read_results(second)
-    found = Comparison(failures=_failures(one, other, str(first), str(second)))
+    found = BenchmarkComparison(failures=_failures(one, other, str(first), str(second)))
     a, b = _figures(one), _figures(other)
     for path, own, its in ((str(first), a, b), (str(second), b, a)):
         names = [f"{what}: {metric}" for what, metric in own if (what, metric) not in its]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cryoet_core.benchmark.board import markdown
-from cryoet_core.benchmark.board.summary import Board, Figure, Row
+from cryoet_core.benchmark.board.summary import Board, Figure, SummaryRow
 from cryoet_core.benchmark.results import report_of
 from cryoet_core.report.drawing.words import Markup, text
 
@@ -63,11 +63,13 @@ def _first(index: int) -> str:
     return "" if index else " first"
 
 
-def _with_the_row_before(rows: Sequence[Row]) -> list[tuple[Row, Row | None]]:
+def _with_the_row_before(rows: Sequence[SummaryRow]) -> list[tuple[SummaryRow, SummaryRow | None]]:
     return list(zip(rows, [None, *rows[:-1]], strict=True))
 
 
-def _row(board: Board, row: Row, before: Row | None, folder: Path, best: set[int]) -> str:
+def _row(
+    board: Board, row: SummaryRow, before: SummaryRow | None, folder: Path, best: set[int]
+) -> str:
     same = before is not None and before.heads == row.heads
     heads = "".join(f"<td>{'' if same else text(head)}</td>" for head in row.heads)
     several = len(board.table.metrics) > 1

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cryoet_core.benchmark.board import markdown, page, summary
-from cryoet_core.benchmark.plan import Plan
+from cryoet_core.benchmark.plan import BenchmarkPlan
 from cryoet_core.benchmark.results import Results
 from cryoet_core.benchmark.suite import load_suites
 from cryoet_core.support import files
@@ -17,7 +17,9 @@ from cryoet_core.support.files import shown
 MARKDOWN, PAGE = "leaderboard.md", "leaderboard.html"
 
 
-def write_leaderboard(plan: Plan, results: Results, out: Path, *, custom: bool) -> dict[str, Any]:
+def write_leaderboard(
+    plan: BenchmarkPlan, results: Results, out: Path, *, custom: bool
+) -> dict[str, Any]:
     """leaderboard.md and leaderboard.html with all that the folder's results hold; the closing
     facts.
 
@@ -33,7 +35,7 @@ def write_leaderboard(plan: Plan, results: Results, out: Path, *, custom: bool) 
 
 
 def closing_facts(
-    plan: Plan, found: Sequence[summary.Board], results: Results, *, custom: bool
+    plan: BenchmarkPlan, found: Sequence[summary.Board], results: Results, *, custom: bool
 ) -> dict[str, Any]:
     """What the heads of the leaderboards and the closing line say."""
     lines = [results.lines[key] for key in plan.cells if key in results.lines]
@@ -67,16 +69,18 @@ def closing_facts(
 # ---- the steps -----------------------------------------------------------------------------------
 
 
-def _everything(plan: Plan, results: Results) -> Plan:
+def _everything(plan: BenchmarkPlan, results: Results) -> BenchmarkPlan:
     """The plan without a choice of methods, and with the other suites of the program that have
     results here.
     """
-    whole = Plan(plan.suites, plan.scale, plan.seeds, plan.stock, plan.installed, (), plan.custom)
+    whole = BenchmarkPlan(
+        plan.suites, plan.scale, plan.seeds, plan.stock, plan.installed, (), plan.custom
+    )
     names = {suite.name for suite in plan.suites}
     others = [suite for suite in load_suites(()) if suite.name not in names]
     if not others:
         return whole
-    rest = Plan(others, plan.scale, plan.seeds, plan.stock, plan.installed)
+    rest = BenchmarkPlan(others, plan.scale, plan.seeds, plan.stock, plan.installed)
     measured = {
         place.suite.name
         for place in rest.places
@@ -84,7 +88,7 @@ def _everything(plan: Plan, results: Results) -> Plan:
         if made.key in results.lines
     }
     more = [suite for suite in others if suite.name in measured]
-    return Plan(
+    return BenchmarkPlan(
         [*plan.suites, *more], plan.scale, plan.seeds, plan.stock, plan.installed, (), plan.custom
     )
 

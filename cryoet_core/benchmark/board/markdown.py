@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cryoet_core.benchmark.board.summary import Board, Figure, Test
-from cryoet_core.benchmark.suite import Table
+from cryoet_core.benchmark.suite import SuiteTable
 
 NOT_RUN, FAILED = "not run", "failed"
 
@@ -62,7 +62,7 @@ def _table(board: Board) -> list[str]:
     return lines
 
 
-def _said(table: Table) -> str:
+def _said(table: SuiteTable) -> str:
     return " ".join(
         part for part in (f"{table.source}." if table.source else "", table.note) if part
     )

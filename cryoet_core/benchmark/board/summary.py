@@ -12,8 +12,8 @@ from functools import cached_property
 from typing import Any
 
 from cryoet_core.benchmark.board.intervals import Mean, mean_of
-from cryoet_core.benchmark.plan import Place, Plan
-from cryoet_core.benchmark.suite import Condition, Entry, Suite, Table
+from cryoet_core.benchmark.plan import BenchmarkPlan, Place
+from cryoet_core.benchmark.suite import Condition, Entry, Suite, SuiteTable
 from cryoet_core.evaluation.significance import holm, paired_t
 
 Lines = Mapping[str, Mapping[str, Any]]
@@ -39,7 +39,7 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Row:
+class SummaryRow:
     """The figures of an entry under the axes but the last: one for each column."""
 
     entry: Entry
@@ -72,9 +72,9 @@ class Board:
     """One table of the leaderboard. columns: (value of the last axis, index of the metric)."""
 
     suite: Suite
-    table: Table
+    table: SuiteTable
     columns: list[tuple[str, int]]
-    rows: list[Row]
+    rows: list[SummaryRow]
     tests: list[Test] = field(default_factory=list)
     best: tuple[str, float, int] = ("", float("nan"), 0)
     """The leading entry, its mean over the runs that all entries share, and their number."""
@@ -102,7 +102,7 @@ class Board:
         return {state: states.count(state) for state in ("measured", "failed", "not run")}
 
 
-def boards(plan: Plan, lines: Lines) -> list[Board]:
+def boards(plan: BenchmarkPlan, lines: Lines) -> list[Board]:
     """Every table of a plan with what the results hold for it."""
     grouped: dict[tuple[str, str], list[Place]] = defaultdict(list)
     for place in plan.places:
@@ -125,7 +125,7 @@ def _board(places: Sequence[Place], lines: Lines) -> Board:
     return Board(places[0].suite, table, columns, made, _tests(places, lines), best)
 
 
-def _order(table: Table, heads: Sequence[str]) -> list[int]:
+def _order(table: SuiteTable, heads: Sequence[str]) -> list[int]:
     return [values.index(head) for values, head in zip(table.axes.values(), heads, strict=False)]
 
 
@@ -134,9 +134,9 @@ def _row(
     by_value: Mapping[str, Place],
     columns: Sequence[tuple[str, int]],
     lines: Lines,
-) -> Row:
+) -> SummaryRow:
     figures = tuple(figure_of(by_value[value], index, lines) for value, index in columns)
-    return Row(next(iter(by_value.values())).entry, heads, figures)
+    return SummaryRow(next(iter(by_value.values())).entry, heads, figures)
 
 
 def figure_of(place: Place, index: int, lines: Lines) -> Figure:

@@ -162,9 +162,9 @@ def _geometry(data: list[Path] | None) -> dict[str, Geometry] | None:
     if not data:
         return None
     from cryoet_core.formats.picks import Geometry
-    from cryoet_core.tomograms import Reading, open_tomograms
+    from cryoet_core.tomograms import TomogramOptions, open_tomograms
 
-    opened = open_tomograms(data, Reading(default_contrast="dark"))
+    opened = open_tomograms(data, TomogramOptions(default_contrast="dark"))
     return {tomogram.name: Geometry(tomogram.shape, tomogram.voxel_size) for tomogram in opened}
 
 

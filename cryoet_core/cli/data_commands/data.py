@@ -152,13 +152,14 @@ def import_(
     _refuse_options(
         {"--picks": picks, "--axes": axes}, "an option for tomograms (--kind tomograms)"
     )
-    from cryoet_core.exchange.collect import Reading, collect
-    from cryoet_core.exchange.importing import Settings, import_source
+    from cryoet_core.exchange.collect import ImportOptions, collect
+    from cryoet_core.exchange.importing import ImportSettings, import_source
 
     source = collect(
-        paths, Reading(star, label_column, key, voxel_size, coordinate_pixel_size, tomograms)
+        paths,
+        ImportOptions(star, label_column, key, voxel_size, coordinate_pixel_size, tomograms),
     )
-    settings = Settings(voxel_size, contrast, tilt_range, dtype, drop_bad)
+    settings = ImportSettings(voxel_size, contrast, tilt_range, dtype, drop_bad)
     if split is not None:
         from cryoet_core.store.split import stratified
 
@@ -178,10 +179,14 @@ def _import_tomograms(
     as_json: bool,
 ) -> None:
     from cryoet_core.exchange.convert import import_tomograms
-    from cryoet_core.tomograms import Reading
+    from cryoet_core.tomograms import TomogramOptions
 
     facts = import_tomograms(
-        paths, out, Reading(**said), dtype, lambda parts: terminal.progress(parts, "importing")
+        paths,
+        out,
+        TomogramOptions(**said),
+        dtype,
+        lambda parts: terminal.progress(parts, "importing"),
     )
     _print(facts, as_json, f"{out}: {facts['n']} tomograms imported")
 

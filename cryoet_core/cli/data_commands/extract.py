@@ -136,10 +136,12 @@ def opened(
     """
     from cryoet_core.particles.placement import read_into
     from cryoet_core.picks.table import Picks
-    from cryoet_core.tomograms import Reading, open_tomograms
+    from cryoet_core.tomograms import TomogramOptions, open_tomograms
 
     reading = {name: value for name, value in said.items() if value is not None}
-    tomograms = open_tomograms(data, Reading(**reading, picks=() if anywhere else tuple(picks)))
+    tomograms = open_tomograms(
+        data, TomogramOptions(**reading, picks=() if anywhere else tuple(picks))
+    )
     notes = list(tomograms.notes)
     found = tomograms.picks or Picks.empty()
     if anywhere and picks:

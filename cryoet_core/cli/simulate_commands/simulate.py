@@ -9,9 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cryoet_core.cli.options import DEVICE, JSON, QUIET, THREADS, option
-from cryoet_core.cli.simulate_commands.simulate_options import Command, check_out, load, set_threads
+from cryoet_core.cli.simulate_commands.simulate_options import (
+    CommandLine,
+    check_out,
+    load,
+    set_threads,
+)
 from cryoet_core.cli.simulate_commands.simulate_tomogram import tomogram
-from cryoet_core.simulate.settings import Settings
+from cryoet_core.simulate.settings import SimulationSettings
 
 if TYPE_CHECKING:
     from cryoet_core.simulate.shapes.structures import Structure
@@ -34,7 +39,7 @@ def simulate() -> None:
     """Make data sets with known truth."""
 
 
-@app.command(cls=Command)
+@app.command(cls=CommandLine)
 def subtomograms(
     out: Annotated[
         Path, option("The store to write (.h5).", "--out", panel=OUT, metavar="FILE.h5")
@@ -57,13 +62,13 @@ def subtomograms(
     ] = None,
     per_class: Annotated[
         int, option("Cubes of each structure.", panel=WHAT, metavar="N")
-    ] = Settings.per_class,
+    ] = SimulationSettings.per_class,
     box: Annotated[
         int, option("Side of a cube in voxels.", panel=WHAT, metavar="N")
-    ] = Settings.box,
+    ] = SimulationSettings.box,
     voxel_size: Annotated[
         float, option("Å per voxel.", panel=WHAT, metavar="Å")
-    ] = Settings.voxel_size,
+    ] = SimulationSettings.voxel_size,
     resolution: Annotated[
         float | None,
         option("Of models and phantoms, in Å. Default: two voxels.", panel=WHAT, metavar="Å"),
@@ -105,7 +110,7 @@ def subtomograms(
     ] = 0,
     tilt_range: Annotated[
         tuple[float, float], option("Lowest and highest tilt.", panel=OPTICS, metavar="LOW HIGH")
-    ] = Settings.tilt_range,
+    ] = SimulationSettings.tilt_range,
     tilt_step: Annotated[
         float, option("Degrees between tilts.", panel=OPTICS, metavar="DEGREES")
     ] = 3.0,
@@ -117,16 +122,18 @@ def subtomograms(
             metavar="UM [UM]",
         ),
     ] = None,
-    cs: Annotated[float, option("Spherical aberration.", panel=OPTICS, metavar="MM")] = Settings.cs,
+    cs: Annotated[
+        float, option("Spherical aberration.", panel=OPTICS, metavar="MM")
+    ] = SimulationSettings.cs,
     voltage: Annotated[
         float, option("Acceleration voltage.", panel=OPTICS, metavar="KV")
-    ] = Settings.voltage,
+    ] = SimulationSettings.voltage,
     amplitude_contrast: Annotated[
         float, option("Share of amplitude contrast.", panel=OPTICS, metavar="0..1")
-    ] = Settings.amplitude_contrast,
+    ] = SimulationSettings.amplitude_contrast,
     bfactor: Annotated[
         float, option("Envelope exp(-B k^2 / 4).", panel=OPTICS, metavar="Å^2")
-    ] = Settings.bfactor,
+    ] = SimulationSettings.bfactor,
     phase_shift: Annotated[
         float, option("Of a phase plate.", panel=OPTICS, metavar="DEGREES")
     ] = 0.0,
@@ -149,7 +156,7 @@ def subtomograms(
         option(
             "var(signal) / var(noise) in each final cube; inf: no noise.", panel=NOISE, metavar="X"
         ),
-    ] = Settings.snr,
+    ] = SimulationSettings.snr,
     snr_mode: Annotated[
         str,
         option(
@@ -174,9 +181,13 @@ def subtomograms(
     Example: cryoet simulate subtomograms --phantoms 5 --snr 0.1 --out sim_snr01.h5
     """
     given = {
-        name: value for name, value in locals().items() if name in Settings.__dataclass_fields__
+        name: value
+        for name, value in locals().items()
+        if name in SimulationSettings.__dataclass_fields__
     }
-    settings = Settings(**given | {"defocus": tuple(defocus or Settings.defocus)})
+    settings = SimulationSettings(
+        **given | {"defocus": tuple(defocus or SimulationSettings.defocus)}
+    )
     check_out(out, overwrite)
     facts = _run(
         out,
@@ -193,14 +204,14 @@ def subtomograms(
     print(json.dumps(facts) if as_json else _closing(facts), flush=True)
 
 
-app.command(cls=Command)(tomogram)
+app.command(cls=CommandLine)(tomogram)
 
 
 def _run(
     out: Path,
     paths: list[Path],
     phantoms: list[str],
-    settings: Settings,
+    settings: SimulationSettings,
     resolution: float | None,
     assembly: str,
     device: str,
@@ -244,7 +255,7 @@ def _run(
     }
 
 
-def _cut_off(structures: list[Structure], settings: Settings) -> list[str]:
+def _cut_off(structures: list[Structure], settings: SimulationSettings) -> list[str]:
     side = settings.box * settings.voxel_size
     return [
         f"note: {s.name} ({s.diameter / 10:.1f} nm) is larger than the cube ({side / 10:.1f} nm) and is cut off"

@@ -18,7 +18,7 @@ SEVERAL = {"--structures": None, "--phantoms": "8", "--defocus": None, "--copies
 """Options that take several words, and what stands for none."""
 
 
-class Command(TyperCommand):
+class CommandLine(TyperCommand):
     """Lets options take several words, as in ``--structures a.mrc b.mrc``, which click does not
     know.
     """

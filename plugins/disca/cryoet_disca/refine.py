@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cryoet_core.algorithms.centring import Centring
 from cryoet_core.algorithms.mixtures.gmm import plus_plus
-from cryoet_core.algorithms.pose_mixture import Parameters, PoseMixture, Shard, State
+from cryoet_core.algorithms.pose_mixture import Parameters, ParticleShard, PoseMixture, State
 from cryoet_core.runs.run import Run
 from cryoet_core.runs.volumes import DeviceVolumes
 from cryoet_disca.config import DiscaConfig
@@ -65,7 +65,7 @@ def refine(
 ) -> State:
     """Fit the densities, going on from the run's checkpoint where there is one."""
     first = int((run.all_gather(torch.tensor([len(sample.mine)]))[: run.rank]).sum())
-    shard = Shard(
+    shard = ParticleShard(
         lambda rows: volumes[sample.mine[rows]],
         len(sample.mine),
         first,

@@ -22,7 +22,7 @@ from cryoet_core.evaluation.metrics import clustering_report
 from cryoet_core.runs.inputs import open_inputs, what_it_may_see
 from cryoet_core.runs.predictions import read_predictions
 from cryoet_core.runs.run import Run
-from cryoet_core.simulate.settings import Settings
+from cryoet_core.simulate.settings import SimulationSettings
 from cryoet_core.simulate.shapes.phantoms import PHANTOMS, load_phantom
 from cryoet_core.simulate.subtomograms import write_subtomograms
 from cryoet_core.store import Subtomograms, open_subtomograms
@@ -44,7 +44,7 @@ def easy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("easy") / "easy.h5"
     names = ("double-ring-c7", "icosahedral-shell", "filament")
     assert set(names) <= set(PHANTOMS)
-    settings = Settings(per_class=30, box=24, voxel_size=16.0, snr=100.0, ctf=False)
+    settings = SimulationSettings(per_class=30, box=24, voxel_size=16.0, snr=100.0, ctf=False)
     write_subtomograms(path, [load_phantom(name, 16.0) for name in names], settings)
     return path
 

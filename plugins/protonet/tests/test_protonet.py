@@ -18,7 +18,7 @@ from cryoet_core.runs.encoders import pretrained_encoder
 from cryoet_core.runs.inputs import open_inputs
 from cryoet_core.runs.predictions import read_predictions
 from cryoet_core.runs.run import Run
-from cryoet_core.simulate.settings import Settings
+from cryoet_core.simulate.settings import SimulationSettings
 from cryoet_core.simulate.shapes.phantoms import load_phantom
 from cryoet_core.simulate.subtomograms import write_subtomograms
 from cryoet_core.store import Subtomograms, open_subtomograms
@@ -37,7 +37,9 @@ TINY |= {"evaluation_episodes": 100, "max_shift": 0}
 
 
 def write(path: Path, names: tuple[str, ...], seed: int, per_class: int = 20) -> Path:
-    settings = Settings(per_class=per_class, box=24, voxel_size=16.0, snr=1.0, ctf=False, seed=seed)
+    settings = SimulationSettings(
+        per_class=per_class, box=24, voxel_size=16.0, snr=1.0, ctf=False, seed=seed
+    )
     write_subtomograms(path, [load_phantom(name, 16.0) for name in names], settings)
     return path
 

@@ -13,7 +13,7 @@ from cryoet_core.formats.picks.dialects.box import box_of, depth
 from cryoet_core.formats.picks.model import PickFile, PickReading, Writing
 from cryoet_core.formats.picks.rows import Rows, finish
 from cryoet_core.formats.picks.voxels import in_voxels
-from cryoet_core.formats.star import Table, read_star, rounded, write_star
+from cryoet_core.formats.star import StarTable, read_star, rounded, write_star
 from cryoet_core.picks.table import Picks
 from cryoet_core.support import files
 from cryoet_core.support.errors import UserError
@@ -65,7 +65,7 @@ def write(path: Path, picks: Picks, writing: Writing) -> list[str]:
     ]
     columns |= {"NumBoxes": none, "Angle": none}
     slices = sorted({f"{z:.6f}" for z in voxels[:, 2]}, key=float)
-    tables = [Table("cryolo", columns), Table("cryolo_include", {"slice_index": slices})]
+    tables = [StarTable("cryolo", columns), StarTable("cryolo_include", {"slice_index": slices})]
     text = write_star(tables)
     files.write_bytes(path, f"\ndata_global\n\n_cbox_format_version 1.0\n{text}".encode())
     return []

@@ -20,7 +20,7 @@ from cryoet_core.formats.picks.model import Geometry, PickFile, PickReading
 from cryoet_core.formats.picks.names import tomogram_name
 from cryoet_core.formats.picks.rows import Rows, class_numbers, finish
 from cryoet_core.formats.relion import ANGLES, BOX_ANGLES
-from cryoet_core.formats.star import Table, read_star
+from cryoet_core.formats.star import StarTable, read_star
 from cryoet_core.support.errors import UserError
 
 XYZ = ("X", "Y", "Z")
@@ -76,7 +76,7 @@ def read(path: Path, reading: PickReading) -> PickFile:
 class _Star:
     """The particles of a star with what its other tables say of each."""
 
-    def __init__(self, path: Path, tables: Sequence[Table]):
+    def __init__(self, path: Path, tables: Sequence[StarTable]):
         self.path = path
         self.table = _particles(path, tables)
         self.optics = next(
@@ -167,7 +167,7 @@ class _Star:
         }
 
 
-def _particles(path: Path, tables: Sequence[Table]) -> Table:
+def _particles(path: Path, tables: Sequence[StarTable]) -> StarTable:
     found = [table for table in tables if all(name in table for name in CENTRED)]
     found += [table for table in tables if all(name in table for name in PIXELS[:2])]
     if found:

@@ -17,7 +17,7 @@ from cryoet_core.formats.picks.dialects.relion import (
 )
 from cryoet_core.formats.picks.model import Geometry, Writing
 from cryoet_core.formats.relion import UNLABELLED
-from cryoet_core.formats.star import Table, rounded, write_star
+from cryoet_core.formats.star import StarTable, rounded, write_star
 from cryoet_core.picks.table import Picks
 from cryoet_core.support import files
 
@@ -111,16 +111,16 @@ def _with_scale(
     sizes: np.ndarray,
     which: np.ndarray,
     same: dict[str, str],
-) -> list[Table]:
+) -> list[StarTable]:
     """The tables: pixel sizes beside the particles (3.0, Warp), or in an optics group for each."""
     if dialect == "relion30":
         columns["rlnMagnification"] = ["10000"] * len(which)
         columns["rlnDetectorPixelSize"] = [f"{size:.9g}" for size in sizes[which]]
         columns |= {name: [value] * len(which) for name, value in same.items()}
-        return [Table("", columns)]
+        return [StarTable("", columns)]
     if dialect == "warp":
         columns["rlnPixelSize"] = [f"{size:.9g}" for size in sizes[which]]
-        return [Table("particles", columns)]
+        return [StarTable("particles", columns)]
     distinct, group = np.unique(sizes, return_inverse=True)
     numbers = [str(number) for number in range(1, len(distinct) + 1)]
     optics = {
@@ -133,4 +133,4 @@ def _with_scale(
         optics["rlnTomoTiltSeriesPixelSize"] = optics["rlnImagePixelSize"]
         optics["rlnTomoSubtomogramBinning"] = ["1"] * len(distinct)
     columns["rlnOpticsGroup"] = [str(number + 1) for number in group[which]] if len(which) else []
-    return [Table("optics", optics), Table("particles", columns)]
+    return [StarTable("optics", optics), StarTable("particles", columns)]
