@@ -96,9 +96,9 @@ def test_shards_give_the_scaling_and_projection_of_the_whole(lockstep: Lockstep)
 def test_candidates_are_checked_against_the_data() -> None:
     assert candidates(2, 5, 5) == [2, 3, 4, 5]
     assert candidates(3, 3, 100) == [3]
-    with pytest.raises(UserError, match="--k-min 4: larger than --k-max 3"):
+    with pytest.raises(UserError, match="`k_min` 4: larger than `k_max` 3"):
         candidates(4, 3, 100)
-    with pytest.raises(UserError, match="--k-max 15: the data set has only 14 volumes"):
+    with pytest.raises(UserError, match="`k_max` 15: the data set has only 14 volumes"):
         candidates(2, 15, 14)
 
 

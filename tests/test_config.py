@@ -60,7 +60,7 @@ def test_a_wrong_value_names_the_option(given: dict[str, Any], parts: list[str])
 
 
 def test_a_wrong_value_of_the_file_says_so() -> None:
-    with pytest.raises(UserError, match=r"--width \(in the file\): got 2"):
+    with pytest.raises(UserError, match=r"`width` \(in the file\): got 2"):
         Example.from_layers("fast", {"width": 2})
 
 
@@ -109,7 +109,7 @@ def test_a_default_out_of_range_is_refused() -> None:
     class Bad(Config):
         width: int = option(2, "channels", ge=4)
 
-    with pytest.raises(UserError, match="--width"):
+    with pytest.raises(UserError, match="`width`"):
         Bad.from_layers("fast")
 
 

@@ -285,7 +285,7 @@ def test_picks_of_one_class_are_compared_with_the_class_that_is_named():
     assert (report["n_picks"], report["n_truth"], report["hits"]) == (2, 1, 1)
     with pytest.raises(
         UserError,
-        match=r"the picks are of particle, the particles of ribosome, tric; .* --particle",
+        match=r"the picks are of particle, the particles of ribosome, tric; .* `particle`",
     ):
         detection_report(picks, truth, 5.0)
     with pytest.raises(UserError, match="class 'actin'"):

@@ -197,7 +197,7 @@ def test_boxes_at_the_edge_are_dropped_and_counted(tmp_path):
     facts = extract(data, picks, tmp_path / "p.h5", Cut(8))
     assert (facts["n"], facts["picks"], facts["left_out"]) == (1, 3, {"at the edge": 2})
     assert facts["notes"] == ["left out: picks 2 at the edge"]
-    with pytest.raises(UserError, match="--edge refuse: 2 of 3 boxes"):
+    with pytest.raises(UserError, match="`edge` refuse: 2 of 3 boxes"):
         extract(data, picks, tmp_path / "q.h5", Cut(8, edge="refuse"))
     assert not (tmp_path / "q.h5").exists()
 
@@ -294,16 +294,16 @@ def test_centres_outside_are_left_out_on_request(tmp_path):
 def test_wrong_names_no_picks_and_large_boxes_are_refused(tmp_path):
     data, picks = two_tomograms()
     with pytest.raises(
-        UserError, match=r"4 of 9 picks are in tomograms that --data does not have \(4 in 'b'\)"
+        UserError, match=r"4 of 9 picks are in tomograms that `data` does not have \(4 in 'b'\)"
     ):
         extract(Tomograms(data.tomograms[:1]), picks, tmp_path / "p.h5", Cut(8))
     with pytest.raises(UserError, match="holds no picks"):
         extract(data, Picks.empty(), tmp_path / "p.h5", Cut(8))
     with pytest.raises(
-        UserError, match=r"--box 64: larger than tomogram a, 36 × 36 × 36 voxels .* at most 36"
+        UserError, match=r"`box` 64: larger than tomogram a, 36 × 36 × 36 voxels .* at most 36"
     ):
         extract(data, picks, tmp_path / "p.h5", Cut(64))
-    with pytest.raises(UserError, match="no box can be cut: 9 at the edge; give a smaller --box"):
+    with pytest.raises(UserError, match="no box can be cut: 9 at the edge; give a smaller `box`"):
         extract(data, picks, tmp_path / "p.h5", Cut(36))
     assert extract(data, picks, tmp_path / "p.h5", Cut(48, edge="pad"))["n"] == 9
 

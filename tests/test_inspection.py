@@ -209,7 +209,7 @@ def test_the_page_shows_a_wrong_convention_and_loads_nothing(planted, tmp_path):
     )
     assert "What they pick is brightest" in moved["verdict"]
     assert '<p class="banner">' in (tmp_path / "i.html").read_text()
-    with pytest.raises(UserError, match="--diameter -1"):
+    with pytest.raises(UserError, match="`diameter` -1"):
         inspect(Tomograms((planted,)), picks, tmp_path / "i.html", diameter=-1.0)
 
 

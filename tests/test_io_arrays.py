@@ -75,7 +75,7 @@ def test_coordinates_by_name(tmp_path: Path, name: str, expected: list[list[floa
 
 def test_the_array_of_the_volumes_may_have_to_be_named(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", first=cubes(), second=cubes())
-    with pytest.raises(UserError, match="--key"):
+    with pytest.raises(UserError, match="`key`"):
         open_arrays(tmp_path / "a.npz")
     assert len(open_arrays(tmp_path / "a.npz", "second")) == 4
     with pytest.raises(UserError, match="has no such array"):

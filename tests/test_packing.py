@@ -73,14 +73,14 @@ def test_the_volume_fraction_is_reached(structures: list[Structure], fraction: f
 
 
 def test_a_fraction_below_one_particle_is_refused(structures: list[Structure]) -> None:
-    with pytest.raises(UserError, match="--volume-fraction"):
+    with pytest.raises(UserError, match="`volume_fraction`"):
         copies_for(1e-6, Room((16, 16, 16), VOXEL), structures)
 
 
 def test_too_many_copies_say_how_many_fitted(structures: list[Structure]) -> None:
     room = Room((32, 32, 32), VOXEL)
     with pytest.raises(
-        UserError, match=r"--copies: \d+ of 605 particles .*ring-c6 \d+ of 300, two-jaws \d+ of 300"
+        UserError, match=r"`copies`: \d+ of 605 particles .*ring-c6 \d+ of 300, two-jaws \d+ of 300"
     ) as e:
         pack(room, structures, [300, 300, 5], 0.0, np.random.default_rng(0))
     fitted = int(str(e.value).split()[1])
@@ -126,10 +126,10 @@ def test_distractors_do_not_overlap_and_particles_avoid_them(structures: list[St
 
 def test_distractors_that_do_not_fit_are_refused() -> None:
     with pytest.raises(
-        UserError, match=r"--beads: \d+ of 500 fitted into 32 x 32 x 32 voxels; lower --beads"
+        UserError, match=r"`beads`: \d+ of 500 fitted into 32 x 32 x 32 voxels; lower `beads`"
     ):
         scene((0, 0, 500), shape=(32, 32, 32))
-    with pytest.raises(UserError, match="--beads: 0 of 1"):
+    with pytest.raises(UserError, match="`beads`: 0 of 1"):
         scene((0, 0, 1), shape=(8, 32, 32))
 
 

@@ -107,5 +107,5 @@ def test_choosing() -> None:
             choose_phantoms(words)
     with pytest.raises(UserError, match="no phantom"):
         draw_phantom("nix", 10.0)
-    with pytest.raises(UserError, match="--voxel-size"):
+    with pytest.raises(UserError, match="`voxel_size`"):
         draw_phantom("ring-c6", 0.0)

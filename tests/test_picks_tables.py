@@ -100,7 +100,7 @@ def test_relion5_counts_from_the_middle_and_turns_origins_with_the_subtomogram(
 
 def test_a_star_without_pixel_size_asks_for_it(tmp_path: Path) -> None:
     path = file(tmp_path / "a.star", "data_\nloop_\n_rlnTomoName\n" + XYZ + "T 1 2 3\n")
-    with pytest.raises(UserError, match="give --voxel-size"):
+    with pytest.raises(UserError, match="give `voxel_size`"):
         read_picks(path)
     assert read_picks(path, PickReading(voxel_size=3)).picks.positions.tolist() == [[9, 6, 3]]
     assert read_picks(path, PickReading(geometry={"x": Geometry((9, 9, 9), 4)})).voxel_size == 4

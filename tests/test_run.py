@@ -104,7 +104,7 @@ def test_a_gpu_beyond_the_last_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
     assert devices.resolve("cuda:1") == torch.device("cuda", 1)
     with pytest.raises(UserError, match="this machine has 2 GPUs; expected cuda:0 to cuda:1"):
         devices.resolve("cuda:2")
-    with pytest.raises(UserError, match=r"--devices 3: out of range; this process sees 2 GPUs"):
+    with pytest.raises(UserError, match=r"`devices` 3: out of range; this process sees 2 GPUs"):
         devices.layout(3, torch.device("cuda", 0))
 
 

@@ -154,7 +154,7 @@ def test_the_volume_is_chunked_for_tiles_and_plain_hdf5_reads_it(path: Path) -> 
 def test_a_file_of_the_same_name_is_kept_unless_told(path: Path) -> None:
     a_store(path)
     before = path.read_bytes()
-    with pytest.raises(UserError, match=r"exists already.*--overwrite"), TomogramWriter(path):
+    with pytest.raises(UserError, match=r"exists already.*`overwrite`"), TomogramWriter(path):
         pass
     with contextlib.suppress(RuntimeError), TomogramWriter(path, overwrite=True) as writer:
         writer.add("x", noise((4, 4, 4)), voxel_size=10)

@@ -105,7 +105,7 @@ def test_a_few_particles_of_one_class_do_not_decide_for_all(
 
 def test_wrong_data_are_refused(store: Path, tmp_path: Path, start: Callable[..., Run]) -> None:
     run = start(store)
-    with pytest.raises(UserError, match="--k-max 300: the data set has only 120 volumes"):
+    with pytest.raises(UserError, match="`k_max` 300: the data set has only 120 volumes"):
         Yardstick.fit(seen(store), run, k_max=300)
     fitted, _ = Yardstick.fit(seen(store), run, **OPTIONS)
     other = write_subtomograms(tmp_path / "other.h5", 20, per_class=2)

@@ -117,11 +117,11 @@ def explain(
     assert isinstance(labeller, Explainable)
     if not 0 <= index < len(data):
         raise UserError(
-            f"--index {index}: {data.paths[0]} has {len(data)} subtomograms; expected 0 to {len(data) - 1}"
+            f"`index` {index}: {data.paths[0]} has {len(data)} subtomograms; expected 0 to {len(data) - 1}"
         )
     if class_name is not None and class_name not in labeller.classes:
         raise UserError(
-            f"--class {class_name}: the run has no such class{close_names(class_name, labeller.classes)}"
+            f"`class` {class_name}: the run has no such class{close_names(class_name, labeller.classes)}"
         )
     labels = labeller.label(data.subset(np.array([index])).without_labels(), run)  # type: ignore[attr-defined]
     predicted = labeller.classes[int(labels.labels[0])]

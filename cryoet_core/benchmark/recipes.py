@@ -167,14 +167,14 @@ def check_file(path: Path, recipe: Recipe) -> None:
     from cryoet_core.runs.inputs import open_input
 
     if not path.exists():
-        raise UserError(f"--files {recipe.files}={path}: no such file")
+        raise UserError(f"`files` {recipe.files}={path}: no such file")
     data = open_input(
         str(recipe.files), InputSpec(recipe.about, kind=recipe.kind, labels="required"), [path]
     )
     found = len(getattr(data, "class_names", ()))
     if recipe.classes is not None and recipe.kind == "subtomograms" and found != recipe.classes:
         raise UserError(
-            f"--files {recipe.files}={path}: {found} classes; expected {recipe.classes} ({recipe.about})"
+            f"`files` {recipe.files}={path}: {found} classes; expected {recipe.classes} ({recipe.about})"
         )
 
 

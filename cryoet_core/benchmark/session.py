@@ -60,16 +60,16 @@ class Wish:
     def checked(self) -> Scale:
         """The scale. UserError for what cannot be."""
         if self.scale not in SCALES:
-            raise UserError(f"--scale {self.scale}: expected {', '.join(SCALES)}")
+            raise UserError(f"`scale` {self.scale}: expected {', '.join(SCALES)}")
         if self.executor not in ("local", "slurm"):
-            raise UserError(f"--executor {self.executor}: expected local or slurm")
+            raise UserError(f"`executor` {self.executor}: expected local or slurm")
         least = {"seeds": 1, "jobs": 1, "gpus": 0}
         for name, lowest in least.items():
             value = getattr(self, name)
             if value is not None and value < lowest:
-                raise UserError(f"--{name} {value}: expected {lowest} or more")
+                raise UserError(f"`{name}` {value}: expected {lowest} or more")
         if self.limit is not None and not self.limit > 0:
-            raise UserError(f"--limit {self.limit:g}: expected minutes, more than 0")
+            raise UserError(f"`limit` {self.limit:g}: expected minutes, more than 0")
         return self.scale
 
 
@@ -112,9 +112,9 @@ def make_plan(wish: Wish, scale: Scale, out: Path) -> BenchmarkPlan:
     installed = {info.name: info for info in inspect_all()}
     for name in wish.methods:
         if name not in installed:
-            raise UserError(f"--method {name}: not installed{close_names(name, installed)}")
+            raise UserError(f"`method` {name}: not installed{close_names(name, installed)}")
         if installed[name].status != "ok":
-            raise UserError(f"--method {name}: cannot be used: {installed[name].reason}")
+            raise UserError(f"`method` {name}: cannot be used: {installed[name].reason}")
     stock = Stock(out / "data", scale, wish.structures and wish.structures.absolute(), wish.files)
     _check_files(suites, wish.files)
     seeds = wish.seeds or SEEDS[scale]
@@ -124,7 +124,7 @@ def make_plan(wish: Wish, scale: Scale, out: Path) -> BenchmarkPlan:
         if all(place.entry.method != name for place in plan.places):
             tasks = sorted({table.task for suite in suites for table in suite.table if table.task})
             raise UserError(
-                f"--method {name}: fits no table of the suites asked for, which take {', '.join(tasks)}"
+                f"`method` {name}: fits no table of the suites asked for, which take {', '.join(tasks)}"
             )
     return plan
 
@@ -223,12 +223,12 @@ def _opened(out: Path, scale: Scale) -> Any:
     marker = out / MARKER
     if out.exists() and not marker.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(
-            f"--out {out}: exists and is no benchmark's folder; expected a new one, or one to go on with"
+            f"`out` {out}: exists and is no benchmark's folder; expected a new one, or one to go on with"
         )
     files.make_folder(out)
     if marker.exists() and files.read_json(marker)["scale"] != scale:
         raise UserError(
-            f"--out {out}: holds a benchmark of the scale {files.read_json(marker)['scale']}, not {scale}"
+            f"`out` {out}: holds a benchmark of the scale {files.read_json(marker)['scale']}, not {scale}"
         )
     files.write_json(marker, {"scale": scale})
     return runfolder.lock(out)
@@ -238,7 +238,7 @@ def _check_files(suites: Sequence[Suite], given: Mapping[str, Path]) -> None:
     known = {recipe.files for suite in suites for recipe in suite.data.values() if recipe.files}
     for name in given:
         if name not in known:
-            raise UserError(f"--files {name}: no suite asks for it{close_names(name, known)}")
+            raise UserError(f"`files` {name}: no suite asks for it{close_names(name, known)}")
 
 
 def _places(plan: BenchmarkPlan) -> dict[str, list[Place]]:

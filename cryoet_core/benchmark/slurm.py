@@ -44,11 +44,11 @@ class Slurm:
             import submitit
         except ImportError:
             raise UserError(
-                "--executor slurm: needs submitit; pip install 'cryoet[slurm]'"
+                "`executor` slurm: needs submitit; pip install 'cryoet[slurm]'"
             ) from None
         if cluster == "slurm" and shutil.which("sbatch") is None:
             raise UserError(
-                "--executor slurm: no sbatch on this machine; call it on a login node of the cluster"
+                "`executor` slurm: no sbatch on this machine; call it on a login node of the cluster"
             )
         self.slots, self._cluster = slots, cluster
         self._refused = submitit.core.utils.FailedJobError
@@ -72,7 +72,7 @@ class Slurm:
             submitted = self._executor.submit(cell.run_cell, str(job.folder))
         except self._refused as error:
             raise UserError(
-                f"--executor slurm: the job was refused: {' '.join(str(error).split())}"
+                f"`executor` slurm: the job was refused: {' '.join(str(error).split())}"
             ) from error
         files.write_json(kept, {"job": submitted.job_id})
         return _Queued(job, submitted.job_id) if self._cluster == "slurm" else _Trial(submitted)

@@ -286,7 +286,7 @@ def load_suite(word: str) -> Suite:
     if path.suffix != ".toml" or not path.is_file():
         names = builtin_names()
         raise UserError(
-            f"--suite {word}: no such suite{close_names(word, names)}; expected one of them, or a .toml file"
+            f"`suite` {word}: no such suite{close_names(word, names)}; expected one of them, or a .toml file"
         )
     return _parse(path.read_text(encoding="utf-8"), word)
 
@@ -295,7 +295,7 @@ def _parse(text: str, where: str) -> Suite:
     try:
         return Suite.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
-        raise UserError(f"--suite {where}: not a TOML file: {error}") from error
+        raise UserError(f"`suite` {where}: not a TOML file: {error}") from error
     except pydantic.ValidationError as error:
         problem = error.errors(include_url=False)[0]
         at = ".".join(map(str, problem["loc"])) or "the suite"
@@ -304,4 +304,4 @@ def _parse(text: str, where: str) -> Suite:
             if problem["type"] == "extra_forbidden"
             else problem["msg"].removeprefix("Value error, ")
         )
-        raise UserError(f"--suite {where}: {at}: {said}") from error
+        raise UserError(f"`suite` {where}: {at}: {said}") from error

@@ -10,7 +10,7 @@ import sys
 import traceback
 from collections.abc import Callable
 
-from cryoet_core.support.errors import RunError, UserError
+from cryoet_core.support.errors import RunError, UserError, as_options
 
 RED, PLAIN = "\x1b[31m", "\x1b[0m"
 
@@ -71,9 +71,9 @@ def speaks() -> bool:
 def explain(error: BaseException) -> tuple[str, int]:
     """The line to print for an exception and the exit code."""
     if isinstance(error, UserError):
-        return str(error), 2
+        return as_options(str(error)), 2
     if isinstance(error, RunError):
-        return str(error), 1
+        return as_options(str(error)), 1
     if hasattr(error, "format_message"):  # a usage error of the command line
         return f"{error.format_message()} (--help shows what is possible)", int(
             getattr(error, "exit_code", 2)

@@ -142,7 +142,7 @@ def _groups(
         return {(in_truth or picks.class_names or ("particle",))[0]: (picks, truth)}, {}
     raise UserError(
         f"the picks are of {_few(picks.class_names) or 'no class'}, the particles of {_few(in_truth)}; expected a "
-        "common class; give --particle"
+        "common class; give `particle`"
     )
 
 
@@ -155,7 +155,7 @@ def present(picks: Picks) -> list[str]:
 def _only(picks: Picks, particle: str) -> Picks:
     if len(present(picks)) > 1:
         raise UserError(
-            f"--particle {particle}: the picks are of {_few(picks.class_names)}; expected this class or one"
+            f"`particle` {particle}: the picks are of {_few(picks.class_names)}; expected this class or one"
         )
     return picks
 

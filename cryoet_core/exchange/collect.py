@@ -57,7 +57,7 @@ def _collect_one(path: Path, reading: ImportOptions) -> VolumeSource:
     if kind == "star":
         if reading.star is not None:
             raise UserError(
-                f"--star {reading.star}: {path} is a star itself; give the stack, or one star alone"
+                f"`star` {reading.star}: {path} is a star itself; give the stack, or one star alone"
             )
         return from_star(path, reading)
     if kind == "numpy":
@@ -84,7 +84,7 @@ def from_star(path: Path, reading: ImportOptions) -> VolumeSource:
     particles = _particles(path, reading)
     if particles.image is None:
         raise UserError(
-            f"{path}: no rlnImageName; expected the volume of each particle; give the stack and --star"
+            f"{path}: no rlnImageName; expected the volume of each particle; give the stack and `star`"
         )
     numbers, names = _split_names(particles)
     found = {name: _find(name, path) for name in dict.fromkeys(names)}
@@ -115,7 +115,7 @@ def _with_star(source: VolumeSource, reading: ImportOptions) -> VolumeSource:
     if reading.star is None:
         if reading.label_column is not None:
             raise UserError(
-                f"--label-column {reading.label_column}: {source.files[0]} has no columns; give --star too"
+                f"`label_column` {reading.label_column}: {source.files[0]} has no columns; give `star` too"
             )
         return source
     particles = _particles(reading.star, reading)
@@ -123,13 +123,13 @@ def _with_star(source: VolumeSource, reading: ImportOptions) -> VolumeSource:
     if particles.image is not None and all("@" in name for name in particles.image):
         if len(source.files) > 1:
             raise UserError(
-                f"--star {reading.star}: its rows name stacks themselves; give the star alone"
+                f"`star` {reading.star}: its rows name stacks themselves; give the star alone"
             )
         rows, names = _split_names(particles)
         others = sorted({Path(name).name for name in names} - {source.files[0].name})
         if others:
             raise UserError(
-                f"--star {reading.star}: names {others[0]}, not {source.files[0].name}; give the right one"
+                f"`star` {reading.star}: names {others[0]}, not {source.files[0].name}; give the right one"
             )
         _refuse_rows(
             reading.star,
@@ -143,7 +143,7 @@ def _with_star(source: VolumeSource, reading: ImportOptions) -> VolumeSource:
         source = source.select(rows)
     elif len(particles) != len(source):
         raise UserError(
-            f"--star {reading.star}: {len(particles)} rows, but {source.files[0]} has {len(source)} volumes; expected "
+            f"`star` {reading.star}: {len(particles)} rows, but {source.files[0]} has {len(source)} volumes; expected "
             "as many, or rlnImageName with numbers (000001@stack.mrcs)"
         )
     return _describe(source, particles, reading)
@@ -184,7 +184,7 @@ def _refuse_2d(particles: Particles) -> None:
     if particles.dimensions == 2:
         raise UserError(
             f"{particles.path}: particles are stacks of 2-D images; expected 3-D subtomograms; give this star alone, "
-            "with --tomograms"
+            "with `tomograms`"
         )
 
 

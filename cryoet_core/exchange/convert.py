@@ -143,11 +143,11 @@ def targets_of(tomograms: Sequence[Tomogram], out: Path) -> list[Path]:
     if out.suffix in (".mrc", ".rec", ".map"):
         if len(tomograms) != 1:
             raise UserError(
-                f"--out {out}: one file for {len(tomograms)} tomograms; expected the name of a folder"
+                f"`out` {out}: one file for {len(tomograms)} tomograms; expected the name of a folder"
             )
         return [out]
     if out.suffix and not out.is_dir():
-        raise UserError(f"--out {out}: expected a name that ends in .mrc, or a folder")
+        raise UserError(f"`out` {out}: expected a name that ends in .mrc, or a folder")
     files.make_folder(out)
     from cryoet_core.formats.picks.names import file_name
 
@@ -172,7 +172,7 @@ def write_mrc(tomogram: Tomogram, path: Path, half: bool = False) -> None:
                 stored = wide.astype("<f2" if half else "<f4")
             if not np.isfinite(stored).all():
                 raise UserError(
-                    f"{tomogram.where}: values that float16 cannot hold; leave --float16 out"
+                    f"{tomogram.where}: values that float16 cannot hold; leave `float16` out"
                 )
             file.write(np.ascontiguousarray(stored).data.cast("B"))
             low, high = min(low, float(stored.min())), max(high, float(stored.max()))

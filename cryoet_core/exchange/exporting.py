@@ -45,7 +45,7 @@ def export_store(
     refuses.
     """
     if dialect not in DIALECTS:
-        raise UserError(f"--dialect {dialect}: unknown; expected one of {', '.join(DIALECTS)}")
+        raise UserError(f"`dialect` {dialect}: unknown; expected one of {', '.join(DIALECTS)}")
     if not star.parent.is_dir():
         raise UserError(f"{star}: no folder {star.parent}; expected an existing one; make it first")
     stack = star.with_suffix(".mrcs")

@@ -66,19 +66,19 @@ def settle(source: VolumeSource, settings: ImportSettings) -> VolumeSource:
     voxel_size = settings.voxel_size or source.voxel_size
     if voxel_size is None:
         raise UserError(
-            f"{first}: voxel size unknown ({source.voxel_reason.replace(str(first), 'the file', 1)}); give --voxel-size"
+            f"{first}: voxel size unknown ({source.voxel_reason.replace(str(first), 'the file', 1)}); give `voxel_size`"
         )
     if not (np.isfinite(voxel_size) and voxel_size > 0):
-        raise UserError(f"--voxel-size {voxel_size}: expected a number of Å above 0")
+        raise UserError(f"`voxel_size` {voxel_size}: expected a number of Å above 0")
     signs = {"dark": -1, "bright": 1, None: source.sign}
     if settings.contrast not in signs:
         raise UserError(
-            f"--contrast {settings.contrast}: expected dark or bright (how protein looks)"
+            f"`contrast` {settings.contrast}: expected dark or bright (how protein looks)"
         )
     sign = signs[settings.contrast]
     if sign is None:
         raise UserError(
-            f"{first}: contrast unknown (the file does not say it); give --contrast dark or --contrast bright"
+            f"{first}: contrast unknown (the file does not say it); give `contrast` dark or `contrast` bright"
         )
     notes = list(source.notes)
     if source.voxel_size and abs(voxel_size - source.voxel_size) > 1e-3 * voxel_size:
@@ -186,7 +186,7 @@ def _refuse_bad(source: VolumeSource, bad: dict[str, list[int]], settings: Impor
     where = source.files[int(source.file[next(rows for rows in bad.values() if rows)[0]])]
     raise UserError(
         f"{where}: some of {len(source)} volumes are unusable ({what}, from 0); expected finite volumes that vary; "
-        "repair them or leave them out with --drop-bad"
+        "repair them or leave them out with `drop_bad`"
     )
 
 

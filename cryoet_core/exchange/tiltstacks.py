@@ -83,7 +83,7 @@ def from_tilt_stacks(
     if tomograms is None:
         raise UserError(
             f"{path}: particles are stacks of 2-D images; expected the geometry of their tilt series too; give the "
-            "tomogram set with --tomograms tomograms.star"
+            "tomogram set with `tomograms` tomograms.star"
         )
     if particles.tomogram is None:
         raise UserError(

@@ -73,7 +73,7 @@ def _load(path: Path, key: str | None) -> dict[str, np.ndarray]:
 def _volumes_name(path: Path, members: dict[str, np.ndarray], key: str | None) -> str:
     if key is not None and len(members) > 1:
         if key not in members:
-            raise UserError(f"--key {key}: {path} has no such array; it has {', '.join(members)}")
+            raise UserError(f"`key` {key}: {path} has no such array; it has {', '.join(members)}")
         return key
     large = [
         name for name, array in members.items() if array.ndim >= 3 and array.shape[1:] != (3, 3)
@@ -87,7 +87,7 @@ def _volumes_name(path: Path, members: dict[str, np.ndarray], key: str | None) -
         return next(iter(members))
     shapes = ", ".join(f"{name} {array.shape}" for name, array in members.items())
     raise UserError(
-        f"{path}: cannot tell which array holds the volumes ({shapes}); name it with --key"
+        f"{path}: cannot tell which array holds the volumes ({shapes}); name it with `key`"
     )
 
 

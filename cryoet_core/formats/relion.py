@@ -62,7 +62,7 @@ class Particles:
                 self.table.columns
             )
             raise UserError(
-                f"--label-column {column}: {self.path} has no such column; it has {', '.join(close)}"
+                f"`label_column` {column}: {self.path} has no such column; it has {', '.join(close)}"
             )
         return np.array(
             ["" if text == UNLABELLED else text for text in self.table.columns[name]], dtype=object
@@ -212,7 +212,7 @@ def _origin(path: Path, table: StarTable, pixel_size: float | None) -> np.ndarra
     origin = np.stack([table.numbers(f"rlnOrigin{axis}", path) for axis in ZYX], axis=1)
     if pixel_size is None and origin.any():
         raise UserError(
-            f"{path}: rlnOriginX is in pixels of unknown size; expected rlnDetectorPixelSize too; give --voxel-size"
+            f"{path}: rlnOriginX is in pixels of unknown size; expected rlnDetectorPixelSize too; give `voxel_size`"
         )
     return origin * (pixel_size or 1.0)
 

@@ -45,7 +45,7 @@ def inspect(
     UserError when there are no picks, or some are in tomograms that are not there.
     """
     if diameter is not None and not (np.isfinite(diameter) and diameter > 0):
-        raise UserError(f"--diameter {diameter:g}: expected a number of Å above 0")
+        raise UserError(f"`diameter` {diameter:g}: expected a number of Å above 0")
     placed = rows_in(picks, tomograms)
     beyond = sum(
         int(outside(picks.positions[rows], tomograms.named(name)).sum())

@@ -119,7 +119,7 @@ class Config(pydantic.BaseModel):
         """
         if preset not in cls.presets:
             raise UserError(
-                f"--preset {preset}: this method has the presets {', '.join(cls.presets)}"
+                f"`preset` {preset}: this method has the presets {', '.join(cls.presets)}"
             )
         layers = {"the preset": cls.presets[preset], "the file": file or {}, "": command_line or {}}
         values: dict[str, Any] = {}
@@ -293,14 +293,14 @@ def read_config_file(path: Path | None) -> dict[str, Any]:
     try:
         found: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(f"--config {path}: cannot be read: {error.strerror}") from error
+        raise UserError(f"`config` {path}: cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(
-            f"--config {path}: not a TOML file: {error}; expected lines such as learning-rate = 1e-4"
+            f"`config` {path}: not a TOML file: {error}; expected lines such as learning-rate = 1e-4"
         ) from error
     tables = [key for key, value in found.items() if isinstance(value, dict)]
     if tables:
         raise UserError(
-            f"--config {path}: has a table [{tables[0]}]; expected the method's options at the top level"
+            f"`config` {path}: has a table [{tables[0]}]; expected the method's options at the top level"
         )
     return found

@@ -48,15 +48,15 @@ class Cut:
             ("edge", self.edge, Edge),
         ):
             if value not in get_args(known):
-                raise UserError(f"--{name} {value}: expected {', '.join(get_args(known))}")
+                raise UserError(f"`{name}` {value}: expected {', '.join(get_args(known))}")
         if self.box < 4:
-            raise UserError(f"--box {self.box}: expected at least 4 voxels")
+            raise UserError(f"`box` {self.box}: expected at least 4 voxels")
         if self.voxel_size is not None and not (
             np.isfinite(self.voxel_size) and self.voxel_size > 0
         ):
-            raise UserError(f"--voxel-size {self.voxel_size:g}: expected a number of Å above 0")
+            raise UserError(f"`voxel_size` {self.voxel_size:g}: expected a number of Å above 0")
         if self.limit is not None and self.limit < 1:
-            raise UserError(f"--limit {self.limit}: expected at least 1")
+            raise UserError(f"`limit` {self.limit}: expected at least 1")
 
 
 Watch: TypeAlias = Callable[[list[str]], Iterable[str]]
@@ -121,13 +121,13 @@ def chosen_rows(picks: Picks, cut: Cut) -> np.ndarray:
     if cut.min_score is not None:
         if not np.isfinite(picks.scores).any():
             raise UserError(
-                f"--min-score {cut.min_score:g}: the picks have no scores; leave the option out"
+                f"`min_score` {cut.min_score:g}: the picks have no scores; leave the option out"
             )
         chosen = picks.scores >= cut.min_score
         if not chosen.any():
             best = float(np.nanmax(picks.scores))
             raise UserError(
-                f"--min-score {cut.min_score:g}: no pick scores as high; the best has {best:g}"
+                f"`min_score` {cut.min_score:g}: no pick scores as high; the best has {best:g}"
             )
     if cut.limit is not None:
         keys = np.where(chosen, np.nan_to_num(picks.scores.astype(np.float64), nan=-1e300), -np.inf)
@@ -159,8 +159,8 @@ class Work:
         if beyond.any():
             if not self.cut.drop_outside:
                 raise UserError(
-                    f"--picks: {placement.describe_outside(positions, beyond, tomogram)}; see `cryoet data inspect`, "
-                    "or leave them out with --drop-outside"
+                    f"`picks`: {placement.describe_outside(positions, beyond, tomogram)}; see `cryoet data inspect`, "
+                    "or leave them out with `drop_outside`"
                 )
             self.left_out["outside"] += int(beyond.sum())
             rows, positions = rows[~beyond], positions[~beyond]
@@ -171,8 +171,8 @@ class Work:
         count = int((~whole).sum())
         if self.cut.edge == "refuse":
             raise UserError(
-                f"--edge refuse: {count:,} of {len(rows):,} boxes reach beyond tomogram {tomogram.name}; expected all "
-                "inside; give --edge drop or pad, or a smaller --box"
+                f"`edge` refuse: {count:,} of {len(rows):,} boxes reach beyond tomogram {tomogram.name}; expected all "
+                "inside; give `edge` drop or pad, or a smaller `box`"
             )
         if self.cut.edge == "pad":
             self.padded += count
@@ -188,8 +188,8 @@ class Work:
         if self.cut.edge != "pad" and held.min() < self.cut.box:
             shape = " × ".join(map(str, held))
             raise UserError(
-                f"--box {self.cut.box}: larger than tomogram {tomogram.name}, {shape} voxels (z, y, x) of "
-                f"{self.voxel_size:g} Å; expected at most {held.min()}; give a smaller --box, or --edge pad"
+                f"`box` {self.cut.box}: larger than tomogram {tomogram.name}, {shape} voxels (z, y, x) of "
+                f"{self.voxel_size:g} Å; expected at most {held.min()}; give a smaller `box`, or `edge` pad"
             )
 
     def write(self, tomogram: Tomogram, rows: np.ndarray, writer: SubtomogramWriter) -> None:

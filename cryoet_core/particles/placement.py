@@ -44,7 +44,7 @@ def rows_in(picks: Picks, tomograms: Tomograms) -> dict[str, np.ndarray]:
     UserError when there are no picks, or when some are in a tomogram that is not there.
     """
     if not len(picks):
-        raise UserError("--picks: holds no picks; expected at least one")
+        raise UserError("`picks`: holds no picks; expected at least one")
     names, counts = np.unique(picks.tomograms.astype(str), return_counts=True)
     known = {tomogram.name for tomogram in tomograms}
     unknown = [
@@ -57,7 +57,7 @@ def rows_in(picks: Picks, tomograms: Tomograms) -> dict[str, np.ndarray]:
         name, count = unknown[0]
         more = f" and {len(unknown) - 1} more names" if len(unknown) > 1 else ""
         raise UserError(
-            f"--picks: {total:,} of {len(picks):,} picks are in tomograms that --data does not have ({count:,} in "
+            f"`picks`: {total:,} of {len(picks):,} picks are in tomograms that `data` does not have ({count:,} in "
             f"{name!r}{more}); expected {shown_names(tomograms)}; rename one or the other, or give all tomograms"
         )
     return {

@@ -213,9 +213,9 @@ def launch(options: Mapping[str, Any], on_main: Callable[[], Path]) -> tuple[Pat
     What the user did wrong is found before a process is started, where that is ours to do.
     """
     if options["threads"] is not None and options["threads"] < 1:
-        raise UserError(f"--threads {options['threads']}: out of range; expected 1 or more")
+        raise UserError(f"`threads` {options['threads']}: out of range; expected 1 or more")
     if options["precision"] not in ("auto", "32", "bf16"):
-        raise UserError(f"--precision {options['precision']}: unknown; expected auto, 32 or bf16")
+        raise UserError(f"`precision` {options['precision']}: unknown; expected auto, 32 or bf16")
     device = resolve(options["device"])
     layout = layout_of(options["devices"], device)
     if layout.launcher in ("torchrun", "srun"):
@@ -223,7 +223,7 @@ def launch(options: Mapping[str, Any], on_main: Callable[[], Path]) -> tuple[Pat
         return processes.on_main(on_main), processes
     if layout.launcher == "self" and not _can_run_again():
         raise UserError(
-            f"--devices {layout.per_node}: the other processes run this command line again, and here is none; "
+            f"`devices` {layout.per_node}: the other processes run this command line again, and here is none; "
             "start it from a shell, from a script or with torchrun"
         )
     folder = on_main() if is_main_process() or layout.launcher == "none" else None

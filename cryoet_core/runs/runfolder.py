@@ -71,7 +71,7 @@ def make(out: Path | None, method: str, record: Mapping[str, Any], facts: Mappin
     folder = out if out is not None else _fresh(method)
     folder = Path(os.path.abspath(folder))
     if folder.exists() or folder.is_symlink():
-        raise UserError(f"--out {folder}: exists already; expected a new folder; choose another name or remove it")
+        raise UserError(f"`out` {folder}: exists already; expected a new folder; choose another name or remove it")
     beside = _unfinished(folder)
     with files.explained(folder):
         shutil.rmtree(beside, ignore_errors=True)

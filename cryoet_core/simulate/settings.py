@@ -74,7 +74,7 @@ class SimulationSettings:
         if not right:
             found = getattr(self, name)
             shown = " ".join(f"{v:g}" for v in found) if isinstance(found, tuple) else found
-            raise UserError(f"--{name.replace('_', '-')}: {shown}; expected {expected}")
+            raise UserError(f"`{name}`: {shown}; expected {expected}")
 
     def _defocus_is_right(self) -> bool:
         values = self.defocus

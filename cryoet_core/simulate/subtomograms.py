@@ -143,7 +143,7 @@ def default_batch(box: int, device: torch.device | str) -> int:
 def plan_labels(structures: Sequence[Structure], settings: SimulationSettings) -> NDArray[np.int64]:
     """The class of every particle of the set, in its order."""
     if not structures:
-        raise UserError("no structures; expected at least one: give --structures or --phantoms")
+        raise UserError("no structures; expected at least one: give `structures` or `phantoms`")
     names = [s.name for s in structures]
     for name in names:
         if names.count(name) > 1 or name == EMPTY:

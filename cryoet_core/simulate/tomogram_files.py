@@ -56,14 +56,14 @@ def write_tomograms(
     out = Path(out)
     if out.suffix.lower() not in STORES + MRC:
         raise UserError(
-            f"--out {out}: unknown kind of file; expected a name that ends in .h5 or .mrc"
+            f"`out` {out}: unknown kind of file; expected a name that ends in .h5 or .mrc"
         )
     if count < 1:
-        raise UserError(f"--count: {count}; expected at least 1")
+        raise UserError(f"`count`: {count}; expected at least 1")
     store = out.suffix.lower() in STORES
     contrast = contrast or ("bright" if store else "dark")
     if contrast not in ("bright", "dark"):
-        raise UserError(f"--contrast: {contrast}; expected bright or dark")
+        raise UserError(f"`contrast`: {contrast}; expected bright or dark")
     settings.check(structures)
     write = _write_store if store else _write_mrc
     names = [
@@ -129,7 +129,7 @@ def _write_mrc(
     for path in [truth, facts, *(path for paths in targets.values() for path in paths)]:
         if path.exists() and not overwrite:
             raise UserError(
-                f"{path}: exists and would be written too; choose another --out; --overwrite replaces it"
+                f"{path}: exists and would be written too; choose another `out`; `overwrite` replaces it"
             )
     written = Written()
     picks: list[Picks] = []

@@ -92,7 +92,7 @@ class TomogramSettings:
         if not right:
             found = getattr(self, name)
             shown = " ".join(f"{v:g}" for v in found) if isinstance(found, tuple) else found
-            raise UserError(f"--{name.replace('_', '-')}: {shown}; expected {expected}")
+            raise UserError(f"`{name}`: {shown}; expected {expected}")
 
     def _defocus_is_right(self) -> bool:
         values = self.defocus
@@ -104,26 +104,26 @@ class TomogramSettings:
         """
         names = [s.name for s in structures]
         if not names:
-            raise UserError("no structures; expected at least one: give --structures or --phantoms")
+            raise UserError("no structures; expected at least one: give `structures` or `phantoms`")
         if len(names) > 250:
             raise UserError(
-                f"--structures: {len(names)} of them; expected at most 250, as masks hold no more"
+                f"`structures`: {len(names)} of them; expected at most 250, as masks hold no more"
             )
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice:
             raise UserError(f"structure name {twice!r}: taken twice; expected different names")
         if len(self.copies) not in (1, len(names)):
             raise UserError(
-                f"--copies: {len(self.copies)} values for {len(names)} structures ({', '.join(names)}); "
+                f"`copies`: {len(self.copies)} values for {len(names)} structures ({', '.join(names)}); "
                 "expected one value for all or one for each"
             )
         for s in structures:
             need = math.ceil((s.diameter + 2 * self.margin) / self.voxel_size) + 1
             if min(self.shape) < need:
                 raise UserError(
-                    f"--shape: {' '.join(map(str, self.shape))} voxels of {self.voxel_size:g} Å cannot hold {s.name} "
+                    f"`shape`: {' '.join(map(str, self.shape))} voxels of {self.voxel_size:g} Å cannot hold {s.name} "
                     f"({s.diameter:.0f} Å) in every rotation with margins of {self.margin:g} Å; expected at least "
-                    f"{need} on each axis; raise --shape or lower --margin"
+                    f"{need} on each axis; raise `shape` or lower `margin`"
                 )
 
     def copies_of(self, structures: int) -> list[int]:

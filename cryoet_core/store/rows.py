@@ -104,7 +104,7 @@ def check_header(path: Path, box: int, voxel_size: float, sign: int, dtype: str,
         raise UserError(f"{path}: box {box}; expected at least 2 voxels")
     if not (np.isfinite(voxel_size) and voxel_size > 0):
         raise UserError(
-            f"{path}: voxel size {voxel_size} Å; expected a number above 0 (--voxel-size)"
+            f"{path}: voxel size {voxel_size} Å; expected a number above 0 (`voxel_size`)"
         )
     if sign not in (1, -1):
         raise UserError(f"{path}: density sign {sign}; expected 1 (protein bright) or -1 (dark)")

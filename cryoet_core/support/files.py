@@ -98,7 +98,7 @@ def make_folder(path: Path) -> None:
         try:
             path.mkdir(parents=True, exist_ok=True)
         except FileExistsError as error:
-            raise UserError(f"{path}: a file; expected a folder; choose another --out") from error
+            raise UserError(f"{path}: a file; expected a folder; choose another `out`") from error
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -68,7 +68,7 @@ def predict(
     out = out or run.dir / "predictions" / Path(paths[0]).stem
     if (out / HDF5_NAME).exists() or out.is_file():
         raise UserError(
-            f"--out {shown(out)}: exists already; expected a new folder; choose another name or remove it"
+            f"`out` {shown(out)}: exists already; expected a new folder; choose another name or remove it"
         )
     data = opening.open_input("data", opening.subject_spec(trainer), paths, labels_required=False)
     started = time.monotonic()
@@ -127,9 +127,7 @@ def card(data: Subtomograms) -> dict[str, Any]:
 def _refuse(reading: Mapping[str, Any]) -> None:
     given = sorted(name for name, value in reading.items() if value not in (None, ()))
     if given:
-        raise UserError(
-            f"--{given[0].replace('_', '-')}: this run labels subtomograms; the option is for pickers"
-        )
+        raise UserError(f"`{given[0]}`: this run labels subtomograms; the option is for pickers")
 
 
 def task_of(fitted: Any, trainer: Trainer | type[Trainer]) -> str:
@@ -156,14 +154,14 @@ def _supported(labeller: Labeller, trainer: Trainer, paths: Sequence[Path], run:
     named = opening.named(paths)
     if not isinstance(labeller, FewShotLabeller):
         raise UserError(
-            f"--support {named}: {trainer.name} takes no examples; expected a run of a method such as protonet"
+            f"`support` {named}: {trainer.name} takes no examples; expected a run of a method such as protonet"
         )
     examples = opening.open_input(
         "support", opening.subject_spec(trainer), paths, labels_required=False
     )
     if not opening.has_labels(examples):
         raise UserError(
-            f"--support {named}: has no class labels; expected a few labelled subtomograms of each class"
+            f"`support` {named}: has no class labels; expected a few labelled subtomograms of each class"
         )
     return labeller.with_support(examples, run)
 

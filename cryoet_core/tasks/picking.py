@@ -60,12 +60,12 @@ def predict(
     """
     if support:
         raise UserError(
-            f"--support {opening.named(support)}: this run picks in tomograms; the option is for labelling"
+            f"`support` {opening.named(support)}: this run picks in tomograms; the option is for labelling"
         )
     folder = out or run.dir / "predictions" / _stem(paths)
     if folder.is_file() or Survey.is_done(folder):
         raise UserError(
-            f"--out {shown(folder)}: exists already; expected a new folder; choose another name or remove it"
+            f"`out` {shown(folder)}: exists already; expected a new folder; choose another name or remove it"
         )
     _refuse_asked(reading)
     started = time.monotonic()
@@ -103,14 +103,14 @@ def evaluate(
     )
     if not opening.has_labels(truth):
         raise UserError(
-            f"{opening.named(sources)}: has no known particle centres to compare with; give --picks"
+            f"{opening.named(sources)}: has no known particle centres to compare with; give `picks`"
         )
     learnt = trainer.load(run)
     if "radius" not in asked:
         asked["radius"] = _radius_of(run, learnt)
     if asked["radius"] is None:
         raise UserError(
-            "--radius: missing; expected how far a pick may lie from the true centre, in Å"
+            "`radius`: missing; expected how far a pick may lie from the true centre, in Å"
         )
     picks = _own_picks(run) if own else _picked(run, trainer, sources, reading)
     folder = run.dir if own else run.dir / "predictions" / _stem(sources)
@@ -276,7 +276,7 @@ def _stem(paths: Sequence[Path]) -> str:
 def _refuse_asked(reading: Mapping[str, Any]) -> None:
     given = [key for key in _ASKED if reading.get(key) is not None]
     if given:
-        raise UserError(f"--{given[0]}: an option of `cryoet evaluate`")
+        raise UserError(f"`{given[0]}`: an option of `cryoet evaluate`")
 
 
 def _radius_of(run: Run, picker: Any) -> float | None:
@@ -309,7 +309,7 @@ def _particles_by_voxel(tomogram: Tomogram) -> np.ndarray:
     mask = tomogram.masks.get("ids")
     if mask is None:
         raise UserError(
-            f"--rule shrec: {tomogram.where or tomogram.name} has no mask of the particles; expected a simulated store"
+            f"`rule` shrec: {tomogram.where or tomogram.name} has no mask of the particles; expected a simulated store"
         )
     values: np.ndarray = mask.read((slice(None), slice(None), slice(None)))
     return values

@@ -51,7 +51,7 @@ def run_method(
     from cryoet_core.runs.run import Run
 
     if seed < 0:
-        raise UserError(f"--seed {seed}: out of range; expected 0 or more")
+        raise UserError(f"`seed` {seed}: out of range; expected 0 or more")
     trainer = load_trainer(method)
     chosen = resolve_preset(preset, devices.resolve(device).type == "cuda")
     config = trainer.Config.from_layers(chosen, read_config_file(config_file), options)

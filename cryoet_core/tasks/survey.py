@@ -59,7 +59,7 @@ class Survey:
         elif {**known, "done": False} != asked:
             raise UserError(
                 f"{files.shown(folder)}: holds picks of another request (run {known.get('run')}); expected a new "
-                "folder; choose another --out or remove it"
+                "folder; choose another `out` or remove it"
             )
         self._request = asked
 

@@ -195,7 +195,7 @@ def refuse_outside(draft: Draft, picks: Picks) -> None:
     ]
     raise UserError(
         f"{draft.where}: {count} of {len(picks)} picks lie outside of it (z, y, x {_vector(furthest)} Å; expected 0 to "
-        f"{_vector(extent)}); {_explanation(picks.positions, extent, size)}check their tomogram, --voxel-size, the "
+        f"{_vector(extent)}); {_explanation(picks.positions, extent, size)}check their tomogram, `voxel_size`, the "
         "order of the axes and the binning"
     )
 

@@ -86,7 +86,7 @@ def _run(path: Path, folders: list[Path], reading: TomogramOptions, opener: Open
     shown = ", ".join(f"{size:g}" for size in sizes)
     if len(sizes) > 1:
         raise UserError(
-            f"{path}: run {name} has tomograms of {shown} Å; expected one size; choose by --voxel-size"
+            f"{path}: run {name} has tomograms of {shown} Å; expected one size; choose by `voxel_size`"
         )
     chosen = sorted(
         (image for (size, _), image in images.items() if size == sizes[0]),

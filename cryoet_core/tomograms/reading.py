@@ -43,17 +43,17 @@ class TomogramOptions:
             ("default-contrast", self.default_contrast),
         ):
             if value is not None and value not in SIGNS:
-                raise UserError(f"--{name} {value}: expected dark or bright (how protein looks)")
+                raise UserError(f"`{name}` {value}: expected dark or bright (how protein looks)")
         if self.voxel_size is not None and not 0 < self.voxel_size < float("inf"):
-            raise UserError(f"--voxel-size {self.voxel_size}: expected a number of Å above 0")
+            raise UserError(f"`voxel_size` {self.voxel_size}: expected a number of Å above 0")
         tilt = self.tilt_range
         if tilt is not None and not -90 <= tilt[0] < tilt[1] <= 90:
             raise UserError(
-                f"--tilt-range {tilt[0]:g} {tilt[1]:g}: expected rising degrees within -90 to 90"
+                f"`tilt_range` {tilt[0]:g} {tilt[1]:g}: expected rising degrees within -90 to 90"
             )
         if self.axes is not None and sorted(self.axes) != ["x", "y", "z"]:
             raise UserError(
-                f"--axes {self.axes}: expected an order of z, y and x, slowest first, such as zyx or yzx"
+                f"`axes` {self.axes}: expected an order of z, y and x, slowest first, such as zyx or yzx"
             )
 
 
@@ -118,7 +118,7 @@ def with_geometry(draft: Draft) -> Draft:
     if said.axes is not None and said.axes != "zyx":
         if draft.ours:
             raise UserError(
-                f"{draft.where}: a store of tomograms, whose axes are z, y, x; leave --axes out"
+                f"{draft.where}: a store of tomograms, whose axes are z, y, x; leave `axes` out"
             )
         order = (said.axes.index("z"), said.axes.index("y"), said.axes.index("x"))
         draft = replace(draft, volume=TurnedVolume(draft.volume, order)).noted(
@@ -132,13 +132,13 @@ def with_geometry(draft: Draft) -> Draft:
     size = said.voxel_size or draft.voxel_size
     if size is None:
         raise UserError(
-            f"{draft.where}: voxel size unknown ({_without(draft.reason, draft.where)}); give --voxel-size"
+            f"{draft.where}: voxel size unknown ({_without(draft.reason, draft.where)}); give `voxel_size`"
         )
     if draft.voxel_size and abs(size / draft.voxel_size - 1) > SAME_VOXELS:
         if draft.ours:
             raise UserError(
-                f"{draft.where}: voxels of {draft.voxel_size:g} Å, but --voxel-size says {size:g}; expected the same; "
-                "leave --voxel-size out, or import the tomogram again"
+                f"{draft.where}: voxels of {draft.voxel_size:g} Å, but `voxel_size` says {size:g}; expected the same; "
+                "leave `voxel_size` out, or import the tomogram again"
             )
         draft = draft.noted(f"voxel size {size:g} Å as given; the file says {draft.voxel_size:g} Å")
     elif draft.voxel_size:
@@ -173,7 +173,7 @@ def _sign(draft: Draft) -> tuple[int, str]:
         if said is not None and SIGNS[said] != draft.sign:
             word = "bright" if draft.sign > 0 else "dark"
             raise UserError(
-                f"{draft.where}: says that protein is {word}, but --contrast {said}; leave it out"
+                f"{draft.where}: says that protein is {word}, but `contrast` {said}; leave it out"
             )
         return draft.sign, ""
     positions = np.zeros((0, 3)) if draft.picks is None else draft.picks.positions
@@ -181,8 +181,8 @@ def _sign(draft: Draft) -> tuple[int, str]:
     if said is not None:
         if seen.sign and seen.sign != SIGNS[said]:
             raise UserError(
-                f"{draft.where}: --contrast {said}, but the density at the picks is {seen}; check both; if it is right "
-                "all the same (large hollow particles), import the tomogram first, without --picks"
+                f"{draft.where}: `contrast` {said}, but the density at the picks is {seen}; check both; if it is right "
+                "all the same (large hollow particles), import the tomogram first, without `picks`"
             )
         return SIGNS[said], ""
     if seen.sign:
@@ -193,7 +193,7 @@ def _sign(draft: Draft) -> tuple[int, str]:
         ], f"contrast taken as {draft.reading.default_contrast}"
     looked = f"; at the picks it is {seen}" if len(positions) else ""
     raise UserError(
-        f"{draft.where}: contrast unknown (the file does not say it{looked}); give --contrast dark or --contrast bright"
+        f"{draft.where}: contrast unknown (the file does not say it{looked}); give `contrast` dark or `contrast` bright"
     )
 
 

@@ -53,7 +53,7 @@ class TomogramWriter:
 
     def __enter__(self) -> TomogramWriter:
         if self.path.exists() and not self._overwrite and not self.path.is_dir():
-            raise UserError(f"{self.path}: exists already; choose another name or give --overwrite")
+            raise UserError(f"{self.path}: exists already; choose another name or give `overwrite`")
         self._lock = claim(self.partial, self.path)
         import h5py
 

@@ -74,10 +74,10 @@ class Scaling:
 def candidates(k_min: int, k_max: int, n: int) -> list[int]:
     """The numbers of clusters to try. UserError where there are fewer volumes than clusters."""
     if k_min > k_max:
-        raise UserError(f"--k-min {k_min}: larger than --k-max {k_max}; give a range in order")
+        raise UserError(f"`k_min` {k_min}: larger than `k_max` {k_max}; give a range in order")
     if n < k_max:
         raise UserError(
-            f"--k-max {k_max}: the data set has only {n} volumes; lower --k-max or give more data"
+            f"`k_max` {k_max}: the data set has only {n} volumes; lower `k_max` or give more data"
         )
     return list(range(k_min, k_max + 1))
 

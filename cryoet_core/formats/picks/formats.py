@@ -49,7 +49,7 @@ class Format:
     def write(self, path: Path, picks: Picks, writing: Writing) -> list[str]:
         if self.writer is None:
             raise UserError(
-                f"--dialect {self.dialect}: is read only; expected one of {', '.join(WRITTEN)}"
+                f"`dialect` {self.dialect}: is read only; expected one of {', '.join(WRITTEN)}"
             )
         return cast(list[str], _function(self.writer, "write")(path, picks, writing))
 
@@ -123,7 +123,7 @@ def format_of(dialect: str) -> Format:
     """
     name = _DEFAULTS.get(dialect, dialect)
     if name not in BY_DIALECT:
-        raise UserError(f"--dialect {dialect}: unknown; expected one of {', '.join(DIALECTS)}")
+        raise UserError(f"`dialect` {dialect}: unknown; expected one of {', '.join(DIALECTS)}")
     return BY_DIALECT[name]
 
 
@@ -135,4 +135,4 @@ def format_for(path: Path) -> Format:
     for form in FORMATS:
         if form.writer and name.endswith(form.endings):
             return form
-    raise UserError(f"{path}: its name says no format; expected --dialect {', '.join(WRITTEN)}")
+    raise UserError(f"{path}: its name says no format; expected `dialect` {', '.join(WRITTEN)}")

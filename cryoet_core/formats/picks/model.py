@@ -53,11 +53,9 @@ class PickReading:
         for name in ("voxel_size", "coordinate_pixel_size"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
-                raise UserError(
-                    f"--{name.replace('_', '-')} {value}: expected a number of Å above 0"
-                )
+                raise UserError(f"`{name}` {value}: expected a number of Å above 0")
         if self.unit is not None and self.unit not in UNITS:
-            raise UserError(f"--unit {self.unit}: expected one of {', '.join(UNITS)}")
+            raise UserError(f"`unit` {self.unit}: expected one of {', '.join(UNITS)}")
 
 
 @dataclass(frozen=True)
@@ -98,7 +96,7 @@ class Writing:
         if size is None:
             raise UserError(
                 f"{path}: counts in voxels, and the voxel size of tomogram {tomogram!r} is unknown; expected its size "
-                "in Å; give --voxel-size or the tomogram (--data)"
+                "in Å; give `voxel_size` or the tomogram (`data`)"
             )
         return size
 
@@ -108,7 +106,7 @@ class Writing:
         if found is None:
             raise UserError(
                 f"{path}: counts from the middle of the tomogram, and the size of {tomogram!r} is unknown; expected "
-                "its shape; give the tomogram (--data) or a RELION tomogram set (--tomograms)"
+                "its shape; give the tomogram (`data`) or a RELION tomogram set (`tomograms`)"
             )
         return found
 

@@ -147,7 +147,7 @@ def _unit_of_tomograms(rows: Rows, reading: PickReading, names: np.ndarray) -> n
         if found is None:
             raise UserError(
                 f"{rows.path}: coordinates in voxels, whose size the file does not say (tomogram {name!r}); expected "
-                "it in Å; give --voxel-size"
+                "it in Å; give `voxel_size`"
             )
         sizes[name] = found.voxel_size
     return np.array([sizes[name] for name in names], dtype=np.float64)
@@ -164,7 +164,7 @@ def _middles(rows: Rows, reading: PickReading, names: np.ndarray) -> np.ndarray:
         if found is None:
             raise UserError(
                 f"{rows.path}: coordinates count from the middle of tomogram {name!r}, whose size is unknown; expected "
-                "its size; give the tomogram or --tomograms tomograms.star"
+                "its size; give the tomogram or `tomograms` tomograms.star"
             )
         middles[name] = np.array(found.shape) / 2 * found.voxel_size
     return np.array([middles[name] for name in names]).reshape(len(names), 3)

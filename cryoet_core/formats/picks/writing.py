@@ -91,7 +91,7 @@ def _refuse_bad(path: Path, picks: Picks) -> None:
     empty = [name for name in picks.tomograms if not str(name).strip()]
     if empty:
         raise UserError(
-            f"{path}: picks of a tomogram without a name; expected a name; give --tomogram"
+            f"{path}: picks of a tomogram without a name; expected a name; give `tomogram`"
         )
 
 

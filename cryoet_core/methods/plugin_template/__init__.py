@@ -36,7 +36,7 @@ def write_plugin(name: str, folder: Path | None = None) -> list[Path]:
     folder = folder or Path(f"cryoet-{name.replace('_', '-')}")
     if folder.exists():
         raise UserError(
-            f"{folder}: exists already; choose another name, or another folder with --out"
+            f"{folder}: exists already; choose another name, or another folder with `out`"
         )
     written = []
     for target, template in FILES.items():

@@ -134,9 +134,9 @@ def pack(
             f"{s.name} {n} of {m}" for s, n, m in zip(structures, fitted, copies, strict=True)
         )
         raise UserError(
-            f"--copies: {sum(fitted)} of {sum(copies)} particles fitted into {' x '.join(map(str, room.shape))} voxels "
-            f"({counts}), which fill {np.count_nonzero(room.ids) / room.ids.size:.1%}; lower --copies or "
-            "--volume-fraction, raise --shape, or ask for fewer distractors"
+            f"`copies`: {sum(fitted)} of {sum(copies)} particles fitted into {' x '.join(map(str, room.shape))} voxels "
+            f"({counts}), which fill {np.count_nonzero(room.ids) / room.ids.size:.1%}; lower `copies` or "
+            "`volume_fraction`, raise `shape`, or ask for fewer distractors"
         )
     return placed
 
@@ -172,6 +172,6 @@ def copies_for(fraction: float, room: Room, structures: Sequence[Structure]) -> 
             rest -= volumes[label]
     if sum(copies) == 0:
         raise UserError(
-            f"--volume-fraction: {fraction:g} is less than one particle; raise it or --shape"
+            f"`volume_fraction`: {fraction:g} is less than one particle; raise it or `shape`"
         )
     return copies

@@ -31,9 +31,9 @@ def draw_phantom(name: str, voxel_size: float, resolution: float | None = None) 
     ``resolution`` in Å defaults to two voxels. UserError, with the known names, for an unknown one.
     """
     if name not in PHANTOMS:
-        raise UserError(f"--phantoms: no phantom {name!r}; expected some of {', '.join(PHANTOMS)}")
+        raise UserError(f"`phantoms`: no phantom {name!r}; expected some of {', '.join(PHANTOMS)}")
     if not voxel_size > 0:
-        raise UserError(f"--voxel-size: {voxel_size}; expected more than 0 Å")
+        raise UserError(f"`voxel_size`: {voxel_size}; expected more than 0 Å")
     body = PHANTOMS[name]()
     width = gaussian_width(2 * voxel_size if resolution is None else resolution)
     body = np.pad(body, int(np.ceil(3 * width / GRID)) + 1)
@@ -307,11 +307,11 @@ def choose_phantoms(words: Sequence[str]) -> list[str]:
     """
     if len(words) == 1 and words[0].isdigit():
         if not 1 <= int(words[0]) <= len(PHANTOMS):
-            raise UserError(f"--phantoms: {words[0]}; expected 1 to {len(PHANTOMS)}")
+            raise UserError(f"`phantoms`: {words[0]}; expected 1 to {len(PHANTOMS)}")
         return list(PHANTOMS)[: int(words[0])]
     for word in words:
         if word not in PHANTOMS:
             raise UserError(
-                f"--phantoms: no phantom {word!r}; expected a number or some of {', '.join(PHANTOMS)}"
+                f"`phantoms`: no phantom {word!r}; expected a number or some of {', '.join(PHANTOMS)}"
             )
     return list(words)

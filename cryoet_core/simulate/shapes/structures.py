@@ -110,7 +110,7 @@ def load_density(
     """
     path = Path(path)
     if not voxel_size > 0:
-        raise UserError(f"--voxel-size: {voxel_size}; expected more than 0 Å")
+        raise UserError(f"`voxel_size`: {voxel_size}; expected more than 0 Å")
     kind = _suffix(path)
     if kind not in MAPS + MODELS:
         known = ", ".join(MAPS + MODELS)

@@ -98,7 +98,7 @@ class Edss3dTrainer(Trainer):
             return labeller, theirs if given is None else given, []
         if given is None:
             raise UserError(
-                "--clusters: missing; expected the folder of a run of autoencoder, or --subtomograms"
+                "`clusters`: missing; expected the folder of a run of autoencoder, or `subtomograms`"
             )
         made = models.load(run, AUTOENCODER)
         if made is not None:
@@ -147,12 +147,12 @@ def finished_clusters(folder: Path, run: Run) -> tuple[ClusterLabeller, Any]:
     other = Run.open(folder, device=run.device.type, quiet=True)
     if other.method != "autoencoder":
         raise UserError(
-            f"--clusters {folder}: a run of {other.method}; expected one of autoencoder"
+            f"`clusters` {folder}: a run of {other.method}; expected one of autoencoder"
         )
     labeller = models.load(other, MODEL)
     if labeller is None:
         raise UserError(
-            f"--clusters {folder}: this run is not finished; go on with: cryoet resume {folder}"
+            f"`clusters` {folder}: this run is not finished; go on with: cryoet resume {folder}"
         )
     labeller.model.to(run.device)
     return labeller, open_subtomograms(other.inputs["data"]).without_labels()

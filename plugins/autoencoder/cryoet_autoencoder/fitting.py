@@ -84,7 +84,7 @@ def fit(
             validation = _mean(model, loss, held, schedule, run)
         if not math.isfinite(trained + validation):
             raise RunError(
-                f"{name}: the loss is no number in epoch {epoch + 1}; give a lower --learning-rate"
+                f"{name}: the loss is no number in epoch {epoch + 1}; give a lower `learning_rate`"
             )
         state.epoch = epoch + 1
         if validation < state.best:

@@ -36,7 +36,7 @@ def kept_clusters(keep: str, clusters: Sequence[str], suggested: np.ndarray) -> 
     if keep.strip() == AUTO:
         if not suggested.any():
             raise UserError(
-                f"--keep auto: no cluster looks like a particle; look at the pictures and name some, {EXAMPLE}"
+                f"`keep` auto: no cluster looks like a particle; look at the pictures and name some, {EXAMPLE}"
             )
         return Kept((UNNAMED,), suggested.astype(np.int64))
     names: list[str] = []
@@ -45,19 +45,19 @@ def kept_clusters(keep: str, clusters: Sequence[str], suggested: np.ndarray) -> 
         name = name or UNNAMED
         if name == BACKGROUND:
             raise UserError(
-                f"--keep {group}: {BACKGROUND} is what is not kept; expected another name"
+                f"`keep` {group}: {BACKGROUND} is what is not kept; expected another name"
             )
         names += [] if name in names else [name]
         for index in _indices(numbers, clusters, group):
             if classes[index]:
                 raise UserError(
-                    f"--keep {keep}: {clusters[index]} is named twice; expected each cluster once"
+                    f"`keep` {keep}: {clusters[index]} is named twice; expected each cluster once"
                 )
             classes[index] = 1 + names.index(name)
     if not names:
-        raise UserError(f"--keep {keep!r}: names no cluster; expected clusters, {EXAMPLE}")
+        raise UserError(f"`keep` {keep!r}: names no cluster; expected clusters, {EXAMPLE}")
     if len(names) > 127:
-        raise UserError(f"--keep: {len(names)} classes; expected at most 127, as labels are bytes")
+        raise UserError(f"`keep`: {len(names)} classes; expected at most 127, as labels are bytes")
     return Kept(tuple(names), classes)
 
 
@@ -67,11 +67,11 @@ def _indices(numbers: str, clusters: Sequence[str], group: str) -> list[int]:
         first, dash, last = word.removeprefix("cluster").partition("-")
         last = last.strip().removeprefix("cluster") if dash else first
         if not (first.strip().isdecimal() and last.strip().isdecimal()):
-            raise UserError(f"--keep {group}: {word!r} is no cluster; expected numbers, {EXAMPLE}")
+            raise UserError(f"`keep` {group}: {word!r} is no cluster; expected numbers, {EXAMPLE}")
         low, high = int(first), int(last)
         if not 1 <= low <= high <= len(clusters):
             raise UserError(
-                f"--keep {group}: no cluster {word}; there are {clusters[0]} to {clusters[-1]}"
+                f"`keep` {group}: no cluster {word}; there are {clusters[0]} to {clusters[-1]}"
             )
         found += range(low - 1, high)
     return found

@@ -37,7 +37,7 @@ def learn(
     """
     if config.k > len(data):
         raise UserError(
-            f"--k {config.k}: the data set has only {len(data)} subtomograms; lower --k or give more data"
+            f"`k` {config.k}: the data set has only {len(data)} subtomograms; lower `k` or give more data"
         )
     model = new_model(data.box, config, run)
     share = run.shard(len(data))

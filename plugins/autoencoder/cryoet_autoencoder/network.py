@@ -32,7 +32,7 @@ class Encoder3D(nn.Module):
         super().__init__()
         self.size = box // bin
         if self.size < 1:
-            raise UserError(f"--bin {bin}: cubes have {box} voxels; expected at most as many")
+            raise UserError(f"`bin` {bin}: cubes have {box} voxels; expected at most as many")
         self.box, self.bin, self.dim = box, bin, code
         self.coarse = -(-self.size // STEP)
         self.first, self.second = convolution(1, width), convolution(width, width)

@@ -24,7 +24,7 @@ def segment(folder: Path, paths: list[Path], out: Path, device: str = "auto") ->
     size.
     """
     if out.exists():
-        raise UserError(f"--out {out}: exists already; choose another name or remove it")
+        raise UserError(f"`out` {out}: exists already; choose another name or remove it")
     run = Run.open(folder, device=device, quiet=True)
     if run.method != Edss3dTrainer.name:
         raise UserError(f"{folder}: a run of {run.method}; expected one of edss3d")

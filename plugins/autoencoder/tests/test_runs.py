@@ -132,7 +132,7 @@ def test_what_cannot_be_gets_one_line(
 
 
 def test_more_clusters_than_cubes_and_another_box(place: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="--k 37: the data set has only 36 subtomograms"):
+    with pytest.raises(UserError, match="`k` 37: the data set has only 36 subtomograms"):
         run_method(
             "autoencoder", {"data": [place / "cubes.h5"]}, {"k": 37}, out=tmp_path / "run", **QUIET
         )
@@ -165,7 +165,7 @@ def test_evaluate_has_the_dice_where_the_occupancy_is_known(place: Path) -> None
     }
     assert facts["measured"] == {name: row[key] for name, key in names.items()}
     with pytest.raises(
-        UserError, match="give --particle"
+        UserError, match="give `particle`"
     ):  # two kinds, and picks of neither: asked for, not answered
         evaluate_run(
             place / "edss",

@@ -90,7 +90,7 @@ def match(
     )
     if not known_target and needs_shots:
         raise UserError(
-            f"--target {names[1]}: has no class labels; expected some labelled volumes of each class to learn from; "
+            f"`target` {names[1]}: has no class labels; expected some labelled volumes of each class to learn from; "
             "label a few, or use deep_coral or swd, which need none"
         )
     if len(classes) < 2:
@@ -151,7 +151,7 @@ def _split(
             missing = classes[int(np.argmin(counts))]
             raise UserError(
                 f"{name}: class {missing!r} has no labelled volume{where}; expected one or more of each class; "
-                "split again, or give --shots and a file without a split"
+                "split again, or give `shots` and a file without a split"
             )
         return codes, f"shots: the {int(counts.sum())} labelled volumes of the target's split train"
     wanted = shots or DEFAULT_SHOTS
@@ -159,8 +159,8 @@ def _split(
         if count < wanted:
             found = f"{count} labelled volume{'' if count == 1 else 's'}{where}"
             raise UserError(
-                f"--shots {wanted}: class {class_name!r} has {found} of {name}; expected {wanted} or more of each "
-                "class; lower --shots or label more"
+                f"`shots` {wanted}: class {class_name!r} has {found} of {name}; expected {wanted} or more of each "
+                "class; lower `shots` or label more"
             )
     codes[candidates] = (
         TEST if given is None else VAL

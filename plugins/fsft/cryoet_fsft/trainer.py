@@ -64,7 +64,7 @@ class DomainTrainer(Trainer):
             return finished
         if run.world_size > 1:
             raise UserError(
-                f"--devices {run.world_size}: {self.name} trains in one process; leave --devices out"
+                f"`devices` {run.world_size}: {self.name} trains in one process; leave `devices` out"
             )
         job = self._job(inputs, run)
         for line in (*job.domains.notes, protocol_words(job)):

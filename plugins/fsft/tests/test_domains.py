@@ -90,7 +90,7 @@ def test_a_target_without_labels_serves_methods_that_need_none(write: Write) -> 
     assert found.classes == ("ball", "bars", "shell")
     assert not len(found.scored)
     with pytest.raises(
-        UserError, match=r"--target .*t\.h5: has no class labels; .* use deep_coral"
+        UserError, match=r"`target` .*t\.h5: has no class labels; .* use deep_coral"
     ):
         matched(source, target)
 

@@ -195,7 +195,7 @@ def test_stage_1_can_be_taken_from_another_run(pair: tuple[Path, Path], tmp_path
     )
     assert same(stage(first, "source", "networks."), stage(second, "source", "networks."))
     assert "source" not in {row["phase"] for row in second.metrics()}
-    with pytest.raises(UserError, match=r"--start .*one: its encoder is .*expected"):
+    with pytest.raises(UserError, match=r"`start` .*one: its encoder is .*expected"):
         fitted("swd", *pair, tmp_path / "three", start=str(tmp_path / "one"), width=5)
     with pytest.raises(UserError, match="no such run folder"):
         fitted("swd", *pair, tmp_path / "four", start=str(tmp_path / "nothing"))

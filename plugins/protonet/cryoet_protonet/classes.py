@@ -51,9 +51,9 @@ def split_classes(
     unknown = [name for name in chosen if name not in names]
     if unknown:
         near = close_names(unknown[0], names) or f"; it has {', '.join(names)}"
-        raise UserError(f"--train-classes {unknown[0]}: the data set has no such class{near}")
+        raise UserError(f"`train_classes` {unknown[0]}: the data set has no such class{near}")
     if len(set(chosen)) < len(chosen):
-        raise UserError(f"--train-classes {','.join(chosen)}: names a class twice")
+        raise UserError(f"`train_classes` {','.join(chosen)}: names a class twice")
     if not chosen:
         count = round(0.4 * len(names)) if unseen is None else unseen
         order = torch.randperm(len(names), generator=run.generator("classes"))

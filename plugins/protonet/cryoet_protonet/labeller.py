@@ -106,7 +106,7 @@ class ProtoLabeller:
         names = [name for i, name in enumerate(support.class_names) if (support.labels == i).any()]
         if not names:
             raise UserError(
-                f"--support {support.paths[0]}: has no class labels; expected one to five labelled examples of each"
+                f"`support` {support.paths[0]}: has no class labels; expected one to five labelled examples of each"
             )
         found = Support.of(support, self.space.points(run.volumes(support), run), names)
         return ProtoLabeller(

@@ -31,8 +31,8 @@ class ProtoNet3D(nn.Module):
         left = box // bin // 2**blocks
         if left < 1:
             raise UserError(
-                f"--blocks {blocks} with --bin {bin} needs cubes of at least {bin * 2**blocks} voxels, the data set "
-                f"has {box}; lower --blocks or --bin, or cut larger cubes"
+                f"`blocks` {blocks} with `bin` {bin} needs cubes of at least {bin * 2**blocks} voxels, the data set "
+                f"has {box}; lower `blocks` or `bin`, or cut larger cubes"
             )
         self.bin, self.dim = bin, width * left**3
         before = [1, *[width] * (blocks - 1)]

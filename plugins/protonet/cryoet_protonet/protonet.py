@@ -65,7 +65,7 @@ class ProtoNet(Trainer):
         config = self.config
         if run.world_size > 1:
             raise UserError(
-                f"--devices {run.world_size}: {self.name} trains in one process; leave the option out"
+                f"`devices` {run.world_size}: {self.name} trains in one process; leave the option out"
             )
         parts = split_rows(data, config, run)
         check_evaluation(parts, config)

@@ -58,7 +58,7 @@ def test_only_the_rows_given_are_drawn() -> None:
 
 
 def test_too_few_classes_or_volumes_are_said() -> None:
-    with pytest.raises(UserError, match=r"--way 5: episodes have 4 classes"):
+    with pytest.raises(UserError, match=r"`way` 5: episodes have 4 classes"):
         draw_episodes(ROWS, 1, 5, 1, 1, seeded())
     with pytest.raises(
         UserError, match=r"10 shots and 3 queries need 13 volumes of a class, 'c' has 12"

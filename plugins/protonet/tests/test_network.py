@@ -54,7 +54,7 @@ def test_pooling_before_the_rectifier_is_the_published_network() -> None:
 
 def test_a_small_cube_is_refused() -> None:
     with pytest.raises(
-        UserError, match=r"--blocks 4 with --bin 2 needs cubes of at least 32 voxels.* has 24"
+        UserError, match=r"`blocks` 4 with `bin` 2 needs cubes of at least 32 voxels.* has 24"
     ):
         ProtoNet3D(24, blocks=4, bin=2)
 
@@ -162,7 +162,7 @@ def test_class_split() -> None:
         assert len(unseen) == (2 if count is None else count)
     drawn = {tuple(split_classes(names, [], None, Drawing(seed))[1]) for seed in range(20)}  # type: ignore[arg-type]
     assert len(drawn) > 3
-    with pytest.raises(UserError, match=r"--train-classes f: the data set has no such class"):
+    with pytest.raises(UserError, match=r"`train_classes` f: the data set has no such class"):
         split_classes(names, ["f"], None, Drawing(0))  # type: ignore[arg-type]
     with pytest.raises(UserError, match="names a class twice"):
         split_classes(names, ["a", "a"], None, Drawing(0))  # type: ignore[arg-type]

@@ -238,7 +238,7 @@ def test_support_without_labels_or_of_another_box(
     finished: tuple[ProtoLabeller, Run], others: Path, tmp_path: Path
 ) -> None:
     labeller, run = finished
-    with pytest.raises(UserError, match=r"--support .*others.h5: has no class labels"):
+    with pytest.raises(UserError, match=r"`support` .*others.h5: has no class labels"):
         labeller.with_support(open_subtomograms([others]).without_labels(), run)
     from cryoet_core.testing.data import write_subtomograms as kit
 

@@ -83,7 +83,7 @@ class Priors:
             too_large = next((name for name in names if given[name] >= 1), None)
             if too_large:
                 raise UserError(
-                    f"--prior {config.prior}: a share of {given[too_large]:g}; expected less than 1"
+                    f"`prior` {config.prior}: a share of {given[too_large]:g}; expected less than 1"
                 )
             self.copies = [
                 given[name] * self.cells / each

@@ -98,12 +98,12 @@ def _scene(tomogram: Tomogram, view: Tomogram, species: Sequence[Species], held:
         if kind.diameter > max(tomogram.shape) * tomogram.voxel_size:
             size = " x ".join(f"{n * tomogram.voxel_size:g}" for n in tomogram.shape)
             raise UserError(
-                f"--diameter {kind.diameter:g}: {where} is {size} Å; expected a particle that fits into it; check the "
+                f"`diameter` {kind.diameter:g}: {where} is {size} Å; expected a particle that fits into it; check the "
                 "diameter, in Å, and the voxel size"
             )
         if kind.diameter < FEWEST_VOXELS * tomogram.voxel_size:
             raise UserError(
-                f"--diameter {kind.diameter:g}: {where} has voxels of {tomogram.voxel_size:g} Å; expected at least "
+                f"`diameter` {kind.diameter:g}: {where} has voxels of {tomogram.voxel_size:g} Å; expected at least "
                 f"{FEWEST_VOXELS} voxels in a diameter; check the diameter, in Å, or use finer voxels"
             )
     positions, kinds = _labels(tomogram, species)

@@ -37,7 +37,7 @@ def species_of(diameter: str, labels: Picks) -> tuple[Species, ...]:
     ]
     if not diameter.strip():
         raise UserError(
-            "--diameter: missing; expected the particle's diameter in Å, such as --diameter 250"
+            "`diameter`: missing; expected the particle's diameter in Å, such as `diameter` 250"
         )
     values = by_name("diameter", diameter, present)
     return tuple(Species(name, values[name]) for name in values)
@@ -56,7 +56,7 @@ def by_name(option: str, text: str, names: Sequence[str]) -> dict[str, float]:
         if name not in names:
             hint = close_names(name, names) if name else "; expected name=number for each"
             raise UserError(
-                f"--{option} {text}: no labels of a class {name or word!r}; there are {', '.join(names)}{hint}"
+                f"`{option}` {text}: no labels of a class {name or word!r}; there are {', '.join(names)}{hint}"
             )
         values[name] = _positive(option, number)
     return values
@@ -69,7 +69,7 @@ def _positive(option: str, word: str) -> float:
         value = math.nan
     if not 0 < value < math.inf:
         raise UserError(
-            f"--{option}: {word!r} is no positive number; expected such as {_EXAMPLES[option]}"
+            f"`{option}`: {word!r} is no positive number; expected such as {_EXAMPLES[option]}"
         )
     return value
 

@@ -100,8 +100,8 @@ def _bright(path: Path, values: NDArray[np.float64], contrast: str) -> NDArray[n
     if skewness < -CLEAR or values.max() <= 0:
         other = "dark" if contrast == "bright" else "bright"
         raise UserError(
-            f"--template {path}: what stands out from the background is {other} (skewness {skewness:.1f}), but "
-            f"--template-contrast is {contrast}; expected protein to stand out; give --template-contrast {other}"
+            f"`template` {path}: what stands out from the background is {other} (skewness {skewness:.1f}), but "
+            f"`template_contrast` is {contrast}; expected protein to stand out; give `template_contrast` {other}"
         )
     return values
 
@@ -127,23 +127,23 @@ def _read_map(path: Path, given: float | None) -> tuple[NDArray[np.float64], flo
         stack = open_volumes(path)
     except UserError as error:
         raise UserError(
-            f"--template {error}; expected a map (MRC, EM) or a model ({', '.join(MODELS)})"
+            f"`template` {error}; expected a map (MRC, EM) or a model ({', '.join(MODELS)})"
         ) from error
     if len(stack) != 1 or min(stack.shape) < 4:
         shape = " x ".join(map(str, (len(stack), *stack.shape)))
         raise UserError(
-            f"--template {path}: {shape} voxels; expected one map of at least 4 voxels a side"
+            f"`template` {path}: {shape} voxels; expected one map of at least 4 voxels a side"
         )
     cell = (given,) * 3 if given else stack.voxel_size
     if cell is None or min(cell) <= 0 or max(cell) > 1.01 * min(cell):
         shown = "none" if cell is None else " x ".join(f"{size:g}" for size in cell)
         raise UserError(
-            f"--template {path}: voxel size {shown} in its header; expected one; see --template-voxel-size"
+            f"`template` {path}: voxel size {shown} in its header; expected one; see `template_voxel_size`"
         )
     values = stack.read(np.array([0]))[0].astype(np.float64)
     if not np.isfinite(values).all() or values.min() == values.max():
         raise UserError(
-            f"--template {path}: holds NaN, infinity or one value only; expected a map of a particle"
+            f"`template` {path}: holds NaN, infinity or one value only; expected a map of a particle"
         )
     return values, float(np.mean(cell))
 

@@ -64,12 +64,12 @@ def test_background_and_units_do_not_matter(tmp_path: Path, density: np.ndarray)
 
 def test_a_dark_template_needs_the_option(tmp_path: Path, density: np.ndarray) -> None:
     path = write(tmp_path / "dark.mrc", 5 - density)
-    with pytest.raises(UserError, match="give --template-contrast dark"):
+    with pytest.raises(UserError, match="give `template_contrast` dark"):
         read_template(path, 2.0)
     found = read_template(path, 2.0, contrast="dark")
     expected = read_template(write(tmp_path / "bright.mrc", density), 2.0)
     np.testing.assert_allclose(found.density, expected.density, atol=1e-5)
-    with pytest.raises(UserError, match="give --template-contrast bright"):
+    with pytest.raises(UserError, match="give `template_contrast` bright"):
         read_template(tmp_path / "bright.mrc", 2.0, contrast="dark")
 
 

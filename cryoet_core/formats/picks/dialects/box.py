@@ -35,7 +35,7 @@ def depth(path: Path, n: int, reading: PickReading) -> np.ndarray:
     """z of boxes in one slice, (n,), in voxels. UserError where nobody says it."""
     if reading.slice is None:
         raise UserError(
-            f"{path}: {n} boxes in x and y, without z; expected positions in a tomogram; --slice N places them in one "
+            f"{path}: {n} boxes in x and y, without z; expected positions in a tomogram; `slice` N places them in one "
             "slice"
         )
     return np.full(n, float(reading.slice))
@@ -45,7 +45,7 @@ def box_of(path: Path, writing: Writing) -> int:
     """The box's edge in voxels. UserError where it is not given."""
     if writing.box is None:
         raise UserError(
-            f"{path}: holds boxes, whose size is unknown; expected their edge in voxels; give --box"
+            f"{path}: holds boxes, whose size is unknown; expected their edge in voxels; give `box`"
         )
     return writing.box
 

@@ -159,7 +159,7 @@ def _scale(rows: Rows, names: list[tuple[str, str | None]], reading: PickReading
     if unit is None:
         raise UserError(
             f"{rows.path}: x, y and z without a unit; expected one in the header (x_angstrom, x_nm, x_voxel); give "
-            "--unit angstrom, nm or voxel"
+            "`unit` angstrom, nm or voxel"
         )
     scale = UNITS[unit]
     if scale is not None:
@@ -188,7 +188,7 @@ def _fill(rows: Rows, table: _Table, reading: PickReading) -> None:
 def _given_classes(table: _Table, column: str) -> list[str]:
     if column not in table.titles:
         raise UserError(
-            f"--class-column {column}: {table.path} has no such column; it has {', '.join(table.titles[:8])}"
+            f"`class_column` {column}: {table.path} has no such column; it has {', '.join(table.titles[:8])}"
         )
     index = table.titles.index(column)
     table.taken.add(index)

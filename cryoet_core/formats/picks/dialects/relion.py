@@ -183,7 +183,7 @@ def _pixels(star: _Star, reading: PickReading) -> np.ndarray:
         return star.columns(PIXELS)
     if reading.slice is None:
         raise UserError(
-            f"{star.path}: particles in 2-D (no rlnCoordinateZ); expected positions in a tomogram; --slice N places "
+            f"{star.path}: particles in 2-D (no rlnCoordinateZ); expected positions in a tomogram; `slice` N places "
             "them in one slice"
         )
     flat = np.stack([star.table.numbers(name, star.path) for name in PIXELS[:2]], axis=1)
@@ -235,7 +235,7 @@ def _shift(star: _Star, turned: np.ndarray | None, reading: PickReading) -> np.n
             given = reading.coordinate_pixel_size or reading.voxel_size
             if given is None:
                 raise UserError(
-                    f"{star.path}: rlnOriginX in pixels of unknown size; expected it in the star; give --voxel-size"
+                    f"{star.path}: rlnOriginX in pixels of unknown size; expected it in the star; give `voxel_size`"
                 )
             size = np.full(len(star), given)
         origin = pixels * size[:, None]
@@ -276,7 +276,7 @@ def _classes(star: _Star, reading: PickReading) -> list[str] | None:
         name = reading.class_column.removeprefix("_")
         if name not in star.table:
             has = ", ".join(star.table.columns)
-            raise UserError(f"--class-column {name}: {star.path} has no such column; it has {has}")
+            raise UserError(f"`class_column` {name}: {star.path} has no such column; it has {has}")
         return star.table.columns[name]
     if CLASS_NAME in star.table:
         return star.table.columns[CLASS_NAME]
