@@ -108,8 +108,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from cryoet_core import hookimpl
-from cryoet_core.methods.config import Config, option
-from cryoet_core.methods.interfaces import InputSpec, Labels, Trainer
+from cryoet_core.plugins.config import Config, option
+from cryoet_core.plugins.interfaces import InputSpec, Labels, Trainer
 
 
 class ToyConfig(Config):

@@ -32,7 +32,7 @@ from disca_table import command, commit
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from cryoet_core.methods.plugins import load_trainer
+from cryoet_core.plugins.discovery import load_trainer
 from cryoet_core.runs.inputs import open_inputs
 from cryoet_core.runs.run import Run
 from cryoet_core.store import Subtomograms, SubtomogramWriter

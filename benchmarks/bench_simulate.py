@@ -14,9 +14,9 @@ from pathlib import Path
 
 import torch
 
+from cryoet_core.simulate.generation import write_subtomograms
 from cryoet_core.simulate.settings import SimulationSettings
 from cryoet_core.simulate.shapes.phantoms import PHANTOMS, load_phantom
-from cryoet_core.simulate.subtomograms import write_subtomograms
 
 CASES: dict[str, dict[str, object]] = {
     "plain": {},

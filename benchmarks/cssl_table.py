@@ -29,9 +29,9 @@ import torch
 from disca_table import commit
 
 from cryoet_core.evaluation.significance import holm, paired_t
+from cryoet_core.simulate.generation import write_subtomograms
 from cryoet_core.simulate.settings import SimulationSettings
 from cryoet_core.simulate.shapes.structures import load_structure
-from cryoet_core.simulate.subtomograms import write_subtomograms
 from cryoet_core.store import SubtomogramWriter, open_subtomograms
 from cryoet_core.store.split import save_split, stratified
 from cryoet_core.tasks.session import run_method

@@ -29,7 +29,7 @@ from disca_table import command, commit
 
 from cryoet_core.benchmark.board.intervals import mean_of
 from cryoet_core.evaluation.significance import holm, paired_t
-from cryoet_core.methods.plugins import load_trainer
+from cryoet_core.plugins.discovery import load_trainer
 from cryoet_core.runs.inputs import open_inputs
 from cryoet_core.runs.run import Run
 

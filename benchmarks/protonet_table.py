@@ -28,8 +28,8 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from cryoet_core.evaluation.significance import paired_t
-from cryoet_core.methods.interfaces import Labels
-from cryoet_core.methods.plugins import load_trainer
+from cryoet_core.plugins.discovery import load_trainer
+from cryoet_core.plugins.interfaces import Labels
 from cryoet_core.runs.run import Run
 from cryoet_core.store import Subtomograms, open_subtomograms
 

@@ -18,7 +18,7 @@ from cryoet_core.algorithms.averages import class_averages, write_averages
 from cryoet_core.algorithms.fourier import apply_filter, wedge_mask
 from cryoet_core.algorithms.transforms import random_rotations, rotate
 from cryoet_core.evaluation.metrics import clustering_report
-from cryoet_core.methods.interfaces import Labels
+from cryoet_core.plugins.interfaces import Labels
 from cryoet_core.runs import runfolder
 from cryoet_core.runs.predictions import write_predictions
 from cryoet_core.runs.runfolder import RunFolder

@@ -9,8 +9,8 @@ import pydantic
 import torch
 
 from cryoet_core import hookimpl
-from cryoet_core.methods.config import Config, option
-from cryoet_core.methods.interfaces import InputSpec, Labels, Trainer
+from cryoet_core.plugins.config import Config, option
+from cryoet_core.plugins.interfaces import InputSpec, Labels, Trainer
 from cryoet_core.support.errors import UserError
 
 

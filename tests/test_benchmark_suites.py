@@ -17,9 +17,9 @@ from cryoet_core.benchmark.suite import (
     load_suite,
     load_suites,
 )
-from cryoet_core.methods.config import Config, option
-from cryoet_core.methods.interfaces import InputSpec, Trainer
-from cryoet_core.methods.plugins import PluginInfo
+from cryoet_core.plugins.config import Config, option
+from cryoet_core.plugins.discovery import PluginInfo
+from cryoet_core.plugins.interfaces import InputSpec, Trainer
 from cryoet_core.support.errors import UserError
 
 PRINTED = {

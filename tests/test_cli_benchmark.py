@@ -216,7 +216,7 @@ def test_a_dry_run_lists_the_runs_and_writes_nothing(here: Command, tmp_path: Pa
 
 
 def test_the_new_plugin_is_the_example(guided: Path):
-    from cryoet_core.methods.plugin_template import FILES
+    from cryoet_core.plugins.template import FILES
 
     for name in FILES:
         example = ROOT / "examples" / "cryoet-minimal" / name

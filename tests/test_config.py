@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import pytest
 
-from cryoet_core.methods.config import Config, option, read_config_file, resolve_preset
+from cryoet_core.plugins.config import Config, option, read_config_file, resolve_preset
 from cryoet_core.support.errors import UserError
 
 

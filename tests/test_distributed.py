@@ -26,7 +26,7 @@ import json, os, sys, time
 from pathlib import Path
 import torch
 from cryoet_core.cli.guard import guarded
-from cryoet_core.methods.config import Config, option
+from cryoet_core.plugins.config import Config, option
 from cryoet_core.runs.run import Run
 
 class Settings(Config):

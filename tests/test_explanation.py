@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from cryoet_core.algorithms.gradcam import CAMS, activation_map, explain, shown_map
-from cryoet_core.methods.interfaces import Labels
+from cryoet_core.plugins.interfaces import Labels
 from cryoet_core.runs.run import Run
 from cryoet_core.store import open_subtomograms
 from cryoet_core.support.errors import UserError
@@ -134,7 +134,7 @@ class Silent:
 
 @pytest.fixture
 def opened(tmp_path: Path) -> tuple[Any, Run]:
-    from cryoet_core.methods.config import Config
+    from cryoet_core.plugins.config import Config
 
     path = kit_data.write_subtomograms(tmp_path / "set.h5", 12, per_class=2)
     return open_subtomograms(path), Run.create(

@@ -35,8 +35,8 @@ import numpy as np
 import torch
 
 from cryoet_core import hookimpl
-from cryoet_core.methods.config import Config, option
-from cryoet_core.methods.interfaces import InputSpec, Trainer
+from cryoet_core.plugins.config import Config, option
+from cryoet_core.plugins.interfaces import InputSpec, Trainer
 from cryoet_core.algorithms.peaks import find_peaks
 from cryoet_core.picks import Picks
 from cryoet_core.tomograms.tiles import score_map

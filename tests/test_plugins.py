@@ -33,7 +33,7 @@ WRONG_ARGUMENT = (
 MISSING_MODULE = "import a_module_that_nobody_has\n"
 HALF_A_TRAINER = """
 from cryoet_core import hookimpl
-from cryoet_core.methods.interfaces import Trainer
+from cryoet_core.plugins.interfaces import Trainer
 
 class Half(Trainer):
     name = "bad"
@@ -162,7 +162,7 @@ def test_encoders_are_looked_up_by_plugin_and_name(
 
 
 def test_load_encoder(site: Path, install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cryoet_core.methods.plugins import load_encoder
+    from cryoet_core.plugins.discovery import load_encoder
     from cryoet_core.support.errors import UserError
 
     install(
@@ -182,7 +182,7 @@ def test_load_encoder(site: Path, install: Install, monkeypatch: pytest.MonkeyPa
 
 
 def test_the_hooks_are_those_of_the_documentation() -> None:
-    from cryoet_core.methods import hookspecs
+    from cryoet_core.plugins import hookspecs
 
     assert [name for name in vars(hookspecs) if name.startswith("cryoet_")] == [
         "cryoet_trainers",

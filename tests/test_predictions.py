@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from gemmi import cif
 
-from cryoet_core.methods.interfaces import Labels
+from cryoet_core.plugins.interfaces import Labels
 from cryoet_core.runs.predictions import read_predictions, write_predictions
 from cryoet_core.support.errors import RunError, UserError
 
@@ -191,7 +191,7 @@ def test_what_is_no_predictions_file_is_one_line(tmp_path: Path) -> None:
 
 
 def test_with_a_real_run_and_store(tmp_path: Path) -> None:
-    from cryoet_core.methods.config import Config
+    from cryoet_core.plugins.config import Config
     from cryoet_core.runs.run import Run
     from cryoet_core.store import open_subtomograms
     from cryoet_core.testing.data import write_subtomograms

@@ -20,8 +20,8 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from cryoet_core.evaluation.metrics import clustering_report
-from cryoet_core.methods import plugins
-from cryoet_core.methods.config import Config, option
+from cryoet_core.plugins import discovery
+from cryoet_core.plugins.config import Config, option
 from cryoet_core.report import write_report
 from cryoet_core.report.drawing import images, palette, words
 from cryoet_core.report.embedding import MOST, class_marks, embedding_map, sample
@@ -440,7 +440,7 @@ def test_configuration_marks_where_a_value_comes_from(tmp_path, monkeypatch):
         task = "clustering"
         Config = Options
 
-    monkeypatch.setattr(plugins, "load_trainer", lambda name: Method)
+    monkeypatch.setattr(discovery, "load_trainer", lambda name: Method)
     text = report(
         made(tmp_path, artefacts=(), config={"width": 8, "rounds": 5, "depth": 10, "reg": 1e-5})
     ).text

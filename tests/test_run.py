@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from cryoet_core.methods.config import Config, option
+from cryoet_core.plugins.config import Config, option
 from cryoet_core.runs import devices, runfolder
 from cryoet_core.runs.run import Run
 from cryoet_core.support import files, journal

@@ -5,7 +5,7 @@ import pytest
 
 from cryoet_core.evaluation.metrics import clustering_report
 from cryoet_core.evaluation.scoring import held_out, in_classes, probabilities_of, score
-from cryoet_core.methods.interfaces import Labels
+from cryoet_core.plugins.interfaces import Labels
 
 TRUE = np.array([0, 0, 1, 1, 2, -1])
 NAMES = ("a", "b", "c")

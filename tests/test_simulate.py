@@ -10,13 +10,13 @@ import torch
 from scipy import stats
 
 from cryoet_core.algorithms.fourier import apply_filter, ctf, radial_frequency, wedge_mask
+from cryoet_core.simulate.generation import Batch, class_names, plan_labels, simulate
 from cryoet_core.simulate.imaging import Microscope, aitom_ctf
 from cryoet_core.simulate.scene.crowding import Placed, place_neighbours
 from cryoet_core.simulate.scene.poses import draw_pose
 from cryoet_core.simulate.settings import SimulationSettings
 from cryoet_core.simulate.shapes.phantoms import load_phantom
 from cryoet_core.simulate.shapes.structures import Structure, as_structure
-from cryoet_core.simulate.subtomograms import Batch, class_names, plan_labels, simulate
 from cryoet_core.support.errors import UserError
 
 NAMES = ("ring-c6", "two-jaws", "filament")

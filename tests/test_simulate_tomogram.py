@@ -23,7 +23,7 @@ from cryoet_core.simulate.scene.poses import from_quaternion
 from cryoet_core.simulate.settings import SimulationSettings
 from cryoet_core.simulate.shapes.phantoms import load_phantom
 from cryoet_core.simulate.shapes.structures import Structure
-from cryoet_core.simulate.tomogram import SimulatedTomogram, noise_profile, simulate_tomogram
+from cryoet_core.simulate.specimen import SimulatedTomogram, noise_profile, simulate_tomogram
 from cryoet_core.simulate.tomogram_files import write_tomograms
 from cryoet_core.simulate.tomogram_settings import TomogramSettings
 from cryoet_core.simulate.volume_filter import FilterRoute, wedge_plane

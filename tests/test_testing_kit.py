@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cryoet_core.methods.interfaces import InputSpec
+from cryoet_core.plugins.interfaces import InputSpec
 from cryoet_core.support.errors import UserError
 from cryoet_core.testing import CHECKS, Skip, conformance, run_checks
 from cryoet_core.testing.data import write_subtomograms
@@ -75,7 +75,7 @@ def test_every_check_can_fail() -> None:
 def test_a_method_that_may_see_labels_skips_with_the_reason(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from cryoet_core.methods.plugins import load_trainer
+    from cryoet_core.plugins.discovery import load_trainer
 
     monkeypatch.setattr(
         load_trainer("sound"), "inputs", {"data": InputSpec("cubes", labels="required")}
@@ -176,7 +176,7 @@ def test_the_example_sorts_the_kits_shapes(
     installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from cryoet_core.evaluation.metrics import clustering_report
-    from cryoet_core.methods.plugins import load_trainer
+    from cryoet_core.plugins.discovery import load_trainer
     from cryoet_core.testing import harness
 
     monkeypatch.syspath_prepend(installed)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
-from cryoet_core.methods.config import Config
+from cryoet_core.plugins.config import Config
 from cryoet_core.runs.run import Run
 from cryoet_core.store import Subtomograms, open_subtomograms, write_store
 from cryoet_core.support.errors import RunError, UserError

@@ -19,7 +19,7 @@ from cryoet_core.benchmark.recipes import (
     words_of_options,
 )
 from cryoet_core.benchmark.suite import Condition, Entry, Options, Scale, Suite, SuiteTable, filled
-from cryoet_core.methods.plugins import PluginInfo
+from cryoet_core.plugins.discovery import PluginInfo
 from cryoet_core.runs.inputs import PICKS, takes_tomograms
 
 PRESETS: dict[Scale, str] = {"smoke": "fast", "small": "fast", "paper": "paper"}

@@ -163,7 +163,7 @@ def check_file(path: Path, recipe: Recipe) -> None:
     """UserError when the user's file is not what the recipe says: another kind, no labels, too few
     classes.
     """
-    from cryoet_core.methods.interfaces import InputSpec
+    from cryoet_core.plugins.interfaces import InputSpec
     from cryoet_core.runs.inputs import open_input
 
     if not path.exists():

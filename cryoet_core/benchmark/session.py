@@ -106,7 +106,7 @@ def make_plan(wish: Wish, scale: Scale, out: Path) -> BenchmarkPlan:
     """The places and cells of what is asked for. UserError: no such suite or method, or one that
     fits no table.
     """
-    from cryoet_core.methods.plugins import inspect_all
+    from cryoet_core.plugins.discovery import inspect_all
 
     suites = load_suites(wish.suites)
     installed = {info.name: info for info in inspect_all()}

@@ -159,7 +159,7 @@ def _disk() -> Iterator[Finding]:
 
 
 def _plugins() -> Iterator[Finding]:
-    from cryoet_core.methods.plugins import inspect_all
+    from cryoet_core.plugins.discovery import inspect_all
 
     found = inspect_all()
     if not found:

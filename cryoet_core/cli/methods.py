@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from cryoet_core.methods.interfaces import Task
+from cryoet_core.plugins.interfaces import Task
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from cryoet_core.methods.config import OptionInfo
-    from cryoet_core.methods.interfaces import Trainer
-    from cryoet_core.methods.plugins import PluginInfo
+    from cryoet_core.plugins.config import OptionInfo
+    from cryoet_core.plugins.discovery import PluginInfo
+    from cryoet_core.plugins.interfaces import Trainer
 
 app = typer.Typer(invoke_without_command=True)
 
@@ -32,7 +32,7 @@ def methods(context: typer.Context, as_json: JSON = False) -> None:
     """List the installed methods; a broken one is shown with the reason."""
     if context.invoked_subcommand is not None:
         return
-    from cryoet_core.methods.plugins import inspect_all
+    from cryoet_core.plugins.discovery import inspect_all
 
     rows = inspect_all()
     if as_json:
@@ -46,7 +46,7 @@ def show(name: Annotated[str, typer.Argument(help="A method.")], as_json: JSON =
     """Every input and option of a method: default, range, meaning, the presets' and the paper's
     value.
     """
-    from cryoet_core.methods.plugins import load_trainer
+    from cryoet_core.plugins.discovery import load_trainer
 
     trainer = load_trainer(name)
     if as_json:
@@ -119,7 +119,7 @@ def _print_trainer(trainer: type[Trainer]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from cryoet_core.methods.config import words_of
+    from cryoet_core.plugins.config import words_of
 
     console = Console(highlight=False)
     console.print(Text(f"{trainer.name}: {trainer.summary} ({trainer.task})"))
@@ -161,7 +161,7 @@ def _print_narrow(console: Console, options: list[OptionInfo]) -> None:
     from rich.padding import Padding
     from rich.text import Text
 
-    from cryoet_core.methods.config import words_of
+    from cryoet_core.plugins.config import words_of
 
     for option in options:
         facts = [f"default {words_of(option.default)}"]

@@ -20,7 +20,7 @@ def command(
     as_json: JSON = False,
 ) -> None:
     """Write a working plugin to start from: project file, module, test, README."""
-    from cryoet_core.methods.plugin_template import write_plugin
+    from cryoet_core.plugins.template import write_plugin
 
     written = write_plugin(name, out)
     folder = written[0].parent

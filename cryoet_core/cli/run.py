@@ -26,13 +26,13 @@ from cryoet_core.cli.options import (
     parameters_of,
     reading,
 )
-from cryoet_core.methods.config import flag_of, words_of
-from cryoet_core.methods.plugins import discover, load_trainer
+from cryoet_core.plugins.config import flag_of, words_of
+from cryoet_core.plugins.discovery import discover, load_trainer
 from cryoet_core.runs.inputs import PICKS, takes_tomograms
 
 if TYPE_CHECKING:
-    from cryoet_core.methods.config import OptionInfo
-    from cryoet_core.methods.interfaces import InputSpec, Trainer
+    from cryoet_core.plugins.config import OptionInfo
+    from cryoet_core.plugins.interfaces import InputSpec, Trainer
 
 
 def build(arguments: Sequence[str]) -> typer.Typer:

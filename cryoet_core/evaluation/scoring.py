@@ -13,7 +13,7 @@ from cryoet_core.evaluation.metrics import classification_report, clustering_rep
 from cryoet_core.store.layout import SPLITS
 
 if TYPE_CHECKING:
-    from cryoet_core.methods.interfaces import Labels
+    from cryoet_core.plugins.interfaces import Labels
 
 SPLIT = "split"
 """In ``Labels.extra``: (n,) codes into ``SPLITS`` of the rows of the run's own data, as the method

@@ -20,7 +20,7 @@ from cryoet_core.support import files, journal, provenance
 from cryoet_core.support.errors import RunError, UserError
 
 if TYPE_CHECKING:
-    from cryoet_core.methods.config import OptionInfo
+    from cryoet_core.plugins.config import OptionInfo
     from cryoet_core.runs.predictions import Predictions
     from cryoet_core.store import Subtomograms
 
@@ -268,7 +268,7 @@ def _whole(name: str, known: Mapping[str, Any]) -> Path:
 
 def _trainer(method: str) -> tuple[str | None, list[OptionInfo]]:
     """The task and the options of the installed method; nothing when it is not installed or broken."""
-    from cryoet_core.methods.plugins import load_trainer
+    from cryoet_core.plugins.discovery import load_trainer
 
     try:
         trainer = load_trainer(method)

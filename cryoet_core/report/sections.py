@@ -240,7 +240,7 @@ def embedding(facts: Facts, found: EmbeddingMap | None) -> Section | None:
         f'<div class="map"><div>{slot("map")}</div><div class="side"><div class="controls">{controls}</div>{legends}'
         f"</div></div>" + paragraph(f"{which}. {words}{hint}", kind="caption")
     )
-    return Section("EmbeddingMap of the embedding", html, {"map": found.plot})
+    return Section("Map of the embedding", html, {"map": found.plot})
 
 
 def _buttons(what: str, names: tuple[str, ...], values: tuple[str, ...] = ()) -> str:

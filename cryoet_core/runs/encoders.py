@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from cryoet_core.support.errors import UserError
 from cryoet_core.support.files import shown
-from cryoet_core.methods.plugins import load_encoder
+from cryoet_core.plugins.discovery import load_encoder
 
 if TYPE_CHECKING:
     import torch

@@ -12,7 +12,7 @@ from cryoet_core.support.errors import UserError
 from cryoet_core.tomograms import Tomograms
 
 if TYPE_CHECKING:
-    from cryoet_core.methods.interfaces import InputSpec, Trainer
+    from cryoet_core.plugins.interfaces import InputSpec, Trainer
     from cryoet_core.store import Subtomograms
     from cryoet_core.tomograms import TomogramOptions
 

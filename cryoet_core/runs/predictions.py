@@ -19,7 +19,7 @@ import numpy as np
 
 from cryoet_core.support import files
 from cryoet_core.support.errors import RunError, UserError
-from cryoet_core.methods.interfaces import Labels
+from cryoet_core.plugins.interfaces import Labels
 
 if TYPE_CHECKING:
     from cryoet_core.runs.run import Run

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from cryoet_core.methods.config import Config
+    from cryoet_core.plugins.config import Config
     from cryoet_core.store import Subtomograms
     from cryoet_core.runs.volumes import DeviceVolumes
 
@@ -206,7 +206,7 @@ class Run(RunFolder, Collectives):
         """
         if self._config is not None:
             return self._config
-        from cryoet_core.methods.plugins import load_trainer
+        from cryoet_core.plugins.discovery import load_trainer
 
         return load_trainer(self.method).Config.model_validate(self.record["config"])
 

@@ -12,7 +12,7 @@ import torch
 
 from cryoet_core.picks.table import Picks, join
 from cryoet_core.simulate.shapes.structures import Structure
-from cryoet_core.simulate.tomogram import SimulatedTomogram, simulate_tomogram
+from cryoet_core.simulate.specimen import SimulatedTomogram, simulate_tomogram
 from cryoet_core.simulate.tomogram_settings import TomogramSettings
 from cryoet_core.support import files
 from cryoet_core.support.errors import UserError

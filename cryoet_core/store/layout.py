@@ -215,7 +215,7 @@ def _is_large(dataset: Any) -> bool:
 
 
 def map_dataset(path: Path, dataset: Any) -> MappedArray:
-    """MappedArray a contiguous data set of a file into memory, read-only."""
+    """Map a contiguous data set of a file into memory, read-only."""
     with path.open("rb") as file:
         memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     array = np.frombuffer(

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
+import tempfile
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 
-from cryoet_core.methods.interfaces import Kind
+from cryoet_core.plugins.interfaces import Kind
 from cryoet_core.store.layout import SPLITS, MappedArray, StoreFile, open_shard
 from cryoet_core.store.statistics import scan
+from cryoet_core.store.writer import SubtomogramWriter
 from cryoet_core.support.errors import UserError
 
 SAME_VOXEL_SIZE = 1e-3
 """Voxel sizes of files that are read together may differ by this part."""
 
 T = TypeVar("T")
+Contrast: TypeAlias = Literal["dark", "bright"]
 
 
 class Subtomograms:
@@ -34,6 +39,9 @@ class Subtomograms:
     """
 
     kind: Kind = "subtomograms"
+    _whole: Subtomograms | None = None
+    temporary = False
+    """Whether the files go when the data set does."""
 
     def __init__(self, shards: Sequence[StoreFile]) -> None:
         self._shards = list(shards)
@@ -235,6 +243,88 @@ class Subtomograms:
         listed = describe_rows(rows)
         return f"{self.paths[first]}: {len(rows)} of {len(self._shards[first])} volumes ({listed}) {_be(len(rows))}"
 
+    def __repr__(self) -> str:
+        contrast = {1: "bright", -1: "dark", 0: "mixed"}[self.density_sign]
+        classes = ", ".join(self.class_names) or "none"
+        return (
+            f"Subtomograms(n={len(self)}, box={self.box}, voxel_size={self.voxel_size:g} Å, "
+            f"contrast={contrast}, classes={classes})"
+        )
+
+    @classmethod
+    def from_array(
+        cls,
+        volumes: np.ndarray,
+        *,
+        voxel_size: float,
+        contrast: Contrast,
+        tilt_range: Sequence[float] | None = None,
+        labels: Sequence[int] | np.ndarray | None = None,
+        class_names: Sequence[str] = (),
+    ) -> Subtomograms:
+        """Make a data set of an array.
+
+        Parameters
+        ----------
+        volumes : numpy.ndarray
+            (n, d, d, d), axes (z, y, x).
+        voxel_size : float
+            Å per voxel.
+        contrast : {"bright", "dark"}
+            How protein looks in the volumes.
+        tilt_range : (float, float), optional
+            Lowest and highest tilt in degrees.
+        labels : sequence of int, optional
+            (n,), indices into ``class_names``, -1 where unknown.
+        class_names : sequence of str
+            The names of the classes.
+
+        Returns
+        -------
+        Subtomograms
+            A data set in a temporary store, which goes when the data set does.
+
+        Raises
+        ------
+        UserError
+            The volumes are no boxes of equal sides, or a value is wrong.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> volumes = np.random.default_rng(0).normal(size=(4, 8, 8, 8))
+        >>> Subtomograms.from_array(volumes, voxel_size=10.0, contrast="bright")
+        Subtomograms(n=4, box=8, voxel_size=10 Å, contrast=bright, classes=none)
+        """
+        volumes = np.asarray(volumes)
+        if volumes.ndim != 4 or len(set(volumes.shape[1:])) != 1 or not len(volumes):
+            raise UserError(
+                f"`volumes` of shape {volumes.shape}: expected (n, d, d, d), boxes of equal sides"
+            )
+        if contrast not in ("bright", "dark"):
+            raise UserError(f"`contrast` {contrast!r}: expected bright or dark (how protein looks)")
+        folder = Path(tempfile.mkdtemp(prefix="cryoet-array-"))
+        tilts = None if tilt_range is None else (float(tilt_range[0]), float(tilt_range[1]))
+        try:
+            with SubtomogramWriter(
+                folder / "array.h5",
+                volumes.shape[1],
+                voxel_size,
+                1 if contrast == "bright" else -1,
+                "float32",
+                class_names,
+                tilts,
+                n=len(volumes),
+            ) as writer:
+                writer.append(volumes, labels=None if labels is None else np.asarray(labels))
+            data = open_subtomograms(folder / "array.h5")
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        data.temporary = True
+        weakref.finalize(data, shutil.rmtree, folder, ignore_errors=True)
+        return data
+
     # ---- parts -----------------------------------------------------------------------------------
 
     def subset(self, indices: np.ndarray) -> Subtomograms:
@@ -269,6 +359,7 @@ class Subtomograms:
     def _copy(self) -> Subtomograms:
         part = object.__new__(Subtomograms)
         part.__dict__.update(self.__dict__)
+        part._whole = self  # the files of an array go with the last data set that reads them
         part._rows = dict(self._rows)
         return part
 

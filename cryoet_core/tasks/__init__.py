@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from cryoet_core.methods.interfaces import Task
+from cryoet_core.plugins.interfaces import Task
 
 if TYPE_CHECKING:
-    from cryoet_core.methods.interfaces import Trainer
+    from cryoet_core.plugins.interfaces import Trainer
     from cryoet_core.runs.run import Run
 
 Facts = dict[str, Any]

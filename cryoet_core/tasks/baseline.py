@@ -23,7 +23,7 @@ from cryoet_core.algorithms.mixtures.selection import (
     search,
     selection,
 )
-from cryoet_core.methods.interfaces import Labels
+from cryoet_core.plugins.interfaces import Labels
 from cryoet_core.support.errors import UserError
 
 if TYPE_CHECKING:

@@ -9,14 +9,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cryoet_core.methods.interfaces import FewShotLabeller, Labeller
-from cryoet_core.methods.plugins import load_trainer
+from cryoet_core.plugins.discovery import load_trainer
+from cryoet_core.plugins.interfaces import FewShotLabeller, Labeller
 from cryoet_core.runs import inputs as opening
 from cryoet_core.support.errors import RunError, UserError
 from cryoet_core.support.files import shown
 
 if TYPE_CHECKING:
-    from cryoet_core.methods.interfaces import Labels, Trainer
+    from cryoet_core.plugins.interfaces import Labels, Trainer
     from cryoet_core.runs.run import Run
     from cryoet_core.store import Subtomograms
 

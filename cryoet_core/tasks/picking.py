@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cryoet_core.methods.interfaces import MeasuredPicker, Picker
 from cryoet_core.picks.table import Picks
+from cryoet_core.plugins.interfaces import MeasuredPicker, Picker
 from cryoet_core.runs import inputs as opening
 from cryoet_core.support import files, provenance
 from cryoet_core.support.errors import RunError, UserError
@@ -20,7 +20,7 @@ from cryoet_core.tasks.survey import PICKS, STATUS, Survey, SurveyRow, opened_on
 if TYPE_CHECKING:
     import numpy as np
 
-    from cryoet_core.methods.interfaces import Trainer
+    from cryoet_core.plugins.interfaces import Trainer
     from cryoet_core.runs.run import Run
     from cryoet_core.tomograms import Tomogram, Tomograms
 

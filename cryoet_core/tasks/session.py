@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cryoet_core import tasks
-from cryoet_core.methods.config import read_config_file, resolve_preset
-from cryoet_core.methods.plugins import load_trainer
+from cryoet_core.plugins.config import read_config_file, resolve_preset
+from cryoet_core.plugins.discovery import load_trainer
 from cryoet_core.runs import inputs as opening
 from cryoet_core.support.errors import UserError
 from cryoet_core.support.files import shown
 
 if TYPE_CHECKING:
-    from cryoet_core.methods.interfaces import Trainer
+    from cryoet_core.plugins.interfaces import Trainer
     from cryoet_core.runs.run import Run
 
 current_run: str | None = None

@@ -21,7 +21,7 @@ from cryoet_core.support import files
 from cryoet_core.support.errors import RunError, UserError
 
 if TYPE_CHECKING:
-    from cryoet_core.methods.interfaces import Picker
+    from cryoet_core.plugins.interfaces import Picker
     from cryoet_core.runs.run import Run
     from cryoet_core.tomograms import Tomogram
 

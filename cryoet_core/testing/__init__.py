@@ -48,7 +48,7 @@ def run_checks(name: str) -> list[Result]:
 
 def iter_checks(name: str) -> Iterator[Result]:
     """The results of ``run_checks`` one by one, as they come."""
-    from cryoet_core.methods.plugins import discover, load_trainer
+    from cryoet_core.plugins.discovery import discover, load_trainer
 
     try:
         trainer = load_trainer(name)
@@ -101,7 +101,7 @@ def conformance(name: str) -> list[Callable[[], None]]:
 
 def _bound(check: Check, name: str) -> Callable[[], None]:
     def call() -> None:
-        from cryoet_core.methods.plugins import load_trainer
+        from cryoet_core.plugins.discovery import load_trainer
 
         check(load_trainer(name), Path(_workdir(name).name))
 

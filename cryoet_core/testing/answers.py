@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from cryoet_core.methods.interfaces import Labeller, Labels, Picker
 from cryoet_core.picks.table import Picks, join
+from cryoet_core.plugins.interfaces import Labeller, Labels, Picker
 
 if TYPE_CHECKING:
     from cryoet_core.runs.run import Run

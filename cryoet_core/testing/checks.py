@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from cryoet_core.methods.interfaces import InputSpec, Kind, Labels
 from cryoet_core.picks.table import Picks
+from cryoet_core.plugins.interfaces import InputSpec, Kind, Labels
 from cryoet_core.support.errors import RunError, UserError
 from cryoet_core.testing import data as kit_data
 from cryoet_core.testing import harness
@@ -45,7 +45,7 @@ def registered(check: Check) -> Check:
 @registered
 def check_name(trainer: TrainerClass, workdir: Path) -> None:
     """The entry point has the method's name and leads to this class."""
-    from cryoet_core.methods.plugins import load_trainer
+    from cryoet_core.plugins.discovery import load_trainer
 
     try:
         found = load_trainer(trainer.name)
@@ -60,11 +60,11 @@ def check_name(trainer: TrainerClass, workdir: Path) -> None:
 @registered
 def check_config(trainer: TrainerClass, workdir: Path) -> None:
     """Config builds bare and with each preset, survives JSON and describes every field."""
-    from cryoet_core.methods.config import Config
+    from cryoet_core.plugins.config import Config
 
     require(
         issubclass(trainer.Config, Config),
-        "Config is not a subclass of cryoet_core.methods.config.Config",
+        "Config is not a subclass of cryoet_core.plugins.config.Config",
     )
     try:
         configs = [trainer.Config()] + [

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import SkipTest
 
-from cryoet_core.methods.interfaces import Trainer
+from cryoet_core.plugins.interfaces import Trainer
 from cryoet_core.testing import data as kit_data
 from cryoet_core.testing.answers import Answer, answer_of
 
 if TYPE_CHECKING:
-    from cryoet_core.methods.config import Config
+    from cryoet_core.plugins.config import Config
     from cryoet_core.runs.run import Run
 
 TrainerClass = type[Trainer]

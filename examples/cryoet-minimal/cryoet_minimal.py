@@ -10,8 +10,8 @@ import torch
 from sklearn.cluster import KMeans
 
 from cryoet_core import hookimpl
-from cryoet_core.methods.config import Config, option
-from cryoet_core.methods.interfaces import InputSpec, Labels, Trainer
+from cryoet_core.plugins.config import Config, option
+from cryoet_core.plugins.interfaces import InputSpec, Labels, Trainer
 from cryoet_core.support.errors import UserError
 
 

@@ -222,7 +222,7 @@ def _run(
     import time
 
     from cryoet_core.runs import devices
-    from cryoet_core.simulate.subtomograms import class_names, write_subtomograms
+    from cryoet_core.simulate.generation import class_names, write_subtomograms
     from cryoet_core.support import provenance
     from cryoet_core.support.progress import Terminal
 

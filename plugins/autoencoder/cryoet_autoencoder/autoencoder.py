@@ -15,7 +15,7 @@ from cryoet_autoencoder import labeller as models
 from cryoet_autoencoder.config import AutoencoderConfig
 from cryoet_autoencoder.labeller import ClusterLabeller
 from cryoet_autoencoder.learning import learn, pictured
-from cryoet_core.methods.interfaces import InputSpec, Trainer
+from cryoet_core.plugins.interfaces import InputSpec, Trainer
 from cryoet_core.runs.run import Run
 from cryoet_core.support.errors import UserError
 

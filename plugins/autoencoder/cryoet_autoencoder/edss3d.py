@@ -28,7 +28,7 @@ from cryoet_autoencoder.pictures import PICTURES, write_centres
 from cryoet_autoencoder.segmentation_training import train
 from cryoet_autoencoder.segmenter import Segmenter
 from cryoet_autoencoder.segmenting import cube_labels
-from cryoet_core.methods.interfaces import InputSpec, Labels, Trainer
+from cryoet_core.plugins.interfaces import InputSpec, Labels, Trainer
 from cryoet_core.runs.run import Run
 from cryoet_core.support.errors import UserError
 

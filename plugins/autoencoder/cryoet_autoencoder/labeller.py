@@ -13,7 +13,7 @@ from torch import Tensor
 from cryoet_autoencoder.kmeans import Clusters
 from cryoet_autoencoder.network import Autoencoder3D
 from cryoet_autoencoder.pose import Preparation
-from cryoet_core.methods.interfaces import Labels
+from cryoet_core.plugins.interfaces import Labels
 from cryoet_core.runs.encoders import encoder_record
 from cryoet_core.runs.run import Run
 from cryoet_core.support.errors import UserError

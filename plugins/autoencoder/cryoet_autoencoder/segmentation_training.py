@@ -17,7 +17,7 @@ from cryoet_autoencoder.overlap import Overlap, unlearnt
 from cryoet_autoencoder.segmentation_network import EncoderDecoder3D
 from cryoet_autoencoder.segmenting import on_one_scale
 from cryoet_autoencoder.targets import foreground, training_rows, voxel_labels
-from cryoet_core.methods.interfaces import Labels
+from cryoet_core.plugins.interfaces import Labels
 from cryoet_core.runs.run import Run
 from cryoet_core.runs.volumes import DeviceVolumes
 

@@ -12,7 +12,7 @@ from cryoet_autoencoder.edss3d import Edss3dTrainer
 from cryoet_autoencoder.fitting import Schedule, fit
 from cryoet_autoencoder.overlap import LEAST_DICE, Overlap, unlearnt
 
-from cryoet_core.methods.config import Config
+from cryoet_core.plugins.config import Config
 from cryoet_core.runs.run import Run
 from cryoet_core.tasks.session import run_method
 from cryoet_core.testing import data as kit_data

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import field_validator
 
-from cryoet_core.methods.config import Config, option
+from cryoet_core.plugins.config import Config, option
 
 Colour = Literal["white", "ctf"]
 

@@ -18,7 +18,7 @@ from cryoet_core.algorithms.mixtures.selection import (
     search,
     selection,
 )
-from cryoet_core.methods.interfaces import Labels
+from cryoet_core.plugins.interfaces import Labels
 from cryoet_core.runs.encoders import (
     CHECKPOINT,
     PREFIX,

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from cryoet_core.algorithms.mixtures.selection import candidates
-from cryoet_core.methods.interfaces import InputSpec, Labeller, Trainer
+from cryoet_core.plugins.interfaces import InputSpec, Labeller, Trainer
 from cryoet_core.runs.encoders import RECORD, build_encoder, encoder_record, pretrained_encoder
 from cryoet_core.runs.run import Run
 from cryoet_core.store import Subtomograms

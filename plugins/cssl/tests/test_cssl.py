@@ -21,7 +21,7 @@ from cryoet_cssl.pretrain import feature_spread, strength
 from cryoet_cssl.readouts import accuracy_on, linear_probe, nearest_neighbours, probe_weights
 
 from cryoet_core.cli.main import main
-from cryoet_core.methods.interfaces import Trainer
+from cryoet_core.plugins.interfaces import Trainer
 from cryoet_core.runs.run import Run
 from cryoet_core.store import Subtomograms, open_subtomograms
 from cryoet_core.store.split import save_split

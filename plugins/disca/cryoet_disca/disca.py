@@ -18,7 +18,7 @@ from torch import Tensor
 from cryoet_core.algorithms.centring import Centring, sample_rows
 from cryoet_core.algorithms.descriptors import Invariants
 from cryoet_core.algorithms.mixtures.selection import candidates
-from cryoet_core.methods.interfaces import InputSpec, Trainer
+from cryoet_core.plugins.interfaces import InputSpec, Trainer
 from cryoet_core.runs.run import Run
 from cryoet_core.runs.volumes import DeviceVolumes
 from cryoet_disca import labeller as models

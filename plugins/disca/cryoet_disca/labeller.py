@@ -13,7 +13,7 @@ from cryoet_core.algorithms.descriptors import Invariants
 from cryoet_core.algorithms.mixtures.gmm import Mixture
 from cryoet_core.algorithms.mixtures.selection import Projection, Scaling
 from cryoet_core.algorithms.pose_mixture import Parameters
-from cryoet_core.methods.interfaces import Labels
+from cryoet_core.plugins.interfaces import Labels
 from cryoet_core.runs.run import Run
 from cryoet_core.support.errors import UserError
 from cryoet_disca.config import DiscaConfig

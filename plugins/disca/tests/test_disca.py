@@ -22,9 +22,9 @@ from cryoet_core.evaluation.metrics import clustering_report
 from cryoet_core.runs.inputs import open_inputs, what_it_may_see
 from cryoet_core.runs.predictions import read_predictions
 from cryoet_core.runs.run import Run
+from cryoet_core.simulate.generation import write_subtomograms
 from cryoet_core.simulate.settings import SimulationSettings
 from cryoet_core.simulate.shapes.phantoms import PHANTOMS, load_phantom
-from cryoet_core.simulate.subtomograms import write_subtomograms
 from cryoet_core.store import Subtomograms, open_subtomograms
 
 TINY = {

@@ -11,9 +11,9 @@ import numpy as np
 from torch import Tensor
 
 from cryoet_core.algorithms.peaks import find_peaks
-from cryoet_core.methods.config import Config, option
-from cryoet_core.methods.interfaces import InputSpec, Trainer
 from cryoet_core.picks.table import Picks
+from cryoet_core.plugins.config import Config, option
+from cryoet_core.plugins.interfaces import InputSpec, Trainer
 from cryoet_core.runs.run import Run
 from cryoet_core.support.errors import UserError
 from cryoet_core.tomograms import Tomogram

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from cryoet_core.methods.config import Config, option
+from cryoet_core.plugins.config import Config, option
 
 Augment = Literal["none", "turns", "mirrors"]
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cryoet_core.methods.interfaces import Labels
+from cryoet_core.plugins.interfaces import Labels
 from cryoet_core.runs.run import Run
 from cryoet_core.support.errors import UserError
 from cryoet_fsft.cubes import BATCH, Cubes

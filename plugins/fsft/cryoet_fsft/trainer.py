@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from cryoet_core.methods.interfaces import InputSpec, Trainer
+from cryoet_core.plugins.interfaces import InputSpec, Trainer
 from cryoet_core.runs.run import Run
 from cryoet_core.support.errors import UserError
 from cryoet_fsft import labeller as models

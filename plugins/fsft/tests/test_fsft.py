@@ -17,7 +17,7 @@ from cryoet_fsft.labeller import DomainLabeller
 from cryoet_fsft.scoring import fitted_temperature
 from cryoet_fsft.trainer import DomainTrainer
 
-from cryoet_core.methods.plugins import load_trainer
+from cryoet_core.plugins.discovery import load_trainer
 from cryoet_core.runs.inputs import open_inputs
 from cryoet_core.runs.run import Run
 from cryoet_core.store import open_subtomograms

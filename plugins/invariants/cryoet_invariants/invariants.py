@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from cryoet_core.methods.config import Config, option
-from cryoet_core.methods.interfaces import InputSpec, Trainer
+from cryoet_core.plugins.config import Config, option
+from cryoet_core.plugins.interfaces import InputSpec, Trainer
 from cryoet_core.runs.run import Run
 from cryoet_core.tasks.baseline import Yardstick
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cryoet_core.methods.interfaces import Labels
+from cryoet_core.plugins.interfaces import Labels
 from cryoet_core.runs.run import Run
 from cryoet_core.support.errors import UserError
 from cryoet_core.support.provenance import fingerprint

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from cryoet_core.methods.interfaces import InputSpec, Trainer
+from cryoet_core.plugins.interfaces import InputSpec, Trainer
 from cryoet_core.runs.encoders import build_encoder, encoder_record, pretrained_encoder
 from cryoet_core.runs.run import Run
 from cryoet_core.runs.volumes import DeviceVolumes

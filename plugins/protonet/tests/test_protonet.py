@@ -13,14 +13,14 @@ from cryoet_protonet.labeller import ProtoLabeller
 from cryoet_protonet.protonet import ProtoNet, ProtoNetCE
 
 from cryoet_core.cli.main import main
-from cryoet_core.methods.interfaces import Labels
+from cryoet_core.plugins.interfaces import Labels
 from cryoet_core.runs.encoders import pretrained_encoder
 from cryoet_core.runs.inputs import open_inputs
 from cryoet_core.runs.predictions import read_predictions
 from cryoet_core.runs.run import Run
+from cryoet_core.simulate.generation import write_subtomograms
 from cryoet_core.simulate.settings import SimulationSettings
 from cryoet_core.simulate.shapes.phantoms import load_phantom
-from cryoet_core.simulate.subtomograms import write_subtomograms
 from cryoet_core.store import Subtomograms, open_subtomograms
 from cryoet_core.support.errors import UserError
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import Field
 
-from cryoet_core.methods.config import Config, option
+from cryoet_core.plugins.config import Config, option
 
 
 class PUPickerConfig(Config):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from cryoet_core.methods.interfaces import InputSpec, Trainer
+from cryoet_core.plugins.interfaces import InputSpec, Trainer
 from cryoet_core.runs.run import Run
 from cryoet_pu_picker import picker as models
 from cryoet_pu_picker.config import PUPickerConfig

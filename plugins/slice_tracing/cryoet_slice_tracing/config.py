@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cryoet_core.methods.config import Config, option
+from cryoet_core.plugins.config import Config, option
 
 
 class SliceTracingConfig(Config):

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn.functional import pixel_unshuffle
 
 from cryoet_core.algorithms.peaks import find_peaks
-from cryoet_core.methods.interfaces import InputSpec, Trainer
 from cryoet_core.picks.table import Picks
+from cryoet_core.plugins.interfaces import InputSpec, Trainer
 from cryoet_core.runs.run import Run
 from cryoet_core.support.errors import UserError
 from cryoet_core.tomograms import Tomogram, Tomograms

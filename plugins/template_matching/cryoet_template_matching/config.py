@@ -7,7 +7,7 @@ from typing import Literal
 
 import pydantic
 
-from cryoet_core.methods.config import Config, option
+from cryoet_core.plugins.config import Config, option
 
 BALL = "ball"
 

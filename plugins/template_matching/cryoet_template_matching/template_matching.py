@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from cryoet_core.algorithms.peaks import far_apart, find_peaks, parting_value
-from cryoet_core.methods.interfaces import InputSpec, Trainer
 from cryoet_core.picks.table import Picks
+from cryoet_core.plugins.interfaces import InputSpec, Trainer
 from cryoet_core.runs.run import Run
 from cryoet_core.support.errors import RunError, UserError
 from cryoet_core.tomograms import Tomogram

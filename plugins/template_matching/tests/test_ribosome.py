@@ -14,7 +14,7 @@ from cryoet_template_matching.template import read_template
 from cryoet_template_matching.template_matching import TemplateMatchingPicker
 
 from cryoet_core.simulate.shapes.structures import load_structure
-from cryoet_core.simulate.tomogram import simulate_tomogram
+from cryoet_core.simulate.specimen import simulate_tomogram
 from cryoet_core.simulate.tomogram_settings import TomogramSettings
 from cryoet_core.tomograms import ArrayVolume, Tomogram
 

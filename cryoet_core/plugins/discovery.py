@@ -21,7 +21,7 @@ from cryoet_core.support.errors import UserError
 from cryoet_core.support.names import close_names
 
 if TYPE_CHECKING:
-    from cryoet_core.methods.interfaces import Trainer
+    from cryoet_core.plugins.interfaces import Trainer
 
 Status = Literal["found", "ok", "broken", "duplicate"]
 
@@ -145,7 +145,7 @@ def _inspect(info: PluginInfo) -> PluginInfo:
 
 def _hooks(info: PluginInfo) -> pluggy.HookRelay:
     """Import the plugin's module and check its hooks against the specifications."""
-    from cryoet_core.methods import hookspecs
+    from cryoet_core.plugins import hookspecs
 
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(hookspecs)
@@ -187,8 +187,8 @@ def _encoders(hooks: pluggy.HookRelay) -> dict[str, Callable[..., Any]]:
 
 def _trainer(info: PluginInfo, hooks: pluggy.HookRelay) -> type[Trainer] | None:
     """The class whose ``name`` is the entry point's; None when the plugin has no trainer at all."""
-    from cryoet_core.methods.config import RESERVED
-    from cryoet_core.methods.interfaces import Trainer
+    from cryoet_core.plugins.config import RESERVED
+    from cryoet_core.plugins.interfaces import Trainer
 
     results = _call(hooks.cryoet_trainers)
     if not all(isinstance(result, (list, tuple)) for result in results):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from cryoet_core.methods.config import Config as MethodConfig
+    from cryoet_core.plugins.config import Config as MethodConfig
     from cryoet_core.runs.run import Run
     from cryoet_core.tomograms import Tomogram, Tomograms
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cryoet_core import hookspec
 
 if TYPE_CHECKING:
-    from cryoet_core.methods.interfaces import Trainer
+    from cryoet_core.plugins.interfaces import Trainer
 
 
 @hookspec

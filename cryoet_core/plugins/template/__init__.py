@@ -24,7 +24,7 @@ def write_plugin(name: str, folder: Path | None = None) -> list[Path]:
 
     UserError: the name is no name, is taken by an installed method, or the folder exists.
     """
-    from cryoet_core.methods.plugins import discover
+    from cryoet_core.plugins.discovery import discover
 
     if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name) or keyword.iskeyword(name):
         raise UserError(

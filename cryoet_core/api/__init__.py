@@ -1,0 +1,1 @@
+"""The door: everything that ``import cryoet_core as cryoet`` offers. See ``cryoet_core``."""
