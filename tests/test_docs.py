@@ -113,7 +113,7 @@ def test_functions_that_the_walk_names_exist():
     defined somewhere.
     """
     page = (ROOT / "docs" / "architecture.md").read_text()
-    words = re.findall(r"`([\w.]+)`", page[page.index("## One volume") :])
+    words = re.findall(r"`([\w.]+)`", page[page.index("## One subtomogram") :])
     files = (".py", ".h5", ".star", ".html", ".json")
     named = {part for word in words if not word.endswith(files) for part in word.split(".")}
     sources = [

@@ -151,7 +151,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_example_is_small() -> None:
     modules = sorted(path for path in EXAMPLE.glob("*.py"))
     assert [path.name for path in modules] == ["cryoet_minimal.py"]
-    assert len(modules[0].read_text().splitlines()) <= 60
+    assert len(modules[0].read_text().splitlines()) <= 64
 
 
 def test_the_example_installs_from_its_folder_and_passes_the_kit(installed: Path) -> None:

@@ -1,6 +1,4 @@
-"""k-means on radial profiles, which do not change when a particle turns, so nothing has to be
-aligned.
-"""
+"""k-means on radial profiles, which a rotation does not change, so nothing has to be aligned."""
 
 from __future__ import annotations
 
@@ -20,11 +18,8 @@ class MinimalConfig(Config):
 
 
 class Minimal(Trainer):
-    name, task, summary = (
-        "minimal",
-        "clustering",
-        "k-means on radial profiles, the smallest complete method",
-    )
+    name, task = "minimal", "clustering"
+    summary = "k-means on radial profiles, the smallest complete method"
     inputs: ClassVar = {"data": InputSpec("subtomograms to sort", labels="never")}
     Config = MinimalConfig
 
@@ -32,12 +27,9 @@ class Minimal(Trainer):
         if run.load("centres") is None:  # else this is a resumed run, and the work is done
             found = profiles(inputs["data"], run)
             if len(found) < self.config.clusters:
-                raise UserError(
-                    f"--clusters {self.config.clusters}: the data has only {len(found)} volumes"
-                )
-            fitted = KMeans(self.config.clusters, n_init=10, random_state=run.seed).fit(
-                found.numpy()
-            )
+                raise UserError(f"`clusters`: the data has only {len(found)} subtomograms")
+            kmeans = KMeans(self.config.clusters, n_init=10, random_state=run.seed)
+            fitted = kmeans.fit(found.numpy())
             run.log(step=0, loss=fitted.inertia_ / len(found))
             run.save("centres", {"centres": torch.from_numpy(fitted.cluster_centers_)})
         return self.load(run)
@@ -59,10 +51,10 @@ class NearestCentre:
 def profiles(data, run):
     """Mean density in each one-voxel shell around the centre, (n, box // 2)."""
     axis = torch.arange(data.box, device=run.device) - data.box // 2
-    radius = (
-        (axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2).sqrt().round().long().flatten()
-    )
-    shells = torch.nn.functional.one_hot(radius)[:, : data.box // 2].float()
+    square = axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2
+    shells = torch.nn.functional.one_hot(square.sqrt().round().long().flatten())[
+        :, : data.box // 2
+    ].float()
     batches = run.volumes(data).batches(256)
     return torch.cat([batch.flatten(1) @ (shells / shells.sum(0)) for batch in batches]).cpu()
 
