@@ -227,13 +227,15 @@ def _table(lines: Sequence[dict[str, float]]) -> str:
         [line for line in lines if line["snr"] == snr and line["row"] == "default"] for snr in SNRS
     ]
     out.append(
-        f"| invariants (K by BIC) | | | {' | '.join(_means(some, 'invariants') for some in beside)} | |"
+        "| invariants (K by BIC) | | | "
+        f"{' | '.join(_means(some, 'invariants') for some in beside)} | |"
     )
     out.append(
         f"| chance, majority | | | {' | '.join([f'{1 / len(STRUCTURES):.3f}'] * len(SNRS))} | |"
     )
     out.append(
-        f"| paper 002, autoencoder | 1000 | | {' | '.join(f'{PUBLISHED[snr]:.3f}' for snr in SNRS)} | |"
+        "| paper 002, autoencoder | 1000 | | "
+        f"{' | '.join(f'{PUBLISHED[snr]:.3f}' for snr in SNRS)} | |"
     )
     return "\n".join(out)
 
@@ -249,14 +251,17 @@ def _dice(lines: Sequence[dict[str, float]]) -> str:
     if not lines:
         return ""
     out = [
-        "| SNR | seed | picks, cubes | clusters suggested | foreground Dice | precision | recall | parts | seconds |"
+        "| SNR | seed | picks, cubes | clusters suggested | foreground Dice | precision | recall | "
+        "parts | seconds |"
     ]
     out.append("|" + "---|" * 9)
     for line in lines:
         seconds = f"{line['seconds_autoencoder']:.0f} + {line['seconds_edss3d']:.0f}"
         out.append(
-            f"| {line['snr']} | {line['seed']} | {line['picks']}, {line['cubes']} | {line['suggested']} of "
-            f"{line['clusters']} | {line['foreground_dice']:.3f} | {line['precision']:.3f} | {line['recall']:.3f} | "
+            f"| {line['snr']} | {line['seed']} | {line['picks']}, {line['cubes']} | "
+            f"{line['suggested']} of "
+            f"{line['clusters']} | {line['foreground_dice']:.3f} | {line['precision']:.3f} | "
+            f"{line['recall']:.3f} | "
             f"{line['parts']} | {seconds} |"
         )
     return "\n".join(out)

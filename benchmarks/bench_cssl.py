@@ -161,7 +161,8 @@ def main() -> None:
         ),
     }
     print(
-        f"box {box}, batch {n}, {args.threads} threads, {device}, torch {torch.__version__}, {args.precision}"
+        f"box {box}, batch {n}, {args.threads} threads, {device}, torch {torch.__version__}, "
+        f"{args.precision}"
     )
     print("milliseconds per view, wall and processor time")
     for name, (wall, work) in results.items():

@@ -404,7 +404,8 @@ def main() -> None:
     torch.set_num_threads(1)
     watch()
     print(
-        f"commit {commit()}: {args.classes} classes x {args.per_class} x {args.box}^3, {args.shots} shots a class"
+        f"commit {commit()}: {args.classes} classes x {args.per_class} x {args.box}^3, "
+        f"{args.shots} shots a class"
     )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

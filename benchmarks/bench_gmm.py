@@ -54,7 +54,8 @@ def main() -> None:
     array = x.double().numpy()
     reg = FLOOR / float(array.var(0).mean())
     print(
-        f"n {args.n}, d {args.d}, spread {args.spread}, K {args.ks}, {args.restarts} restarts, {args.threads} threads"
+        f"n {args.n}, d {args.d}, spread {args.spread}, K {args.ks}, {args.restarts} restarts, "
+        f"{args.threads} threads"
     )
     ratios, gaps = [], []
     for seed in range(args.rounds):
@@ -75,7 +76,8 @@ def main() -> None:
         ratios.append(other / seconds)
         gaps.append([a.bic - b.bic(array) for a, b in zip(ours, theirs, strict=True)])
         print(
-            f"ours {seconds:.2f} s, scikit-learn {other:.1f} s, ratio {ratios[-1]:.1f}x; BIC, ours minus theirs:"
+            f"ours {seconds:.2f} s, scikit-learn {other:.1f} s, ratio {ratios[-1]:.1f}x; BIC, ours "
+            "minus theirs:"
         )
         print(
             "  ".join(f"{k}: {gap:+.0f}" for k, gap in zip(args.ks, gaps[-1], strict=True)),

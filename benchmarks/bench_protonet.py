@@ -189,7 +189,8 @@ def main() -> None:
         else f"{args.batch} to a step, no pool"
     )
     print(
-        f"{device}, width {args.width}, bin {args.bin}, {args.threads} threads; ours: {pool}; medians of {args.rounds}"
+        f"{device}, width {args.width}, bin {args.bin}, {args.threads} threads; ours: {pool}; "
+        f"medians of {args.rounds}"
     )
     report(
         "training, milliseconds per episode",
@@ -211,7 +212,9 @@ def measured(
     rounds: int,
     device: torch.device,
 ) -> dict[tuple[str, str], float]:
-    """Median seconds of training and of validation, the two ways by turns; an untimed round first."""
+    """Median seconds of training and of validation, the two ways by turns; an untimed round
+    first.
+    """
     taken: dict[tuple[str, str], list[float]] = defaultdict(list)
     for number in range(rounds + 1):
         for name, way in ways.items():

@@ -62,7 +62,8 @@ def main() -> None:
     took = seconds(step, args.repeats, device)
     print(f"box {args.box}, batch {args.batch}, {args.threads} threads, {device}, {kind}")
     print(
-        f"matrix product {product:.0f} GFLOP/s, training step {took:.2f} s = {work / took / 1e9:.0f} GFLOP/s"
+        f"matrix product {product:.0f} GFLOP/s, training step {took:.2f} s = "
+        f"{work / took / 1e9:.0f} GFLOP/s"
     )
     print(f"share {work / took / 1e9 / product:.2f}")
 

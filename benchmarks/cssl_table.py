@@ -218,7 +218,8 @@ def _tests(cells: list[Cell]) -> list[str]:
             found[method] = (test, len(shared))
     corrected = holm([test.p for test, _ in found.values()])
     return [
-        f"{method} - supervised: {100 * test.difference:+.1f} points over {n} cells, paired t = {test.t:.2f}, "
+        f"{method} - supervised: {100 * test.difference:+.1f} points over {n} cells, paired t = "
+        f"{test.t:.2f}, "
         f"p = {test.p:.2g}, Holm {p:.2g}"
         for (method, (test, n)), p in zip(found.items(), corrected, strict=True)
     ]

@@ -197,7 +197,8 @@ def main() -> None:
             for snr in args.snrs:
                 measure(args, snr, seed, done)
     print(
-        f"matched accuracy of disca --no-refine on structures unseen by the encoder, {BOX}^3 of {VOXEL:g} Å\n"
+        f"matched accuracy of disca --no-refine on structures unseen by the encoder, {BOX}^3 of "
+        f"{VOXEL:g} Å\n"
     )
     print(markdown(args.results))
 

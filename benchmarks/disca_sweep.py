@@ -125,7 +125,8 @@ def markdown(results: Path) -> str:
         scores = [f"{c['matched_accuracy']:.3f} (K {c['k']})" if c else "not run" for c in found]
         seconds = [c["wall_seconds"] for c in found if c]
         out.append(
-            f"| {' | '.join(map(str, (*network, *scores)))} | {min(seconds):.0f}-{max(seconds):.0f} |"
+            f"| {' | '.join(map(str, (*network, *scores)))} | "
+            f"{min(seconds):.0f}-{max(seconds):.0f} |"
         )
     return "\n".join(out)
 

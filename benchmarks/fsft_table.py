@@ -204,7 +204,9 @@ def markdown(results: Path) -> str:
 
 
 def with_shotless(cells: list[Cell], alike: list[Cell]) -> list[Cell]:
-    """The cells and, where methods without shots were run with another number of shots only, those."""
+    """The cells and, where methods without shots were run with another number of shots only,
+    those.
+    """
 
     def place(cell: Cell) -> tuple[Any, ...]:
         return tuple(cell[name] for name in ("variant", "source", "target", "seed"))
@@ -235,7 +237,8 @@ def stage_table(cells: list[Cell]) -> str:
         ]
         if rows:
             lines.append(
-                f"| {snr} | {' | '.join(shown(list(column)) for column in zip(*rows, strict=True))} |"
+                f"| {snr} | "
+                f"{' | '.join(shown(list(column)) for column in zip(*rows, strict=True))} |"
             )
     return "Accuracy after each stage (Table 4)\n\n" + "\n".join(lines)
 
@@ -330,7 +333,8 @@ def verdict(cells: list[Cell]) -> str:
         else:
             below.append(f"{pair[0]} → {pair[1]} ({name} +{gaps.value:.3f})")
     lines = [
-        f"fsft has the highest mean in {len(best)} of {len(whole)} cells; in {len(tied)} more the highest is above it "
+        f"fsft has the highest mean in {len(best)} of {len(whole)} cells; in {len(tied)} more the "
+        "highest is above it "
         "by no more than the 95 % interval of their difference, paired by seed; below it: "
         + ("; ".join(below) or "none")
     ]

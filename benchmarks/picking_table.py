@@ -190,7 +190,8 @@ def markdown(lines: list[dict[str, Any]]) -> str:
             shown = [_cell(some) for some in found]
             shown = [shown[0]] + [""] * (len(SHARES) - 1) if method in OTHERS else shown
             out.append(
-                f"| {snr} | {method} | {' | '.join(shown)} | {min(seconds):.0f}-{max(seconds):.0f} |"
+                f"| {snr} | {method} | {' | '.join(shown)} | {min(seconds):.0f}-{max(seconds):.0f} "
+                "|"
             )
     return "\n".join(out)
 
@@ -230,7 +231,8 @@ def compared(lines: list[dict[str, Any]]) -> list[str]:
             for (o, (t, n)), p in zip(tests.items(), corrected, strict=True)
         ]
         out.append(
-            f"SNR {snr}, F1 of pu_picker minus that of others, paired, p by Holm: {', '.join(words)}"
+            f"SNR {snr}, F1 of pu_picker minus that of others, paired, p by Holm: "
+            f"{', '.join(words)}"
         )
     return out
 

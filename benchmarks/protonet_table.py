@@ -210,7 +210,9 @@ PARTS = {"episodes": (episode_cells, measure_episodes), "unseen": (unseen_cells,
 
 
 def episodes_markdown(lines: list[dict[str, Any]]) -> list[str]:
-    """Means over the splits with the range of the splits; then the paired test of the two methods."""
+    """Means over the splits with the range of the splits; then the paired test of the two
+    methods.
+    """
     cells: dict[tuple[str, int, str], dict[str, float]] = defaultdict(dict)
     for line in (x for x in lines if x["part"] == "episodes"):
         for row in (r for r in line["rows"] if r["of"] == "unseen classes"):
@@ -239,8 +241,10 @@ def episodes_markdown(lines: list[dict[str, Any]]) -> list[str]:
             one, other = map(np.array, zip(*matched, strict=True))
             test = paired_t(one, other)
             out.append(
-                f"\n{shot}-shot, protonet minus protonet_ce over {len(matched)} cells (SNR and split): "
-                f"{test.difference:+.4f}, t = {test.t:.2f}, {test.degrees} degrees of freedom, p = {test.p:.3g}"
+                f"\n{shot}-shot, protonet minus protonet_ce over {len(matched)} cells (SNR and "
+                "split): "
+                f"{test.difference:+.4f}, t = {test.t:.2f}, {test.degrees} degrees of freedom, p = "
+                f"{test.p:.3g}"
             )
     return out
 

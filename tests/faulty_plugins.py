@@ -50,7 +50,9 @@ class Labeller:
 
 
 class Sound(Trainer):
-    """Soft k-means by small steps, each on a random half of the volumes; a checkpoint after each."""
+    """Soft k-means by small steps, each on a random half of the volumes; a checkpoint after
+    each.
+    """
 
     name, task, summary = "sound", "clustering", "a method without a fault"
     inputs: ClassVar = {"data": InputSpec("subtomograms", labels="never")}

@@ -45,7 +45,8 @@ SCORES = {"a": (0.7, 0.8, 0.9), "b": (0.6, 0.65, 0.7)}
 FACTS: dict[str, Any] = {
     "scale": "small", "seeds": 3, "data": "built-in phantoms", "measured": 6, "failed": 1, "commit": "abc", "tables": 1,
     "devices": "cpu", "date": "2026-11-21 18:00", "without_a_table": ["odd"], "methods": ["a", "b"], "seconds": 66.0,
-    "origin": {"host": "here"}, "failures": {"c01": "run: it <broke>", "odd": "importing odd failed"},
+    "origin": {"host": "here"}, "failures": {"c01": "run: it <broke>", "odd": "importing odd "
+        "failed"},
 }  # fmt: skip
 
 

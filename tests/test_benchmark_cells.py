@@ -80,7 +80,9 @@ def test_what_a_cell_started_ends_with_it(tmp_path: Path):
 
 
 class Fake:
-    """Ends each job at the third look; the jobs in ``bad`` fail, those in ``dead`` leave nothing."""
+    """Ends each job at the third look; the jobs in ``bad`` fail, those in ``dead`` leave
+    nothing.
+    """
 
     def __init__(self, slots: int, bad: tuple[str, ...] = (), dead: tuple[str, ...] = ()) -> None:
         self.slots, self.bad, self.dead = slots, bad, dead

@@ -123,7 +123,8 @@ WRONG = {
     "unknown key": ('name = "x"\ntitle = "x"\ntable = []\ntabel = []\n', "tabel: no such key"),
     "shape": (
         'name = "x"\ntitle = "x"\n[[table]]\nid = "T"\ntitle = "t"\ninputs = {}\nmetrics = ["f1"]\n'
-        'axes = {snr = ["1"]}\n[[table.entry]]\nlabel = "a"\nmethod = "a"\npublished.f1 = [1.0, 2.0]\n',
+        'axes = {snr = ["1"]}\n[[table.entry]]\nlabel = "a"\nmethod = "a"\npublished.f1 = [1.0, '
+        "2.0]\n",
         r"published f1 is not of the shape \[1\]",
     ),
     "two kinds": (
@@ -131,7 +132,8 @@ WRONG = {
         "one of simulate",
     ),
     "evaluation": (
-        'name = "x"\ntitle = "x"\n[[table]]\nid = "T"\ntitle = "t"\ninputs = {}\nmetrics = ["f1"]\nevaluate = ["r5"]\n',
+        'name = "x"\ntitle = "x"\n[[table]]\nid = "T"\ntitle = "t"\ninputs = {}\nmetrics = '
+        '["f1"]\nevaluate = ["r5"]\n',
         r"no \[evaluate.r5\]",
     ),
 }
@@ -245,7 +247,8 @@ def test_places_of_a_plan(tmp_path: Path):
     made = plan(tmp_path)
     found = {place.label: place for place in made.places}
     assert list(found) == [
-        "mine A another, snr 1", "mine A another, snr 0.1", "mine A thing, snr 1", "mine A thing, snr 0.1",
+        "mine A another, snr 1", "mine A another, snr 0.1", "mine A thing, snr 1", "mine A thing, "
+            "snr 0.1",
         "mine B Thing", "mine C thing",
     ]  # fmt: skip
     assert found["mine A another, snr 1"].reason == "the method another is not installed"

@@ -20,7 +20,9 @@ Convert = Callable[..., str]
 def convert(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Convert:
-    """Run the command in ``tmp_path`` and return what it says; ``code`` is the expected exit code."""
+    """Run the command in ``tmp_path`` and return what it says; ``code`` is the expected exit
+    code.
+    """
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments: object, code: int = 0) -> str:

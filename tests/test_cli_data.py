@@ -1,4 +1,6 @@
-"""``cryoet data``: import, export, info and check, on made files and on real ones of many programs."""
+"""``cryoet data``: import, export, info and check, on made files and on real ones of many
+programs.
+"""
 
 from __future__ import annotations
 

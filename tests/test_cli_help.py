@@ -43,7 +43,8 @@ def test_help_imports_nothing_heavy() -> None:
 
 def test_methods_need_no_torch_of_the_core(cryoet: Command, site: Path) -> None:
     code = (
-        "import sys; from cryoet_core.plugins.discovery import load_trainer; load_trainer('toy').Config.described();"
+        "import sys; from cryoet_core.plugins.discovery import load_trainer; "
+        "load_trainer('toy').Config.described();"
         "sys.exit('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(site)}, timeout=60)

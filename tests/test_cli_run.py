@@ -169,7 +169,9 @@ def test_predict_says_how_new_data_differs(here: Command, run: Path, tmp_path: P
 def test_an_unsupervised_method_sees_no_labels(
     cryoet: Command, site: Path, tiny_store: Path, tmp_path: Path
 ) -> None:
-    """The throw-away method asserts it; a method that asks for labels gets them, or a clear line."""
+    """The throw-away method asserts it; a method that asks for labels gets them, or a clear
+    line.
+    """
     source = (site / "cryoet_toy.py").read_text()
     (site / "cryoet_toy.py").write_text(source.replace('labels="never"', 'labels="required"'))
     failed = cryoet(
@@ -201,7 +203,8 @@ def test_a_failure_is_one_line_and_noted_and_debug_shows_more(
     arguments = ("run", "toy", "--data", tiny_store, "--no-report", "--quiet")
     failed = cryoet(*arguments, "--out", tmp_path / "a", site=site, code=1)
     assert failed.stderr == (
-        "error: unexpected ZeroDivisionError: division by zero; run with --debug for the traceback\n"
+        "error: unexpected ZeroDivisionError: division by zero; run with --debug for the "
+        "traceback\n"
     )
     record = json.loads((tmp_path / "a" / "run.json").read_text())
     assert (record["status"], record["reason"]) == ("failed", "ZeroDivisionError: division by zero")

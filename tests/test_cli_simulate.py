@@ -54,7 +54,10 @@ def test_the_whole_command_of_the_documentation(
     maps: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "sim.h5"
-    words = "--per-class 5 --box 16 --voxel-size 20 --snr 0.1 --tilt-range -60 60 --tilt-step 3 --defocus 4 --cs 2.0"
+    words = (
+        "--per-class 5 --box 16 --voxel-size 20 --snr 0.1 --tilt-range -60 60 --tilt-step 3 "
+        "--defocus 4 --cs 2.0"
+    )
     options = [*words.split(), "--voltage", 300, "--seed", 0]
     code = simulate(
         "--structures",

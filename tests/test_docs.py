@@ -27,7 +27,8 @@ def commands(page: Path) -> list[str]:
     return [" ".join(line.split()) for line in re.findall(r"^ {4}(cryoet .*)$", text, re.M)]
 
 
-CALLS = [pytest.param(page, call, id=f"{page.parent.name}/{page.name}: {call[:60]}") for page in PAGES
+CALLS = [pytest.param(page, call, id=f"{page.parent.name}/{page.name}: "
+    f"{call[:60]}") for page in PAGES
          for call in commands(page)]  # fmt: skip
 
 

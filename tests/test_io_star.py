@@ -106,7 +106,8 @@ def test_relion31(tmp_path: Path) -> None:
 def test_relion4(tmp_path: Path) -> None:
     """Coordinates count in pixels of the tilt series, not of the images; the note says so."""
     text = (
-        "data_optics\nloop_\n_rlnOpticsGroup\n_rlnImagePixelSize\n_rlnTomoTiltSeriesPixelSize\n1 8 2\n\n"
+        "data_optics\nloop_\n_rlnOpticsGroup\n_rlnImagePixelSize\n_rlnTomoTiltSeriesPixelSize\n1 8 "
+        "2\n\n"
         "data_particles\nloop_\n_rlnTomoName\n_rlnCoordinateX\n_rlnCoordinateY\n_rlnCoordinateZ\n_rlnOpticsGroup\n"
         "TS_01 100 200 300 1\n"
     )
@@ -156,7 +157,8 @@ def test_2d_stacks_are_known(tmp_path: Path) -> None:
             "row 0 is 'x'",
         ),
         (
-            "data_\nloop_\n_rlnCoordinateX\n_rlnCoordinateY\n_rlnCoordinateZ\n_rlnPixelSize\n1 2 nan 5\n",
+            "data_\nloop_\n_rlnCoordinateX\n_rlnCoordinateY\n_rlnCoordinateZ\n_rlnPixelSize\n1 2 "
+            "nan 5\n",
             "expected a number",
         ),
         ("data_stopgap_motivelist\nloop_\n_motl_idx\n_tomo_num\n1 2\n", "STOPGAP"),

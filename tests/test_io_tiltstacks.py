@@ -1,4 +1,6 @@
-"""2-D tilt stacks to cubes: Fourier insertion against what it must give, geometry, real particles."""
+"""2-D tilt stacks to cubes: Fourier insertion against what it must give, geometry, real
+particles.
+"""
 
 from __future__ import annotations
 
@@ -158,8 +160,10 @@ def write_set(
     with mrcfile.new(folder / "one.mrcs", stack, overwrite=True) as file:
         file.voxel_size = VOXEL
     (folder / "particles.star").write_text(
-        "data_general\n_rlnTomoSubTomosAre2DStacks 1\n\ndata_optics\nloop_\n_rlnOpticsGroup\n_rlnImagePixelSize\n"
-        f"_rlnCtfDataAreCtfPremultiplied\n1 {VOXEL} 1\n\ndata_particles\nloop_\n_rlnTomoName\n_rlnImageName\n"
+        "data_general\n_rlnTomoSubTomosAre2DStacks "
+        "1\n\ndata_optics\nloop_\n_rlnOpticsGroup\n_rlnImagePixelSize\n"
+        f"_rlnCtfDataAreCtfPremultiplied\n1 {VOXEL} "
+        "1\n\ndata_particles\nloop_\n_rlnTomoName\n_rlnImageName\n"
         f"_rlnOpticsGroup\n_rlnTomoVisibleFrames\nTS_1 one.mrcs 1 {visible}\n"
     )
     return folder / "particles.star", folder / "tomograms.star"

@@ -76,7 +76,8 @@ def test_a_csv(folder: Path, delimiter: str) -> None:
 
 
 def test_a_star(folder: Path) -> None:
-    path = write(folder, "data_\n\nloop_\n_path #1\n_contrast #2\n_voxel_size\nrec/a.mrc dark .\nrec/b.mrc bright 9\n",
+    path = write(folder, "data_\n\nloop_\n_path #1\n_contrast #2\n_voxel_size\nrec/a.mrc dark "
+        ".\nrec/b.mrc bright 9\n",
                  "set.star")  # fmt: skip
     first, second = open_tomograms(path, TomogramOptions())
     assert (first.density_sign, first.voxel_size) == (-1, 10.0)

@@ -74,7 +74,9 @@ def test_symmetry_is_the_stated_one_and_no_more(name: str) -> None:
 
 
 def test_no_two_look_alike_in_any_orientation() -> None:
-    """Rotation-invariant radial profiles of mass and of the power spectrum tell every pair apart."""
+    """Rotation-invariant radial profiles of mass and of the power spectrum tell every pair
+    apart.
+    """
     profiles = {}
     for name in PHANTOMS:
         density = draw_phantom(name, 8.0)

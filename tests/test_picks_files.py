@@ -148,7 +148,8 @@ READING = PickReading(
 ENDINGS = sorted({ending for form in FORMATS for ending in form.endings} | {".txt", ""})
 SCRAPS = st.sampled_from(
     ["data_\nloop_\n", "_rlnCoordinateX\n_rlnCoordinateY\n_rlnCoordinateZ\n", "_motl_idx\n_orig_x\n_orig_y\n_orig_z\n",
-     "_CoordinateX\n_CoordinateY\n_Width\n_Height\n", "x,y,z\n", '{"points": [', '{"location": {"x": ', '"boxes_3d": ',
+     "_CoordinateX\n_CoordinateY\n_Width\n_Height\n", "x,y,z\n", '{"points": [', '{"location": '
+         '{"x": ', '"boxes_3d": ',
      "1 2 3\n", "1 2 3 4\n", "1e999", "nan ", "\t", "0 " * 26 + "\n", "[[]]}", "}", "null", "IMODV1.2", "\\", "'", '"']
 ) | st.text(max_size=12)  # fmt: skip
 

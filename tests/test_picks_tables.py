@@ -40,7 +40,8 @@ def test_relion30_counts_in_pixels_and_subtracts_the_origin(tmp_path: Path) -> N
 
 def test_optics_groups_have_their_own_pixel_sizes(tmp_path: Path) -> None:
     text = (
-        "data_optics\nloop_\n_rlnOpticsGroup\n_rlnTomoTiltSeriesPixelSize\n_rlnImagePixelSize\n1 2 4\n2 3 6\n"
+        "data_optics\nloop_\n_rlnOpticsGroup\n_rlnTomoTiltSeriesPixelSize\n_rlnImagePixelSize\n1 2 "
+        "4\n2 3 6\n"
         "data_particles\nloop_\n_rlnTomoName\n_rlnOpticsGroup\n"
         + XYZ
         + "_rlnOriginXAngst\n_rlnOriginYAngst\n"

@@ -151,7 +151,8 @@ def test_encoders_are_looked_up_by_plugin_and_name(
     install(
         "cryoet-nets",
         "nets",
-        "from cryoet_core import hookimpl\n\n@hookimpl\ndef cryoet_encoders():\n    return {'a': dict, 'b': list}\n",
+        "from cryoet_core import hookimpl\n\n@hookimpl\ndef cryoet_encoders():\n    return {'a': "
+        "dict, 'b': list}\n",
     )
     row = methods(cryoet, site)["nets"]
     assert (row["status"], row["encoders"]) == ("ok", ["a", "b"])
@@ -168,7 +169,8 @@ def test_load_encoder(site: Path, install: Install, monkeypatch: pytest.MonkeyPa
     install(
         "cryoet-lenses",
         "lenses",
-        "from cryoet_core import hookimpl\n\n@hookimpl\ndef cryoet_encoders():\n    return {'a': dict}\n",
+        "from cryoet_core import hookimpl\n\n@hookimpl\ndef cryoet_encoders():\n    return {'a': "
+        "dict}\n",
     )
     monkeypatch.syspath_prepend(str(site))
     assert load_encoder("lenses.a") is dict

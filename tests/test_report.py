@@ -208,7 +208,8 @@ def test_scores_of_the_posterior_histogram_count_every_particle(full):
 def test_the_pages_plots_carry_units_and_no_logo(full):
     html = full[2]
     for label in ("number of clusters K", "BIC (lower is better)", "DDBI (lower is better)", "share of labels kept",
-                  "training loss", "highest posterior probability", "subtomograms", "iteration"):  # fmt: skip
+                  "training loss", "highest posterior "
+                      "probability", "subtomograms", "iteration"):  # fmt: skip
         assert json.dumps(label)[1:-1] in html, label
     text = Page(html).text
     assert "voxels of 12.00 Å" in text
@@ -517,7 +518,10 @@ def test_a_browser_draws_it_without_errors(full, tmp_path):
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         pytest.skip("no Chromium on this machine")
-    flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+    flags = (
+        "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
+        "--disable-background-networking"
+    )
     flags += f" --disable-component-update --disable-sync --user-data-dir={tmp_path} --window-size=1280,3000"
     flags += " --enable-logging=stderr --virtual-time-budget=5000 --dump-dom"
     done = subprocess.run(

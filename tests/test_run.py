@@ -175,7 +175,7 @@ def test_damaged_json_is_a_run_error(tmp_path: Path) -> None:
     run.finish()
     (run.dir / "run.json").write_text("{")
     with pytest.raises(RunError, match=r"run\.json: cannot be read"):
-        Run.open(run.dir).facts  # noqa: B018
+        _ = Run.open(run.dir).facts
 
 
 def test_generators_depend_on_seed_and_key_alone(tmp_path: Path) -> None:
@@ -392,7 +392,10 @@ def test_say_prints_brackets_long_lines_and_nothing_when_quiet(
 
 
 def test_importing_run_does_not_import_torch() -> None:
-    code = "import sys, cryoet_core.runs.run; sys.exit('torch' in sys.modules or 'lightning_fabric' in sys.modules)"
+    code = (
+        "import sys, cryoet_core.runs.run; sys.exit('torch' in sys.modules or "
+        "'lightning_fabric' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -72,7 +72,9 @@ def test_snr_is_exact_in_every_cube(structures: list[Structure], snr: float, box
 
 
 def test_replicates_give_the_same_snr(structures: list[Structure]) -> None:
-    """c / (1 - c), with c the correlation of two noisy copies of one particle, estimates the SNR."""
+    """c / (1 - c), with c the correlation of two noisy copies of one particle, estimates the
+    SNR.
+    """
     microscope = Microscope(settings(snr=0.5))
     generator = torch.Generator().manual_seed(0)
     clean = whole(structures, snr=float("inf"), ctf=False).volumes[:1].expand(20, -1, -1, -1)

@@ -300,8 +300,14 @@ def command(*words: object) -> int:
 
 def test_the_command_writes_a_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "set.h5"
-    words = "--phantoms ring-c6 two-jaws --shape 24 40 40 --voxel-size 14 --copies 3 2 --snr 0.2 --tilt-range -50 60"
-    more = "--tilt-step 3 --defocus 4 --cs 2.0 --voltage 300 --beads 1 --count 2 --seed 5 --threads 1 --json"
+    words = (
+        "--phantoms ring-c6 two-jaws --shape 24 40 40 --voxel-size 14 --copies 3 2 --snr 0.2 "
+        "--tilt-range -50 60"
+    )
+    more = (
+        "--tilt-step 3 --defocus 4 --cs 2.0 --voltage 300 --beads 1 --count 2 --seed 5 "
+        "--threads 1 --json"
+    )
     assert command(*words.split(), *more.split(), "--out", out) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["tomograms"]["set_1"]["copies"] == {"ring-c6": 3, "two-jaws": 2}

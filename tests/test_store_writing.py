@@ -164,7 +164,9 @@ def test_kill_at_random_moments_never_harms_a_store(path: Path, announced: str) 
 
 
 def _is_whole(partial: Path) -> bool:
-    """Killed between the last byte and the rename: the file is complete and only its name is not."""
+    """Killed between the last byte and the rename: the file is complete and only its name is
+    not.
+    """
     try:
         return len(open_subtomograms(partial)) == 640
     except UserError:

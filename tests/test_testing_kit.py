@@ -33,7 +33,8 @@ REASONS = {
     "raising": "ZeroDivisionError: no luck",
     "batch-dependent": "volume 0 alone and in a batch:",
     "restarting": "interrupted after 2 of 10 calls of Run.save and Run.log, then resumed:",
-    "saving-first": "interrupted after 1 of 10 calls of Run.save and Run.log, then resumed: metrics.jsonl has",
+    "saving-first": "interrupted after 1 of 10 calls of Run.save and Run.log, then resumed: "
+    "metrics.jsonl has",
     "unguarded": "two volumes: IndexError",
 }
 

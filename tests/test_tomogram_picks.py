@@ -346,7 +346,8 @@ def test_coordinates_in_voxels_and_from_the_middle_use_the_tomogram(tmp_path: Pa
     np.testing.assert_allclose(found.picks.positions, [[40, 32, 24], [32, 56, 48]])
     names = [f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ"]
     (tmp_path / "c.star").write_text(
-        "data_optics\n\nloop_\n_rlnOpticsGroup\n_rlnTomoTiltSeriesPixelSize\n1 2.0\n\ndata_particles\n\nloop_\n"
+        "data_optics\n\nloop_\n_rlnOpticsGroup\n_rlnTomoTiltSeriesPixelSize\n1 "
+        "2.0\n\ndata_particles\n\nloop_\n"
         "_rlnTomoName\n_rlnOpticsGroup\n"
         + "".join(f"_{name}\n" for name in names)
         + "TS_1 1 8.0 -16.0 0.0\n"

@@ -1,4 +1,6 @@
-"""Opening tomograms of every kind: what is understood is right, what is not is refused in one line."""
+"""Opening tomograms of every kind: what is understood is right, what is not is refused in one
+line.
+"""
 
 from __future__ import annotations
 

@@ -131,7 +131,8 @@ def _shares(weights: np.ndarray | Tensor, n: int, k: int | None) -> Tensor:
         )
     if given.ndim != 2 or len(given) != n or (k is not None and given.shape[1] != k):
         raise ValueError(
-            f"weights of shape {tuple(given.shape)}: expected labels ({n},) or posteriors ({n}, {k or 'k'})"
+            f"weights of shape {tuple(given.shape)}: expected labels ({n},) or posteriors ({n}, "
+            f"{k or 'k'})"
         )
     return given.float()
 
@@ -153,7 +154,8 @@ def write_averages(
     paths = [folder / f"{file_name(name)}.mrc" for name in names]
     if len(set(paths)) != len(paths):
         raise RunError(
-            f"{folder}: class names {sorted(names)} do not give different file names; rename the classes"
+            f"{folder}: class names {sorted(names)} do not give different file names; rename the "
+            "classes"
         )
     with files.explained(folder):
         folder.mkdir(parents=True, exist_ok=True)

@@ -117,11 +117,13 @@ def explain(
     assert isinstance(labeller, Explainable)
     if not 0 <= index < len(data):
         raise UserError(
-            f"`index` {index}: {data.paths[0]} has {len(data)} subtomograms; expected 0 to {len(data) - 1}"
+            f"`index` {index}: {data.paths[0]} has {len(data)} subtomograms; expected 0 to "
+            f"{len(data) - 1}"
         )
     if class_name is not None and class_name not in labeller.classes:
         raise UserError(
-            f"`class` {class_name}: the run has no such class{close_names(class_name, labeller.classes)}"
+            f"`class` {class_name}: the run has no such "
+            f"class{close_names(class_name, labeller.classes)}"
         )
     labels = labeller.label(data.subset(np.array([index])).without_labels(), run)  # type: ignore[attr-defined]
     predicted = labeller.classes[int(labels.labels[0])]
@@ -144,7 +146,8 @@ def _parts(labeller: object, run: Run) -> tuple[nn.Module, nn.Module]:
     layer = labeller.feature_layer() if isinstance(labeller, Explainable) else None
     if layer is None:
         raise UserError(
-            f"{run.dir}: the method {run.method} offers no convolution to explain; expected a run that ended as a "
+            f"{run.dir}: the method {run.method} offers no convolution to explain; expected a run "
+            "that ended as a "
             "classifier, such as one of `cryoet run supervised`"
         )
     assert isinstance(labeller, Explainable)

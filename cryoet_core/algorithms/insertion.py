@@ -56,9 +56,7 @@ class TiltSeries:
         return torch.rad2deg(torch.atan2(-beam[:, 0], beam[:, 2]))
 
     def axis(self) -> str:
-        """ "x" or "y", the axis of the tomogram that the specimen was turned about, as near as it is
-        to one.
-        """
+        """The axis of the tomogram nearest to the tilt axis, "x" or "y"."""
         beam = torch.linalg.cross(self.axes[:, 0], self.axes[:, 1])
         return "y" if beam[:, 0].abs().sum() >= beam[:, 1].abs().sum() else "x"
 

@@ -24,7 +24,10 @@ class Contingency:
 
 
 def contingency(true: ArrayLike, predicted: ArrayLike) -> Contingency:
-    """Count every pair of labels, negative ones like any other. ValueError when the lengths differ."""
+    """Count every pair of labels, negative ones like any other.
+
+    ValueError when the lengths differ.
+    """
     true, predicted = same_length(true, predicted)
     classes, rows = np.unique(true, return_inverse=True)
     clusters, columns = np.unique(predicted, return_inverse=True)

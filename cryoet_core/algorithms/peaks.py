@@ -83,7 +83,9 @@ def parting_value(values: NDArray[Any]) -> float:
 
 
 def _shared(array: NDArray[Any]) -> Tensor:
-    """The array as a tensor without a copy, even where it is a map of a file that may only be read."""
+    """The array as a tensor without a copy, even where it is a map of a file that may only be
+    read.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         return torch.from_numpy(np.ascontiguousarray(array))

@@ -20,7 +20,9 @@ Mode = Literal["trilinear", "fourier"]
 
 
 def standardise(volumes: Tensor) -> Tensor:
-    """Mean 0 and standard deviation 1 of each volume (..., d, h, w); a constant volume becomes 0."""
+    """Mean 0 and standard deviation 1 of each volume (..., d, h, w); a constant volume
+    becomes 0.
+    """
     centred = volumes - volumes.mean(dim=(-3, -2, -1), keepdim=True)
     spread = centred.square().mean(dim=(-3, -2, -1), keepdim=True).sqrt()
     return centred / torch.where(spread > 0, spread, torch.ones_like(spread))
@@ -41,7 +43,9 @@ def random_rotations(
 
 
 def quaternion_to_matrix(quaternions: Tensor) -> Tensor:
-    """Rotation matrices (..., 3, 3) of quaternions (..., 4), real part first, of any length but 0."""
+    """Rotation matrices (..., 3, 3) of quaternions (..., 4), real part first, of any length
+    but 0.
+    """
     w, a, b, c = (quaternions / quaternions.norm(dim=-1, keepdim=True)).unbind(-1)
     rows = (
         (1 - 2 * (b * b + c * c), 2 * (a * b - c * w), 2 * (a * c + b * w)),

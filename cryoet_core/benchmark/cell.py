@@ -33,7 +33,9 @@ _PAUSE = 0.05
 
 
 def run_cell(folder: str) -> dict[str, Any]:
-    """Do the steps of a cell that are not done yet; its outcome, which is in ``outcome.json`` too."""
+    """Do the steps of a cell that are not done yet; its outcome, which is in ``outcome.json``
+    too.
+    """
     where = Path(folder)
     spec = files.read_json(where / SPEC)
     (where / OUTCOME).unlink(missing_ok=True)

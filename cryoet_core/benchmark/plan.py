@@ -47,7 +47,9 @@ class Cell:
 
 @dataclass(frozen=True)
 class Place:
-    """An entry of a table under a condition: the cells behind it, or the reason why there are none."""
+    """An entry of a table under a condition: the cells behind it, or the reason why there are
+    none.
+    """
 
     suite: Suite
     table: SuiteTable
@@ -237,8 +239,10 @@ class BenchmarkPlan:
             if name.replace("-", "_") in fields
         }
         tiny = dict(trainer.tiny) if self.scale == "smoke" else {}
-        layers = ({_plain(name): value for name, value in layer.items()}
-                  for layer in (tiny, shared, entry.options_at(self.scale)))  # fmt: skip
+        layers = (
+            {_plain(name): value for name, value in layer.items()}
+            for layer in (tiny, shared, entry.options_at(self.scale))
+        )
         merged: Options = {}
         for layer in layers:
             merged |= layer

@@ -174,7 +174,8 @@ def check_file(path: Path, recipe: Recipe) -> None:
     found = len(getattr(data, "class_names", ()))
     if recipe.classes is not None and recipe.kind == "subtomograms" and found != recipe.classes:
         raise UserError(
-            f"`files` {recipe.files}={path}: {found} classes; expected {recipe.classes} ({recipe.about})"
+            f"`files` {recipe.files}={path}: {found} classes; expected {recipe.classes} "
+            f"({recipe.about})"
         )
 
 

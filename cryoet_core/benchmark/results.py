@@ -1,4 +1,6 @@
-"""results.jsonl: one line for each cell that was run, with everything that is needed to believe it."""
+"""results.jsonl: one line for each cell that was run, with everything that is needed to
+believe it.
+"""
 
 from __future__ import annotations
 

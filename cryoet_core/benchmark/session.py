@@ -124,7 +124,8 @@ def make_plan(wish: Wish, scale: Scale, out: Path) -> BenchmarkPlan:
         if all(place.entry.method != name for place in plan.places):
             tasks = sorted({table.task for suite in suites for table in suite.table if table.task})
             raise UserError(
-                f"`method` {name}: fits no table of the suites asked for, which take {', '.join(tasks)}"
+                f"`method` {name}: fits no table of the suites asked for, which take "
+                f"{', '.join(tasks)}"
             )
     return plan
 
@@ -223,12 +224,14 @@ def _opened(out: Path, scale: Scale) -> Any:
     marker = out / MARKER
     if out.exists() and not marker.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(
-            f"`out` {out}: exists and is no benchmark's folder; expected a new one, or one to go on with"
+            f"`out` {out}: exists and is no benchmark's folder; expected a new one, or one to go "
+            "on with"
         )
     files.make_folder(out)
     if marker.exists() and files.read_json(marker)["scale"] != scale:
         raise UserError(
-            f"`out` {out}: holds a benchmark of the scale {files.read_json(marker)['scale']}, not {scale}"
+            f"`out` {out}: holds a benchmark of the scale {files.read_json(marker)['scale']}, not "
+            f"{scale}"
         )
     files.write_json(marker, {"scale": scale})
     return runfolder.lock(out)

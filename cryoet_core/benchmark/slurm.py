@@ -48,7 +48,8 @@ class Slurm:
             ) from None
         if cluster == "slurm" and shutil.which("sbatch") is None:
             raise UserError(
-                "`executor` slurm: no sbatch on this machine; call it on a login node of the cluster"
+                "`executor` slurm: no sbatch on this machine; call it on a login node of the "
+                "cluster"
             )
         self.slots, self._cluster = slots, cluster
         self._refused = submitit.core.utils.FailedJobError

@@ -86,13 +86,16 @@ class Recipe(ByScale):
         ]
         if len(given) != 1:
             raise ValueError(
-                f"a recipe says one of simulate, files, labels, template; this says {given or 'none'}"
+                "a recipe says one of simulate, files, labels, template; this says "
+                f"{given or 'none'}"
             )
         return self
 
 
 class Evaluation(ByScale):
-    """A ``cryoet evaluate`` after the run; its scores are metrics under its own name (``r5.f1``)."""
+    """A ``cryoet evaluate`` after the run; its scores are metrics under its own name
+    (``r5.f1``).
+    """
 
     data: str
 
@@ -182,7 +185,8 @@ class SuiteTable(ByScale):
             for axis, values in axes.items():
                 if not set(values) <= set(self.axes.get(axis, [])):
                     raise ValueError(
-                        f"table {self.id}, at.{scale}.{axis}: {values} are not among {self.axes.get(axis)}"
+                        f"table {self.id}, at.{scale}.{axis}: {values} are not among "
+                        f"{self.axes.get(axis)}"
                     )
         if self.main and self.main not in self.metrics:
             raise ValueError(f"table {self.id}: main {self.main!r} is none of {self.metrics}")
@@ -195,11 +199,13 @@ class SuiteTable(ByScale):
             for metric, nested in (*entry.published.items(), *entry.spread.items()):
                 if metric not in self.metrics:
                     raise ValueError(
-                        f"table {self.id}, {entry.label}: published {metric} is none of {self.metrics}"
+                        f"table {self.id}, {entry.label}: published {metric} is none of "
+                        f"{self.metrics}"
                     )
                 if not _has_shape(nested, shape):
                     raise ValueError(
-                        f"table {self.id}, {entry.label}: published {metric} is not of the shape {shape}"
+                        f"table {self.id}, {entry.label}: published {metric} is not of the shape "
+                        f"{shape}"
                     )
         return self
 
@@ -252,7 +258,8 @@ def filled(text: Any, variables: Mapping[str, str]) -> Any:
     missing = [name for name in VARIABLE.findall(text) if name not in variables]
     if missing:
         raise UserError(
-            f"{text!r} in a suite: no variable {missing[0]!r}; there are {', '.join(sorted(variables))}"
+            f"{text!r} in a suite: no variable {missing[0]!r}; there are "
+            f"{', '.join(sorted(variables))}"
         )
     return VARIABLE.sub(lambda found: variables[found[1]], text)
 
@@ -286,7 +293,8 @@ def load_suite(word: str) -> Suite:
     if path.suffix != ".toml" or not path.is_file():
         names = builtin_names()
         raise UserError(
-            f"`suite` {word}: no such suite{close_names(word, names)}; expected one of them, or a .toml file"
+            f"`suite` {word}: no such suite{close_names(word, names)}; expected one of them, or a "
+            ".toml file"
         )
     return _parse(path.read_text(encoding="utf-8"), word)
 

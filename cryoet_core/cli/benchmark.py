@@ -1,4 +1,6 @@
-"""``cryoet benchmark``: every method on the same data, one leaderboard beside the published tables."""
+"""``cryoet benchmark``: every method on the same data, one leaderboard beside the published
+tables.
+"""
 
 from __future__ import annotations
 
@@ -159,7 +161,8 @@ def _lines(facts: dict[str, Any]) -> list[str]:
     if "commands" in facts:
         return [*facts["commands"], f"{facts['runs']} runs at the scale {facts['scale']}"]
     lines = [
-        f"{facts['measured']} runs measured, {facts['failed']} failed; {facts['missing']} figures are not run"
+        f"{facts['measured']} runs measured, {facts['failed']} failed; {facts['missing']} figures "
+        "are not run"
     ]
     lines += [f"failed: {key}: {reason}" for key, reason in facts["failures"].items()]
     return lines + [f"{name}: {facts[name]}" for name in ("results", "markdown", "leaderboard")]
@@ -188,4 +191,7 @@ def _compared(found: BenchmarkComparison) -> list[str]:
 def _changed(change: Change) -> str:
     interval = "" if change.half is None else f" ± {change.half:.4g}"
     means = f"{change.first:.4g} -> {change.second:.4g}"
-    return f"{change.what}: {change.metric} {means} ({change.difference:+.4g}{interval}, n = {change.n})"
+    return (
+        f"{change.what}: {change.metric} {means} ({change.difference:+.4g}{interval}, n = "
+        f"{change.n})"
+    )

@@ -1,4 +1,6 @@
-"""``cryoet check NAME``: the conformance checks of ``cryoet_core.testing`` on an installed method."""
+"""``cryoet check NAME``: the conformance checks of ``cryoet_core.testing`` on an installed
+method.
+"""
 
 from __future__ import annotations
 

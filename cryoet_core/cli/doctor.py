@@ -126,7 +126,10 @@ def _gpus() -> Iterator[Finding]:
     for index in range(torch.cuda.device_count()):
         facts = torch.cuda.get_device_properties(index)
         capability = f"sm_{facts.major}{facts.minor}"
-        words = f"{facts.name}, {facts.total_memory / 1e9:.0f} GB, {capability}, CUDA {torch.version.cuda}"
+        words = (
+            f"{facts.name}, {facts.total_memory / 1e9:.0f} GB, {capability}, CUDA "
+            f"{torch.version.cuda}"
+        )
         try:
             torch.ones(2, device=f"cuda:{index}").sum().item()
             yield Finding(f"GPU {index}", "ok", words)

@@ -73,6 +73,7 @@ def command(
         return
     true = f", truly {facts['true']}" if "true" in facts else ""
     print(
-        f"subtomogram {index}: {facts['predicted']}{true}; maps for {facts['class']} ({facts['probability']:.2f})"
+        f"subtomogram {index}: {facts['predicted']}{true}; maps for {facts['class']} "
+        f"({facts['probability']:.2f})"
     )
     print("\n".join(f"{key}: {facts[key]}" for key in ("folder", "report") if key in facts))

@@ -178,7 +178,7 @@ def _root(
 
 _HELP = """Which macromolecules are in cryo-electron tomograms?
 
-Every method is a plugin: cryoet methods lists them, cryoet run METHOD --help shows the options of one.
+Every method is a plugin: cryoet methods lists them, cryoet run METHOD --help shows its options.
 """
 
 if __name__ == "__main__":

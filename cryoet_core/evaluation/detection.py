@@ -147,7 +147,9 @@ def _classified(
     voxel_size: float | None,
     masks: Mapping[str, np.ndarray] | None,
 ) -> dict[str, Any]:
-    """SHREC's second task: the class of each particle's first hit, "not found" where there is none."""
+    """SHREC's second task: the class of each particle's first hit, "not found" where there is
+    none.
+    """
     if len(present(truth)) < 2:
         return {}
     from cryoet_core.evaluation.metrics import classification_report

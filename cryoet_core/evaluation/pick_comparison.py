@@ -109,7 +109,8 @@ def _known_tomograms(
         raise UserError("no particles are known, so there is nothing to compare picks with")
     if len(picks) and not known & set(picks.tomograms):
         raise UserError(
-            f"none of the {len(picks):,} picks is in a tomogram whose particles are known: the picks are in "
+            f"none of the {len(picks):,} picks is in a tomogram whose particles are known: the "
+            "picks are in "
             f"{_few(picks.tomograms)}, the particles in {_few(known)}; rename one or the other"
         )
     inside = np.isin(picks.tomograms.astype(str), sorted(known))
@@ -141,7 +142,8 @@ def _groups(
     if len(in_truth) <= 1 and len(present(picks)) <= 1:
         return {(in_truth or picks.class_names or ("particle",))[0]: (picks, truth)}, {}
     raise UserError(
-        f"the picks are of {_few(picks.class_names) or 'no class'}, the particles of {_few(in_truth)}; expected a "
+        f"the picks are of {_few(picks.class_names) or 'no class'}, the particles of "
+        f"{_few(in_truth)}; expected a "
         "common class; give `particle`"
     )
 
@@ -155,7 +157,8 @@ def present(picks: Picks) -> list[str]:
 def _only(picks: Picks, particle: str) -> Picks:
     if len(present(picks)) > 1:
         raise UserError(
-            f"`particle` {particle}: the picks are of {_few(picks.class_names)}; expected this class or one"
+            f"`particle` {particle}: the picks are of {_few(picks.class_names)}; expected this "
+            "class or one"
         )
     return picks
 

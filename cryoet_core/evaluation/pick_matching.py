@@ -117,7 +117,8 @@ def _check(
         lacking = sorted(set(truth.tomograms) - set(masks or {}))
         if lacking:
             raise UserError(
-                f"`rule` shrec: tomogram {lacking[0]} has no occupancy mask; expected one numbered by particle; "
+                f"`rule` shrec: tomogram {lacking[0]} has no occupancy mask; expected one numbered "
+                "by particle; "
                 "use `rule` optimal"
             )
 
@@ -188,7 +189,8 @@ def _near(a: np.ndarray, b: np.ndarray, radius: float) -> Pairs:
         count = int(first.count_neighbors(second, radius))
         if count > _MOST_PAIRS:
             raise UserError(
-                f"`radius` {radius:g} Å: {count:,} pairs of {len(a):,} picks and {len(b):,} particles lie within it; "
+                f"`radius` {radius:g} Å: {count:,} pairs of {len(a):,} picks and {len(b):,} "
+                "particles lie within it; "
                 "expected about the radius of a particle"
             )
     found = first.sparse_distance_matrix(second, radius, output_type="ndarray")
@@ -252,7 +254,8 @@ def _mask_of(name: str, masks: Mapping[str, np.ndarray] | None) -> np.ndarray:
     mask = (masks or {})[name]
     if mask.ndim != 3 or mask.dtype.kind not in "iu":
         raise UserError(
-            f"`rule` shrec: the mask of {name} is {mask.dtype} of shape {mask.shape}; expected whole numbers (z, y, x)"
+            f"`rule` shrec: the mask of {name} is {mask.dtype} of shape {mask.shape}; expected "
+            "whole numbers (z, y, x)"
         )
     return mask
 

@@ -59,7 +59,8 @@ def unpaired_t(a: ArrayLike, b: ArrayLike) -> PairedTest:
     one, other = _vector(a), _vector(b)
     if min(len(one), len(other)) < 2:
         raise ValueError(
-            f"unpaired_t: samples of {len(one)} and {len(other)}; expected two or more values in each"
+            f"unpaired_t: samples of {len(one)} and {len(other)}; expected two or more values in "
+            "each"
         )
     found = stats.ttest_ind(one, other, equal_var=True)
     return PairedTest(

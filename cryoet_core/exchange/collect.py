@@ -71,7 +71,8 @@ def refuse_others(paths: Sequence[Path]) -> None:
     for path in paths:
         if sniff.kind_of(path) != "volumes":
             raise UserError(
-                f"{path}: {sniff.describe(path)}; expected MRC or EM volumes, a RELION star, .npy, .npz, a folder "
+                f"{path}: {sniff.describe(path)}; expected MRC or EM volumes, a RELION star, .npy, "
+                ".npz, a folder "
                 "of volumes or a store"
             )
 
@@ -84,15 +85,18 @@ def from_star(path: Path, reading: ImportOptions) -> VolumeSource:
     particles = _particles(path, reading)
     if particles.image is None:
         raise UserError(
-            f"{path}: no rlnImageName; expected the volume of each particle; give the stack and `star`"
+            f"{path}: no rlnImageName; expected the volume of each particle; give the stack and "
+            "`star`"
         )
     numbers, names = _split_names(particles)
     found = {name: _find(name, path) for name in dict.fromkeys(names)}
     missing = np.flatnonzero([found[name] is None for name in names])
     if len(missing):
         raise UserError(
-            f"{path}: the volumes of {describe_rows(missing)} are not there ({names[missing[0]]}); looked in "
-            f"{path.resolve().parent}, the folders above it and here; start from the project's folder or copy them"
+            f"{path}: the volumes of {describe_rows(missing)} are not there ({names[missing[0]]}); "
+            "looked in "
+            f"{path.resolve().parent}, the folders above it and here; start from the project's "
+            "folder or copy them"
         )
     if particles.dimensions == 2:
         there = {name: file for name, file in found.items() if file is not None}
@@ -115,7 +119,8 @@ def _with_star(source: VolumeSource, reading: ImportOptions) -> VolumeSource:
     if reading.star is None:
         if reading.label_column is not None:
             raise UserError(
-                f"`label_column` {reading.label_column}: {source.files[0]} has no columns; give `star` too"
+                f"`label_column` {reading.label_column}: {source.files[0]} has no columns; give "
+                "`star` too"
             )
         return source
     particles = _particles(reading.star, reading)
@@ -129,7 +134,8 @@ def _with_star(source: VolumeSource, reading: ImportOptions) -> VolumeSource:
         others = sorted({Path(name).name for name in names} - {source.files[0].name})
         if others:
             raise UserError(
-                f"`star` {reading.star}: names {others[0]}, not {source.files[0].name}; give the right one"
+                f"`star` {reading.star}: names {others[0]}, not {source.files[0].name}; give the "
+                "right one"
             )
         _refuse_rows(
             reading.star,
@@ -138,12 +144,14 @@ def _with_star(source: VolumeSource, reading: ImportOptions) -> VolumeSource:
         )
         if len(rows) != len(source):
             source.notes.append(
-                f"{len(source)} volumes in the stack, {len(rows)} rows in the star: the star's are taken"
+                f"{len(source)} volumes in the stack, {len(rows)} rows in the star: the star's are "
+                "taken"
             )
         source = source.select(rows)
     elif len(particles) != len(source):
         raise UserError(
-            f"`star` {reading.star}: {len(particles)} rows, but {source.files[0]} has {len(source)} volumes; expected "
+            f"`star` {reading.star}: {len(particles)} rows, but {source.files[0]} has "
+            f"{len(source)} volumes; expected "
             "as many, or rlnImageName with numbers (000001@stack.mrcs)"
         )
     return _describe(source, particles, reading)
@@ -166,7 +174,8 @@ def _split_names(particles: Particles) -> tuple[np.ndarray, list[str]]:
             bad.append(row)
     if bad:
         raise UserError(
-            f"{particles.path}: rlnImageName of {describe_rows(np.array(bad))}; expected NUMBER@FILE or FILE"
+            f"{particles.path}: rlnImageName of {describe_rows(np.array(bad))}; expected "
+            "NUMBER@FILE or FILE"
         )
     return np.array(numbers, dtype=np.int64), names
 
@@ -183,7 +192,8 @@ def _find(name: str, star: Path) -> Path | None:
 def _refuse_2d(particles: Particles) -> None:
     if particles.dimensions == 2:
         raise UserError(
-            f"{particles.path}: particles are stacks of 2-D images; expected 3-D subtomograms; give this star alone, "
+            f"{particles.path}: particles are stacks of 2-D images; expected 3-D subtomograms; "
+            "give this star alone, "
             "with `tomograms`"
         )
 
@@ -191,7 +201,8 @@ def _refuse_2d(particles: Particles) -> None:
 def _refuse_rows(path: Path, bad: np.ndarray, what: str) -> None:
     if bad.any():
         raise UserError(
-            f"{path}: the image of {describe_rows(np.flatnonzero(bad))} is {what}; expected one that exists"
+            f"{path}: the image of {describe_rows(np.flatnonzero(bad))} is {what}; expected one "
+            "that exists"
         )
 
 
@@ -201,7 +212,10 @@ def _describe(source: VolumeSource, particles: Particles, reading: ImportOptions
         if source.voxel_size is None:
             source.voxel_size = particles.pixel_size
         elif abs(source.voxel_size - particles.pixel_size) > SAME_VOXEL_SIZE * source.voxel_size:
-            source.voxel_reason = f"{source.files[0]} says {source.voxel_size:g} Å, but {particles.path} {particles.pixel_size:g} Å"
+            source.voxel_reason = (
+                f"{source.files[0]} says {source.voxel_size:g} Å, but "
+                f"{particles.path} {particles.pixel_size:g} Å"
+            )
             source.voxel_size = None
     source.tomogram, source.rotations = particles.tomogram, particles.rotations
     source.positions, source.optics = particles.positions, dict(particles.optics)
@@ -230,11 +244,13 @@ def from_folder(path: Path, reading: ImportOptions) -> VolumeSource:
     classes = {name: files for name, files in classes.items() if files}
     if direct and classes:
         raise UserError(
-            f"{path}: volumes beside folders of volumes ({', '.join(list(classes)[:3])}); expected either; move one"
+            f"{path}: volumes beside folders of volumes ({', '.join(list(classes)[:3])}); expected "
+            "either; move one"
         )
     if not direct and not classes:
         raise UserError(
-            f"{path}: no MRC or EM volumes in this folder or its sub-folders; expected .mrc, .map or .em files"
+            f"{path}: no MRC or EM volumes in this folder or its sub-folders; expected .mrc, .map "
+            "or .em files"
         )
     files = direct or [file for members in classes.values() for file in members]
     refuse_others(files)
@@ -245,7 +261,8 @@ def from_folder(path: Path, reading: ImportOptions) -> VolumeSource:
         source.labels = np.repeat(np.array(names, dtype=object), [len(stack) for stack in stacks])
     if others:
         source.notes.append(
-            f"{len(others)} other files are left out ({', '.join(file.name for file in others[:3])})"
+            f"{len(others)} other files are left out "
+            f"({', '.join(file.name for file in others[:3])})"
         )
     return _with_star(source, reading)
 
@@ -271,7 +288,8 @@ def from_stores(paths: Sequence[Path]) -> VolumeSource:
     data = open_subtomograms(list(paths), check_values=False)
     if data.density_sign == 0:
         raise UserError(
-            f"{paths[0]}: these stores differ in their contrast; expected equal ones; import each by itself"
+            f"{paths[0]}: these stores differ in their contrast; expected equal ones; import each "
+            "by itself"
         )
     source = VolumeSource.of_stacks(
         [VolumeStack(path, "numpy", open_shard(path).volumes.array) for path in paths]

@@ -143,7 +143,8 @@ def targets_of(tomograms: Sequence[Tomogram], out: Path) -> list[Path]:
     if out.suffix in (".mrc", ".rec", ".map"):
         if len(tomograms) != 1:
             raise UserError(
-                f"`out` {out}: one file for {len(tomograms)} tomograms; expected the name of a folder"
+                f"`out` {out}: one file for {len(tomograms)} tomograms; expected the name of a "
+                "folder"
             )
         return [out]
     if out.suffix and not out.is_dir():

@@ -77,7 +77,8 @@ def write_stack(data: Subtomograms, path: Path, half: bool, watch: Watch = iter)
     """
     if data.density_sign == 0:
         raise UserError(
-            f"{data.paths[0]}: these stores differ in their contrast; expected equal ones; export one by one"
+            f"{data.paths[0]}: these stores differ in their contrast; expected equal ones; export "
+            "one by one"
         )
     count, box = len(data), data.box
     step = max(1, CHUNK_BYTES // (4 * box**3))

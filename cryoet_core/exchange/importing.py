@@ -1,5 +1,5 @@
-"""``cryoet data import``: from a ``VolumeSource`` to a store, in bounded memory; every row arrives or the
-command stops.
+"""``cryoet data import``: from a ``VolumeSource`` to a store, in bounded memory; every row arrives
+or the command stops.
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ def settle(source: VolumeSource, settings: ImportSettings) -> VolumeSource:
     voxel_size = settings.voxel_size or source.voxel_size
     if voxel_size is None:
         raise UserError(
-            f"{first}: voxel size unknown ({source.voxel_reason.replace(str(first), 'the file', 1)}); give `voxel_size`"
+            f"{first}: voxel size unknown "
+            f"({source.voxel_reason.replace(str(first), 'the file', 1)}); give `voxel_size`"
         )
     if not (np.isfinite(voxel_size) and voxel_size > 0):
         raise UserError(f"`voxel_size` {voxel_size}: expected a number of Å above 0")
@@ -78,7 +79,8 @@ def settle(source: VolumeSource, settings: ImportSettings) -> VolumeSource:
     sign = signs[settings.contrast]
     if sign is None:
         raise UserError(
-            f"{first}: contrast unknown (the file does not say it); give `contrast` dark or `contrast` bright"
+            f"{first}: contrast unknown (the file does not say it); give `contrast` dark or "
+            "`contrast` bright"
         )
     notes = list(source.notes)
     if source.voxel_size and abs(voxel_size - source.voxel_size) > 1e-3 * voxel_size:
@@ -88,7 +90,8 @@ def settle(source: VolumeSource, settings: ImportSettings) -> VolumeSource:
     tilt_range = settings.tilt_range or source.tilt_range
     if tilt_range is None:
         notes.append(
-            "tilt range unknown: class averages will not be corrected for the missing wedge (--tilt-range)"
+            "tilt range unknown: class averages will not be corrected for the missing wedge "
+            "(--tilt-range)"
         )
     return replace(source, voxel_size=voxel_size, sign=sign, tilt_range=tilt_range, notes=notes)
 
@@ -130,7 +133,8 @@ def _write(
     dropped = sorted(row for rows in bad.values() for row in rows)
     if dropped:
         notes.append(
-            f"left out as asked: {describe_rows(np.array(dropped))} (from 0; not finite or constant)"
+            f"left out as asked: {describe_rows(np.array(dropped))} (from 0; not finite or "
+            "constant)"
         )
     return {
         "out": str(out),
@@ -177,7 +181,8 @@ def _refuse_bad(source: VolumeSource, bad: dict[str, list[int]], settings: Impor
     if settings.drop_bad:
         if sum(len(rows) for rows in bad.values()) == len(source):
             raise UserError(
-                f"{source.files[0]}: every volume holds NaN or is constant; expected volumes that vary"
+                f"{source.files[0]}: every volume holds NaN or is constant; expected volumes that "
+                "vary"
             )
         return
     what = "; ".join(
@@ -185,7 +190,8 @@ def _refuse_bad(source: VolumeSource, bad: dict[str, list[int]], settings: Impor
     )
     where = source.files[int(source.file[next(rows for rows in bad.values() if rows)[0]])]
     raise UserError(
-        f"{where}: some of {len(source)} volumes are unusable ({what}, from 0); expected finite volumes that vary; "
+        f"{where}: some of {len(source)} volumes are unusable ({what}, from 0); expected finite "
+        "volumes that vary; "
         "repair them or leave them out with `drop_bad`"
     )
 

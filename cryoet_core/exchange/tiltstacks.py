@@ -82,12 +82,14 @@ def from_tilt_stacks(
     path = particles.path
     if tomograms is None:
         raise UserError(
-            f"{path}: particles are stacks of 2-D images; expected the geometry of their tilt series too; give the "
+            f"{path}: particles are stacks of 2-D images; expected the geometry of their tilt "
+            "series too; give the "
             "tomogram set with `tomograms` tomograms.star"
         )
     if particles.tomogram is None:
         raise UserError(
-            f"{path}: particles are stacks of 2-D images without rlnTomoName; expected their tomogram"
+            f"{path}: particles are stacks of 2-D images without rlnTomoName; expected their "
+            "tomogram"
         )
     series = read_tilt_series(tomograms, sorted(set(map(str, particles.tomogram))))
     files = list(dict.fromkeys(found[name] for name in names))
@@ -121,7 +123,8 @@ def _tilts(particles: Particles, series: dict[str, TiltSeries]) -> list[np.ndarr
         flags = [part.strip() for part in text.strip("[] ").split(",")]
         if len(flags) != count or set(flags) - {"0", "1"} or "1" not in flags:
             raise UserError(
-                f"{particles.path}: {_VISIBLE} of row {row} (from 0) has {len(flags)} entries; expected a 0 or 1 for "
+                f"{particles.path}: {_VISIBLE} of row {row} (from 0) has {len(flags)} entries; "
+                "expected a 0 or 1 for "
                 f"each of the {count} images of tomogram {particles.tomogram[row]}"
             )
         tilts.append(np.flatnonzero(np.array(flags) == "1"))
@@ -152,8 +155,10 @@ def _check(source: TiltStacks, particles: Particles, box: int) -> None:
     if wrong:
         shape = _images_of(source.files[source.file[wrong[0]]]).shape
         raise UserError(
-            f"{particles.path}: the stacks of {describe_rows(np.array(wrong))} do not fit their tilt series "
-            f"({source.files[source.file[wrong[0]]].name}: {' x '.join(map(str, shape))}); expected "
+            f"{particles.path}: the stacks of {describe_rows(np.array(wrong))} do not fit their "
+            "tilt series "
+            f"({source.files[source.file[wrong[0]]].name}: {' x '.join(map(str, shape))}); "
+            "expected "
             f"{len(source.tilts[wrong[0]])} visible images of {box} x {box}"
         )
 
@@ -179,8 +184,10 @@ def _describe(source: TiltStacks) -> None:
     else:
         source.notes.append("tilted about x, not y: the tilt range is left out")
     source.notes.append(
-        f"cubes made by Fourier insertion of {min(map(len, source.tilts))} to {max(map(len, source.tilts))} images "
-        f"each, weighted by CTF and dose ({'' if source.premultiplied else 'not '}premultiplied images)"
+        f"cubes made by Fourier insertion of {min(map(len, source.tilts))} to "
+        f"{max(map(len, source.tilts))} images "
+        f"each, weighted by CTF and dose ({'' if source.premultiplied else 'not '}premultiplied "
+        "images)"
     )
 
 

@@ -41,7 +41,8 @@ def open_arrays(path: Path, key: str | None = None) -> VolumeSource:
         volumes = volumes[:, 0]
     if volumes.ndim != 4 or volumes.dtype.kind not in "fiub" or 0 in volumes.shape:
         raise UserError(
-            f"{path}: {name} is {volumes.dtype} of shape {volumes.shape}; expected real numbers (n, d, h, w)"
+            f"{path}: {name} is {volumes.dtype} of shape {volumes.shape}; expected real numbers "
+            "(n, d, h, w)"
         )
     stack = VolumeStack(path, "numpy", volumes)
     source = VolumeSource.of_stacks([stack])
@@ -62,7 +63,8 @@ def _load(path: Path, key: str | None) -> dict[str, np.ndarray]:
     except Exception as error:  # numpy raises a dozen kinds of error for damaged files
         if "pickle" in str(error) or "Object arrays" in str(error):
             raise UserError(
-                f"{path}: holds Python objects (a pickle), which can run code; expected plain arrays; "
+                f"{path}: holds Python objects (a pickle), which can run code; expected plain "
+                "arrays; "
                 "save them again with numpy.save(..., allow_pickle=False)"
             ) from error
         raise UserError(
@@ -140,7 +142,8 @@ def _names_of(path: Path, labels: np.ndarray, class_names: list[str]) -> np.ndar
         return np.array([str(label) for label in labels], dtype=object)
     if class_names and labels.max(initial=0) >= len(class_names):
         raise UserError(
-            f"{path}: label {labels.max()}; expected at most {len(class_names) - 1}, as class_names has it"
+            f"{path}: label {labels.max()}; expected at most {len(class_names) - 1}, as "
+            "class_names has it"
         )
     return np.array(
         ["" if i < 0 else class_names[i] if class_names else str(i) for i in labels.tolist()],

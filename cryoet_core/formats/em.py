@@ -61,7 +61,8 @@ def open_em(path: Path, file: BinaryIO) -> VolumeStack:
         raise UserError(f"{path}: no EM file, or a truncated one; copy it again")
     if start[3] == _COMPLEX:
         raise UserError(
-            f"{path}: an EM file of complex numbers; expected a volume of real ones; transform it back"
+            f"{path}: an EM file of complex numbers; expected a volume of real ones; transform it "
+            "back"
         )
     shape = _shape(start)
     if shape[0] == 1 and shape[2] == 20:

@@ -62,7 +62,8 @@ def read_header(path: Path, file: BinaryIO) -> Header:
     start = file.read(HEADER_BYTES)
     if len(start) < HEADER_BYTES:
         raise UserError(
-            f"{path}: {len(start)} bytes; expected an MRC file, whose header alone has {HEADER_BYTES}"
+            f"{path}: {len(start)} bytes; expected an MRC file, whose header alone has "
+            f"{HEADER_BYTES}"
         )
     orders = _byte_orders(start)
     if not orders:
@@ -75,7 +76,8 @@ def read_header(path: Path, file: BinaryIO) -> Header:
     mode = int(raw["mode"])
     if mode not in TYPES:
         raise UserError(
-            f"{path}: MRC mode {mode}, {REFUSED[mode]} data; expected mode 0, 1, 2, 6 or 12; convert it"
+            f"{path}: MRC mode {mode}, {REFUSED[mode]} data; expected mode 0, 1, 2, 6 or 12; "
+            "convert it"
         )
     notes = [] if order == stamped or start[212:214] == b"\0\0" else ["the machine stamp is wrong"]
     header = Header(
@@ -194,7 +196,8 @@ def _check_size(path: Path, header: Header, found: int, notes: list[str]) -> Non
         )
     if found < expected:
         raise UserError(
-            f"{path}: truncated: {found} bytes; expected {expected} for {shape} voxels of mode {header.mode}; "
+            f"{path}: truncated: {found} bytes; expected {expected} for {shape} voxels of mode "
+            f"{header.mode}; "
             "copy it again"
         )
     if found >= expected + section:

@@ -58,7 +58,8 @@ class ZarrVolume:
                 f"{part.start or 0}-{part.stop if part.stop else ''}" for part in region
             )
             raise UserError(
-                f"{self.path}: a chunk in z, y, x {where} cannot be read ({_line(error)}); copy it again"
+                f"{self.path}: a chunk in z, y, x {where} cannot be read ({_line(error)}); copy it "
+                "again"
             ) from error
         turned: np.ndarray = np.transpose(np.asarray(values, dtype=np.float32), self.order)
         return turned
@@ -202,7 +203,8 @@ def _volume(path: Path, array: Any, names: Sequence[str]) -> ZarrVolume:
     shape = array.shape
     if len(names) != len(shape) or sorted(set(names) & set("zyx")) != ["x", "y", "z"]:
         raise UserError(
-            f"{path}: an array {tuple(shape)} with axes {', '.join(names) or 'unnamed'}; expected z, y, x"
+            f"{path}: an array {tuple(shape)} with axes {', '.join(names) or 'unnamed'}; expected "
+            "z, y, x"
         )
     kept = tuple(axis for axis, name in enumerate(names) if name in "zyx")
     more = [
@@ -227,8 +229,10 @@ def _whole(level: Level) -> Level:
     if there < expected:
         first = _first_missing(level.volume.path / level.name, array)
         raise UserError(
-            f"{level.volume.path}: {expected - there} of {expected} chunks are missing{first}; expected every chunk "
-            "(missing ones read as zeros); copy it again, or write it with its empty chunks (write_empty_chunks)"
+            f"{level.volume.path}: {expected - there} of {expected} chunks are missing{first}; "
+            "expected every chunk "
+            "(missing ones read as zeros); copy it again, or write it with its empty chunks "
+            "(write_empty_chunks)"
         )
     return level
 

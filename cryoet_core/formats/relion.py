@@ -62,7 +62,8 @@ class Particles:
                 self.table.columns
             )
             raise UserError(
-                f"`label_column` {column}: {self.path} has no such column; it has {', '.join(close)}"
+                f"`label_column` {column}: {self.path} has no such column; it has "
+                f"{', '.join(close)}"
             )
         return np.array(
             ["" if text == UNLABELLED else text for text in self.table.columns[name]], dtype=object
@@ -162,7 +163,8 @@ def _with_optics(path: Path, table: StarTable, optics: StarTable | None) -> dict
     unknown = sorted(set(groups) - set(rows))
     if unknown:
         raise UserError(
-            f"{path}: optics group {unknown[0]} is not in data_optics; expected one of {', '.join(rows)}"
+            f"{path}: optics group {unknown[0]} is not in data_optics; expected one of "
+            f"{', '.join(rows)}"
         )
     which = np.array([rows[group] for group in groups], dtype=np.intp)
     return joined | {
@@ -195,7 +197,8 @@ def _rotations(path: Path, table: StarTable) -> np.ndarray | None:
     ]
     if turned and "rlnImageName" in table:
         raise UserError(
-            f"{path}: {turned[0]} is not 0: the boxes were cut out turned, each with its own missing wedge; expected "
+            f"{path}: {turned[0]} is not 0: the boxes were cut out turned, each with its own "
+            "missing wedge; expected "
             "boxes along the tomogram's axes; extract them again without these columns"
         )
     if not all(column in table for column in ANGLES):
@@ -212,7 +215,8 @@ def _origin(path: Path, table: StarTable, pixel_size: float | None) -> np.ndarra
     origin = np.stack([table.numbers(f"rlnOrigin{axis}", path) for axis in ZYX], axis=1)
     if pixel_size is None and origin.any():
         raise UserError(
-            f"{path}: rlnOriginX is in pixels of unknown size; expected rlnDetectorPixelSize too; give `voxel_size`"
+            f"{path}: rlnOriginX is in pixels of unknown size; expected rlnDetectorPixelSize too; "
+            "give `voxel_size`"
         )
     return origin * (pixel_size or 1.0)
 

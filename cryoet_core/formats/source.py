@@ -50,7 +50,10 @@ class VolumeSource:
 
     @classmethod
     def of_stacks(cls, stacks: Sequence[VolumeStack]) -> VolumeSource:
-        """All volumes of some files, in order. UserError when their shapes or voxel sizes differ."""
+        """All volumes of some files, in order.
+
+        UserError when their shapes or voxel sizes differ.
+        """
         counts = [len(stack) for stack in stacks]
         source = cls(
             files=[stack.path for stack in stacks],
@@ -61,7 +64,8 @@ class VolumeSource:
         for stack in stacks:
             if stack.shape != source.shape:
                 raise UserError(
-                    f"{stack.path}: {_times(stack.shape)} voxels, but {stacks[0].path} has {_times(source.shape)}; "
+                    f"{stack.path}: {_times(stack.shape)} voxels, but {stacks[0].path} has "
+                    f"{_times(source.shape)}; "
                     "expected equal boxes; crop or pad them first"
                 )
             if stack.format == "numpy":
@@ -70,7 +74,8 @@ class VolumeSource:
         for note in dict.fromkeys(note for stack in stacks for note in stack.notes):
             having = [stack.path for stack in stacks if note in stack.notes]
             source.notes.append(
-                f"{having[0].name}{f' and {len(having) - 1} more' if len(having) > 1 else ''}: {note}"
+                f"{having[0].name}{f' and {len(having) - 1} more' if len(having) > 1 else ''}: "
+                f"{note}"
             )
         return source
 
@@ -124,7 +129,8 @@ def cube_problem(shape: tuple[int, int, int]) -> str | None:
         return f"a 2-D image of {h} x {w} pixels; expected cubes (subtomograms)"
     if h == w:
         return (
-            f"{found}: no whole number of cubes of {h}; expected subtomograms; if these are 2-D tilt images of "
+            f"{found}: no whole number of cubes of {h}; expected subtomograms; if these are 2-D "
+            "tilt images of "
             "particles, reconstruct the subtomograms first"
         )
     return f"{found}, not a cube; expected subtomograms; from a tomogram, cut them out first"
@@ -150,7 +156,8 @@ def _voxel_size(stack: VolumeStack) -> tuple[float | None, str]:
     if max(cell) - min(cell) > 0.01 * max(cell):
         return (
             None,
-            f"{where} says {cell[2]:.4g}, {cell[1]:.4g}, {cell[0]:.4g} Å along x, y, z; expected equal ones",
+            f"{where} says {cell[2]:.4g}, {cell[1]:.4g}, {cell[0]:.4g} Å along x, y, z; expected "
+            "equal ones",
         )
     if abs(cell[2] - 1) < 1e-6:
         return None, f"{where} says 1 Å, which programs write when they do not know"

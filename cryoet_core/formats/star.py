@@ -1,4 +1,7 @@
-"""STAR files as text tables. Values stay the text that they are: a tomogram named 007 remains 007."""
+"""STAR files as text tables.
+
+Values stay the text that they are: a tomogram named 007 remains 007.
+"""
 
 from __future__ import annotations
 
@@ -142,7 +145,8 @@ def _quoted(value: str) -> str:
     quoted = str(cif.quote(value))
     if "\n" in quoted:
         raise UserError(
-            f"{value!r} cannot stand in a STAR file (a line break, or both kinds of quotes); rename it"
+            f"{value!r} cannot stand in a STAR file (a line break, or both kinds of quotes); "
+            "rename it"
         )
     return quoted
 

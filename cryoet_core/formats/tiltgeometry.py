@@ -31,7 +31,8 @@ def read_tilt_series(path: Path, names: list[str]) -> dict[str, TiltSeries]:
     for name in names:
         if name not in rows:
             raise UserError(
-                f"{path}: tomogram {name} is not in it; expected every tomogram of the particles; add it"
+                f"{path}: tomogram {name} is not in it; expected every tomogram of the particles; "
+                "add it"
             )
         table = _series_table(path, tables, index, rows[name], name)
         found[name] = _series(path, table, index, rows[name])
@@ -60,7 +61,8 @@ def _series_table(
     file = next((place for place in places if place.is_file()), None)
     if file is None:
         raise UserError(
-            f"{path}: {_SERIES} of {name} is {said}, which is not there; start from the project's folder or copy it"
+            f"{path}: {_SERIES} of {name} is {said}, which is not there; start from the project's "
+            "folder or copy it"
         )
     return max(read_star(file), key=len)
 
@@ -102,7 +104,8 @@ def _axes(path: Path, table: StarTable) -> np.ndarray:
         return paired
     if not all(column in table for column in _ANGLES):
         raise UserError(
-            f"{path}: tilt images without {_PROJECTION[0]} or {', '.join(_ANGLES)}; expected their geometry; align the "
+            f"{path}: tilt images without {_PROJECTION[0]} or {', '.join(_ANGLES)}; expected their "
+            "geometry; align the "
             "tilt series first"
         )
     x, y, z = (np.radians(table.numbers(column, path)) for column in _ANGLES)

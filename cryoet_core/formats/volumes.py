@@ -18,7 +18,8 @@ def _opened(path: Path, modified: int) -> VolumeStack:
             return em.open_em(path, file)
         if em.looks_truncated(start, size_of(file)):
             raise UserError(
-                f"{path}: a truncated EM file; expected as much data as its header says; copy it again"
+                f"{path}: a truncated EM file; expected as much data as its header says; copy it "
+                "again"
             )
         return mrc.open_mrc(path, file)
 

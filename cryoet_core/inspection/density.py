@@ -86,20 +86,27 @@ class PlacementVerdict:
         )
         if not self.clear:
             return (
-                f"Nothing stands out: {given} ({self.given.errors:+.1f} standard errors), and no other reading of the "
-                f"coordinates does better than chance. Too few picks ({self.n_picks:,}), too noisy a tomogram, or the "
+                f"Nothing stands out: {given} ({self.given.errors:+.1f} standard errors), and no "
+                "other reading of the "
+                f"coordinates does better than chance. Too few picks ({self.n_picks:,}), too noisy "
+                "a tomogram, or the "
                 "wrong tomogram."
             )
         dark = (
-            " Protein is dark there: if the picks are right, the contrast of the tomogram is the other one."
+            " Protein is dark there: if the picks are right, the contrast of the tomogram is the "
+            "other one."
             if self.dark
             else ""
         )
         if self.given_is_best:
-            return f"The coordinates fit as they are: {given} ({self.given.errors:+.1f} standard errors).{dark}"
+            return (
+                f"The coordinates fit as they are: {given} ({self.given.errors:+.1f} standard "
+                f"errors).{dark}"
+            )
         found = f"{self.best.contrast:+.2f} ({self.best.errors:+.1f} standard errors)"
         return (
-            f"The coordinates seem to mean something else ({self.best.hypothesis}): then the density at the picks is "
+            f"The coordinates seem to mean something else ({self.best.hypothesis}): then the "
+            "density at the picks is "
             f"{found}; {given} ({self.given.errors:+.1f}).{dark}"
         )
 

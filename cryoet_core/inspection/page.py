@@ -153,11 +153,15 @@ def _head(
     good = verdict.clear and verdict.given_is_best and not verdict.dark and not beyond and not moved
     said = verdict.words()
     if beyond:
-        said += f" {plural(beyond, 'pick')} of {len(picks):,} {'lies' if beyond == 1 else 'lie'} outside."
+        verb = "lies" if beyond == 1 else "lie"
+        said += f" {plural(beyond, 'pick')} of {len(picks):,} {verb} outside."
     said += f" {moved}" if moved else ""
     banner = f'<p class="banner{" good" if good else ""}">{text(said)}</p>'
     on = f" <span>{text(named)}</span>" if named else ""
-    return f'<header><h1>Picks on tomograms{on}</h1>{banner}<div class="tiles">{drawn_tiles}</div></header>'
+    return (
+        f"<header><h1>Picks on tomograms{on}</h1>{banner}<div "
+        f'class="tiles">{drawn_tiles}</div></header>'
+    )
 
 
 def _moved(off: Offset | None, tomograms: Sequence[Tomogram]) -> str:
@@ -166,8 +170,10 @@ def _moved(off: Offset | None, tomograms: Sequence[Tomogram]) -> str:
     if off is None or not off.matters(voxel):
         return ""
     return (
-        f"What they pick is brightest {off.length:.1f} Å ({off.length / voxel:.1f} voxels) from them ({off}, "
-        f"± {off.error:.1f} Å): a convention of the middle, or particles that are not symmetric about it."
+        f"What they pick is brightest {off.length:.1f} Å ({off.length / voxel:.1f} voxels) from "
+        f"them ({off}, "
+        f"± {off.error:.1f} Å): a convention of the middle, or particles that are not symmetric "
+        "about it."
     )
 
 
@@ -222,10 +228,13 @@ def _readings(verdict: PlacementVerdict) -> Section:
         )
     html = table(heads, cells, "readings", [1, 2, 3])
     caption = paragraph(
-        f"The density at the picks at the scale of {verdict.diameter:.0f} Å, less its surroundings, in standard "
-        "deviations σ of that at random places (positive: bright, as protein should be). In standard errors: how far "
-        "the sum over all picks stands out from that of the same pattern of points moved a little; ",
-        f"from {CLEAR:g} on it is hardly chance. Every combination of these readings was tried: the best is marked.",
+        f"The density at the picks at the scale of {verdict.diameter:.0f} Å, less its "
+        "surroundings, in standard "
+        "deviations σ of that at random places (positive: bright, as protein should be). In "
+        "standard errors: how far "
+        "the sum over all picks stands out from that of the same pattern of points moved a bit; ",
+        f"from {CLEAR:g} on it is hardly chance. Every combination of these readings was tried: "
+        "the best is marked.",
         kind="caption",
     )
     return Section("What the coordinates may mean", html + caption)
@@ -261,8 +270,10 @@ def _slabs(
     )
     shape = " × ".join(str(n) for n in tomogram.shape)
     caption = paragraph(
-        f"The slabs with the most picks, {diameter / 4:.0f} Å thick, protein bright. Rings: spheres of "
-        f"{diameter:.0f} Å about the picks. {plural(len(mine), 'pick')} in {shape} voxels (z, y, x) of "
+        f"The slabs with the most picks, {diameter / 4:.0f} Å thick, protein bright. Rings: "
+        "spheres of "
+        f"{diameter:.0f} Å about the picks. {plural(len(mine), 'pick')} in {shape} voxels (z, y, "
+        "x) of "
         f"{tomogram.voxel_size:.2f} Å.",
         kind="caption",
     )
@@ -291,8 +302,10 @@ def _contact(groups: Sequence[sheet.SheetGroup]) -> Section | None:
         )
     width = groups[0].tiles.shape[1] * groups[0].voxel_size / 10
     caption = paragraph(
-        f"Central xy slices of cubes {width:.0f} nm wide, smoothed for the eye, one grey scale for each group, protein "
-        "bright. Averages are not aligned: what all orientations share should be a bright blob in the middle. An "
+        f"Central xy slices of cubes {width:.0f} nm wide, smoothed for the eye, one grey scale for "
+        "each group, protein "
+        "bright. Averages are not aligned: what all orientations share should be a bright blob in "
+        "the middle. An "
         "average that is off the middle, or flat, tells of picks that are off or of none.",
         kind="caption",
     )

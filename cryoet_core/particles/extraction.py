@@ -159,7 +159,8 @@ class Work:
         if beyond.any():
             if not self.cut.drop_outside:
                 raise UserError(
-                    f"`picks`: {placement.describe_outside(positions, beyond, tomogram)}; see `cryoet data inspect`, "
+                    f"`picks`: {placement.describe_outside(positions, beyond, tomogram)}; see "
+                    "`cryoet data inspect`, "
                     "or leave them out with `drop_outside`"
                 )
             self.left_out["outside"] += int(beyond.sum())
@@ -171,7 +172,8 @@ class Work:
         count = int((~whole).sum())
         if self.cut.edge == "refuse":
             raise UserError(
-                f"`edge` refuse: {count:,} of {len(rows):,} boxes reach beyond tomogram {tomogram.name}; expected all "
+                f"`edge` refuse: {count:,} of {len(rows):,} boxes reach beyond tomogram "
+                f"{tomogram.name}; expected all "
                 "inside; give `edge` drop or pad, or a smaller `box`"
             )
         if self.cut.edge == "pad":
@@ -188,8 +190,10 @@ class Work:
         if self.cut.edge != "pad" and held.min() < self.cut.box:
             shape = " × ".join(map(str, held))
             raise UserError(
-                f"`box` {self.cut.box}: larger than tomogram {tomogram.name}, {shape} voxels (z, y, x) of "
-                f"{self.voxel_size:g} Å; expected at most {held.min()}; give a smaller `box`, or `edge` pad"
+                f"`box` {self.cut.box}: larger than tomogram {tomogram.name}, {shape} voxels (z, "
+                "y, x) of "
+                f"{self.voxel_size:g} Å; expected at most {held.min()}; give a smaller `box`, or "
+                "`edge` pad"
             )
 
     def write(self, tomogram: Tomogram, rows: np.ndarray, writer: SubtomogramWriter) -> None:
@@ -259,7 +263,8 @@ class Work:
             notes.insert(0, f"left out: picks {', picks '.join(self.left_out_words())}")
         if self.padded:
             notes.append(
-                f"{self.padded:,} boxes reach beyond their tomogram and were filled up with their mean"
+                f"{self.padded:,} boxes reach beyond their tomogram and were filled up with their "
+                "mean"
             )
         return {
             "out": str(writer.path),
@@ -283,7 +288,8 @@ def _tilt_range(tomograms: list[Tomogram], notes: list[str]) -> tuple[float, flo
     if len(ranges) > 1:
         known = [f"{low:g} to {high:g}" for low, high in sorted(found for found in ranges if found)]
         notes.append(
-            f"tilt ranges differ ({', '.join(known)}{', unknown' if None in ranges else ''}): none is stored"
+            f"tilt ranges differ ({', '.join(known)}{', unknown' if None in ranges else ''}): none "
+            "is stored"
         )
         return None
     return next(iter(ranges))

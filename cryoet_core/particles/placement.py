@@ -57,8 +57,10 @@ def rows_in(picks: Picks, tomograms: Tomograms) -> dict[str, np.ndarray]:
         name, count = unknown[0]
         more = f" and {len(unknown) - 1} more names" if len(unknown) > 1 else ""
         raise UserError(
-            f"`picks`: {total:,} of {len(picks):,} picks are in tomograms that `data` does not have ({count:,} in "
-            f"{name!r}{more}); expected {shown_names(tomograms)}; rename one or the other, or give all tomograms"
+            f"`picks`: {total:,} of {len(picks):,} picks are in tomograms that `data` does not "
+            f"have ({count:,} in "
+            f"{name!r}{more}); expected {shown_names(tomograms)}; rename one or the other, or give "
+            "all tomograms"
         )
     return {
         t.name: rows for t in tomograms if len(rows := np.flatnonzero(picks.tomograms == t.name))
@@ -82,6 +84,7 @@ def describe_outside(positions: np.ndarray, beyond: np.ndarray, tomogram: Tomogr
     cause = likeliest_cause(positions, tomogram.shape, tomogram.voxel_size)
     because = f"; the likeliest cause: {cause}" if cause else ""
     return (
-        f"{int(beyond.sum()):,} of {len(positions):,} picks lie outside tomogram {tomogram.name} ({', '.join(parts)})"
+        f"{int(beyond.sum()):,} of {len(positions):,} picks lie outside tomogram {tomogram.name} "
+        f"({', '.join(parts)})"
         f"{because}"
     )

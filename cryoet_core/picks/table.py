@@ -63,7 +63,9 @@ class Picks:
         class_names: Sequence[str] = ("particle",),
         rotations: np.ndarray | None = None,
     ) -> Picks:
-        """Picks in one tomogram; without scores they are NaN, without classes all are of the first."""
+        """Picks in one tomogram; without scores they are NaN, without classes all are of the
+        first.
+        """
         n = len(positions)
         return cls(
             np.asarray(positions, dtype=np.float64).reshape(n, 3),

@@ -97,7 +97,8 @@ class Config(pydantic.BaseModel):
         taken = sorted(RESERVED & set(cls.model_fields))
         if taken:
             raise TypeError(
-                f"{cls.__name__}.{taken[0]}: {flag_of(taken[0])} belongs to every run; choose another name"
+                f"{cls.__name__}.{taken[0]}: {flag_of(taken[0])} belongs to every run; choose "
+                "another name"
             )
         presets: dict[str, dict[str, Any]] = {"fast": {}, "paper": {}}
         for name, info in cls.model_fields.items():
@@ -164,13 +165,15 @@ class Config(pydantic.BaseModel):
             where = f" (in {origin[name]})" if origin.get(name) else ""
             if problem["type"] == "extra_forbidden":
                 lines.append(
-                    f"{flag_of(name)}{where}: no such option{close_names(name, cls.model_fields, flag_of)}"
+                    f"{flag_of(name)}{where}: no such "
+                    f"option{close_names(name, cls.model_fields, flag_of)}"
                 )
                 continue
             allowed = _describe(name, cls.model_fields[name]).range
             expected = f"; allowed: {allowed}" if allowed else ""
             lines.append(
-                f"{flag_of(name)}{where}: got {problem['input']!r}, {_message(problem['msg'])}{expected}"
+                f"{flag_of(name)}{where}: got {problem['input']!r}, "
+                f"{_message(problem['msg'])}{expected}"
             )
         return "; ".join(dict.fromkeys(lines))
 
@@ -296,11 +299,13 @@ def read_config_file(path: Path | None) -> dict[str, Any]:
         raise UserError(f"`config` {path}: cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(
-            f"`config` {path}: not a TOML file: {error}; expected lines such as learning-rate = 1e-4"
+            f"`config` {path}: not a TOML file: {error}; expected lines such as learning-rate = "
+            "1e-4"
         ) from error
     tables = [key for key, value in found.items() if isinstance(value, dict)]
     if tables:
         raise UserError(
-            f"`config` {path}: has a table [{tables[0]}]; expected the method's options at the top level"
+            f"`config` {path}: has a table [{tables[0]}]; expected the method's options at the top "
+            "level"
         )
     return found

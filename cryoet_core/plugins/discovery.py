@@ -67,7 +67,8 @@ def load_trainer(name: str) -> type[Trainer]:
         raise UserError(f"method {name!r} cannot be used: {info.reason}")
     if info.trainer is None:
         raise UserError(
-            f"{name!r} ({info.distribution}) gives encoders but no method to run: {', '.join(info.encoders)}"
+            f"{name!r} ({info.distribution}) gives encoders but no method to run: "
+            f"{', '.join(info.encoders)}"
         )
     return info.trainer
 
@@ -111,7 +112,10 @@ def _mark_duplicate(info: PluginInfo, found: list[PluginInfo]) -> PluginInfo:
     if len(same) == 1:
         return info
     owners = ", ".join(f"{other.distribution} {other.version} ({other.module})" for other in same)
-    reason = f"{len(same)} installed plugins have the name {info.name!r}: {owners}; uninstall all but one"
+    reason = (
+        f"{len(same)} installed plugins have the name {info.name!r}: {owners}; uninstall all "
+        "but one"
+    )
     return replace(info, status="duplicate", reason=reason)
 
 
@@ -179,7 +183,8 @@ def _encoders(hooks: pluggy.HookRelay) -> dict[str, Callable[..., Any]]:
     for result in _call(hooks.cryoet_encoders):
         if not isinstance(result, dict):
             raise _Broken(
-                f"its hook cryoet_encoders returned {type(result).__name__}, expected a dict of factories"
+                f"its hook cryoet_encoders returned {type(result).__name__}, expected a dict of "
+                "factories"
             )
         found.update(result)
     return found
@@ -217,7 +222,8 @@ def _trainer(info: PluginInfo, hooks: pluggy.HookRelay) -> type[Trainer] | None:
             return chosen
     names = ", ".join(repr(item.name) for item in classes)
     raise _Broken(
-        f"its entry point is {info.name!r} but its trainer is named {names}; both names must be equal"
+        f"its entry point is {info.name!r} but its trainer is named {names}; both names must be "
+        "equal"
     )
 
 

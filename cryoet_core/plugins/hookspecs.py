@@ -20,4 +20,6 @@ def cryoet_trainers() -> list[type[Trainer]]:  # type: ignore[empty-body]
 
 @hookspec
 def cryoet_encoders() -> dict[str, Callable[..., Any]]:  # type: ignore[empty-body]
-    """Factories of encoders (``torch.nn.Module``) by name; ``plugin.name`` finds one from outside."""
+    """Factories of encoders (``torch.nn.Module``) by name; ``plugin.name`` finds one from
+    outside.
+    """

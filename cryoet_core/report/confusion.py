@@ -58,7 +58,8 @@ def _matrix(confusion: dict[str, Any], facts: Facts) -> str:
     )
     size = " wide" if wide else ""
     return (
-        f'<div class="scroll"><table class="confusion{size}"><thead><tr><th></th>{heads}<th><span>all</span></th></tr>'
+        '<div class="scroll"><table '
+        f'class="confusion{size}"><thead><tr><th></th>{heads}<th><span>all</span></th></tr>'
         f"</thead><tbody>{''.join(rows)}</tbody></table></div>{caption}"
     )
 
@@ -69,7 +70,10 @@ def _cell(count: int, share: float, diagonal: bool, wide: bool) -> str:
     ink = "#fff" if share > 0.8 else plots.INK
     inner = f"{count}" if wide or not count else f"{count:,}<small>{100 * share:.0f} %</small>"
     kind = ' class="diagonal"' if diagonal else ""
-    return f'<td{kind} style="background:rgb({red},{green},{blue});color:{ink}">{inner if count else ""}</td>'
+    return (
+        f"<td{kind} "
+        f'style="background:rgb({red},{green},{blue});color:{ink}">{inner if count else ""}</td>'
+    )
 
 
 def per_class(scores: dict[str, Any], facts: Facts) -> str:

@@ -23,7 +23,9 @@ _READ = 256
 
 @dataclass(frozen=True)
 class EmbeddingMap:
-    """The plot, and what its legends say: label -> name for the clusters and for the true classes."""
+    """The plot, and what its legends say: label -> name for the clusters and for the true
+    classes.
+    """
 
     plot: Any
     shown: int
@@ -106,7 +108,9 @@ def class_marks(facts: Facts) -> dict[int, Mark]:
 
 
 def _layouts(embedding: np.ndarray) -> dict[str, np.ndarray]:
-    """Layout name -> points (n, 2), each axis centred; t-SNE first where there are enough points."""
+    """Layout name -> points (n, 2), each axis centred; t-SNE first where there are enough
+    points.
+    """
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
 
@@ -185,9 +189,17 @@ def _plot(columns: dict[str, Any], width: int, height: int, slices: bool, true: 
     plot.min_border_left = plot.min_border_right = 6
     plot.outline_line_color = "#D4D7DC"
     points = plot.scatter(
-        "x", "y", source=source, marker="marker", size=7 if len(columns["row"]) > 400 else 9,
-        fill_color="colour", line_color="colour", fill_alpha="alpha", line_alpha="alpha", line_width=0.5,
-    )  # fmt: skip
+        "x",
+        "y",
+        source=source,
+        marker="marker",
+        size=7 if len(columns["row"]) > 400 else 9,
+        fill_color="colour",
+        line_color="colour",
+        fill_alpha="alpha",
+        line_alpha="alpha",
+        line_width=0.5,
+    )
     points.nonselection_glyph = None
     picture = (
         '<img src="@image" width="321" height="106" style="display:block" alt="">' if slices else ""

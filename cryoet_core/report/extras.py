@@ -70,7 +70,9 @@ def _pictures(part: Any, folder: Path) -> str:
 
 
 def _picture(folder: Path, name: str, caption: str) -> str:
-    """A PNG inside the page; a file that is gone, or lies outside of the folder, is named instead."""
+    """A PNG inside the page; a file that is gone, or lies outside of the folder, is named
+    instead.
+    """
     path = (folder / name).resolve()
     if not path.is_relative_to(folder.resolve()) or path.suffix != ".png" or not path.is_file():
         return f'<div class="card"><div class="absent">{text(name)} is missing</div></div>'

@@ -94,7 +94,9 @@ class Facts:
 
     @cached_property
     def counted(self) -> np.ndarray:
-        """(n,) bool: the predicted volumes whose true label is known and that count in the scores."""
+        """(n,) bool: the predicted volumes whose true label is known and that count in the
+        scores.
+        """
         if self.true is None or self.predictions is None:
             return np.zeros(0, dtype=bool)
         known = self.true >= 0
@@ -180,8 +182,10 @@ def _no_better_than_noise(metrics: list[dict[str, Any]]) -> list[str]:
     if not found or found[-1] >= LEAST_EVIDENCE:
         return []
     return [
-        f"The classes explain the particles hardly better than noise does (log evidence {found[-1]:.2f} per particle): "
-        "too few particles, or too noisy, to be aligned. Neither labels nor averages mean anything here, however "
+        "The classes explain the particles hardly better than noise does (log evidence "
+        f"{found[-1]:.2f} per particle): "
+        "too few particles, or too noisy, to be aligned. Neither labels nor averages mean anything "
+        "here, however "
         "certain they look."
     ]
 
@@ -227,7 +231,8 @@ def _data(
     for path in paths:
         if not path.exists():
             remarks.append(
-                f"{path.name} is no longer where the run found it: no slices of particles, no true labels."
+                f"{path.name} is no longer where the run found it: no slices of particles, no true "
+                "labels."
             )
             return None
         if str(path) in known and provenance.fingerprint(path) != known[str(path)]:
@@ -252,7 +257,8 @@ def _data(
     ]
     if min(rows) < 0:
         remarks.append(
-            "The data has fewer volumes than the predictions: no slices of particles, no true labels."
+            "The data has fewer volumes than the predictions: no slices of particles, no true "
+            "labels."
         )
         return None
     return data if rows == list(range(len(data))) else data.subset(np.array(rows))
@@ -267,7 +273,9 @@ def _whole(name: str, known: Mapping[str, Any]) -> Path:
 
 
 def _trainer(method: str) -> tuple[str | None, list[OptionInfo]]:
-    """The task and the options of the installed method; nothing when it is not installed or broken."""
+    """The task and the options of the installed method; nothing when it is not installed or
+    broken.
+    """
     from cryoet_core.plugins.discovery import load_trainer
 
     try:

@@ -76,8 +76,10 @@ def _agreement(survey: SurveyFacts, on: str) -> Section | None:
     )
     words = [
         f"A pick and a particle match at most {scores['radius']:g} Å{voxels} apart, one to one: "
-        f"{_RULES.get(scores['rule'], scores['rule'])}. AP: the area under the steps of the precision-recall curve of "
-        "all picks. F-beta (4): a missed particle counts as much as 16 false picks. Best F1: that of the picks above "
+        f"{_RULES.get(scores['rule'], scores['rule'])}. AP: the area under the steps of the "
+        "precision-recall curve of "
+        "all picks. F-beta (4): a missed particle counts as much as 16 false picks. Best F1: that "
+        "of the picks above "
         "the best threshold, which is known only where the particles are."
     ]
     if scores.get("mean_distance") is not None:
@@ -108,7 +110,8 @@ def _left_out(left: dict[str, Any]) -> list[str]:
     if left.get("tomograms"):
         names = left["tomograms"]
         words.append(
-            f"{plural(left.get('picks_there', 0), 'pick')} in {_few(names)}, whose particles are not known."
+            f"{plural(left.get('picks_there', 0), 'pick')} in {_few(names)}, whose particles are "
+            "not known."
         )
     for what, key_ in (("picks", "picks"), ("particles", "truth")):
         counts = left.get(key_) or {}
@@ -190,11 +193,13 @@ def _pictures(
             Markup(f"<h3>{text(tomogram.name)}</h3>{key(mine)}{side_by_side(three, mine, radius)}")
         )
     words = [
-        f"The slabs with the most of these, {radius / 2:.0f} Å thick, protein bright; rings of {2 * radius:.0f} Å."
+        f"The slabs with the most of these, {radius / 2:.0f} Å thick, protein bright; rings of "
+        f"{2 * radius:.0f} Å."
     ]
     if survey.scores and len(groups) == 1:
         words.append(
-            "Which picks are hits is not shown: the known particles are not at hand as they were compared."
+            "Which picks are hits is not shown: the known particles are not at hand as they were "
+            "compared."
         )
     if len(shown) < len(survey.rows):
         words.append(f"{len(shown)} of {len(survey.rows)} tomograms are shown.")

@@ -67,7 +67,8 @@ def comparison(facts: Facts) -> Section | None:
         ]
     )
     words = [
-        f"{plural(scores['n'], 'labelled subtomogram')} of {plural(scores.get('classes') or 0, 'class', 'es')}"
+        f"{plural(scores['n'], 'labelled subtomogram')} of "
+        f"{plural(scores.get('classes') or 0, 'class', 'es')}"
     ]
     words += (
         [f"{scores['unlabelled']:,} without a label left out"] if scores.get("unlabelled") else []
@@ -79,13 +80,18 @@ def comparison(facts: Facts) -> Section | None:
     )
     caption = paragraph(
         "; ".join(words),
-        ". Each cluster counts for at most one class (the best one-to-one matching); further clusters of a class are "
-        "errors. Balanced: mean over the classes. NMI is normalised by the mean of the two entropies.",
+        ". Each cluster counts for at most one class (the best one-to-one matching); further "
+        "clusters of a class are "
+        "errors. Balanced: mean over the classes. NMI is normalised by the mean of the two "
+        "entropies.",
         kind="caption",
     )
     missing = ""
     if not others and facts.method != "invariants":
-        absent = "<code>invariants</code>, the yardstick, was not run beside this method, so it has no line here."
+        absent = (
+            "<code>invariants</code>, the yardstick, was not run beside this method, so it "
+            "has no line here."
+        )
         missing = paragraph(Markup(absent), kind="caption")
     return Section(
         "Agreement with the known classes",
@@ -127,7 +133,8 @@ def class_averages(facts: Facts) -> Section | None:
         matched = f'<div class="matched">{known}</div>' if matching else ""
         swatch = palette.mark(index).swatch()
         cards.append(
-            f'<div class="card"><div class="cardhead">{swatch}<b>{text(name)}</b><span>{share}</span></div>'
+            '<div class="card"><div '
+            f'class="cardhead">{swatch}<b>{text(name)}</b><span>{share}</span></div>'
             f"{pictures}{matched}</div>"
         )
     empty = [name for name, count in zip(facts.classes, facts.counts, strict=True) if not count]
@@ -151,7 +158,10 @@ def _poses_of_averages(facts: Facts) -> str:
         return "Particles were turned back by the poses that the method found."
     if wanted:
         return "The particles of each class were aligned to one another by a search."
-    return "An average of particles that were not aligned shows the envelope that their orientations share."
+    return (
+        "An average of particles that were not aligned shows the envelope that their "
+        "orientations share."
+    )
 
 
 def _slices(volume: np.ndarray, voxel_size: float) -> str:
@@ -187,7 +197,8 @@ def choice_of_k(facts: Facts) -> Section | None:
             if row.get("phase") and row.get("k") is not None
         }
         after = f", after the phase {' and '.join(sorted(later))}" if later else ""
-        words += f" {plural(used, 'cluster')} {'holds' if used == 1 else 'hold'} particles in the end{after}."
+        verb = "holds" if used == 1 else "hold"
+        words += f" {plural(used, 'cluster')} {verb} particles in the end{after}."
     return Section(
         "Number of clusters",
         figures([("Bayesian information criterion of each K. " + words, "bic")]),
@@ -220,13 +231,20 @@ def embedding(facts: Facts, found: EmbeddingMap | None) -> Section | None:
         assert facts.data is not None
         sigma = images.SMOOTHING * facts.data.voxel_size
         hint = (
-            f" Under the pointer: the particle's central xy, xz and yz slices, smoothed for the eye by a Gaussian of "
-            f"σ = {images.SMOOTHING:g} voxel ({sigma:.0f}\u00a0Å), each particle on a grey scale of its own."
+            " Under the pointer: the particle's central xy, xz and yz slices, smoothed for the "
+            "eye by a Gaussian of "
+            f"σ = {images.SMOOTHING:g} voxel ({sigma:.0f}\u00a0Å), each particle on a grey scale "
+            "of its own."
         )
     else:
-        hint = " The particles' slices cannot be shown, for the data was not at hand when this was written."
-    kinds = {"t-SNE": "t-SNE keeps neighbours together; distances between groups mean little.",
-             "PCA": "PCA: the two directions of largest variance."}  # fmt: skip
+        hint = (
+            " The particles' slices cannot be shown, for the data was not at hand when this was "
+            "written."
+        )
+    kinds = {
+        "t-SNE": "t-SNE keeps neighbours together; distances between groups mean little.",
+        "PCA": "PCA: the two directions of largest variance.",
+    }
     words = " ".join(kinds[name] for name in found.layouts)
     controls = _buttons("layout", found.layouts) if len(found.layouts) > 1 else ""
     if found.classes:
@@ -237,7 +255,8 @@ def embedding(facts: Facts, found: EmbeddingMap | None) -> Section | None:
     legends += _legend("cluster", found.clusters, clusters, False)
     legends += _legend("class", found.classes, found.class_marks, True) if found.classes else ""
     html = (
-        f'<div class="map"><div>{slot("map")}</div><div class="side"><div class="controls">{controls}</div>{legends}'
+        f'<div class="map"><div>{slot("map")}</div><div class="side"><div '
+        f'class="controls">{controls}</div>{legends}'
         f"</div></div>" + paragraph(f"{which}. {words}{hint}", kind="caption")
     )
     return Section("Map of the embedding", html, {"map": found.plot})
@@ -248,7 +267,8 @@ def _buttons(what: str, names: tuple[str, ...], values: tuple[str, ...] = ()) ->
     given.
     """
     parts = "".join(
-        f'<button data-{what}="{text(value)}" aria-pressed="{"true" if i == 0 else "false"}">{text(name)}</button>'
+        f'<button data-{what}="{text(value)}" '
+        f'aria-pressed="{"true" if i == 0 else "false"}">{text(name)}</button>'
         for i, (name, value) in enumerate(zip(names, values or names, strict=True))
     )
     label = {"layout": "layout", "colour": "colour by"}[what]
@@ -257,7 +277,8 @@ def _buttons(what: str, names: tuple[str, ...], values: tuple[str, ...] = ()) ->
 
 def _legend(kind: str, names: dict[int, str], marks: dict[int, palette.Mark], hidden: bool) -> str:
     items = "".join(
-        f'<li data-label="{label}" tabindex="0">{marks.get(label, palette.NONE).swatch()}{text(name)}</li>'
+        f'<li data-label="{label}" '
+        f'tabindex="0">{marks.get(label, palette.NONE).swatch()}{text(name)}</li>'
         for label, name in names.items()
     )
     long = " long" if len(names) > 16 else ""

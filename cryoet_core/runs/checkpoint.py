@@ -34,7 +34,8 @@ def _listed(value: Any) -> Any:
     """numpy and torch values as numbers and lists."""
     if hasattr(value, "tolist"):
         return value.tolist()
-    raise TypeError(f"a checkpoint's state holds a {type(value).__name__}; expected what JSON has, or a tensor")
+    raise TypeError(f"a checkpoint's state holds a {type(value).__name__}; expected what JSON has, "
+        "or a tensor")
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
@@ -52,6 +53,7 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
             return {name: file.get_tensor(name).clone() for name in file.keys()}, state  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(
-            f"{path}: this checkpoint is damaged ({error}); expected a safetensors file that this program wrote; "
+            f"{path}: this checkpoint is damaged ({error}); expected a safetensors file that this "
+            "program wrote; "
             "start the run again"
         ) from error

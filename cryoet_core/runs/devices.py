@@ -48,10 +48,12 @@ def resolve(wish: str) -> torch.device:
     if wish == "cpu":
         return torch.device("cpu")
     if not count:
-        raise UserError(f"`device` {wish}: no CUDA device is usable on this machine; use `device` cpu or `device` auto")
+        raise UserError(f"`device` {wish}: no CUDA device is usable on this machine; use `device` "
+            "cpu or `device` auto")
     index = int(match[1] or 0)
     if index >= count:
-        raise UserError(f"`device` {wish}: this machine has {_gpus(count)}; expected cuda:0 to cuda:{count - 1}")
+        raise UserError(f"`device` {wish}: this machine has {_gpus(count)}; expected cuda:0 to "
+            f"cuda:{count - 1}")
     return torch.device("cuda", index)
 
 
@@ -68,17 +70,20 @@ def layout(devices: int, device: torch.device) -> Layout:
     found = _external()
     if found.launcher != "none" and devices not in (1, found.per_node):
         raise UserError(
-            f"`devices` {devices}: {found.launcher} started {found.per_node} processes on this node; "
+            f"`devices` {devices}: {found.launcher} started {found.per_node} processes on this "
+            "node; "
             "leave `devices` out or make the two agree"
         )
     wanted = found.per_node if found.launcher != "none" else devices
     here = torch.cuda.device_count() if device.type == "cuda" else max(2, os.cpu_count() or 1)
     if wanted > here:
         what = _gpus(here) if device.type == "cuda" else f"{here} CPU cores"
-        raise UserError(f"`devices` {wanted}: out of range; this process sees {what}; expected at most {here}")
+        raise UserError(f"`devices` {wanted}: out of range; this process sees {what}; expected at "
+            f"most {here}")
     if wanted > 1 and device.type == "cuda" and device.index:
         raise UserError(
-            f"`device` {device} with {wanted} processes: give `device` cuda; CUDA_VISIBLE_DEVICES selects GPUs"
+            f"`device` {device} with {wanted} processes: give `device` cuda; CUDA_VISIBLE_DEVICES "
+            "selects GPUs"
         )
     if found.launcher != "none":
         return found
@@ -97,7 +102,8 @@ def _external() -> Layout:
         nodes = int(env.get("SLURM_STEP_NUM_NODES", "1"))
         found = Layout("srun", int(env["SLURM_STEP_NUM_TASKS"]) // nodes, nodes)
         if int(env["SLURM_STEP_NUM_TASKS"]) != found.world_size:
-            raise UserError("srun: the tasks are spread unevenly over the nodes; start it with `ntasks_per_node`")
+            raise UserError("srun: the tasks are spread unevenly over the nodes; start it with "
+                "`ntasks_per_node`")
     else:
         return Layout("none")
     return found if found.world_size > 1 else Layout("none")

@@ -223,7 +223,8 @@ def launch(options: Mapping[str, Any], on_main: Callable[[], Path]) -> tuple[Pat
         return processes.on_main(on_main), processes
     if layout.launcher == "self" and not _can_run_again():
         raise UserError(
-            f"`devices` {layout.per_node}: the other processes run this command line again, and here is none; "
+            f"`devices` {layout.per_node}: the other processes run this command line again, and "
+            "here is none; "
             "start it from a shell, from a script or with torchrun"
         )
     folder = on_main() if is_main_process() or layout.launcher == "none" else None

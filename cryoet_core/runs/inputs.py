@@ -45,7 +45,8 @@ def open_inputs(
     names = [*trainer.inputs, *([PICKS] if takes_tomograms(trainer) else [])]
     unknown = sorted(set(inputs) - set(names))
     if unknown:
-        raise UserError(f"`{unknown[0]}`: {trainer.name} takes {', '.join(f'`{name}`' for name in names)}")
+        raise UserError(f"`{unknown[0]}`: {trainer.name} takes "
+            f"{', '.join(f'`{name}`' for name in names)}")
     how = {**(reading or {}), PICKS: tuple(inputs.get(PICKS, ()))}
     opened = {}
     for name, spec in trainer.inputs.items():
@@ -68,7 +69,8 @@ def open_input(
     data = _open(name, spec, [Path(path) for path in paths], reading or {})
     if labels_required and spec.labels == "required" and not has_labels(data):
         lacks = "particle centres; give --picks" if spec.kind == "tomograms" else "class labels"
-        raise UserError(f"`{name}` {named(paths)}: has no {lacks}: this method learns from labelled data")
+        raise UserError(f"`{name}` {named(paths)}: has no {lacks}: this method learns from "
+            "labelled data")
     return data
 
 

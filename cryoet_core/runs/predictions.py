@@ -68,16 +68,20 @@ def read_predictions(path: Path) -> Predictions:
 
     path = path / HDF5_NAME if path.is_dir() else path
     if not path.exists():
-        raise UserError(f"{path}: no such file; expected the {HDF5_NAME} of a finished run; try `cryoet resume`")
+        raise UserError(f"{path}: no such file; expected the {HDF5_NAME} of a finished run; try "
+            "`cryoet resume`")
     try:
         with h5py.File(path, "r") as file:
             if file.attrs.get("format") != "cryoet" or file.attrs.get("kind") != "predictions":
-                raise UserError(f"{path}: holds no predictions; expected a {HDF5_NAME} that this program wrote")
+                raise UserError(f"{path}: holds no predictions; expected a {HDF5_NAME} that this "
+                    "program wrote")
             if file.attrs["version"] != _VERSION:
-                raise UserError(f"{path}: version {file.attrs['version']}; this program reads version {_VERSION}")
+                raise UserError(f"{path}: version {file.attrs['version']}; this program reads "
+                    f"version {_VERSION}")
             return _read(file)
     except (OSError, KeyError, ValueError) as error:
-        raise UserError(f"{path}: damaged or no HDF5 file ({error}); expected a {HDF5_NAME}; predict again") from error
+        raise UserError(f"{path}: damaged or no HDF5 file ({error}); expected a {HDF5_NAME}; "
+            "predict again") from error
 
 
 def _check(labels: Labels, n: int) -> None:
@@ -86,16 +90,20 @@ def _check(labels: Labels, n: int) -> None:
     for name, shape in (("labels", (n,)), ("probabilities", (n, k))):
         found = getattr(labels, name).shape
         if found != shape:
-            raise RunError(f"the method returned {name} of shape {found}; expected {shape}: {n} volumes, {k} classes")
+            raise RunError(f"the method returned {name} of shape {found}; expected {shape}: {n} "
+                f"volumes, {k} classes")
     rows = [("embedding", labels.embedding)] if labels.embedding is not None else []
     for name, array in [*rows, *labels.extra.items()]:
         if len(array) != n:
-            raise RunError(f"the method returned {len(array)} rows of {name}; expected {n}, one for each volume")
+            raise RunError(f"the method returned {len(array)} rows of {name}; expected {n}, one "
+                "for each volume")
     if n and not -1 <= labels.labels.min() <= labels.labels.max() < k:
         found = f"{labels.labels.min()} to {labels.labels.max()}"
-        raise RunError(f"the method returned labels {found}; expected -1 to {k - 1}, indices into its {k} classes")
+        raise RunError(f"the method returned labels {found}; expected -1 to {k - 1}, indices into "
+            f"its {k} classes")
     if not np.isfinite(labels.probabilities).all():
-        raise RunError("the method returned probabilities that are not finite; expected rows that sum to 1")
+        raise RunError("the method returned probabilities that are not finite; expected rows that "
+            "sum to 1")
 
 
 def _hdf5(method: str, labels: Labels, data: Subtomograms) -> bytes:

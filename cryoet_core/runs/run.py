@@ -143,7 +143,8 @@ class Run(RunFolder, Collectives):
             for group in files.read_json(path / runfolder.FACTS)["fingerprints"].values():
                 for known in group:
                     if provenance.fingerprint(Path(known["path"])) != known:
-                        raise UserError(f"{known['path']}: changed since {path} was started; start a new run")
+                        raise UserError(f"{known['path']}: changed since {path} was started; start "
+                            "a new run")
             return path
 
         _, processes = launch(merged, check)

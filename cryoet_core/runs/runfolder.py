@@ -71,7 +71,8 @@ def make(out: Path | None, method: str, record: Mapping[str, Any], facts: Mappin
     folder = out if out is not None else _fresh(method)
     folder = Path(os.path.abspath(folder))
     if folder.exists() or folder.is_symlink():
-        raise UserError(f"`out` {folder}: exists already; expected a new folder; choose another name or remove it")
+        raise UserError(f"`out` {folder}: exists already; expected a new folder; choose another "
+            "name or remove it")
     beside = _unfinished(folder)
     with files.explained(folder):
         shutil.rmtree(beside, ignore_errors=True)
@@ -91,20 +92,24 @@ def read(folder: Path) -> dict[str, Any]:
     """The content of config.json. UserError with the reason when ``folder`` is no run folder."""
     if not folder.exists():
         if _unfinished(folder).exists():
-            raise UserError(f"{folder}: this run was ended while it started, nothing was done yet; run it again")
+            raise UserError(f"{folder}: this run was ended while it started, nothing was done yet; "
+                "run it again")
         raise UserError(f"{folder}: no such run folder; expected one that `cryoet run` made")
     if not folder.is_dir():
         raise UserError(f"{folder}: a file; expected a folder that `cryoet run` made")
     if not (folder / CONFIG).exists():
         inside = sorted(path.parent.name for path in folder.glob(f"*/{CONFIG}"))
         more = f"; it holds run folders, name one of them, such as {folder / inside[-1]}" if inside else ""
-        raise UserError(f"{folder}: not a run folder (no {CONFIG}); expected a folder that `cryoet run` made{more}")
+        raise UserError(f"{folder}: not a run folder (no {CONFIG}); expected a folder that `cryoet "
+            f"run` made{more}")
     record = files.read_json(folder / CONFIG)
     if not isinstance(record, dict) or record.get("format") != _FORMAT:
-        raise UserError(f"{folder / CONFIG}: not written by `cryoet run`; expected a folder that `cryoet run` made")
+        raise UserError(f"{folder / CONFIG}: not written by `cryoet run`; expected a folder that "
+            "`cryoet run` made")
     if record.get("version") != _VERSION:
         raise UserError(
-            f"{folder / CONFIG}: version {record.get('version')}; this program reads version {_VERSION}; "
+            f"{folder / CONFIG}: version {record.get('version')}; this program reads version "
+            f"{_VERSION}; "
             "use the version of cryoet that wrote it"
         )
     return record
@@ -122,7 +127,8 @@ def lock(folder: Path) -> IO[bytes] | None:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         handle.close()
-        raise UserError(f"{folder}: another process is still writing this run; wait until it has ended") from error
+        raise UserError(f"{folder}: another process is still writing this run; wait until it has "
+            "ended") from error
     except OSError:
         handle.close()
         return None
@@ -134,5 +140,6 @@ def _unfinished(folder: Path) -> Path:
 
 
 def _fresh(method: str) -> Path:
-    token = hashlib.sha256(f"{time.time_ns()} {os.getpid()}".encode() + os.urandom(8)).hexdigest()[:6]
+    token = hashlib.sha256(f"{time.time_ns()} "
+        f"{os.getpid()}".encode() + os.urandom(8)).hexdigest()[:6]
     return Path("runs") / method / f"{time.strftime('%Y%m%d-%H%M%S')}-{token}"

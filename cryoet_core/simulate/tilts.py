@@ -81,7 +81,9 @@ class TiltRoute:
         return self.reconstruct(series, depth, width)
 
     def reconstruct(self, series: Tensor, depth: int, width: int) -> Tensor:
-        """Weighted back-projection of images (tilts, y, x') that shows a density on its own scale."""
+        """Weighted back-projection of images (tilts, y, x') that shows a density on its own
+        scale.
+        """
         filtered = ramp(series) * angular_weights(self.tilts).to(series)[:, None, None]
         return back_project(filtered, self.tilts, depth, width)
 

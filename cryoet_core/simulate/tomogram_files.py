@@ -129,7 +129,8 @@ def _write_mrc(
     for path in [truth, facts, *(path for paths in targets.values() for path in paths)]:
         if path.exists() and not overwrite:
             raise UserError(
-                f"{path}: exists and would be written too; choose another `out`; `overwrite` replaces it"
+                f"{path}: exists and would be written too; choose another `out`; `overwrite` "
+                "replaces it"
             )
     written = Written()
     picks: list[Picks] = []

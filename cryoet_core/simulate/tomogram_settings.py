@@ -114,15 +114,18 @@ class TomogramSettings:
             raise UserError(f"structure name {twice!r}: taken twice; expected different names")
         if len(self.copies) not in (1, len(names)):
             raise UserError(
-                f"`copies`: {len(self.copies)} values for {len(names)} structures ({', '.join(names)}); "
+                f"`copies`: {len(self.copies)} values for {len(names)} structures "
+                f"({', '.join(names)}); "
                 "expected one value for all or one for each"
             )
         for s in structures:
             need = math.ceil((s.diameter + 2 * self.margin) / self.voxel_size) + 1
             if min(self.shape) < need:
                 raise UserError(
-                    f"`shape`: {' '.join(map(str, self.shape))} voxels of {self.voxel_size:g} Å cannot hold {s.name} "
-                    f"({s.diameter:.0f} Å) in every rotation with margins of {self.margin:g} Å; expected at least "
+                    f"`shape`: {' '.join(map(str, self.shape))} voxels of {self.voxel_size:g} Å "
+                    f"cannot hold {s.name} "
+                    f"({s.diameter:.0f} Å) in every rotation with margins of {self.margin:g} Å; "
+                    "expected at least "
                     f"{need} on each axis; raise `shape` or lower `margin`"
                 )
 

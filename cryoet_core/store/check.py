@@ -123,13 +123,19 @@ def _not_rotations(matrices: np.ndarray) -> Iterator[str]:
     product = np.einsum("nij,nkj->nik", matrices, matrices) - np.eye(3)
     bad = (np.abs(product).max(axis=(1, 2)) > 1e-3) | (np.linalg.det(matrices) < 0)
     if bad.any():
-        yield f"/rotations: no rotation in {describe_rows(np.flatnonzero(bad))}; expected orthonormal, determinant +1"
+        yield (
+            f"/rotations: no rotation in {describe_rows(np.flatnonzero(bad))}; expected "
+            "orthonormal, determinant +1"
+        )
 
 
 def _out_of_range(name: str, values: np.ndarray, size: int, what: str) -> Iterator[str]:
     bad = (values < -1) | (values >= size)
     if bad.any():
-        yield f"/{name}: out of range in {describe_rows(np.flatnonzero(bad))}; expected -1 to {size - 1} ({what})"
+        yield (
+            f"/{name}: out of range in {describe_rows(np.flatnonzero(bad))}; expected -1 to "
+            f"{size - 1} ({what})"
+        )
 
 
 def _values(path: Path, file: Any) -> Iterator[str]:
@@ -144,13 +150,22 @@ def _values(path: Path, file: Any) -> Iterator[str]:
     mean, std = scan(read, *volumes.array.shape[:2])
     infinite = ~np.isfinite(mean)
     if infinite.any():
-        yield f"/volumes: NaN or infinity in {describe_rows(np.flatnonzero(infinite))}; expected numbers"
+        yield (
+            f"/volumes: NaN or infinity in {describe_rows(np.flatnonzero(infinite))}; expected "
+            "numbers"
+        )
     if (std == 0).any():
-        yield f"/volumes: constant in {describe_rows(np.flatnonzero(std == 0))}; expected volumes that vary"
+        yield (
+            f"/volumes: constant in {describe_rows(np.flatnonzero(std == 0))}; expected volumes "
+            "that vary"
+        )
     for name, found, slack in (("mean", mean, 1e-3 * std), ("std", std, 1e-3 * std)):
         if name not in file or file[name].shape != found.shape:
             continue
         bad = ~infinite & ~(np.abs(file[name][:] - found) <= slack + 1e-6 * np.abs(mean))
         if bad.any():
             rows = describe_rows(np.flatnonzero(bad))
-            yield f"/{name}: not that of the volumes in {rows}; expected it to match; the volumes were changed"
+            yield (
+                f"/{name}: not that of the volumes in {rows}; expected it to match; the volumes "
+                "were changed"
+            )

@@ -32,7 +32,8 @@ def describe_store(data: Subtomograms) -> dict[str, Any]:
         "positions": data.positions is not None,
         "rotations": data.rotations is not None,
         "extras": data.extra_names,
-        "conventions": "axes z, y, x; positions in Å, voxel i at i * voxel size; rotations active, from reference",
+        "conventions": "axes z, y, x; positions in Å, voxel i at i * voxel size; rotations active, "
+        "from reference",
     }
     if data.split is not None:
         facts["split"] = {name: int((data.split == code).sum()) for code, name in enumerate(SPLITS)}

@@ -95,7 +95,8 @@ def open_file(path: Path) -> Any:
         raise UserError(f"{path}: no such file; expected a store of subtomograms (.h5)")
     if path.is_dir():
         raise UserError(
-            f"{path}: a folder; expected a store of subtomograms (.h5); `cryoet data import` makes one"
+            f"{path}: a folder; expected a store of subtomograms (.h5); `cryoet data import` makes "
+            "one"
         )
     if path.stat().st_size == 0:
         raise UserError(f"{path}: the file is empty; expected a store of subtomograms (.h5)")
@@ -113,7 +114,10 @@ def _no_store(path: Path, error: OSError) -> str:
         is_hdf5 = file.read(8) == b"\x89HDF\r\n\x1a\n"
     if is_hdf5:
         return "a damaged or truncated HDF5 file; expected a whole store; make or copy it again"
-    return f"{describe(path)}; expected a store of subtomograms (.h5); `cryoet data import` makes one of most formats"
+    return (
+        f"{describe(path)}; expected a store of subtomograms (.h5); `cryoet data import` makes "
+        "one of most formats"
+    )
 
 
 def header_problem(file: Any) -> str | None:
@@ -122,13 +126,22 @@ def header_problem(file: Any) -> str | None:
     """
     found = {name: file.attrs.get(name) for name in ("format", "version", "kind")}
     if found["format"] != FORMAT:
-        return "an HDF5 file of another program; expected a store (attribute format = cryoet); use `cryoet data import`"
+        return (
+            "an HDF5 file of another program; expected a store (attribute format = cryoet); use "
+            "`cryoet data import`"
+        )
     if found["kind"] != KIND:
         return f"holds {found['kind']}; expected a store of {KIND}"
     if found["version"] != VERSION:
-        return f"store version {found['version']}; expected {VERSION}; use the release of cryoet that wrote it"
+        return (
+            f"store version {found['version']}; expected {VERSION}; use the release of cryoet "
+            "that wrote it"
+        )
     if not file.attrs.get("complete", False):
-        return "was never finished (its writer was interrupted); expected a whole store; write it again"
+        return (
+            "was never finished (its writer was interrupted); expected a whole store; write it "
+            "again"
+        )
     return volumes_problem(file)
 
 
@@ -145,7 +158,10 @@ def volumes_problem(file: Any) -> str | None:
         return f"/volumes is {volumes.dtype}; expected float16 or float32"
     offset = volumes.id.get_offset()
     if volumes.chunks is not None or offset is None:
-        return "/volumes is chunked or compressed; expected a contiguous data set (h5repack -l volumes:CONTI -f NONE)"
+        return (
+            "/volumes is chunked or compressed; expected a contiguous data set (h5repack -l "
+            "volumes:CONTI -f NONE)"
+        )
     if offset + volumes.size * volumes.dtype.itemsize > file.id.get_filesize():
         return "is truncated: /volumes goes beyond its end; expected a whole store; copy it again"
     return None

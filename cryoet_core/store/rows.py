@@ -71,8 +71,10 @@ def _refuse_losses(volumes: np.ndarray, stored: np.ndarray, first: int) -> None:
     if len(lost):
         worst = volumes[lost[0]]
         raise NotRepresentable(
-            f"float16 cannot hold volume {first + int(lost[0])} (largest value {np.abs(worst).max():g}, "
-            f"standard deviation {std[lost[0]]:g}); expected at most 65504 and a spread about the mean; use float32"
+            f"float16 cannot hold volume {first + int(lost[0])} (largest value "
+            f"{np.abs(worst).max():g}, "
+            f"standard deviation {std[lost[0]]:g}); expected at most 65504 and a spread about the "
+            "mean; use float32"
         )
 
 
@@ -112,7 +114,8 @@ def check_header(path: Path, box: int, voxel_size: float, sign: int, dtype: str,
         raise UserError(f"{path}: type {dtype}; expected float16 or float32")
     if tilt is not None and not -90 <= tilt[0] < tilt[1] <= 90:
         raise UserError(
-            f"{path}: tilt range {tilt[0]:g} to {tilt[1]:g}; expected rising degrees within -90 to 90"
+            f"{path}: tilt range {tilt[0]:g} to {tilt[1]:g}; expected rising degrees within -90 to "
+            "90"
         )
 
 
@@ -120,7 +123,8 @@ def _labels(labels: Any, count: int, classes: int) -> np.ndarray:
     values = np.full(count, -1) if labels is None else np.asarray(labels).astype(np.int64)
     if len(values) and not -1 <= values.min() <= values.max() < classes:
         raise UserError(
-            f"labels {values.min()} to {values.max()}; expected -1 to {classes - 1}: {classes} class names"
+            f"labels {values.min()} to {values.max()}; expected -1 to {classes - 1}: {classes} "
+            "class names"
         )
     return values.astype(np.int32)
 

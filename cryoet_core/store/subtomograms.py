@@ -241,7 +241,10 @@ class Subtomograms:
         first = self.source_file[np.flatnonzero(bad)[0]]
         rows = self.source_row[bad & (self.source_file == first)]
         listed = describe_rows(rows)
-        return f"{self.paths[first]}: {len(rows)} of {len(self._shards[first])} volumes ({listed}) {_be(len(rows))}"
+        return (
+            f"{self.paths[first]}: {len(rows)} of {len(self._shards[first])} volumes ({listed}) "
+            f"{_be(len(rows))}"
+        )
 
     def __repr__(self) -> str:
         contrast = {1: "bright", -1: "dark", 0: "mixed"}[self.density_sign]
@@ -343,7 +346,8 @@ class Subtomograms:
         """
         if self.split is None or split not in SPLITS:
             raise UserError(
-                f"{self.paths[0]}: no split {split!r} in the file; expected one of {', '.join(SPLITS)}"
+                f"{self.paths[0]}: no split {split!r} in the file; expected one of "
+                f"{', '.join(SPLITS)}"
             )
         return self.subset(self.split == SPLITS.index(split))
 
@@ -402,11 +406,13 @@ def _be(count: int) -> str:
 def _agree(first: StoreFile, other: StoreFile) -> None:
     if other.box != first.box:
         raise UserError(
-            f"{other.path}: box {other.box}, but {first.path} has {first.box}; expected equal boxes; give one at a time"
+            f"{other.path}: box {other.box}, but {first.path} has {first.box}; expected equal "
+            "boxes; give one at a time"
         )
     if abs(other.voxel_size - first.voxel_size) > SAME_VOXEL_SIZE * first.voxel_size:
         raise UserError(
-            f"{other.path}: voxel size {other.voxel_size:g} Å, but {first.path} has {first.voxel_size:g} Å; "
+            f"{other.path}: voxel size {other.voxel_size:g} Å, but {first.path} has "
+            f"{first.voxel_size:g} Å; "
             "expected equal voxel sizes; rescale one before importing"
         )
 
@@ -423,7 +429,8 @@ def _merge_labels(shards: Sequence[StoreFile]) -> tuple[tuple[str, ...], np.ndar
         table = np.array([*(names.index(name) for name in shard.class_names), -1], dtype=np.int64)
         if not -1 <= shard.labels.min() <= shard.labels.max() < len(shard.class_names):
             raise UserError(
-                f"{shard.path}: labels beyond its {len(shard.class_names)} class names; write it again"
+                f"{shard.path}: labels beyond its {len(shard.class_names)} class names; write it "
+                "again"
             )
         merged.append(table[shard.labels])
     return names, np.concatenate(merged)

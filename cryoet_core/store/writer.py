@@ -179,7 +179,8 @@ class SubtomogramWriter:
             for column in self._columns:
                 if batch[column.name].shape[1:] != column.shape:
                     raise UserError(
-                        f"{self.path}: {column.name} changed its shape; expected (n, *{column.shape})"
+                        f"{self.path}: {column.name} changed its shape; expected (n, "
+                        f"*{column.shape})"
                     )
                 column.write(batch[column.name])
         for name, parts in self._rows.items():
@@ -218,7 +219,9 @@ class SubtomogramWriter:
         files.sync(self.path.parent)
 
     def _assemble(self) -> None:
-        """Copy the spool files to their places in a store that is made now that the count is known."""
+        """Copy the spool files to their places in a store that is made now that the count is
+        known.
+        """
         spools = []
         for column in self._columns:
             if column.file is not None and column.spool is not None:

@@ -1,4 +1,6 @@
-"""What all HDF5 files of ours have in common: the format's name, and how texts and JSON are kept."""
+"""What all HDF5 files of ours have in common: the format's name, and how texts and JSON are
+kept.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What a run tells on the terminal: lines, and progress bars where there is a terminal to draw on."""
+"""What a run tells on the terminal: lines, and progress bars where there is a terminal to
+draw on.
+"""
 
 from __future__ import annotations
 

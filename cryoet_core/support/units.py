@@ -30,7 +30,8 @@ def parse_size(text: str | int) -> int:
     size = int(float(match[1]) * _UNITS[(match[2] or "").upper()]) if match else 0
     if size <= 0:
         raise UserError(
-            f"{text!r} is no size of memory; expected a number with a unit, such as 500MB, 4GB or 1.5GiB"
+            f"{text!r} is no size of memory; expected a number with a unit, such as 500MB, 4GB or "
+            "1.5GiB"
         )
     return size
 

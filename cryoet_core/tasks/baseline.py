@@ -102,7 +102,8 @@ class Yardstick:
         """Posterior probabilities and the projected descriptors as the embedding."""
         if data.box != self.facts["box"]:
             raise UserError(
-                f"the run was trained on cubes of {self.facts['box']} voxels, the data set has {data.box}; "
+                f"the run was trained on cubes of {self.facts['box']} voxels, the data set has "
+                f"{data.box}; "
                 "cut or resample the new cubes to the same box and voxel size"
             )
         points = self.projection(

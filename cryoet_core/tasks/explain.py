@@ -53,7 +53,8 @@ def explain_run(
     where = out or run.dir / FOLDER / f"{Path(paths[0]).stem}-{index}"
     if where.exists():
         raise UserError(
-            f"`out` {shown(where)}: exists already; expected a new folder; choose another name or remove it"
+            f"`out` {shown(where)}: exists already; expected a new folder; choose another name or "
+            "remove it"
         )
     first = explain(trainer.load(run), data, index, run, class_name=class_name, cams=cams)
     found = [(shown(run.dir), first)]

@@ -68,7 +68,8 @@ def predict(
     out = out or run.dir / "predictions" / Path(paths[0]).stem
     if (out / HDF5_NAME).exists() or out.is_file():
         raise UserError(
-            f"`out` {shown(out)}: exists already; expected a new folder; choose another name or remove it"
+            f"`out` {shown(out)}: exists already; expected a new folder; choose another name or "
+            "remove it"
         )
     data = opening.open_input("data", opening.subject_spec(trainer), paths, labels_required=False)
     started = time.monotonic()
@@ -99,7 +100,8 @@ def evaluate(
         )
     if not comparable(data.labels):
         raise UserError(
-            f"{opening.named(files)}: all labels are of one class, so there is nothing to compare with"
+            f"{opening.named(files)}: all labels are of one class, so there is nothing to compare "
+            "with"
         )
     if paths:
         labeller = _learnt(trainer, data, run)
@@ -111,7 +113,8 @@ def evaluate(
         )
     if len(labels) != len(data):
         raise UserError(
-            f"{opening.named(files)}: {len(data)} subtomograms now, but the run labelled {len(labels)}"
+            f"{opening.named(files)}: {len(data)} subtomograms now, but the run labelled "
+            f"{len(labels)}"
         )
     return _evaluate(task, labels, data)
 
@@ -154,14 +157,16 @@ def _supported(labeller: Labeller, trainer: Trainer, paths: Sequence[Path], run:
     named = opening.named(paths)
     if not isinstance(labeller, FewShotLabeller):
         raise UserError(
-            f"`support` {named}: {trainer.name} takes no examples; expected a run of a method such as protonet"
+            f"`support` {named}: {trainer.name} takes no examples; expected a run of a method such "
+            "as protonet"
         )
     examples = opening.open_input(
         "support", opening.subject_spec(trainer), paths, labels_required=False
     )
     if not opening.has_labels(examples):
         raise UserError(
-            f"`support` {named}: has no class labels; expected a few labelled subtomograms of each class"
+            f"`support` {named}: has no class labels; expected a few labelled subtomograms of each "
+            "class"
         )
     return labeller.with_support(examples, run)
 
@@ -170,7 +175,8 @@ def _labeller(fitted: Any) -> Labeller:
     if isinstance(fitted, Labeller):
         return fitted
     raise RunError(
-        f"the method returned a {type(fitted).__name__}; expected an object with classes and label()"
+        f"the method returned a {type(fitted).__name__}; expected an object with classes and "
+        "label()"
     )
 
 
@@ -179,7 +185,8 @@ def _differences(trained_on: Mapping[str, Any] | None, data: Subtomograms) -> li
     found = []
     if trained_on and abs(data.voxel_size / trained_on["voxel_size"] - 1) > opening.SAME_VOXELS:
         found.append(
-            f"voxels of {data.voxel_size:.2f} Å, but the run was trained on {trained_on['voxel_size']:.2f} Å"
+            f"voxels of {data.voxel_size:.2f} Å, but the run was trained on "
+            f"{trained_on['voxel_size']:.2f} Å"
         )
     if trained_on and data.box != trained_on["box"]:
         found.append(

@@ -60,12 +60,14 @@ def predict(
     """
     if support:
         raise UserError(
-            f"`support` {opening.named(support)}: this run picks in tomograms; the option is for labelling"
+            f"`support` {opening.named(support)}: this run picks in tomograms; the option is for "
+            "labelling"
         )
     folder = out or run.dir / "predictions" / _stem(paths)
     if folder.is_file() or Survey.is_done(folder):
         raise UserError(
-            f"`out` {shown(folder)}: exists already; expected a new folder; choose another name or remove it"
+            f"`out` {shown(folder)}: exists already; expected a new folder; choose another name or "
+            "remove it"
         )
     _refuse_asked(reading)
     started = time.monotonic()
@@ -73,7 +75,8 @@ def predict(
     failed = [row for row in rows if row.status == "failed"]
     if failed:
         raise RunError(
-            f"{len(failed)} of {len(rows)} tomograms failed ({failed[0].name}: {failed[0].message}); the others are in "
+            f"{len(failed)} of {len(rows)} tomograms failed ({failed[0].name}: "
+            f"{failed[0].message}); the others are in "
             f"{shown(folder)}, every reason in {shown(folder / STATUS)}"
         )
     facts = {"picks": shown(folder)} | _describe(picks, rows)
@@ -151,7 +154,8 @@ def _own_scores(run: Run, fitted: Any, picks: Picks, data: Tomograms) -> dict[st
         scores = _scores(picks, data, {"radius": radius}) | measured
     except UserError as error:
         run.say(
-            f"note: not compared with the known centres ({error}); see: cryoet evaluate {shown(run.dir)} --help"
+            f"note: not compared with the known centres ({error}); see: cryoet evaluate "
+            f"{shown(run.dir)} --help"
         )
         return measured
     _keep(scores, data, run.dir)
@@ -177,7 +181,8 @@ def _picker(fitted: Any) -> Picker:
     if isinstance(fitted, Picker):
         return fitted
     raise RunError(
-        f"the method returned a {type(fitted).__name__}; expected an object with class_names and pick()"
+        f"the method returned a {type(fitted).__name__}; expected an object with class_names and "
+        "pick()"
     )
 
 
@@ -233,7 +238,8 @@ def _differences(trained_on: Mapping[str, Any] | None, tomograms: Sequence[Tomog
             and abs(tomogram.voxel_size / trained_on["voxel_size"] - 1) > opening.SAME_VOXELS
         ):
             found.append(
-                f"{tomogram.name}: voxels of {tomogram.voxel_size:g} Å, resampled to those of training, "
+                f"{tomogram.name}: voxels of {tomogram.voxel_size:g} Å, resampled to those of "
+                "training, "
                 f"{trained_on['voxel_size']:g} Å"
             )
     return found
@@ -249,7 +255,8 @@ def _picked(run: Run, trainer: Trainer, paths: Sequence[Path], reading: Mapping[
         if files.read_json(folder / "request.json")["files"] == files.plain(prints):
             return load_picks(folder / PICKS)
         raise UserError(
-            f"{shown(folder)}: holds picks of other files of this name; remove it or rename the files"
+            f"{shown(folder)}: holds picks of other files of this name; remove it or rename the "
+            "files"
         )
     picks, rows = _survey(run, trainer, paths, folder, reading)
     failed = [row for row in rows if row.status == "failed"]
@@ -309,7 +316,8 @@ def _particles_by_voxel(tomogram: Tomogram) -> np.ndarray:
     mask = tomogram.masks.get("ids")
     if mask is None:
         raise UserError(
-            f"`rule` shrec: {tomogram.where or tomogram.name} has no mask of the particles; expected a simulated store"
+            f"`rule` shrec: {tomogram.where or tomogram.name} has no mask of the particles; "
+            "expected a simulated store"
         )
     values: np.ndarray = mask.read((slice(None), slice(None), slice(None)))
     return values

@@ -191,14 +191,18 @@ def _recorded(run: Run) -> Iterator[None]:
 
 
 def open_finished(folder: Path, run_options: Mapping[str, Any]) -> tuple[Run, Trainer]:
-    """A finished run and its method. UserError when the folder is none, or the run is not finished."""
+    """A finished run and its method.
+
+    UserError when the folder is none, or the run is not finished.
+    """
     from cryoet_core.runs.run import Run
 
     run = Run.open(folder, **run_options)
     status = run.facts["status"]
     if status != "done":
         raise UserError(
-            f"{shown(run.dir)}: this run is not finished (status {status}); go on with: cryoet resume {folder}"
+            f"{shown(run.dir)}: this run is not finished (status {status}); go on with: cryoet "
+            f"resume {folder}"
         )
     return run, _trainer_of(run)
 

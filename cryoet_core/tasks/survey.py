@@ -31,7 +31,10 @@ DIALECT = "relion31"
 
 @dataclass(frozen=True)
 class SurveyRow:
-    """What came of one tomogram; ``message`` says why it failed. seconds: those of picking alone."""
+    """What came of one tomogram; ``message`` says why it failed.
+
+    seconds: those of picking alone.
+    """
 
     name: str
     status: str
@@ -58,7 +61,8 @@ class Survey:
             files.write_json(folder / _REQUEST, asked)
         elif {**known, "done": False} != asked:
             raise UserError(
-                f"{files.shown(folder)}: holds picks of another request (run {known.get('run')}); expected a new "
+                f"{files.shown(folder)}: holds picks of another request (run {known.get('run')}); "
+                "expected a new "
                 "folder; choose another `out` or remove it"
             )
         self._request = asked
@@ -159,7 +163,8 @@ def checked(picks: Picks, tomogram: Tomogram) -> Picks:
         outside.any() and np.abs(_excess(picks, tomogram)).max() > 1.0
     ):
         raise RunError(
-            f"{tomogram.name}: the method gave {int(outside.any(1).sum())} picks outside the tomogram"
+            f"{tomogram.name}: the method gave {int(outside.any(1).sum())} picks outside the "
+            "tomogram"
         )
     if len(picks) and set(picks.tomograms) != {tomogram.name}:
         raise RunError(

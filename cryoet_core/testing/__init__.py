@@ -95,7 +95,9 @@ def _outcome(
 
 
 def conformance(name: str) -> list[Callable[[], None]]:
-    """The checks bound to an installed method, for ``pytest.mark.parametrize``; they share one fit."""
+    """The checks bound to an installed method, for ``pytest.mark.parametrize``; they share
+    one fit.
+    """
     return [_bound(check, name) for check in CHECKS]
 
 

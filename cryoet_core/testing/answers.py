@@ -26,7 +26,8 @@ def answer_of(learnt: Any, data: Any, run: Run) -> Answer:
         return learnt.label(data, run)
     expected = "class_names and pick()" if data.kind == "tomograms" else "classes and label()"
     raise TypeError(
-        f"fit returned a {type(learnt).__name__} for {data.kind}; expected an object with {expected}"
+        f"fit returned a {type(learnt).__name__} for {data.kind}; expected an object with "
+        f"{expected}"
     )
 
 

@@ -190,7 +190,7 @@ def check_load(trainer: TrainerClass, workdir: Path) -> None:
 def check_seed(trainer: TrainerClass, workdir: Path) -> None:
     """The same seed gives the same output."""
     fitted, paths = harness.base_fit(trainer, workdir)
-    np.random.seed(12345)  # noqa: NPY002  a method must not lean on this
+    np.random.seed(12345)  # noqa: NPY002 (what must not matter)
     again = harness.fit(
         trainer, harness.start(trainer, paths, workdir / "again"), harness.opened(trainer, paths)
     )
@@ -307,7 +307,8 @@ def check_resume(trainer: TrainerClass, workdir: Path) -> None:
         with contextlib.suppress(Interrupted):
             harness.fit(trainer, run, harness.opened(trainer, paths), stop_after=stop)
             raise Failure(
-                f"a second fit with the same seed made fewer than {stop} calls of Run.save and Run.log"
+                f"a second fit with the same seed made fewer than {stop} calls of Run.save and "
+                "Run.log"
             )
         run = Run.resume(run.dir, config=harness.config_of(trainer), quiet=True)
         try:
@@ -319,7 +320,8 @@ def check_resume(trainer: TrainerClass, workdir: Path) -> None:
         found = _steps(run.dir)
         require(
             found == expected,
-            f"{where}: metrics.jsonl has the steps {found}; expected {expected}; log a step before its checkpoint",
+            f"{where}: metrics.jsonl has the steps {found}; expected {expected}; log a step before "
+            "its checkpoint",
         )
 
 

@@ -1,4 +1,6 @@
-"""Fit a trainer on the kit's data as ``cryoet run`` does, interrupt it, and compare what comes out."""
+"""Fit a trainer on the kit's data as ``cryoet run`` does, interrupt it, and compare what
+comes out.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +62,9 @@ def write_inputs(trainer: TrainerClass, folder: Path) -> Paths:
 
 
 def opened(trainer: TrainerClass, paths: Paths, *, hide: bool = True) -> dict[str, Any]:
-    """The inputs as ``fit`` gets them; ``hide=False`` leaves labels that the core would take away."""
+    """The inputs as ``fit`` gets them; ``hide=False`` leaves labels that the core would take
+    away.
+    """
     from cryoet_core.runs.inputs import open_inputs, what_it_may_see
 
     data = open_inputs(trainer, {name: [path] for name, path in paths.items()})

@@ -13,9 +13,9 @@ from cryoet_core.tomograms.volume import ArrayVolume, Mask, Region, Volume
 __all__ = [
     "ArrayVolume",
     "Mask",
-    "TomogramOptions",
     "Region",
     "Tomogram",
+    "TomogramOptions",
     "Tomograms",
     "Volume",
     "open_tomograms",

@@ -85,7 +85,8 @@ def assigned(
         loose = [name for name in names if name and stem(name) != stem(target)]
         if loose and len(names) > 1:
             raise UserError(
-                f"{file}: {_listed(names)} could each be tomogram {target}; expected one; rename it or its picks"
+                f"{file}: {_listed(names)} could each be tomogram {target}; expected one; rename "
+                "it or its picks"
             )
         if loose:
             notes.append(f"{Path(file).name}: picks in {loose[0]} are taken for tomogram {target}")
@@ -111,16 +112,19 @@ def _refuse_unknown(
     left = [draft.name for draft in drafts if draft.name not in found]
     if "" in unknown:
         raise UserError(
-            f"{file}: {rows} picks do not say in which tomogram they are; expected one of {_listed(left)}; name the "
+            f"{file}: {rows} picks do not say in which tomogram they are; expected one of "
+            f"{_listed(left)}; name the "
             "file like the tomogram, or name it in a manifest"
         )
     if left:
         raise UserError(
-            f"{file}: picks in {_listed(unknown)}, which matches no tomogram; expected {_listed(left)}; rename one or "
+            f"{file}: picks in {_listed(unknown)}, which matches no tomogram; expected "
+            f"{_listed(left)}; rename one or "
             "the other, or leave out the tomograms without picks"
         )
     notes.append(
-        f"{Path(file).name}: {rows} picks in {_listed(unknown)} are left out: not among the tomograms given"
+        f"{Path(file).name}: {rows} picks in {_listed(unknown)} are left out: not among the "
+        "tomograms given"
     )
 
 
@@ -194,8 +198,10 @@ def refuse_outside(draft: Draft, picks: Picks) -> None:
         np.argmax(np.abs(picks.positions[outside] - extent / 2).max(axis=1))
     ]
     raise UserError(
-        f"{draft.where}: {count} of {len(picks)} picks lie outside of it (z, y, x {_vector(furthest)} Å; expected 0 to "
-        f"{_vector(extent)}); {_explanation(picks.positions, extent, size)}check their tomogram, `voxel_size`, the "
+        f"{draft.where}: {count} of {len(picks)} picks lie outside of it (z, y, x "
+        f"{_vector(furthest)} Å; expected 0 to "
+        f"{_vector(extent)}); {_explanation(picks.positions, extent, size)}check their tomogram, "
+        "`voxel_size`, the "
         "order of the axes and the binning"
     )
 

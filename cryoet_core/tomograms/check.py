@@ -41,7 +41,9 @@ def check_tomograms(path: Path | str) -> list[str]:
 
 
 def check_sources(path: Path) -> list[str]:
-    """What an import of tomograms in a file of another program would stumble on: reads all of them."""
+    """What an import of tomograms in a file of another program would stumble on: reads all of
+    them.
+    """
     found = []
     try:
         for draft in drafts_of(path, TomogramOptions()):
@@ -68,7 +70,10 @@ def _deviations(file: Any) -> Iterator[str]:
             group = file[layout.ROOT][key]
             name = str(group.attrs.get("name", ""))
             if name in seen:
-                yield f"{where}: a second tomogram named {name!r}; expected a name of its own for each"
+                yield (
+                    f"{where}: a second tomogram named {name!r}; expected a name of its own for "
+                    "each"
+                )
             seen.add(name)
             yield from (f"{where}: {line}" for line in _tomogram(group))
         except Exception as error:  # as above: one damaged tomogram leaves the others to be checked
@@ -87,7 +92,10 @@ def _tomogram(group: Any) -> Iterator[str]:
     yield from _values(volume)
     for name, mask in group.get("masks", {}).items():
         if mask.shape != volume.shape or mask.dtype.kind not in "iu":
-            yield f"masks/{name}: {mask.shape} {mask.dtype}; expected whole numbers of shape {volume.shape}"
+            yield (
+                f"masks/{name}: {mask.shape} {mask.dtype}; expected whole numbers of shape "
+                f"{volume.shape}"
+            )
     if "picks" in group:
         yield from _picks(group["picks"], volume.shape, group.attrs.get("voxel_size"))
 
@@ -129,7 +137,10 @@ def _values(volume: Any) -> Iterator[str]:
         if finite.any():
             low, high = min(low, values[finite].min()), max(high, values[finite].max())
     if bad:
-        yield f"volume: NaN or infinity in z slice{'s' if len(bad) != 1 else ''} {ranges(bad)}; expected numbers"
+        yield (
+            f"volume: NaN or infinity in z slice{'s' if len(bad) != 1 else ''} {ranges(bad)}; "
+            "expected numbers"
+        )
     if low == high:
         yield f"volume: constant ({low:g}); expected a volume that varies"
 
@@ -147,7 +158,10 @@ def _picks(group: Any, shape: tuple[int, ...], voxel_size: Any) -> Iterator[str]
         if column not in group:
             continue
         if group[column].shape != (count, *row) or group[column].dtype.kind not in "fiu":
-            yield f"picks/{column}: {group[column].shape} {group[column].dtype}; expected numbers, {(count, *row)}"
+            yield (
+                f"picks/{column}: {group[column].shape} {group[column].dtype}; expected numbers, "
+                f"{(count, *row)}"
+            )
         else:
             sound[column] = group[column][:]
     for extra, values in group.get("extra", {}).items():
@@ -159,7 +173,10 @@ def _picks(group: Any, shape: tuple[int, ...], voxel_size: Any) -> Iterator[str]
         outside = (sound["classes"] < -1) | (sound["classes"] >= len(names))
         if outside.any():
             rows = describe_rows(np.flatnonzero(outside))
-            yield f"picks/classes: out of range in {rows}; expected -1 to {len(names) - 1} ({len(names)} class names)"
+            yield (
+                f"picks/classes: out of range in {rows}; expected -1 to {len(names) - 1} "
+                f"({len(names)} class names)"
+            )
     if "rotations" in sound:
         yield from _rotations(sound["rotations"])
 
@@ -167,7 +184,9 @@ def _picks(group: Any, shape: tuple[int, ...], voxel_size: Any) -> Iterator[str]
 def _positions(positions: np.ndarray, shape: tuple[int, ...], voxel_size: Any) -> Iterator[str]:
     infinite = ~np.isfinite(positions).all(axis=1)
     if infinite.any():
-        yield f"picks/positions: no numbers in {describe_rows(np.flatnonzero(infinite))}; expected Å"
+        yield (
+            f"picks/positions: no numbers in {describe_rows(np.flatnonzero(infinite))}; expected Å"
+        )
     if voxel_size is None or not voxel_size > 0:
         return
     extent = (np.array(shape) - 1) * float(voxel_size)
@@ -176,7 +195,10 @@ def _positions(positions: np.ndarray, shape: tuple[int, ...], voxel_size: Any) -
     ).any(axis=1)
     if outside.any():
         box = " x ".join(f"{edge:g}" for edge in extent)
-        yield f"picks/positions: outside in {describe_rows(np.flatnonzero(outside))}; expected 0 to {box} Å (z, y, x)"
+        yield (
+            f"picks/positions: outside in {describe_rows(np.flatnonzero(outside))}; expected 0 "
+            f"to {box} Å (z, y, x)"
+        )
 
 
 def _rotations(matrices: np.ndarray) -> Iterator[str]:
@@ -184,4 +206,7 @@ def _rotations(matrices: np.ndarray) -> Iterator[str]:
     product = np.einsum("nij,nkj->nik", matrices, matrices) - np.eye(3)
     bad = known & ((np.abs(product).max(axis=(1, 2)) > 1e-3) | (np.linalg.det(matrices) < 0))
     if bad.any():
-        yield f"picks/rotations: no rotation in {describe_rows(np.flatnonzero(bad))}; expected orthonormal matrices"
+        yield (
+            f"picks/rotations: no rotation in {describe_rows(np.flatnonzero(bad))}; expected "
+            "orthonormal matrices"
+        )

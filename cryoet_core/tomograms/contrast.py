@@ -60,8 +60,12 @@ def sign_at_picks(volume: Volume, voxel_size: float, positions: np.ndarray) -> C
     )
     if len(rows) < FEWEST_PICKS or not radii:
         return ContrastVerdict(0, 0.0, 0.0, len(rows))
-    differences = np.array([_differences(volume, positions[row] / voxel_size, np.array(radii) / voxel_size)
-                            for row in rows])  # fmt: skip
+    differences = np.array(
+        [
+            _differences(volume, positions[row] / voxel_size, np.array(radii) / voxel_size)
+            for row in rows
+        ]
+    )
     found = [_z(column) for column in differences.T]
     best = int(np.argmax(np.abs(found)))
     sign = int(np.sign(found[best])) if abs(found[best]) >= CLEAR else 0
@@ -71,7 +75,9 @@ def sign_at_picks(volume: Volume, voxel_size: float, positions: np.ndarray) -> C
 
 
 def _differences(volume: Volume, centre: np.ndarray, radii: np.ndarray) -> np.ndarray:
-    """Mean within each radius less mean of the shell about it, NaN where the volume does not reach."""
+    """Mean within each radius less mean of the shell about it, NaN where the volume does not
+    reach.
+    """
     reach = 2 * radii.max()
     spans = [
         (max(0, int(np.floor(c - reach))), min(size, int(np.ceil(c + reach)) + 1))

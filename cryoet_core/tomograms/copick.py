@@ -46,7 +46,8 @@ def roots(path: Path) -> list[Path]:
             str(config[name]) for name in ("overlay_root", "static_root") if config.get(name)
         )
         raise UserError(
-            f"{path}: a copick project whose data is not here ({shown or 'no overlay_root'}); expected a local folder "
+            f"{path}: a copick project whose data is not here ({shown or 'no overlay_root'}); "
+            "expected a local folder "
             f"that holds {RUNS}; copy it to this machine"
         )
     return found
@@ -67,7 +68,8 @@ def drafts(path: Path, reading: TomogramOptions, opener: Opener) -> list[Draft]:
     ]
     if not found:
         raise UserError(
-            f"{path}: a copick project without tomograms; expected {RUNS}/RUN/VoxelSpacing10.000/TYPE.zarr"
+            f"{path}: a copick project without tomograms; expected "
+            f"{RUNS}/RUN/VoxelSpacing10.000/TYPE.zarr"
         )
     return found
 
@@ -86,7 +88,8 @@ def _run(path: Path, folders: list[Path], reading: TomogramOptions, opener: Open
     shown = ", ".join(f"{size:g}" for size in sizes)
     if len(sizes) > 1:
         raise UserError(
-            f"{path}: run {name} has tomograms of {shown} Å; expected one size; choose by `voxel_size`"
+            f"{path}: run {name} has tomograms of {shown} Å; expected one size; choose by "
+            "`voxel_size`"
         )
     chosen = sorted(
         (image for (size, _), image in images.items() if size == sizes[0]),
@@ -95,7 +98,8 @@ def _run(path: Path, folders: list[Path], reading: TomogramOptions, opener: Open
     if len(chosen) > 1:
         kinds = ", ".join(image.stem for image in chosen)
         raise UserError(
-            f"{path}: run {name} has {len(chosen)} tomograms of {shown} Å ({kinds}); expected one; give the .zarr "
+            f"{path}: run {name} has {len(chosen)} tomograms of {shown} Å ({kinds}); expected one; "
+            "give the .zarr "
             f"folders in its place, such as {chosen[0]}"
         )
     draft = opener(chosen[0], reading)[0]
@@ -127,7 +131,8 @@ def _picks(folders: list[Path], run: str) -> tuple[tuple[Path, ...], list[str]]:
         for file in sorted((folder / "Picks").glob("*.json")):
             by_object.setdefault(file.stem.split("_", 2)[-1], {})[file.name] = file
     notes = [
-        f"picks of {name} by several users ({', '.join(sorted(files))}) are left out; name one by --picks"
+        f"picks of {name} by several users ({', '.join(sorted(files))}) are left out; name one by "
+        "--picks"
         for name, files in by_object.items()
         if len(files) > 1
     ]

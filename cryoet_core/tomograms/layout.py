@@ -72,7 +72,10 @@ def _no_store(path: Path, error: OSError) -> str:
     with path.open("rb") as file:
         if file.read(8) == b"\x89HDF\r\n\x1a\n":
             return "a damaged or truncated HDF5 file; expected a whole store; make or copy it again"
-    return f"{describe(path)}; expected a store of tomograms (.h5); `cryoet data import` makes one of most formats"
+    return (
+        f"{describe(path)}; expected a store of tomograms (.h5); `cryoet data import` makes one "
+        "of most formats"
+    )
 
 
 def header_problem(file: Any) -> str | None:
@@ -85,9 +88,15 @@ def header_problem(file: Any) -> str | None:
     if found["kind"] != KIND:
         return f"holds {found['kind']}; expected a store of {KIND}"
     if found["version"] != VERSION:
-        return f"store version {found['version']}; expected {VERSION}; use the release of cryoet that wrote it"
+        return (
+            f"store version {found['version']}; expected {VERSION}; use the release of cryoet "
+            "that wrote it"
+        )
     if not file.attrs.get("complete", False):
-        return "was never finished (its writer was interrupted); expected a whole store; write it again"
+        return (
+            "was never finished (its writer was interrupted); expected a whole store; write it "
+            "again"
+        )
     if not hasattr(file.get(ROOT), "keys") or not len(file[ROOT]):
         return f"holds no tomogram; expected groups in /{ROOT}; write it again"
     return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import difflib
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,13 @@ from cryoet_core.support.errors import UserError
 from cryoet_core.tomograms.reading import SIGNS, Draft, Opener, TomogramOptions
 
 COLUMNS = ("path", "name", "voxel_size", "contrast", "tilt_low", "tilt_high", "picks", "axes")
-_OTHER_NAMES = {"tomogram": "path", "file": "path", "pixel_size": "voxel_size", "tilt_min": "tilt_low",
-                "tilt_max": "tilt_high"}  # fmt: skip
+_OTHER_NAMES = {
+    "tomogram": "path",
+    "file": "path",
+    "pixel_size": "voxel_size",
+    "tilt_min": "tilt_low",
+    "tilt_max": "tilt_high",
+}
 _RELION = "rlnTomoReconstructedTomogram"
 _LARGEST = 64 << 20
 
@@ -44,7 +49,10 @@ class ManifestRow:
 
 
 def drafts(path: Path, reading: TomogramOptions, opener: Opener) -> list[Draft]:
-    """The tomograms that a manifest lists, each with what its row says. UserError names the line."""
+    """The tomograms that a manifest lists, each with what its row says.
+
+    UserError names the line.
+    """
     found = []
     for row in rows_of(path):
         place, said = _place(path, row), _said(row, reading)
@@ -53,14 +61,18 @@ def drafts(path: Path, reading: TomogramOptions, opener: Opener) -> list[Draft]:
             inner = [draft for draft in inner if draft.name == row.values["name"]]
         if len(inner) != 1:
             raise UserError(
-                f"{row.where}: {place} holds {len(inner) or 'no such'} tomograms; expected one; name it"
+                f"{row.where}: {place} holds {len(inner) or 'no such'} tomograms; expected one; "
+                "name it"
             )
         found.append(_with_row(path, row, inner[0]))
     return found
 
 
 def rows_of(path: Path) -> list[ManifestRow]:
-    """The rows of a manifest. UserError when it is none, or when a row or a column makes no sense."""
+    """The rows of a manifest.
+
+    UserError when it is none, or when a row or a column makes no sense.
+    """
     with plain_file(path) as file:
         raw = file.read(_LARGEST)
     try:
@@ -101,7 +113,8 @@ def _csv_rows(path: Path, text: str) -> list[ManifestRow]:
     for line, cells in records[1:]:
         if len(cells) != len(header):
             raise UserError(
-                f"{path}: line {line} has {len(cells)} cells; expected {len(header)}, as in the header"
+                f"{path}: line {line} has {len(cells)} cells; expected {len(header)}, as in the "
+                "header"
             )
         rows.append(ManifestRow(f"{path}: line {line}", dict(zip(header, cells, strict=True))))
     return rows
@@ -122,13 +135,16 @@ def _column(cell: str) -> str:
 
 
 def _judge_columns(path: Path, columns: Sequence[str]) -> None:
-    """UserError without a path, for a column that is there twice and for one that looks misspelt."""
+    """UserError without a path, for a column that is there twice and for one that looks
+    misspelt.
+    """
     twice = sorted({column for column in columns if columns.count(column) > 1 and column})
     if twice:
         raise UserError(f"{path}: two columns named {twice[0]}; expected each once")
     if "path" not in columns:
         raise UserError(
-            f"{path}: no column named path; expected {', '.join(COLUMNS)} (path alone must be there)"
+            f"{path}: no column named path; expected {', '.join(COLUMNS)} (path alone must be "
+            "there)"
         )
     for column in sorted(set(columns) - set(COLUMNS)):
         close = difflib.get_close_matches(column, COLUMNS, n=1, cutoff=0.8)
@@ -156,7 +172,8 @@ def _star_rows(path: Path) -> list[ManifestRow]:
             ]
     if any("rlnTomoReconstructedTomogramHalf1" in table for table in tables):
         raise UserError(
-            f"{path}: names half tomograms only; expected the column {_RELION}; reconstruct whole ones"
+            f"{path}: names half tomograms only; expected the column {_RELION}; reconstruct whole "
+            "ones"
         )
     labels = ", ".join([label for table in tables for label in table.columns][:5])
     raise UserError(
@@ -172,15 +189,21 @@ def _relion(path: Path, table: StarTable, index: int) -> ManifestRow:
     """A row of RELION's tomogram set; its pixel size counts where the volume's header does not say
     one.
     """
-    value: Callable[[str], str] = lambda column: (
-        table.columns[column][index] if column in table else ""
-    )  # noqa: E731
+
+    def value(column: str) -> str:
+        return table.columns[column][index] if column in table else ""
+
     row = ManifestRow(
         f"{path}: row {index}",
         {"path": value(_RELION), "name": value("rlnTomoName"), "relion": "yes"},
     )
-    pixel = ManifestRow(row.where, {"rlnTomoTiltSeriesPixelSize": value("rlnTomoTiltSeriesPixelSize"),
-                            "rlnTomoTomogramBinning": value("rlnTomoTomogramBinning")})  # fmt: skip
+    pixel = ManifestRow(
+        row.where,
+        {
+            "rlnTomoTiltSeriesPixelSize": value("rlnTomoTiltSeriesPixelSize"),
+            "rlnTomoTomogramBinning": value("rlnTomoTomogramBinning"),
+        },
+    )
     size, binning = (
         pixel.number("rlnTomoTiltSeriesPixelSize"),
         pixel.number("rlnTomoTomogramBinning"),
@@ -204,7 +227,8 @@ def _place(path: Path, row: ManifestRow) -> Path:
     found = beside(path, text, above="relion" in row.values)
     if found is None:
         raise UserError(
-            f"{row.where}: {text} is not there; expected a file (paths count from {path.resolve().parent})"
+            f"{row.where}: {text} is not there; expected a file (paths count from "
+            f"{path.resolve().parent})"
         )
     return found
 

@@ -53,7 +53,8 @@ class TomogramOptions:
             )
         if self.axes is not None and sorted(self.axes) != ["x", "y", "z"]:
             raise UserError(
-                f"`axes` {self.axes}: expected an order of z, y and x, slowest first, such as zyx or yzx"
+                f"`axes` {self.axes}: expected an order of z, y and x, slowest first, such as zyx "
+                "or yzx"
             )
 
 
@@ -132,12 +133,14 @@ def with_geometry(draft: Draft) -> Draft:
     size = said.voxel_size or draft.voxel_size
     if size is None:
         raise UserError(
-            f"{draft.where}: voxel size unknown ({_without(draft.reason, draft.where)}); give `voxel_size`"
+            f"{draft.where}: voxel size unknown ({_without(draft.reason, draft.where)}); give "
+            "`voxel_size`"
         )
     if draft.voxel_size and abs(size / draft.voxel_size - 1) > SAME_VOXELS:
         if draft.ours:
             raise UserError(
-                f"{draft.where}: voxels of {draft.voxel_size:g} Å, but `voxel_size` says {size:g}; expected the same; "
+                f"{draft.where}: voxels of {draft.voxel_size:g} Å, but `voxel_size` says {size:g}; "
+                "expected the same; "
                 "leave `voxel_size` out, or import the tomogram again"
             )
         draft = draft.noted(f"voxel size {size:g} Å as given; the file says {draft.voxel_size:g} Å")
@@ -181,7 +184,8 @@ def _sign(draft: Draft) -> tuple[int, str]:
     if said is not None:
         if seen.sign and seen.sign != SIGNS[said]:
             raise UserError(
-                f"{draft.where}: `contrast` {said}, but the density at the picks is {seen}; check both; if it is right "
+                f"{draft.where}: `contrast` {said}, but the density at the picks is {seen}; check "
+                "both; if it is right "
                 "all the same (large hollow particles), import the tomogram first, without `picks`"
             )
         return SIGNS[said], ""
@@ -193,7 +197,8 @@ def _sign(draft: Draft) -> tuple[int, str]:
         ], f"contrast taken as {draft.reading.default_contrast}"
     looked = f"; at the picks it is {seen}" if len(positions) else ""
     raise UserError(
-        f"{draft.where}: contrast unknown (the file does not say it{looked}); give `contrast` dark or `contrast` bright"
+        f"{draft.where}: contrast unknown (the file does not say it{looked}); give `contrast` dark "
+        "or `contrast` bright"
     )
 
 
@@ -202,7 +207,9 @@ def _without(reason: str, where: str) -> str:
 
 
 def describe_drafts(drafts: Sequence[Draft]) -> dict[str, Any]:
-    """What files say of their tomograms, for ``cryoet data info``, before the user adds anything."""
+    """What files say of their tomograms, for ``cryoet data info``, before the user adds
+    anything.
+    """
     words = {1: "bright", -1: "dark", None: "not stated"}
     facts = {}
     for draft in drafts:

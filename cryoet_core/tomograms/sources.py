@@ -54,7 +54,10 @@ def open_tomograms(
 
 
 def drafts_of(path: Path, reading: TomogramOptions) -> list[Draft]:
-    """The tomograms of one file or folder, as they say themselves. UserError for what holds none."""
+    """The tomograms of one file or folder, as they say themselves.
+
+    UserError for what holds none.
+    """
     if not path.exists():
         raise UserError(f"{path}: no such file or folder; expected {EXPECTED}")
     if is_zarr(path):
@@ -102,7 +105,8 @@ def _joined(path: Path, stack: VolumeStack) -> VolumeStack:
     n, d, h, w = stack.array.shape
     if depth is not None and depth != n * d:
         raise UserError(
-            f"{path}: a stack of {n} volumes of {d} x {h} x {w} voxels; expected one tomogram; split it"
+            f"{path}: a stack of {n} volumes of {d} x {h} x {w} voxels; expected one tomogram; "
+            "split it"
         )
     return replace(stack, array=stack.array.reshape(1, n * d, h, w))
 

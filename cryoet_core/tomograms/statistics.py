@@ -34,7 +34,8 @@ def robust_statistics(tomogram: Tomogram) -> tuple[float, float]:
     mean, deviation = float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64))
     if deviation <= 1e-6 * abs(mean):
         raise UserError(
-            f"{tomogram.where or tomogram.name}: constant ({mean:g} everywhere); expected a tomogram that varies; "
+            f"{tomogram.where or tomogram.name}: constant ({mean:g} everywhere); expected a "
+            "tomogram that varies; "
             "make or copy it again"
         )
     count = len(values)
@@ -92,7 +93,9 @@ def bad_slices(volume: Volume) -> list[int]:
 
 
 def describe_bad_slices(volume: Volume) -> str:
-    """What is wrong with a volume that holds NaN, for a message; of a resampled one, with its file."""
+    """What is wrong with a volume that holds NaN, for a message; of a resampled one, with its
+    file.
+    """
     volume = getattr(volume, "source", volume)
     return describe_bad(bad_slices(volume), volume.shape[0])
 

@@ -124,7 +124,8 @@ def describe_tomograms(tomograms: Sequence[Tomogram]) -> dict[str, Any]:
     return {
         "n": len(tomograms),
         "tomograms": {tomogram.name: _facts(tomogram) for tomogram in tomograms},
-        "conventions": "axes z, y, x; positions in Å, voxel i at i * voxel size; rotations active, from reference",
+        "conventions": "axes z, y, x; positions in Å, voxel i at i * voxel size; rotations active, "
+        "from reference",
         "notes": list(dict.fromkeys(note for tomogram in tomograms for note in tomogram.notes)),
     }
 

@@ -94,7 +94,8 @@ def score_map(
         found = answer[0, :, z, y, x].float().cpu().numpy()
         if not np.isfinite(found).all():
             raise RunError(
-                f"{tomogram.name}: {name} is not finite at output voxels {box}; see the method's training"
+                f"{tomogram.name}: {name} is not finite at output voxels {box}; see the method's "
+                "training"
             )
         return found
 

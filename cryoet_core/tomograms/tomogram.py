@@ -108,7 +108,8 @@ class Tomograms:
         if twice:
             files = ", ".join(t.where or t.name for t in self.tomograms if t.name == twice[0])
             raise UserError(
-                f"two tomograms are named {twice[0]!r} ({files}); rename a file or list them in a manifest"
+                f"two tomograms are named {twice[0]!r} ({files}); rename a file or list them in a "
+                "manifest"
             )
 
     def __len__(self) -> int:
@@ -128,8 +129,10 @@ class Tomograms:
         for other in self.tomograms[1:]:
             if abs(other.voxel_size / first.voxel_size - 1) > SAME_VOXELS:
                 raise UserError(
-                    f"{other.where or other.name}: voxels of {other.voxel_size:g} Å, but {first.where or first.name} "
-                    f"has {first.voxel_size:g} Å; expected one voxel size; bin or resample them to one"
+                    f"{other.where or other.name}: voxels of {other.voxel_size:g} Å, but "
+                    f"{first.where or first.name} "
+                    f"has {first.voxel_size:g} Å; expected one voxel size; bin or resample them to "
+                    "one"
                 )
         return first.voxel_size
 

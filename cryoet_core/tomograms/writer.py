@@ -252,7 +252,8 @@ class _Stream:
                 or done + filled + len(part) > self.shape[0]
             ):
                 raise UserError(
-                    f"{self.where}: a slab of {part.shape} after {done + filled} of {self.shape} slices"
+                    f"{self.where}: a slab of {part.shape} after {done + filled} of {self.shape} "
+                    "slices"
                 )
             for start in range(0, len(part), thick):
                 piece = self._judged(part[start : start + thick], done + filled)
@@ -296,8 +297,10 @@ class _Stream:
             deviation = float(np.sqrt(max(square - mean**2, 0.0)))
             if deviation > 0 and not np.sqrt(lost) <= COARSE * deviation:
                 raise NotRepresentable(
-                    f"{self.where}: float16 cannot hold it (values {self.low:g} to {self.high:g}, standard deviation "
-                    f"{deviation:g}); expected at most 65504 and a spread about the mean; use float32"
+                    f"{self.where}: float16 cannot hold it (values {self.low:g} to {self.high:g}, "
+                    "standard deviation "
+                    f"{deviation:g}); expected at most 65504 and a spread about the mean; use "
+                    "float32"
                 )
 
 
@@ -350,7 +353,8 @@ def _whole_numbers(
     values = np.asarray(values)
     if values.shape != shape or values.dtype.kind not in "iub":
         raise UserError(
-            f"{path}: mask {name!r} of {values.shape} {values.dtype}; expected whole numbers of {shape}"
+            f"{path}: mask {name!r} of {values.shape} {values.dtype}; expected whole numbers of "
+            f"{shape}"
         )
     low, high = int(values.min()), int(values.max())
     types = ("u1", "u2", "u4", "u8") if low >= 0 else ("i1", "i2", "i4", "i8")

@@ -97,7 +97,9 @@ class Em:
         self.row, self.column = torch.triu_indices(self.d, self.d, device=points.device)
 
     def from_labels(self, labels: Sequence[Tensor], sizes: Sequence[int]) -> Models:
-        """One model for each labelling (n,) of this process's points with numbers below its size."""
+        """One model for each labelling (n,) of this process's points with numbers below its
+        size.
+        """
         total = self._zeros(sum(sizes))
         for block in self._blocks(sum(sizes)):
             shares = [

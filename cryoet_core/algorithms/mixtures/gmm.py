@@ -143,7 +143,8 @@ def fit_mixtures(
     n = int(reduce(torch.tensor(float(len(x)), dtype=torch.float64)))
     if not candidates or min(candidates) < 1 or max(candidates) > n:
         raise ValueError(
-            f"fit_mixtures: candidates are {list(candidates)}, expected numbers from 1 to the {n} points"
+            f"fit_mixtures: candidates are {list(candidates)}, expected numbers from 1 to the {n} "
+            "points"
         )
     if not bool(torch.isfinite(x).all()):
         raise ValueError("fit_mixtures: some points are not finite")

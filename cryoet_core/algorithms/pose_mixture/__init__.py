@@ -9,4 +9,4 @@ from cryoet_core.algorithms.pose_mixture.state import (
     State,
 )
 
-__all__ = ["SCHEDULE", "Parameters", "PoseMixture", "ParticleShard", "RefinementStage", "State"]
+__all__ = ["SCHEDULE", "Parameters", "ParticleShard", "PoseMixture", "RefinementStage", "State"]

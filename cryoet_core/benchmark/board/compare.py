@@ -49,7 +49,10 @@ class BenchmarkComparison:
 
 
 def compare(first: Path, second: Path) -> BenchmarkComparison:
-    """Compare figure by figure, paired by seed. UserError: a file is missing or is something else."""
+    """Compare figure by figure, paired by seed.
+
+    UserError: a file is missing or is something else.
+    """
     one, other = read_results(first), read_results(second)
     found = BenchmarkComparison(failures=_failures(one, other, str(first), str(second)))
     a, b = _figures(one), _figures(other)

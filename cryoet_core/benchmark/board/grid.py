@@ -14,15 +14,19 @@ from cryoet_core.benchmark.results import report_of
 from cryoet_core.report.drawing.words import Markup, text
 
 STYLE = Markup("""<style>
-.board td { white-space: nowrap; } .board td.num { line-height: 1.3; } .board b { font-weight: 650; }
+.board td { white-space: nowrap; }
+.board td.num { line-height: 1.3; } .board b { font-weight: 650; }
 .board small { display: block; font-size: 12px; } .board .best { background: #e8f4ee; }
-.board .none { color: #9aa0a9; } .board .failed { color: #d55e00; } .board a, .overview a { color: inherit; }
+.board .none { color: #9aa0a9; } .board .failed { color: #d55e00; } 
+.board a, .overview a { color: inherit; }
 .board th.group { text-align: center; border-bottom: 0; padding-bottom: 0; }
 .board .first { border-left: 1px solid var(--line); padding-left: 12px; }
 .overview td:first-child { white-space: nowrap; }
-.under { display: flex; flex-wrap: wrap; gap: 10px 36px; align-items: flex-start; margin-top: 14px; }
+.under { display: flex; flex-wrap: wrap; gap: 10px 36px; align-items: flex-start;
+  margin-top: 14px; }
 details { margin-top: 12px; font-size: 14px; } details p { margin: 8px 0 2px; }
-summary { cursor: pointer; color: #626973; } details code { display: block; margin: 2px 0 2px 14px; }
+summary { cursor: pointer; color: #626973; } 
+details code { display: block; margin: 2px 0 2px 14px; }
 </style>""")
 
 
@@ -33,7 +37,8 @@ def grid(board: Board, folder: Path) -> Markup:
         _row(board, row, before, folder, best) for row, before in _with_the_row_before(board.rows)
     )
     return Markup(
-        f'<div class="scroll"><table class="board"><thead>{_head(board)}</thead><tbody>{body}</tbody></table></div>'
+        '<div class="scroll"><table '
+        f'class="board"><thead>{_head(board)}</thead><tbody>{body}</tbody></table></div>'
     )
 
 
@@ -74,7 +79,8 @@ def _row(
     heads = "".join(f"<td>{'' if same else text(head)}</td>" for head in row.heads)
     several = len(board.table.metrics) > 1
     cells = "".join(
-        f'<td class="num{_first(index) if several else ""}">{_cell(board, figure, index, folder, best)}</td>'
+        f'<td class="num{_first(index) if several else ""}">'
+        f"{_cell(board, figure, index, folder, best)}</td>"
         for figure, (_, index) in zip(row.figures, board.columns, strict=True)
     )
     return f"<tr>{heads}<td>{text(row.entry.label)}</td>{cells}</tr>"

@@ -22,12 +22,16 @@ def leaderboard(found: Sequence[Board], facts: Mapping[str, Any]) -> str:
 
 def _about(facts: Mapping[str, Any]) -> list[str]:
     lines = [
-        f"Scale {facts['scale']}, {facts['seeds']} seed{'s' * (facts['seeds'] != 1)}; data from {facts['data']}. "
-        f"{facts['measured']} runs measured, {facts['failed']} failed. Commit {facts['commit']}; {facts['devices']}; "
+        f"Scale {facts['scale']}, {facts['seeds']} seed{'s' * (facts['seeds'] != 1)}; data from "
+        f"{facts['data']}. "
+        f"{facts['measured']} runs measured, {facts['failed']} failed. Commit {facts['commit']}; "
+        f"{facts['devices']}; "
         f"{facts['date']}.",
         "",
-        "A cell is our mean over the seeds ± half of its 95 % interval (Student's t; none for one seed), then the "
-        "figure printed in the paper. Where the scale is not *paper*, data and training are smaller than the papers', "
+        "A cell is our mean over the seeds ± half of its 95 % interval (Student's t; none for one "
+        "seed), then the "
+        "figure printed in the paper. Where the scale is not *paper*, data and training are "
+        "smaller than the papers', "
         "and the two compare in kind only.",
     ]
     if facts["without_a_table"]:

@@ -44,7 +44,10 @@ def _head(facts: Mapping[str, Any]) -> str:
         for a, b, c in tiles
     )
     line = f"{facts['date']} · commit {facts['commit']} · data from {facts['data']}"
-    return f'{STYLE}<header><h1>Leaderboard</h1><p>{text(line)}</p><div class="tiles">{shown}</div></header>'
+    return (
+        f"{STYLE}<header><h1>Leaderboard</h1><p>{text(line)}</p><div "
+        f'class="tiles">{shown}</div></header>'
+    )
 
 
 def _overview(found: Sequence[Board], facts: Mapping[str, Any]) -> Section:
@@ -81,12 +84,14 @@ def _overview(found: Sequence[Board], facts: Mapping[str, Any]) -> Section:
         "runs",
     )
     words = [
-        "A figure is our mean over the seeds ± half of its 95 % interval (Student's t; none for one seed); below it "
+        "A figure is our mean over the seeds ± half of its 95 % interval (Student's t; none for "
+        "one seed); below it "
         "what the paper prints. "
     ]
     if facts["scale"] != "paper":
         words.append(
-            f"At the scale {facts['scale']} data and training are smaller than the papers': the two compare in kind "
+            f"At the scale {facts['scale']} data and training are smaller than the papers': the "
+            "two compare in kind "
             "only. "
         )
     if facts["without_a_table"]:
@@ -131,7 +136,8 @@ def _tests(board: Board) -> str:
         for test in board.tests
     ]
     note = paragraph(
-        "Paired t-tests over runs of the same data and seed; the conditions of the table count as repeats.",
+        "Paired t-tests over runs of the same data and seed; the conditions of the table count as "
+        "repeats.",
         kind="caption",
     )
     return f"<div><h3>Differences</h3>{table(('', 'mean', 'p (Holm)', 'n'), rows)}{note}</div>"

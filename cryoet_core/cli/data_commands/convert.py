@@ -29,7 +29,8 @@ def command(
     dialect: Annotated[
         str | None,
         option(
-            "Its format: csv, relion30, relion31, relion4, relion5, warp, dynamo, imod, coords, cbox, box, eman, "
+            "Its format: csv, relion30, relion31, relion4, relion5, warp, dynamo, imod, coords, "
+            "cbox, box, eman, "
             "copick, portal or cryoet. Default: by the name of --out.",
             panel=OUTPUT,
             metavar="NAME",
@@ -153,7 +154,8 @@ def _refuse_nonsense(box: int | None, size: float | None, data: list[Path] | Non
         raise UserError(f"--out-voxel-size {size}: expected a number of Å above 0")
     if size is not None and data:
         raise UserError(
-            f"--out-voxel-size {size:g}: the tomograms (--data) say their voxel size; give one of both"
+            f"--out-voxel-size {size:g}: the tomograms (--data) say their voxel size; give one of "
+            "both"
         )
 
 

@@ -33,7 +33,8 @@ def import_(
     paths: Annotated[
         list[Path],
         typer.Argument(
-            help="A stack, a star, an .npz or .npy, a folder of volumes, stores to merge; or tomograms.",
+            help="A stack, a star, an .npz or .npy, a folder of volumes, stores to merge; or "
+            "tomograms.",
             metavar="PATH...",
         ),
     ],

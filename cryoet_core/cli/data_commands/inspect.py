@@ -49,7 +49,8 @@ def command(
         print(json.dumps(plain(facts), ensure_ascii=False))
         return
     print(
-        f"{out}: {facts['n']:,} picks in {facts['tomograms']} tomogram{'s' if facts['tomograms'] != 1 else ''}"
+        f"{out}: {facts['n']:,} picks in {facts['tomograms']} "
+        f"tomogram{'s' if facts['tomograms'] != 1 else ''}"
     )
     print(f"  {facts['verdict']}")
     if facts["outside"]:

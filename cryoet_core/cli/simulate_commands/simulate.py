@@ -258,7 +258,8 @@ def _run(
 def _cut_off(structures: list[Structure], settings: SimulationSettings) -> list[str]:
     side = settings.box * settings.voxel_size
     return [
-        f"note: {s.name} ({s.diameter / 10:.1f} nm) is larger than the cube ({side / 10:.1f} nm) and is cut off"
+        f"note: {s.name} ({s.diameter / 10:.1f} nm) is larger than the cube ({side / 10:.1f} nm) "
+        "and is cut off"
         for s in structures
         if s.diameter > side
     ]

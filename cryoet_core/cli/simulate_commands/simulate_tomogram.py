@@ -183,7 +183,8 @@ def tomogram(
     }
     if copies and volume_fraction is not None:
         raise UserError(
-            f"--copies and --volume-fraction {volume_fraction:g}: both say how many; expected one of them"
+            f"--copies and --volume-fraction {volume_fraction:g}: both say how many; expected one "
+            "of them"
         )
     several = {
         "copies": tuple(copies or TomogramSettings.copies),

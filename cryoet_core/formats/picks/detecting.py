@@ -17,9 +17,13 @@ from cryoet_core.formats.stack import first_bytes, plain_file, size_of
 from cryoet_core.support.errors import UserError
 
 _HEAD = 1 << 16
-_EXPECTED = "a star, .tbl, .mod, .coords, .cbox, .box, JSON, .ndjson, a motive list or a table with x, y and z"
+_EXPECTED = (
+    "a star, .tbl, .mod, .coords, .cbox, .box, JSON, .ndjson, a motive list or a table "
+    "with x, y and z"
+)
 _XML = {
-    "<ParticleList": "a particle list of PyTom, which is not read; expected a star, which PyTom writes too",
+    "<ParticleList": "a particle list of PyTom, which is not read; expected a star, which PyTom "
+    "writes too",
     "<TiltSeries": "a tilt series of Warp, without picks; expected a star of its particles",
 }
 _HDF5 = b"\x89HDF\r\n\x1a\n"

@@ -49,7 +49,10 @@ def score_of(value: object) -> float:
 
 
 def location(path: Path, where: str, point: object) -> list[float]:
-    """x, y and z of ``{"location": {"x", "y", "z"}}``. UserError that says where they are missing."""
+    """x, y and z of ``{"location": {"x", "y", "z"}}``.
+
+    UserError that says where they are missing.
+    """
     place = point.get("location") if isinstance(point, Mapping) else None
     if not isinstance(place, Mapping) or not all(axis in place for axis in "xyz"):
         raise UserError(f"{path}: {where} has no location; expected x, y and z")

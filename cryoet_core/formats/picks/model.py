@@ -95,7 +95,8 @@ class Writing:
         size = found.voxel_size if found else self.voxel_size
         if size is None:
             raise UserError(
-                f"{path}: counts in voxels, and the voxel size of tomogram {tomogram!r} is unknown; expected its size "
+                f"{path}: counts in voxels, and the voxel size of tomogram {tomogram!r} is "
+                "unknown; expected its size "
                 "in Å; give `voxel_size` or the tomogram (`data`)"
             )
         return size
@@ -105,7 +106,8 @@ class Writing:
         found = find(self.geometry, tomogram)
         if found is None:
             raise UserError(
-                f"{path}: counts from the middle of the tomogram, and the size of {tomogram!r} is unknown; expected "
+                f"{path}: counts from the middle of the tomogram, and the size of {tomogram!r} is "
+                "unknown; expected "
                 "its shape; give the tomogram (`data`) or a RELION tomogram set (`tomograms`)"
             )
         return found

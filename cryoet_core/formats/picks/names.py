@@ -118,6 +118,7 @@ def tomograms_of(
     missing = [int(each) for each in distinct if int(each) not in known]
     if missing:
         raise UserError(
-            f"{path}: tomogram {missing[0]} is not in {names}; expected its number and name there; add it"
+            f"{path}: tomogram {missing[0]} is not in {names}; expected its number and name there; "
+            "add it"
         )
     return [known[int(each)] for each in whole], [f"tomograms named by {names.name}"]

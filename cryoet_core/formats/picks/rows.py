@@ -64,7 +64,8 @@ def finish(rows: Rows, reading: PickReading) -> PickFile:
     far = np.flatnonzero(~(np.abs(xyz) < FAR).all(axis=1))
     if len(far):
         raise UserError(
-            f"{rows.path}: row {far[0]} lies at {_shown(xyz[far[0]])} Å; expected a place in a tomogram"
+            f"{rows.path}: row {far[0]} lies at {_shown(xyz[far[0]])} Å; expected a place in a "
+            "tomogram"
         )
     classes, class_names = _classes(rows.classes, n, reading.class_name)
     scores = np.full(n, np.nan) if rows.scores is None else rows.scores
@@ -126,7 +127,8 @@ def _unit(rows: Rows, reading: PickReading, names: np.ndarray) -> np.ndarray:
         bad = np.flatnonzero(~((said > 0) & (said < FAR)))
         if len(bad):
             raise UserError(
-                f"{rows.path}: a pixel size of {said[bad[0]]:g} Å; expected one above 0; repair the file"
+                f"{rows.path}: a pixel size of {said[bad[0]]:g} Å; expected one above 0; repair "
+                "the file"
             )
         other = reading.voxel_size
         if other and n and abs(said[0] / other - 1) > 1e-3:
@@ -146,7 +148,8 @@ def _unit_of_tomograms(rows: Rows, reading: PickReading, names: np.ndarray) -> n
         found = find(reading.geometry, name)
         if found is None:
             raise UserError(
-                f"{rows.path}: coordinates in voxels, whose size the file does not say (tomogram {name!r}); expected "
+                f"{rows.path}: coordinates in voxels, whose size the file does not say (tomogram "
+                f"{name!r}); expected "
                 "it in Å; give `voxel_size`"
             )
         sizes[name] = found.voxel_size
@@ -163,7 +166,8 @@ def _middles(rows: Rows, reading: PickReading, names: np.ndarray) -> np.ndarray:
         found = known.get(name) or find(reading.geometry, name)
         if found is None:
             raise UserError(
-                f"{rows.path}: coordinates count from the middle of tomogram {name!r}, whose size is unknown; expected "
+                f"{rows.path}: coordinates count from the middle of tomogram {name!r}, whose size "
+                "is unknown; expected "
                 "its size; give the tomogram or `tomograms` tomograms.star"
             )
         middles[name] = np.array(found.shape) / 2 * found.voxel_size

@@ -57,7 +57,8 @@ def load_picks(path: Path) -> Picks:
                 raise UserError(f"{path}: holds {found['kind'] or 'something else'}; {_EXPECTED}")
             if found["version"] != VERSION:
                 raise UserError(
-                    f"{path}: version {found['version']}; expected {VERSION}; use the cryoet that wrote it"
+                    f"{path}: version {found['version']}; expected {VERSION}; use the cryoet that "
+                    "wrote it"
                 )
             return _read(file)
     except (OSError, KeyError, ValueError, TypeError, IndexError) as error:

@@ -16,7 +16,10 @@ _COMMENTS = ("#", "%", "//")
 
 
 def text_of(path: Path) -> str:
-    """The text of a file (gzip, bzip2 and xz too). UserError when it is missing, empty or no text."""
+    """The text of a file (gzip, bzip2 and xz too).
+
+    UserError when it is missing, empty or no text.
+    """
     if not path.exists():
         raise UserError(f"{path}: no such file; expected picks")
     with plain_file(path) as file:

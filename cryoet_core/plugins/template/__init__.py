@@ -28,7 +28,8 @@ def write_plugin(name: str, folder: Path | None = None) -> list[Path]:
 
     if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name) or keyword.iskeyword(name):
         raise UserError(
-            f"{name!r}: no name for a method; expected small letters, digits and _, such as my_method"
+            f"{name!r}: no name for a method; expected small letters, digits and _, such as "
+            "my_method"
         )
     taken = next((info for info in discover() if info.name == name), None)
     if taken is not None:

@@ -35,7 +35,8 @@ class Mark:
     def swatch(self) -> Markup:
         """A 12-pixel drawing for tables and legends."""
         return Markup(
-            f'<svg class="swatch" viewBox="0 0 12 12" fill="{self.colour}">{_SHAPES[self.marker]}</svg>'
+            '<svg class="swatch" viewBox="0 0 12 12" '
+            f'fill="{self.colour}">{_SHAPES[self.marker]}</svg>'
         )
 
 

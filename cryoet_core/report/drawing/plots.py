@@ -22,9 +22,15 @@ def figure(
     from bokeh.plotting import figure as make
 
     plot = make(
-        width=width, height=height, tools=tools, toolbar_location="right" if tools else None,
-        x_axis_label=x, y_axis_label=y, output_backend="canvas", **options,
-    )  # fmt: skip
+        width=width,
+        height=height,
+        tools=tools,
+        toolbar_location="right" if tools else None,
+        x_axis_label=x,
+        y_axis_label=y,
+        output_backend="canvas",
+        **options,
+    )
     plot.outline_line_color = None
     plot.background_fill_color = plot.border_fill_color = "#FFFFFF"
     plot.min_border_left, plot.min_border_right, plot.min_border_top = 62, 14, 10
@@ -213,10 +219,15 @@ def stacked(
         named = {"legend_label": name} if name else {}
         bars.append(
             plot.quad(
-                left=edges[:-1], right=edges[1:], bottom=bottom, top=bottom + heights,
-                fill_color=colour, line_color="#FFFFFF", **named,
+                left=edges[:-1],
+                right=edges[1:],
+                bottom=bottom,
+                top=bottom + heights,
+                fill_color=colour,
+                line_color="#FFFFFF",
+                **named,
             )
-        )  # fmt: skip
+        )
         bars[-1].data_source.data["n"] = heights
         bottom = bottom + heights
     plot.y_range.start = 0

@@ -95,7 +95,9 @@ def _plane(tomogram: Tomogram, axis: int, at: float, radius: float) -> Plane:
 
 
 def drawn(plane: Plane, groups: Sequence[Rings], radius: float) -> Markup:
-    """The slab with a ring where a sphere of this radius (Å) about each pick is cut by its middle."""
+    """The slab with a ring where a sphere of this radius (Å) about each pick is cut by its
+    middle.
+    """
     height, width = plane.pixels.shape
     rows, columns = _LYING[plane.axis]
     rings = []
@@ -118,7 +120,10 @@ def drawn(plane: Plane, groups: Sequence[Rings], radius: float) -> Markup:
             f'<g class="under">{circles}</g><g stroke="{group.colour}"{dashes}>{circles}</g>'
         )
     picture = f'<image href="{images.strip([plane.pixels])}" width="{width}" height="{height}"/>'
-    svg = f'<svg viewBox="0 0 {width} {height}" role="img">{picture}{"".join(rings)}{_bar(plane)}</svg>'
+    svg = (
+        f'<svg viewBox="0 0 {width} {height}" '
+        f'role="img">{picture}{"".join(rings)}{_bar(plane)}</svg>'
+    )
     said = f"{PLANES[plane.axis]} at {'zyx'[plane.axis]} = {plane.at:.0f} Å"
     return Markup(f'<figure class="slab">{svg}<figcaption>{text(said)}</figcaption></figure>')
 
@@ -131,7 +136,8 @@ def side_by_side(three: Sequence[Plane], groups: Sequence[Rings], radius: float)
     pictures = "".join(drawn(plane, groups, radius) for plane in (three[0], three[2], three[1]))
     wide = min(1100, round(820 * (width + depth) / max(width, height)))
     return Markup(
-        f'<div class="slabs" style="grid-template-columns:{width}fr {depth}fr;max-width:{wide}px">{pictures}</div>'
+        f'<div class="slabs" style="grid-template-columns:{width}fr '
+        f'{depth}fr;max-width:{wide}px">{pictures}</div>'
     )
 
 
@@ -148,7 +154,8 @@ def _bar(plane: Plane) -> str:
     x, y = width - size - 2 * unit, height - 2.5 * unit
     return (
         f'<rect x="{x:.1f}" y="{y:.1f}" width="{size:.1f}" height="{unit:.1f}" fill="#fff"/>'
-        f'<text x="{x + size / 2:.1f}" y="{y - unit:.1f}" font-size="{2.4 * unit:.1f}" text-anchor="middle">'
+        f'<text x="{x + size / 2:.1f}" y="{y - unit:.1f}" font-size="{2.4 * unit:.1f}" '
+        'text-anchor="middle">'
         f"{length} nm</text>"
     )
 
@@ -159,8 +166,10 @@ def key(groups: Sequence[Rings]) -> Markup:
     for group in groups:
         dashes = f' stroke-dasharray="{group.dashes}"' if group.dashes else ""
         ring = (
-            f'<svg class="swatch" viewBox="0 0 16 16" fill="none"><circle cx="8" cy="8" r="6" stroke="#555" '
-            f'stroke-width="4"/><circle cx="8" cy="8" r="6" stroke="{group.colour}" stroke-width="2.4"{dashes}/></svg>'
+            '<svg class="swatch" viewBox="0 0 16 16" fill="none"><circle cx="8" cy="8" r="6" '
+            'stroke="#555" '
+            f'stroke-width="4"/><circle cx="8" cy="8" r="6" stroke="{group.colour}" '
+            f'stroke-width="2.4"{dashes}/></svg>'
         )
         parts.append(f"<span>{ring}{text(group.word)} ({len(group.positions):,})</span>")
     return Markup(f'<p class="ringkey">{"".join(parts)}</p>')

@@ -95,7 +95,8 @@ def add_distractors(
             if thing is None:
                 shown = " x ".join(map(str, room.shape))
                 raise UserError(
-                    f"`{name}`: {index} of {count} fitted into {shown} voxels; lower `{name}` or raise `shape`"
+                    f"`{name}`: {index} of {count} fitted into {shown} voxels; lower `{name}` or "
+                    "raise `shape`"
                 )
             np.add.at(density.reshape(-1), thing.indices, thing.values.astype(np.float32))
             room.take(thing.occupied, first_label + offset)

@@ -134,8 +134,10 @@ def pack(
             f"{s.name} {n} of {m}" for s, n, m in zip(structures, fitted, copies, strict=True)
         )
         raise UserError(
-            f"`copies`: {sum(fitted)} of {sum(copies)} particles fitted into {' x '.join(map(str, room.shape))} voxels "
-            f"({counts}), which fill {np.count_nonzero(room.ids) / room.ids.size:.1%}; lower `copies` or "
+            f"`copies`: {sum(fitted)} of {sum(copies)} particles fitted into "
+            f"{' x '.join(map(str, room.shape))} voxels "
+            f"({counts}), which fill {np.count_nonzero(room.ids) / room.ids.size:.1%}; lower "
+            "`copies` or "
             "`volume_fraction`, raise `shape`, or ask for fewer distractors"
         )
     return placed

@@ -83,6 +83,8 @@ def few_orientations(entries: Array) -> Array:
 
 
 def class_order(seed: int, per_class: int, classes: int, empty: int) -> NDArray[np.int64]:
-    """The class of each particle, in random order; ``classes`` stands for a cube without a target."""
+    """The class of each particle, in random order; ``classes`` stands for a cube without a
+    target.
+    """
     labels = np.concatenate((np.repeat(np.arange(classes), per_class), np.full(empty, classes)))
     return stream(seed, 0, ORDER).permutation(labels)

@@ -312,6 +312,7 @@ def choose_phantoms(words: Sequence[str]) -> list[str]:
     for word in words:
         if word not in PHANTOMS:
             raise UserError(
-                f"`phantoms`: no phantom {word!r}; expected a number or some of {', '.join(PHANTOMS)}"
+                f"`phantoms`: no phantom {word!r}; expected a number or some of "
+                f"{', '.join(PHANTOMS)}"
             )
     return list(words)

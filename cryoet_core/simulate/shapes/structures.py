@@ -1,4 +1,6 @@
-"""Structures from files: density maps (MRC, CCP4) and atomic models (PDB, mmCIF), plain or gzipped."""
+"""Structures from files: density maps (MRC, CCP4) and atomic models (PDB, mmCIF), plain or
+gzipped.
+"""
 
 from __future__ import annotations
 
@@ -115,7 +117,8 @@ def load_density(
     if kind not in MAPS + MODELS:
         known = ", ".join(MAPS + MODELS)
         raise UserError(
-            f"{path}: unknown kind of structure file {kind or '(no suffix)'}; expected {known}, or .gz of one"
+            f"{path}: unknown kind of structure file {kind or '(no suffix)'}; expected {known}, or "
+            ".gz of one"
         )
     if not path.exists():
         raise UserError(f"{path}: no such file; expected a structure")
@@ -150,7 +153,8 @@ def find_structures(paths: Iterable[Path | str]) -> list[Path]:
             inside = sorted(p for p in path.iterdir() if _suffix(p) in MAPS + MODELS)
             if not inside:
                 raise UserError(
-                    f"{path}: no structures in this folder; expected {', '.join(MAPS + MODELS)} files"
+                    f"{path}: no structures in this folder; expected {', '.join(MAPS + MODELS)} "
+                    "files"
                 )
             found += inside
         elif path.exists():
@@ -162,7 +166,8 @@ def find_structures(paths: Iterable[Path | str]) -> list[Path]:
         name = structure_name(path)
         if name in seen:
             raise UserError(
-                f"{path}: a second structure named {name}, beside {seen[name]}; expected different names"
+                f"{path}: a second structure named {name}, beside {seen[name]}; expected different "
+                "names"
             )
         seen[name] = path
     return found
@@ -199,13 +204,15 @@ def _read_map(path: Path) -> tuple[NDArray[np.floating[Any]], float]:
     if not (voxel > 0).all() or voxel.max() > 1.01 * voxel.min():
         shown = " x ".join(f"{v:g}" for v in voxel)
         raise UserError(
-            f"{path}: voxel size {shown} Å in its header; expected equal ones above 0; correct the header"
+            f"{path}: voxel size {shown} Å in its header; expected equal ones above 0; correct the "
+            "header"
         )
     if not np.isfinite(data).all():
         raise UserError(f"{path}: holds NaN or infinity; expected numbers")
     if data.max() <= 0 or -data.min() > data.max():
         raise UserError(
-            f"{path}: values {data.min():g} to {data.max():g}; expected protein positive; invert the map"
+            f"{path}: values {data.min():g} to {data.max():g}; expected protein positive; invert "
+            "the map"
         )
     return data, float(voxel.mean())
 
@@ -250,7 +257,8 @@ def read_atoms(path: Path, assembly: str = "auto") -> tuple[Array, Array]:
     names = [a.name for a in model.assemblies]
     if assembly not in ("auto", "none") and assembly not in names:
         raise UserError(
-            f"{path}: no assembly {assembly}; expected one of {', '.join(names) or 'none (it lists none)'}"
+            f"{path}: no assembly {assembly}; expected one of "
+            f"{', '.join(names) or 'none (it lists none)'}"
         )
     if assembly != "none" and names:
         chosen = model.assemblies[0 if assembly == "auto" else names.index(assembly)]

@@ -24,7 +24,10 @@ MODEL = "model"
 
 class AutoencoderTrainer(Trainer):
     name, task = "autoencoder", "clustering"
-    summary = "explores subtomograms without labels: 3-D autoencoder, k-means, pictures of the clusters to choose from"
+    summary = (
+        "explores subtomograms without labels: 3-D autoencoder, k-means, pictures of the "
+        "clusters to choose from"
+    )
     inputs: ClassVar = {"data": InputSpec("subtomograms to explore", labels="never")}
     Config = AutoencoderConfig
     tiny: ClassVar = {"k": 4, "restarts": 2, "width": 4, "code": 6, "epochs": 3, "batch_size": 12}

@@ -44,7 +44,8 @@ def agreement(labels: np.ndarray, tomogram: Tomogram, names: dict[int, str]) -> 
         )
     if labels.shape != tomogram.shape:
         raise UserError(
-            f"{tomogram.where}: {tomogram.shape} voxels (z, y, x), but its labels have {labels.shape}"
+            f"{tomogram.where}: {tomogram.shape} voxels (z, y, x), but its labels have "
+            f"{labels.shape}"
         )
     whole = (slice(None), slice(None), slice(None))
     known, found = tomogram.masks["ids"].read(whole) > 0, labels > 0
@@ -59,8 +60,10 @@ def agreement(labels: np.ndarray, tomogram: Tomogram, names: dict[int, str]) -> 
     structures = list(tomogram.attributes.get("mask_classes", ()))
     kinds = tomogram.masks["classes"].read(whole)
     named = {number: name for number, name in names.items() if number and name in structures}
-    facts["classes"] = {name: dice(labels == number, kinds == 1 + structures.index(name))
-                        for number, name in named.items()}  # fmt: skip
+    facts["classes"] = {
+        name: dice(labels == number, kinds == 1 + structures.index(name))
+        for number, name in named.items()
+    }
     return facts
 
 
@@ -93,7 +96,8 @@ def compare(folder: Path, truth: list[Path]) -> list[dict[str, Any]]:
     labels = folder / FOLDER if (folder / FOLDER).is_dir() else folder
     if not (labels / NAMES).exists():
         raise UserError(
-            f"{folder}: holds no {FOLDER}/{NAMES}; expected the folder of a run or prediction of edss3d"
+            f"{folder}: holds no {FOLDER}/{NAMES}; expected the folder of a run or prediction of "
+            "edss3d"
         )
     names = names_in(labels)
     rows = []

@@ -37,7 +37,10 @@ MODEL, AUTOENCODER = "model", "autoencoder"
 
 class Edss3dTrainer(Trainer):
     name, task = "edss3d", "picking"
-    summary = "segments tomograms: learns from the clusters of an autoencoder run that you keep, without drawn labels"
+    summary = (
+        "segments tomograms: learns from the clusters of an autoencoder run that you keep, "
+        "without drawn labels"
+    )
     inputs: ClassVar = {
         "subtomograms": InputSpec(
             "subtomograms to learn from; default: those of the run --clusters",
@@ -98,7 +101,8 @@ class Edss3dTrainer(Trainer):
             return labeller, theirs if given is None else given, []
         if given is None:
             raise UserError(
-                "`clusters`: missing; expected the folder of a run of autoencoder, or `subtomograms`"
+                "`clusters`: missing; expected the folder of a run of autoencoder, or "
+                "`subtomograms`"
             )
         made = models.load(run, AUTOENCODER)
         if made is not None:
@@ -128,7 +132,10 @@ class Edss3dTrainer(Trainer):
                 f"{name}, {counts[i]} members: {kept.names[kept.classes[i] - 1]}"
                 for i, name in enumerate(labeller.classes)
             ]
-            note = "Central xy, xz and yz slices of the decoded centres, and the class that they stand for."
+            note = (
+                "Central xy, xz and yz slices of the decoded centres, and the class that they "
+                "stand for."
+            )
             entries = write_centres(run.dir, pictures.numpy(), captions, chosen.tolist())
             run.write_json(
                 PICTURES, [{"title": "Clusters that were kept", "note": note, "pictures": entries}]

@@ -15,12 +15,18 @@ class Edss3dConfig(Config):
     schedule.
     """
 
-    clusters: str = option("", "folder of a finished run of autoencoder; without it one is trained first, on "
-        "--subtomograms")  # fmt: skip
+    clusters: str = option(
+        "",
+        "folder of a finished run of autoencoder; without it one is trained "
+        "first, on "
+        "--subtomograms",
+    )
     keep: str = option(
-        "auto", 'clusters that are particles: "3,7:ribosome;12:proteasome" names two classes; auto: the suggested ones',
+        "auto",
+        'clusters that are particles: "3,7:ribosome;12:proteasome" names two classes; '
+        "auto: the suggested ones",
         paper="chosen by eye",
-    )  # fmt: skip
+    )
     k: int = option(
         20, "clusters, where the autoencoder is trained here", ge=1, le=10_000, paper="100"
     )
@@ -31,9 +37,14 @@ class Edss3dConfig(Config):
         paper="100 (code)",
     )
     iso: float = option(
-        0.25, "a cube's foreground is what the autoencoder draws above this share of the way from its median to its "
-        "largest value", gt=0, lt=1, paper="an absolute 0.5 (code)",
-    )  # fmt: skip
+        0.25,
+        "a cube's foreground is what the autoencoder draws above this share of the way from "
+        "its median to its "
+        "largest value",
+        gt=0,
+        lt=1,
+        paper="an absolute 0.5 (code)",
+    )
     # the network
     width: int = option(
         16,
@@ -52,24 +63,57 @@ class Edss3dConfig(Config):
         presets={"fast": 2, "paper": 1},
     )
     # training
-    augment: bool = option(True, "mirror cubes, and vary their level and spread", paper="no",
-        presets={"fast": True, "paper": False})  # fmt: skip
+    augment: bool = option(
+        True,
+        "mirror cubes, and vary their level and spread",
+        paper="no",
+        presets={"fast": True, "paper": False},
+    )
     weights: Literal["equal", "root", "balanced"] = option(
-        "root", "of the classes' voxels: equal, or by one over (the square root of) how many there are", paper="equal",
+        "root",
+        "of the classes' voxels: equal, or by one over (the square root of) how many there are",
+        paper="equal",
         presets={"fast": "root", "paper": "equal"},
-    )  # fmt: skip
+    )
     learning_rate: float = option(1e-3, "of Adam", gt=0, le=1, paper="1e-3")
-    batch_size: int = option(16, "subtomograms per update, all processes together", ge=1, le=8192, paper="128 (code)",
-        presets={"fast": 16, "paper": 128})  # fmt: skip
-    epochs: int = option(20, "passes over the cubes at most", ge=1, le=100_000, paper="10000 (code)",
-        presets={"fast": 20, "paper": 10_000})  # fmt: skip
-    least_updates: int = option(12, "updates in an epoch at least: on few cubes an epoch is several passes", ge=1,
-        le=100_000, paper="one pass", presets={"fast": 12, "paper": 1})  # fmt: skip
-    patience: int = option(4, "epochs without a lower loss on the tenth held out after which training ends", ge=1,
-        paper="20 (code)", presets={"fast": 4, "paper": 20})  # fmt: skip
+    batch_size: int = option(
+        16,
+        "subtomograms per update, all processes together",
+        ge=1,
+        le=8192,
+        paper="128 (code)",
+        presets={"fast": 16, "paper": 128},
+    )
+    epochs: int = option(
+        20,
+        "passes over the cubes at most",
+        ge=1,
+        le=100_000,
+        paper="10000 (code)",
+        presets={"fast": 20, "paper": 10_000},
+    )
+    least_updates: int = option(
+        12,
+        "updates in an epoch at least: on few cubes an epoch is several passes",
+        ge=1,
+        le=100_000,
+        paper="one pass",
+        presets={"fast": 12, "paper": 1},
+    )
+    patience: int = option(
+        4,
+        "epochs without a lower loss on the tenth held out after which training ends",
+        ge=1,
+        paper="20 (code)",
+        presets={"fast": 4, "paper": 20},
+    )
     # what is written
-    least_volume: float = option(0.25, "connected parts of less than this share of a training particle's volume are "
-        "background", ge=0, le=100)  # fmt: skip
+    least_volume: float = option(
+        0.25,
+        "connected parts of less than this share of a training particle's volume are background",
+        ge=0,
+        le=100,
+    )
     label_subtomograms: bool = option(True, "also write the labels of the subtomograms, as a stack")
 
     @pydantic.field_validator("clusters")

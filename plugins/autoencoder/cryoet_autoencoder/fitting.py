@@ -48,7 +48,9 @@ class _State:
 
 
 def split(n: int, run: Run) -> tuple[Tensor, Tensor]:
-    """Rows to train on and rows held out, drawn at random; of fewer than 10 volumes all are both."""
+    """Rows to train on and rows held out, drawn at random; of fewer than 10 volumes all are
+    both.
+    """
     order = torch.randperm(n, generator=run.generator("split", run.rank))
     held = int(HELD_OUT * n)
     return (order[held:], order[:held]) if held else (order, order)

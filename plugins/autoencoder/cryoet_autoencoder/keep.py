@@ -36,7 +36,8 @@ def kept_clusters(keep: str, clusters: Sequence[str], suggested: np.ndarray) -> 
     if keep.strip() == AUTO:
         if not suggested.any():
             raise UserError(
-                f"`keep` auto: no cluster looks like a particle; look at the pictures and name some, {EXAMPLE}"
+                "`keep` auto: no cluster looks like a particle; look at the pictures and name "
+                f"some, {EXAMPLE}"
             )
         return Kept((UNNAMED,), suggested.astype(np.int64))
     names: list[str] = []

@@ -25,7 +25,9 @@ def write_labels(path: Path, labels: np.ndarray, voxel_size: float) -> None:
 def write_stack(
     path: Path, parts: Iterable[np.ndarray], n: int, box: int, voxel_size: float
 ) -> None:
-    """Write the labels of n cubes, given batch by batch (b, box, box, box), as a stack of volumes."""
+    """Write the labels of n cubes, given batch by batch (b, box, box, box), as a stack of
+    volumes.
+    """
     files.make_folder(path.parent)
     shape = (n, box, box, box)
     with (

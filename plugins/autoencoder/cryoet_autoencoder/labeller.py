@@ -24,7 +24,9 @@ BATCH = 64
 
 
 class Encoded(NamedTuple):
-    """codes (n, dim); rotations (n, 3, 3) and shifts (n, 3): how the particles lie; all on the CPU."""
+    """codes (n, dim); rotations (n, 3, 3) and shifts (n, 3): how the particles lie; all on
+    the CPU.
+    """
 
     codes: Tensor
     rotations: Tensor
@@ -41,7 +43,10 @@ class ClusterLabeller:
         self.classes = tuple(f"cluster{i + 1}" for i in range(len(clusters.centres)))
 
     def label(self, data: Any, run: Run) -> Labels:
-        """UserError for cubes of another box. ``extra``: the poses where the run normalises them."""
+        """UserError for cubes of another box.
+
+        ``extra``: the poses where the run normalises them.
+        """
         self.check(data)
         encoded = encode(
             self.model.encoder, self.preparation(data.box, run), run.volumes(data), run
@@ -55,7 +60,8 @@ class ClusterLabeller:
         box = self.model.encoder.box
         if data.box != box:
             raise UserError(
-                f"the run was trained on cubes of {box} voxels, the data set has {data.box}; cut or resample the new "
+                f"the run was trained on cubes of {box} voxels, the data set has {data.box}; cut "
+                "or resample the new "
                 "cubes to the same box and voxel size"
             )
 

@@ -37,7 +37,8 @@ def learn(
     """
     if config.k > len(data):
         raise UserError(
-            f"`k` {config.k}: the data set has only {len(data)} subtomograms; lower `k` or give more data"
+            f"`k` {config.k}: the data set has only {len(data)} subtomograms; lower `k` or give "
+            "more data"
         )
     model = new_model(data.box, config, run)
     share = run.shard(len(data))
@@ -109,12 +110,14 @@ def _remarks(last: dict[str, Any], config: AutoencoderConfig) -> list[str]:
     said = []
     if last["explained_variance"] < EXPLAINED:
         said.append(
-            f"the autoencoder reproduces {max(last['explained_variance'], 0):.1%} of the variance of cubes held out: "
+            f"the autoencoder reproduces {max(last['explained_variance'], 0):.1%} of the variance "
+            "of cubes held out: "
             "it shows little more than their mean; a larger --smoothing helps against noise"
         )
     if last["active_units"] < ACTIVE * config.code:
         said.append(
-            f"only {last['active_units']} of {config.code} units of the code are used; a lower --penalty wakes more"
+            f"only {last['active_units']} of {config.code} units of the code are used; a lower "
+            "--penalty wakes more"
         )
     return said
 
@@ -132,14 +135,18 @@ def pictured(labeller: ClusterLabeller, counts: np.ndarray, run: Run) -> Scores:
     )
     total = max(int(counts.sum()), 1)
     captions = [
-        f"{name}: {int(counts[i])} members ({counts[i] / total:.0%}){', suggested' if scores.suggested[i] else ''}"
+        f"{name}: {int(counts[i])} members "
+        f"({counts[i] / total:.0%}){', suggested' if scores.suggested[i] else ''}"
         for i, name in enumerate(labeller.classes)
     ]
     entries = write_centres(run.dir, pictures.numpy(), captions, order)
     note = (
-        "Central xy, xz and yz slices of the decoded centre of each cluster, protein bright, all on one grey scale, "
-        "and its share of all cubes. Suggested clusters, those that look like particles, come first. Choose by number: "
-        f"cryoet run edss3d --clusters {shown(run.dir)} --keep {_example(scores, order)} --data TOMOGRAM"
+        "Central xy, xz and yz slices of the decoded centre of each cluster, protein bright, all "
+        "on one grey scale, "
+        "and its share of all cubes. Suggested clusters, those that look like particles, come "
+        "first. Choose by number: "
+        f"cryoet run edss3d --clusters {shown(run.dir)} --keep {_example(scores, order)} --data "
+        "TOMOGRAM"
     )
     run.write_json(PICTURES, [{"title": "Cluster centres", "note": note, "pictures": entries}])
     run.write_json("tables.json", [_table(labeller, counts, scores, order)])
@@ -168,6 +175,8 @@ def _table(
         "title": "Which clusters look like particles",
         "columns": ["cluster", "members", "likeness", "contrast", "suggested"],
         "rows": rows,
-        "note": "Likeness: correlation of the centre's picture with the best of several balls in the middle of the "
-        "box. Contrast: mean density inside that ball less that outside, in standard deviations of a cube.",
+        "note": "Likeness: correlation of the centre's picture with the best of several balls in "
+        "the middle of the "
+        "box. Contrast: mean density inside that ball less that outside, in standard deviations of "
+        "a cube.",
     }

@@ -36,12 +36,16 @@ class Overlap:
 
 
 def unlearnt(dice: float, run: Run) -> list[str]:
-    """Say, now and in the notes, that a network does not even label the cubes that it learnt from."""
+    """Say, now and in the notes, that a network does not even label the cubes that it learnt
+    from.
+    """
     if dice >= LEAST_DICE:
         return []
     said = (
-        f"the segmentation network labels the cubes that it learnt from badly (foreground Dice {dice:.2f}), and "
-        "tomograms will be labelled no better; give more subtomograms, keep only clusters whose pictures show "
+        "the segmentation network labels the cubes that it learnt from badly (foreground Dice "
+        f"{dice:.2f}), and "
+        "tomograms will be labelled no better; give more subtomograms, keep only clusters whose "
+        "pictures show "
         "particles, or raise --least-updates or --epochs"
     )
     run.say(f"warning: {said}")

@@ -60,5 +60,8 @@ def add_overlay(
         "file": f"{FOLDER}/{path.name}",
         "caption": f"{name}, z = {plane * bin * seen.voxel_size:.0f} Å",
     }
-    note = f"The slice across z with the most labelled voxels, plain and with labels: {', '.join(classes)}."
+    note = (
+        "The slice across z with the most labelled voxels, plain and with labels: "
+        f"{', '.join(classes)}."
+    )
     add_pictures(run.results, TITLE, note, entry)

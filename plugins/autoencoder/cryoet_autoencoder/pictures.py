@@ -24,8 +24,10 @@ def write_orthoslices(path: Path, volume: np.ndarray, low: float, high: float) -
     scale = 255 / (high - low) if high > low else 0.0
     factor = -(-WIDTH // max(volume.shape))
     planes = [volume[z], volume[:, y], volume[:, :, x]]
-    grey = [np.clip((plane - low) * scale, 0, 255).astype(np.uint8).repeat(factor, 0).repeat(factor, 1)
-            for plane in planes]  # fmt: skip
+    grey = [
+        np.clip((plane - low) * scale, 0, 255).astype(np.uint8).repeat(factor, 0).repeat(factor, 1)
+        for plane in planes
+    ]
     line = np.full((grey[0].shape[0], 3), 255, np.uint8)
     files.make_folder(path.parent)
     with files.replacing(path) as beside:

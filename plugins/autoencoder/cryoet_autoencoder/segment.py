@@ -33,7 +33,8 @@ def segment(folder: Path, paths: list[Path], out: Path, device: str = "auto") ->
     wanted = learnt.facts["voxel_size"]
     if abs(data.voxel_size / wanted - 1) > SAME_VOXELS:
         raise UserError(
-            f"{paths[0]}: voxels of {data.voxel_size:g} Å, but the run was trained on {wanted:g} Å; resample"
+            f"{paths[0]}: voxels of {data.voxel_size:g} Å, but the run was trained on {wanted:g} "
+            "Å; resample"
         )
     write_stack(out, cube_labels(learnt.network, data, run), len(data), data.box, data.voxel_size)
     return len(data)

@@ -156,8 +156,11 @@ def _targets(
     """
     assert found.embedding is not None
     codes = torch.from_numpy(found.embedding)
-    turns = torch.from_numpy(found.extra["rotations"]) if "rotations" in found.extra else torch.eye(3).expand(
-        len(codes), 3, 3)  # fmt: skip
+    turns = (
+        torch.from_numpy(found.extra["rotations"])
+        if "rotations" in found.extra
+        else torch.eye(3).expand(len(codes), 3, 3)
+    )
     shifts = (
         torch.from_numpy(found.extra["shifts"])
         if "shifts" in found.extra
@@ -196,6 +199,7 @@ def _remarks(classes: np.ndarray, rows: np.ndarray, kept: Kept) -> list[str]:
     said = [f"trained on {shown} and {backgrounds:,} cubes of clusters that were not kept"]
     if not backgrounds:
         said.append(
-            "every cluster was kept, so only what surrounds particles in their cubes was shown as background"
+            "every cluster was kept, so only what surrounds particles in their cubes was shown as "
+            "background"
         )
     return said

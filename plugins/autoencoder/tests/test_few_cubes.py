@@ -1,4 +1,6 @@
-"""A segmentation network learns its labels from few cubes too, and where it does not, that is said."""
+"""A segmentation network learns its labels from few cubes too, and where it does not, that is
+said.
+"""
 
 from __future__ import annotations
 

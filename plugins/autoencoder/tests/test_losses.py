@@ -1,4 +1,6 @@
-"""Losses against plain restatements in double precision, and what the penalty must not depend on."""
+"""Losses against plain restatements in double precision, and what the penalty must not depend
+on.
+"""
 
 from __future__ import annotations
 

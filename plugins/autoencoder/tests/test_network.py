@@ -1,4 +1,6 @@
-"""The autoencoder's networks: size, shapes for any box, codes, and the encoder as others build it."""
+"""The autoencoder's networks: size, shapes for any box, codes, and the encoder as others
+build it.
+"""
 
 from __future__ import annotations
 

@@ -30,9 +30,11 @@ class ViewConfig(Config):
     """How a view is drawn; see ``views.Views``."""
 
     crop: tuple[float, float] = option(
-        (0.8, 1.0), "edge of the random crop, as a share of the box; it is resized to the box",
-        paper="0.71,1 (area 0.5 to 1)", presets={"fast": (0.8, 1.0), "paper": (0.707, 1.0)},
-    )  # fmt: skip
+        (0.8, 1.0),
+        "edge of the random crop, as a share of the box; it is resized to the box",
+        paper="0.71,1 (area 0.5 to 1)",
+        presets={"fast": (0.8, 1.0), "paper": (0.707, 1.0)},
+    )
     crop_probability: float = option(
         0.0,
         "share of views that are cropped",
@@ -42,9 +44,13 @@ class ViewConfig(Config):
         presets={"fast": 0.0, "paper": 0.5},
     )
     affine_probability: float = option(
-        1.0, "share of views that are turned, moved and scaled", ge=0, le=1, paper="0.5",
+        1.0,
+        "share of views that are turned, moved and scaled",
+        ge=0,
+        le=1,
+        paper="0.5",
         presets={"fast": 1.0, "paper": 0.5},
-    )  # fmt: skip
+    )
     full_so3: bool = option(
         True,
         "turn to any orientation, not about the beam alone",
@@ -52,13 +58,21 @@ class ViewConfig(Config):
         presets={"fast": True, "paper": False},
     )
     angle: float = option(
-        180.0, "largest turn about the beam in degrees, with --no-full-so3", ge=0, le=180, paper="45",
+        180.0,
+        "largest turn about the beam in degrees, with --no-full-so3",
+        ge=0,
+        le=180,
+        paper="45",
         presets={"fast": 180.0, "paper": 45.0},
-    )  # fmt: skip
+    )
     shift: float = option(
-        0.05, "largest shift along each axis, as a share of the box; 0 if your particles are centred", ge=0, le=0.5,
-        paper="0.1", presets={"fast": 0.05, "paper": 0.1},
-    )  # fmt: skip
+        0.05,
+        "largest shift along each axis, as a share of the box; 0 if your particles are centred",
+        ge=0,
+        le=0.5,
+        paper="0.1",
+        presets={"fast": 0.05, "paper": 0.1},
+    )
     zoom: float = option(
         0.0,
         "largest change of size, as a share",
@@ -73,16 +87,24 @@ class ViewConfig(Config):
         paper="0",
     )
     wedge: float = option(
-        1.0, "share of views seen through a missing wedge that is drawn after the turn", ge=0, le=1, paper="0",
+        1.0,
+        "share of views seen through a missing wedge that is drawn after the turn",
+        ge=0,
+        le=1,
+        paper="0",
         presets={"fast": 1.0, "paper": 0.0},
-    )  # fmt: skip
+    )
     wedge_jitter: float = option(
         5.0, "by how much each end of the tilt range varies, degrees", ge=0, le=30
     )
     noise: float = option(
-        0.5, "largest deviation of the noise that is added, in deviations of the cube", ge=0, le=10, paper="0",
+        0.5,
+        "largest deviation of the noise that is added, in deviations of the cube",
+        ge=0,
+        le=10,
+        paper="0",
         presets={"fast": 0.5, "paper": 0.0},
-    )  # fmt: skip
+    )
     noise_colour: Colour = option(
         "white", "spectrum of that noise: white, or a contrast transfer function of 2 to 6 um"
     )
@@ -121,16 +143,22 @@ class PretrainConfig(EncoderConfig, ViewConfig):
         "cosine", "learning rate over the epochs", presets={"fast": "cosine", "paper": "constant"}
     )
     growth: float = option(
-        0.5, "share of the pretraining in which crop, turn, shift and scale grow from a tenth to all", ge=0, le=1,
-        paper="0", presets={"fast": 0.5, "paper": 0.0},
-    )  # fmt: skip
+        0.5,
+        "share of the pretraining in which crop, turn, shift and scale grow from a tenth to all",
+        ge=0,
+        le=1,
+        paper="0",
+        presets={"fast": 0.5, "paper": 0.0},
+    )
     projection: int = option(
         128, "length of the vectors that are compared", ge=2, le=4096, paper="128"
     )
     projection_norm: bool = option(
-        True, "batch normalisation in the projection head, which is not kept", paper="no",
+        True,
+        "batch normalisation in the projection head, which is not kept",
+        paper="no",
         presets={"fast": True, "paper": False},
-    )  # fmt: skip
+    )
 
 
 class ClusterConfig(Config):
@@ -171,25 +199,38 @@ class FineTuneConfig(Config):
         presets={"fast": "adam", "paper": "sgd"},
     )
     fine_tune_rate: float | None = option(
-        None, "learning rate of fine-tuning, falling along a cosine; none: 1e-3 from random weights, 5e-5 from others",
-        gt=0, le=10, paper="5e-4; 1e-4 for 25 and 50 % of real labels", presets={"fast": None, "paper": 5e-4},
-    )  # fmt: skip
+        None,
+        "learning rate of fine-tuning, falling along a cosine; none: 1e-3 from random "
+        "weights, 5e-5 from others",
+        gt=0,
+        le=10,
+        paper="5e-4; 1e-4 for 25 and 50 % of real labels",
+        presets={"fast": None, "paper": 5e-4},
+    )
     fine_tune_decay: float = option(1e-4, "weight decay of fine-tuning", ge=0, le=1, paper="1e-4")
     fine_tune_views: bool = option(
         False, "show the labelled cubes as random views too", paper="not stated"
     )
     same_steps: bool = option(
-        True, "as many steps for any share of the labels as for all of them", paper="no",
+        True,
+        "as many steps for any share of the labels as for all of them",
+        paper="no",
         presets={"fast": True, "paper": False},
-    )  # fmt: skip
+    )
     freeze_encoder: bool = option(False, "train the classifier alone")
     head_start: Literal["auto", "probe", "random"] = option(
-        "auto", "first weights of the classifier: a linear probe's, or random; auto: a probe's on a pretrained encoder",
-        paper="random", presets={"fast": "auto", "paper": "random"},
-    )  # fmt: skip
+        "auto",
+        "first weights of the classifier: a linear probe's, or random; auto: a probe's on "
+        "a pretrained encoder",
+        paper="random",
+        presets={"fast": "auto", "paper": "random"},
+    )
 
 
-FRACTION = "share of the labels of the training part to learn from; drawn class by class, smaller shares inside larger"
+FRACTION = (
+    "share of the labels of the training part to learn from; drawn class by class, smaller "
+    "shares inside larger"
+)
 
 
 class SelfSupervisedConfig(PretrainConfig, ClusterConfig, FineTuneConfig):
@@ -208,9 +249,13 @@ class SimclrConfig(SelfSupervisedConfig):
         presets={"fast": "adam", "paper": "lars"},
     )
     learning_rate: float = option(
-        1e-3, "of the pretraining", gt=0, le=10, paper="0.3 x batch / 256 (SimCLR's)",
+        1e-3,
+        "of the pretraining",
+        gt=0,
+        le=10,
+        paper="0.3 x batch / 256 (SimCLR's)",
         presets={"fast": 1e-3, "paper": 0.01875},
-    )  # fmt: skip
+    )
     weight_decay: float = option(
         1e-4,
         "of the pretraining",
@@ -219,8 +264,14 @@ class SimclrConfig(SelfSupervisedConfig):
         paper="1e-6 (SimCLR's)",
         presets={"fast": 1e-4, "paper": 1e-6},
     )
-    temperature: float = option(0.2, "divisor of similarities", gt=0, le=10, paper="0.1 (SimCLR's)",
-        presets={"fast": 0.2, "paper": 0.1})  # fmt: skip
+    temperature: float = option(
+        0.2,
+        "divisor of similarities",
+        gt=0,
+        le=10,
+        paper="0.1 (SimCLR's)",
+        presets={"fast": 0.2, "paper": 0.1},
+    )
 
 
 class MocoConfig(SelfSupervisedConfig):
@@ -229,21 +280,35 @@ class MocoConfig(SelfSupervisedConfig):
     )
     temperature: float = option(0.2, "divisor of similarities", gt=0, le=10, paper="0.2")
     queue: int | None = option(
-        None, "keys of earlier batches that serve as negatives; none: a quarter of the cubes", ge=1, le=1_000_000,
-        paper="128; 64 on real data", presets={"fast": None, "paper": 128},
-    )  # fmt: skip
+        None,
+        "keys of earlier batches that serve as negatives; none: a quarter of the cubes",
+        ge=1,
+        le=1_000_000,
+        paper="128; 64 on real data",
+        presets={"fast": None, "paper": 128},
+    )
     momentum: float | None = option(
-        None, "share of itself that the key encoder keeps in each step; none: 1 - 40 / steps, the published share of "
-        "the run", ge=0, le=1, paper="0.999", presets={"fast": None, "paper": 0.999},
-    )  # fmt: skip
+        None,
+        "share of itself that the key encoder keeps in each step; none: 1 - 40 / steps, the "
+        "published share of "
+        "the run",
+        ge=0,
+        le=1,
+        paper="0.999",
+        presets={"fast": None, "paper": 0.999},
+    )
     ramp: bool = option(
-        True, "let the momentum grow from 0 over the run, and the queue count from 0.6 of it on", paper="no",
+        True,
+        "let the momentum grow from 0 over the run, and the queue count from 0.6 of it on",
+        paper="no",
         presets={"fast": True, "paper": False},
-    )  # fmt: skip
+    )
     symmetric: bool = option(
-        True, "both views are queries, and the other keys of their batch are negatives too", paper="no",
+        True,
+        "both views are queries, and the other keys of their batch are negatives too",
+        paper="no",
         presets={"fast": True, "paper": False},
-    )  # fmt: skip
+    )
 
 
 class SwavConfig(SelfSupervisedConfig):
@@ -254,9 +319,13 @@ class SwavConfig(SelfSupervisedConfig):
         presets={"fast": "adam", "paper": "larc"},
     )
     learning_rate: float = option(
-        1e-3, "of the pretraining", gt=0, le=10, paper="4.8 x batch / 4096 (SwAV's)",
+        1e-3,
+        "of the pretraining",
+        gt=0,
+        le=10,
+        paper="4.8 x batch / 4096 (SwAV's)",
         presets={"fast": 1e-3, "paper": 0.01875},
-    )  # fmt: skip
+    )
     weight_decay: float = option(
         1e-4,
         "of the pretraining",
@@ -277,17 +346,29 @@ class SwavConfig(SelfSupervisedConfig):
     epsilon: float = option(0.05, "smoothness of the codes", gt=0, le=10, paper="0.05")
     sinkhorn: int = option(3, "rounds of balancing the codes", ge=1, le=1000, paper="3")
     queue: int = option(
-        0, "earlier vectors that share in the balancing; 0: none", ge=0, le=1_000_000, paper="optional",
+        0,
+        "earlier vectors that share in the balancing; 0: none",
+        ge=0,
+        le=1_000_000,
+        paper="optional",
         presets={"fast": 0, "paper": 256},
-    )  # fmt: skip
+    )
     warm_up: float = option(
-        0.6, "share of the pretraining that tells cubes apart (NT-Xent) before there are prototypes", ge=0, le=1,
-        paper="0", presets={"fast": 0.6, "paper": 0.0},
-    )  # fmt: skip
+        0.6,
+        "share of the pretraining that tells cubes apart (NT-Xent) before there are prototypes",
+        ge=0,
+        le=1,
+        paper="0",
+        presets={"fast": 0.6, "paper": 0.0},
+    )
     freeze: int = option(
-        10, "first steps with prototypes in which these stay", ge=0, le=1_000_000, paper="313 (SwAV's)",
+        10,
+        "first steps with prototypes in which these stay",
+        ge=0,
+        le=1_000_000,
+        paper="313 (SwAV's)",
         presets={"fast": 10, "paper": 313},
-    )  # fmt: skip
+    )
 
 
 class SupervisedConfig(EncoderConfig, FineTuneConfig, ViewConfig):

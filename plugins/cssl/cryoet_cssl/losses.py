@@ -26,7 +26,9 @@ def similarities(one: Tensor, other: Tensor) -> Tensor:
 
 
 def info_nce_logits(queries: Tensor, keys: Tensor, queue: Tensor, temperature: float) -> Tensor:
-    """(n, 1 + k) similarities over the temperature: the own key in column 0, then the queue (k, f)."""
+    """(n, 1 + k) similarities over the temperature: the own key in column 0, then the queue
+    (k, f).
+    """
     own = (queries * keys).sum(1, keepdim=True)
     return torch.cat([own, similarities(queries, queue)], 1) / temperature
 
@@ -72,7 +74,9 @@ def sinkhorn(scores: Tensor, epsilon: float = 0.05, iterations: int = 3) -> Tens
 def swapped_prediction(
     first: Tensor, second: Tensor, codes1: Tensor, codes2: Tensor, temperature: float
 ) -> Tensor:
-    """Each view's scores (n, k) predict the other's codes (n, k): the mean of both cross-entropies."""
+    """Each view's scores (n, k) predict the other's codes (n, k): the mean of both
+    cross-entropies.
+    """
     one = -(codes2 * log_softmax(first / temperature, 1)).sum(1).mean()
     two = -(codes1 * log_softmax(second / temperature, 1)).sum(1).mean()
     return (one + two) / 2

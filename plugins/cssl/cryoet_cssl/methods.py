@@ -119,7 +119,10 @@ class SelfSupervised(Trainer):
 
 class Simclr(SelfSupervised):
     name = "simclr"
-    summary = "self-supervised pretraining: two views of a cube among the other cubes of the batch (SimCLR)"
+    summary = (
+        "self-supervised pretraining: two views of a cube among the other cubes of the batch "
+        "(SimCLR)"
+    )
     Config = SimclrConfig
     objective = SimclrObjective
 
@@ -252,7 +255,10 @@ def _missing(data: Subtomograms, parts: Parts) -> list[str]:
 
 
 def _table(rows: list[list[Any]], parts: Parts, config: Any) -> dict[str, Any]:
-    counts = f"{len(parts.learnt)} of {len(parts.labelled)} training labels, {len(parts.val)} validation cubes, "
+    counts = (
+        f"{len(parts.learnt)} of {len(parts.labelled)} training labels, {len(parts.val)} "
+        "validation cubes, "
+    )
     return {
         "title": "Accuracy from the labels learnt",
         "columns": ["read-out", "validation", "test"],
@@ -261,5 +267,6 @@ def _table(rows: list[list[Any]], parts: Parts, config: Any) -> dict[str, Any]:
             for name, *numbers in rows
         ],
         "note": counts
-        + f"{len(parts.test)} test cubes; the probe and the neighbours see the encoder before fine-tuning",
+        + f"{len(parts.test)} test cubes; the probe and the neighbours see the encoder before "
+        "fine-tuning",
     }

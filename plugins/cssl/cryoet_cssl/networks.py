@@ -172,5 +172,6 @@ def _glorot(module: nn.Module) -> None:
 def _need(box: int, least: int, name: str) -> None:
     if box < least:
         raise UserError(
-            f"encoder {name}: cubes of {box} voxels; expected {least} or more; cut larger ones or take another encoder"
+            f"encoder {name}: cubes of {box} voxels; expected {least} or more; cut larger ones or "
+            "take another encoder"
         )

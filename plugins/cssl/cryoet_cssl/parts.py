@@ -47,7 +47,8 @@ def parts_of(data: Subtomograms, fraction: float, seed: int) -> Parts:
     labelled = [np.flatnonzero((codes == part) & (data.labels >= 0)) for part in (TRAIN, VAL, TEST)]
     if not len(labelled[TRAIN]):
         raise UserError(
-            f"{data.paths[0]}: no labelled subtomogram in the training part ({int((codes == TRAIN).sum())} cubes); "
+            f"{data.paths[0]}: no labelled subtomogram in the training part "
+            f"({int((codes == TRAIN).sum())} cubes); "
             "expected one at least; give more labelled data or another split"
         )
     learnt = nested_share(data.labels, labelled[TRAIN], fraction, seed)

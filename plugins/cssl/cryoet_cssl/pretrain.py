@@ -78,7 +78,8 @@ def pretrain(
     objective.eval()
     if spread[0] < COLLAPSED:
         return [
-            f"the features have collapsed: their deviation is {spread[0]:.2f} of that of evenly spread ones"
+            f"the features have collapsed: their deviation is {spread[0]:.2f} of that of evenly "
+            "spread ones"
         ]
     return []
 

@@ -144,7 +144,9 @@ class Views:
         ).float()
 
     def _colours(self, n: int, generator: torch.Generator) -> Tensor:
-        """(n, 1, b, b, b // 2 + 1): contrast transfer functions of random defocus, mean square 1."""
+        """(n, 1, b, b, b // 2 + 1): contrast transfer functions of random defocus, mean
+        square 1.
+        """
         defocus = _uniform(n, *DEFOCUS, generator).to(self.frequencies.device)
         transfer = ctf(self.frequencies, defocus)
         return (transfer / transfer.square().mean((1, 2, 3), keepdim=True).sqrt())[:, None]

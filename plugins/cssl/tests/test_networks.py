@@ -1,4 +1,6 @@
-"""The encoders: published sizes, boxes, layouts, what is refused; the learning modules around them."""
+"""The encoders: published sizes, boxes, layouts, what is refused; the learning modules around
+them.
+"""
 
 from __future__ import annotations
 

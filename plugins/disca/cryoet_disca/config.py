@@ -36,7 +36,8 @@ class DiscaConfig(Config):
     )
     init: Literal["invariants", "random"] = option(
         "invariants",
-        "what the first clustering looks at: rotation-invariant descriptors, or features of the untrained network",
+        "what the first clustering looks at: rotation-invariant descriptors, or features of the "
+        "untrained network",
         paper="random",
         presets={"fast": "invariants", "paper": "random"},
     )
@@ -48,7 +49,8 @@ class DiscaConfig(Config):
     )
     refine: bool = option(
         True,
-        "finish with a mixture of densities in unknown poses, seeded by particles far apart in feature space",
+        "finish with a mixture of densities in unknown poses, seeded by particles far apart in "
+        "feature space",
         paper="no",
         presets={"fast": True, "paper": False},
     )
@@ -64,28 +66,36 @@ class DiscaConfig(Config):
     )
     mask_diameter: float = option(
         0.0,
-        "what lies outside this diameter (Å) about the particle is ignored in the refinement; 0: the box",
+        "what lies outside this diameter (Å) about the particle is ignored in the refinement; 0: "
+        "the box",
         ge=0,
     )
     empty: bool = option(True, "the refinement may call subtomograms empty")
     align_averages: bool = option(
         True,
-        "align the particles of each class before averaging them; without refinement by a search of its own",
+        "align the particles of each class before averaging them; without refinement by a search "
+        "of its own",
         presets={"fast": True, "paper": False},
     )
     # the network
     encoder: str | None = option(
         None,
-        "network of another plugin instead of our own, which the next four options shape: plugin.name",
+        "network of another plugin instead of our own, which the next four options shape: "
+        "plugin.name",
     )
     weights: str | None = option(
         None,
-        "folder of a finished run whose encoder to start from; the first clustering then looks at it too",
+        "folder of a finished run whose encoder to start from; the first clustering then looks at "
+        "it too",
     )
     width: int = option(
-        8, "channels of the first block; each further block has a quarter more", ge=4, le=512, paper="64",
+        8,
+        "channels of the first block; each further block has a quarter more",
+        ge=4,
+        le=512,
+        paper="64",
         presets={"fast": 8, "paper": 64},
-    )  # fmt: skip
+    )
     blocks: int = option(
         5, "convolution blocks", ge=1, le=20, paper="10", presets={"fast": 5, "paper": 10}
     )
@@ -115,13 +125,19 @@ class DiscaConfig(Config):
     )
     # training
     loss: Literal["cross_entropy", "hinge"] = option(
-        "cross_entropy", "on logits with smoothed labels, or the code's categorical hinge on probabilities",
-        paper="hinge (code)", presets={"fast": "cross_entropy", "paper": "hinge"},
-    )  # fmt: skip
+        "cross_entropy",
+        "on logits with smoothed labels, or the code's categorical hinge on probabilities",
+        paper="hinge (code)",
+        presets={"fast": "cross_entropy", "paper": "hinge"},
+    )
     learning_rate: float = option(
-        1e-3, "of the network in the first round (NAdam)", gt=0, le=1, paper="1e-5",
+        1e-3,
+        "of the network in the first round (NAdam)",
+        gt=0,
+        le=1,
+        paper="1e-5",
         presets={"fast": 1e-3, "paper": 1e-5},
-    )  # fmt: skip
+    )
     decay: float = option(0.95, "factor on the learning rate per round", gt=0, le=1, paper="0.95")
     smoothing: float = option(
         0.2, "label smoothing before the first round; times 0.9 each round", ge=0, lt=1, paper="0.2"
@@ -132,8 +148,14 @@ class DiscaConfig(Config):
     head_epochs: int = option(
         10, "epochs that a new classification head is trained alone", ge=0, le=1000, paper="10"
     )
-    head_learning_rate: float = option(1e-4, "learning rate of a new head alone (NAdam)", gt=0, le=1, paper="1e-4",
-        presets={"fast": 1e-2, "paper": 1e-4})  # fmt: skip
+    head_learning_rate: float = option(
+        1e-4,
+        "learning rate of a new head alone (NAdam)",
+        gt=0,
+        le=1,
+        paper="1e-4",
+        presets={"fast": 1e-2, "paper": 1e-4},
+    )
     unchanged: float = option(
         0.999, "share of unchanged labels at which the rounds stop", gt=0, le=1, paper="0.999"
     )

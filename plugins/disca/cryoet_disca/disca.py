@@ -204,7 +204,8 @@ class Disca(Trainer):
         evidence = state.history[-1]["log_evidence"]
         if evidence < LEAST_EVIDENCE:
             note = (
-                f"the refinement found nothing: its densities explain a particle {evidence:.2g} nats better than noise "
+                f"the refinement found nothing: its densities explain a particle {evidence:.2g} "
+                "nats better than noise "
                 "does; the labels are those of the clusters before it"
             )
             self._remark(note, run)

@@ -48,7 +48,8 @@ class DiscaLabeller:
     def label(self, data: Any, run: Run) -> Labels:
         if data.box != self.facts["box"]:
             raise UserError(
-                f"the run was trained on cubes of {self.facts['box']} voxels, the data set has {data.box}; "
+                f"the run was trained on cubes of {self.facts['box']} voxels, the data set has "
+                f"{data.box}; "
                 "cut or resample the new cubes to the same box and voxel size"
             )
         volumes = run.volumes(data)

@@ -124,7 +124,9 @@ def spread(points: Tensor, count: int, run: Run) -> Tensor:
 
 
 def state_to(state: State, every: Tensor) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and facts for a checkpoint; ``every`` (n, 4) are shifts and labels of all processes."""
+    """Tensors and facts for a checkpoint; ``every`` (n, 4) are shifts and labels of all
+    processes.
+    """
     parameters = state.parameters
     tensors = {
         "templates": parameters.templates.contiguous(),

@@ -67,7 +67,8 @@ def check_box(box: int, blocks: int, bin: int) -> None:
     need = (2 * blocks + 1) * bin
     if box < need:
         raise UserError(
-            f"`blocks` {blocks} with `bin` {bin} needs cubes of at least {need} voxels, the data set has {box}; "
+            f"`blocks` {blocks} with `bin` {bin} needs cubes of at least {need} voxels, the data "
+            f"set has {box}; "
             "lower `blocks` or `bin`, or cut larger cubes"
         )
 

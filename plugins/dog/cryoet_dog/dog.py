@@ -104,7 +104,8 @@ class DogTrainer(Trainer):
     def fit(self, inputs: Mapping[str, Any], run: Run) -> DogPicker:
         if self.config.diameter <= 0:
             raise UserError(
-                "`diameter`: not given; expected the particle's diameter in Å, for instance `diameter` 250"
+                "`diameter`: not given; expected the particle's diameter in Å, for instance "
+                "`diameter` 250"
             )
         run.save("model", {}, {"config": self.config.model_dump(mode="json")})
         return self.load(run)
@@ -123,11 +124,14 @@ def _check_size(tomogram: Tomogram, diameter: float) -> None:
     if across > min(tomogram.shape):
         shape = " x ".join(map(str, tomogram.shape))
         raise UserError(
-            f"`diameter` {diameter:g}: {across:.0f} voxels in {where}, which has {shape} (z, y, x) of "
-            f"{tomogram.voxel_size:g} Å; expected a particle that fits; check diameter and voxel size"
+            f"`diameter` {diameter:g}: {across:.0f} voxels in {where}, which has {shape} (z, y, x) "
+            "of "
+            f"{tomogram.voxel_size:g} Å; expected a particle that fits; check diameter and voxel "
+            "size"
         )
     if BALL * across / 2 < 1:
         raise UserError(
-            f"`diameter` {diameter:g}: {across:.1f} voxels of {tomogram.voxel_size:g} Å in {where}; expected at least "
+            f"`diameter` {diameter:g}: {across:.1f} voxels of {tomogram.voxel_size:g} Å in "
+            f"{where}; expected at least "
             f"{2 / BALL:.1f}; use a tomogram that is binned less"
         )

@@ -104,7 +104,9 @@ def test_constant_gives_nothing_and_an_impulse_sums_to_nothing() -> None:
 
 
 def test_sigma_suits_a_ball() -> None:
-    """The response in the middle of a ball of radius R is largest at sigma1 = 0.55 R (R = 8 here)."""
+    """The response in the middle of a ball of radius R is largest at sigma1 = 0.55 R (R = 8
+    here).
+    """
     volume = torch.from_numpy(ball((65, 65, 65), (32, 32, 32), 8.0))
     widths = np.arange(0.40, 0.75, 0.05)
     responses = [float(difference_of_gaussians(volume, 8 * width)[32, 32, 32]) for width in widths]

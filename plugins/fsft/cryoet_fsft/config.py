@@ -16,30 +16,36 @@ def setting(fast: Any, help: str, paper: Any, **more: Any) -> Any:
 
 
 class DomainConfig(Config):
-    """What every method has: the domains, the encoder, the first stage and how accuracy is taken."""
+    """What every method has: the domains, the encoder, the first stage and how accuracy is
+    taken.
+    """
 
     shots: int | None = option(
         None,
-        "labelled target volumes of each class to learn from, drawn by the seed; none: the split train of the target's "
+        "labelled target volumes of each class to learn from, drawn by the seed; none: the split "
+        "train of the target's "
         "file, or 3 where it has none",
         ge=1,
         paper="3, 7",
     )
     protocol: Literal["held-out", "paper"] = option(
         "held-out",
-        "how the target accuracy is taken. held-out: shots are not counted, running statistics, last epoch; paper: "
+        "how the target accuracy is taken. held-out: shots are not counted, running statistics, "
+        "last epoch; paper: "
         "shots counted, statistics of batches of 32, best epoch of the last stage by that accuracy",
         paper="paper",
     )
     start: str | None = option(
         None,
-        "folder of a finished run whose stage 1 is taken over instead of trained: same source, same encoder; its stage "
+        "folder of a finished run whose stage 1 is taken over instead of trained: same source, "
+        "same encoder; its stage "
         "2.1, too, where target, seed and options are the same",
     )
     # the encoder
     width: int | None = option(
         None,
-        "channels of the first three blocks; none: 16 for cubes below 32 voxels, else 32 (as published)",
+        "channels of the first three blocks; none: 16 for cubes below 32 voxels, else 32 (as "
+        "published)",
         ge=1,
         le=512,
         paper="16 at 28 voxels, 32 at 40",
@@ -73,7 +79,8 @@ class DomainConfig(Config):
     learning_rate: float = setting(1e-3, "of Adam in stage 1", 1e-3, gt=0, le=1, words="1e-3")
     augment: Augment = setting(
         "turns",
-        "what is done to the cubes in training: turns by 180 degrees about an axis, which keep the missing wedge; "
+        "what is done to the cubes in training: turns by 180 degrees about an axis, which keep the "
+        "missing wedge; "
         "mirrors: in any axis, too",
         "none",
     )
@@ -105,7 +112,8 @@ class CoralConfig(AlignConfig):
     alpha: float = option(500.0, "weight of the CORAL loss", ge=0, paper="500")
     squared: bool = option(
         True,
-        "CORAL with the squared Frobenius norm, as published; no: the norm, as in the reference code",
+        "CORAL with the squared Frobenius norm, as published; no: the norm, as in the reference "
+        "code",
     )
 
 
@@ -135,7 +143,8 @@ class PairConfig(ShotConfig):
     )
     pair_draws: int | None = setting(
         None,
-        "times that each shot is paired in an epoch of the last stage; none: so often that an epoch has twelve steps",
+        "times that each shot is paired in an epoch of the last stage; none: so often that an "
+        "epoch has twelve steps",
         1,
         ge=1,
         le=1000,
@@ -168,7 +177,8 @@ class FsftConfig(PairConfig, CoralConfig):
     )
     conv_discriminator: bool = option(
         True,
-        "the discriminator sees the maps of block 2, too; --no-conv-discriminator: features alone (ablation)",
+        "the discriminator sees the maps of block 2, too; --no-conv-discriminator: features alone "
+        "(ablation)",
     )
 
 

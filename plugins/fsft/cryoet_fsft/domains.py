@@ -90,12 +90,14 @@ def match(
     )
     if not known_target and needs_shots:
         raise UserError(
-            f"`target` {names[1]}: has no class labels; expected some labelled volumes of each class to learn from; "
+            f"`target` {names[1]}: has no class labels; expected some labelled volumes of each "
+            "class to learn from; "
             "label a few, or use deep_coral or swd, which need none"
         )
     if len(classes) < 2:
         raise UserError(
-            f"{names[0]} and {names[1]} share {_words(classes)}; expected two classes or more with the same names in "
+            f"{names[0]} and {names[1]} share {_words(classes)}; expected two classes or more with "
+            "the same names in "
             f"both; source: {_words(known_source)}; target: {_words(known_target)}"
         )
     source_labels = _translated(source, classes)
@@ -104,7 +106,8 @@ def match(
     for name, count in zip(classes, counts, strict=True):
         if count < 2:
             raise UserError(
-                f"{names[0]}: class {name!r} has one volume; expected two or more of each; add some or remove the class"
+                f"{names[0]}: class {name!r} has one volume; expected two or more of each; add "
+                "some or remove the class"
             )
     split, how = (
         np.full(len(target), TEST, np.int8),
@@ -150,7 +153,8 @@ def _split(
         if not counts.all():
             missing = classes[int(np.argmin(counts))]
             raise UserError(
-                f"{name}: class {missing!r} has no labelled volume{where}; expected one or more of each class; "
+                f"{name}: class {missing!r} has no labelled volume{where}; expected one or more of "
+                "each class; "
                 "split again, or give `shots` and a file without a split"
             )
         return codes, f"shots: the {int(counts.sum())} labelled volumes of the target's split train"
@@ -159,7 +163,8 @@ def _split(
         if count < wanted:
             found = f"{count} labelled volume{'' if count == 1 else 's'}{where}"
             raise UserError(
-                f"`shots` {wanted}: class {class_name!r} has {found} of {name}; expected {wanted} or more of each "
+                f"`shots` {wanted}: class {class_name!r} has {found} of {name}; expected {wanted} "
+                "or more of each "
                 "class; lower `shots` or label more"
             )
     codes[candidates] = (
@@ -199,14 +204,16 @@ def _missing(
         only_target = [name for name in target_names if name not in source_names]
         if only_source:
             lines.append(
-                f"classes of the source without a labelled target volume, left out: {', '.join(only_source)}"
+                "classes of the source without a labelled target volume, left out: "
+                f"{', '.join(only_source)}"
             )
         if only_target:
             count = int(
                 np.isin(target.labels, [target.class_names.index(n) for n in only_target]).sum()
             )
             lines.append(
-                f"classes of the target that the source lacks ({count} volumes, taken as unlabelled): "
+                f"classes of the target that the source lacks ({count} volumes, taken as "
+                "unlabelled): "
                 f"{', '.join(only_target)}"
             )
     return lines
@@ -217,12 +224,14 @@ def _check_geometry(
 ) -> None:
     if source.box != target.box:
         raise UserError(
-            f"{target_name}: boxes of {target.box} voxels, but {source_name} has {source.box}; expected equal boxes; "
+            f"{target_name}: boxes of {target.box} voxels, but {source_name} has {source.box}; "
+            "expected equal boxes; "
             "cut or simulate one again"
         )
     if abs(target.voxel_size / source.voxel_size - 1) > SAME_VOXELS:
         raise UserError(
-            f"{target_name}: voxels of {target.voxel_size:g} Å, but {source_name} has {source.voxel_size:g} Å; "
+            f"{target_name}: voxels of {target.voxel_size:g} Å, but {source_name} has "
+            f"{source.voxel_size:g} Å; "
             "expected equal voxel sizes; resample or simulate one again"
         )
 

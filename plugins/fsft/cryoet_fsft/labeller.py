@@ -41,7 +41,8 @@ class DomainLabeller:
         """
         if data.box != self.facts["box"]:
             raise UserError(
-                f"{data.paths[0]}: boxes of {data.box} voxels, but the run was trained on {self.facts['box']}; "
+                f"{data.paths[0]}: boxes of {data.box} voxels, but the run was trained on "
+                f"{self.facts['box']}; "
                 "expected the same; cut them again"
             )
         codes = self._split_of(data, run)

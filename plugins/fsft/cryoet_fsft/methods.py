@@ -40,7 +40,10 @@ def wasserstein_stage(job: Job) -> AlignStage:
 
 class Fsft(DomainTrainer):
     name = "fsft"
-    summary = "few-shot domain adaptation: classifies real subtomograms from simulated ones and a few labels (paper 001)"
+    summary = (
+        "few-shot domain adaptation: classifies real subtomograms from simulated ones and a "
+        "few labels (paper 001)"
+    )
     Config = options.FsftConfig
     split_encoder = True
 
@@ -61,7 +64,10 @@ class Fsft(DomainTrainer):
 
 class Fada(DomainTrainer):
     name = "fada"
-    summary = "few-shot adversarial domain adaptation: one encoder and a discriminator of pairs, trained by turns"
+    summary = (
+        "few-shot adversarial domain adaptation: one encoder and a discriminator of pairs, "
+        "trained by turns"
+    )
     Config = options.FadaConfig
 
     def stages(self) -> list[MakeStage]:
@@ -87,7 +93,10 @@ class DeepCoral(DomainTrainer):
 
 class Swd(DomainTrainer):
     name = "swd"
-    summary = "source labels, and equal random projections of source and unlabelled target (sliced Wasserstein)"
+    summary = (
+        "source labels, and equal random projections of source and unlabelled target (sliced "
+        "Wasserstein)"
+    )
     Config = options.SwdConfig
     needs_shots = False
 

@@ -187,6 +187,7 @@ def feature_size(box: int, channels: int) -> int:
     """Features that four blocks make of a cube. UserError for a cube that they pool away."""
     if box < 2**BLOCKS:
         raise UserError(
-            f"cubes of {box} voxels: expected at least {2**BLOCKS}, for the network halves them four times"
+            f"cubes of {box} voxels: expected at least {2**BLOCKS}, for the network halves them "
+            "four times"
         )
     return channels * int(box // 2**BLOCKS) ** 3

@@ -1,4 +1,6 @@
-"""Accuracy on the target on the way, by either protocol, and the temperature of the probabilities."""
+"""Accuracy on the target on the way, by either protocol, and the temperature of the
+probabilities.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +64,9 @@ def batch_statistics(networks: nn.Module) -> Iterator[None]:
 
 
 def batched_logits(n: int, run: Run, compute: Callable[[Tensor], Tensor]) -> Tensor:
-    """``compute(rows)`` for shuffled batches of 32 (the shuffle is the seed's), rows back in order."""
+    """``compute(rows)`` for shuffled batches of 32 (the shuffle is the seed's), rows back in
+    order.
+    """
     order = torch.randperm(n, generator=run.generator("batch statistics"))
     found = torch.cat(
         [compute(part) for part in order.tensor_split(max(1, round(n / PAPER_BATCH)))]

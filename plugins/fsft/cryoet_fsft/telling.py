@@ -25,11 +25,13 @@ def protocol_words(job: Job) -> str:
         return "no labelled target volume is left to take an accuracy from"
     if job.domains.counted:
         return (
-            f"protocol paper: accuracy on all {count} labelled target volumes, shots among them, with statistics of "
+            f"protocol paper: accuracy on all {count} labelled target volumes, shots among them, "
+            "with statistics of "
             "batches of 32, best epoch of the last stage by this accuracy (optimistic)"
         )
     return (
-        f"protocol held-out: accuracy on {count} labelled target volumes, none of which is a shot; running statistics, "
+        f"protocol held-out: accuracy on {count} labelled target volumes, none of which is a shot; "
+        "running statistics, "
         "last epoch"
     )
 

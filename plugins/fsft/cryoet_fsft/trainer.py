@@ -1,4 +1,6 @@
-"""What the six methods have in common: domains, encoder, stages, calibration and what a run leaves."""
+"""What the six methods have in common: domains, encoder, stages, calibration and what a run
+leaves.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +66,8 @@ class DomainTrainer(Trainer):
             return finished
         if run.world_size > 1:
             raise UserError(
-                f"`devices` {run.world_size}: {self.name} trains in one process; leave `devices` out"
+                f"`devices` {run.world_size}: {self.name} trains in one process; leave `devices` "
+                "out"
             )
         job = self._job(inputs, run)
         for line in (*job.domains.notes, protocol_words(job)):
@@ -179,11 +182,15 @@ class DomainTrainer(Trainer):
                 *maps(first, "After stage 1"),
                 *(maps(job, "At the end") if len(facts) > 1 else []),
             ]
-        note = "Features of up to 400 volumes of each domain on the two main axes of their joint variance."
+        note = (
+            "Features of up to 400 volumes of each domain on the two main axes of their joint "
+            "variance."
+        )
         run.write_json("scatters.json", [{"title": "Both domains", "note": note, "panels": panels}])
         counted = int((run.load("temperature") or ({}, {"rows": 0}))[1]["rows"])
         calibration = (
-            f"probabilities: temperature {temperature:.2f}, fitted on {counted} held-out target volumes"
+            f"probabilities: temperature {temperature:.2f}, fitted on {counted} held-out target "
+            "volumes"
             if counted
             else "probabilities are not calibrated: no labelled target volume could be held out"
         )

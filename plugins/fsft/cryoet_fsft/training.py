@@ -77,7 +77,8 @@ def run_stage(
             loss = stage.epoch(number)
         if not math.isfinite(loss):
             raise RunError(
-                f"stage {stage.title}: the loss is {loss} in epoch {number + 1}; lower its learning rate"
+                f"stage {stage.title}: the loss is {loss} in epoch {number + 1}; lower its "
+                "learning rate"
             )
         due = (
             stage.moves and (number + 1) % every == 0 and number + 1 < stage.epochs
@@ -123,7 +124,8 @@ def take_over(stage: Stage, folder: Path, run: Run, *, required: bool) -> bool:
     if found is None or not found[1].get("finished"):
         if required:
             raise UserError(
-                f"`start` {folder}: has no finished {stage.name!r}; expected a run of one of these methods"
+                f"`start` {folder}: has no finished {stage.name!r}; expected a run of one of these "
+                "methods"
             )
         return False
     tensors, state = found
@@ -131,7 +133,8 @@ def take_over(stage: Stage, folder: Path, run: Run, *, required: bool) -> bool:
         if state.get(what) != value:
             if required:
                 raise UserError(
-                    f"`start` {folder}: its {what} is {state.get(what)}; expected {value}; leave `start` out"
+                    f"`start` {folder}: its {what} is {state.get(what)}; expected {value}; leave "
+                    "`start` out"
                 )
             return False
     run.save(stage.name, tensors, state | {"taken": True})

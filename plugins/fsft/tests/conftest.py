@@ -29,7 +29,9 @@ def shapes(box: int) -> np.ndarray:
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """``write(name, per_class=..., target=True, names=..., labelled=..., box=...)`` makes a store."""
+    """``write(name, per_class=..., target=True, names=..., labelled=..., box=...)`` makes a
+    store.
+    """
 
     def call(
         name: str,

@@ -1,4 +1,6 @@
-"""Classes are matched by name, shots are drawn as asked, and what does not fit gets one clear line."""
+"""Classes are matched by name, shots are drawn as asked, and what does not fit gets one clear
+line.
+"""
 
 from __future__ import annotations
 
@@ -102,7 +104,8 @@ def test_a_target_without_labels_serves_methods_that_need_none(write: Write) -> 
             {},
             {},
             13,
-            r"--shots 13: class 'ball' has 12 labelled volumes of .*t\.h5; .* lower --shots or label more",
+            r"--shots 13: class 'ball' has 12 labelled volumes of .*t\.h5; .* lower --shots or "
+            r"label more",
         ),
         (
             {"names": ("ball", "rod")},

@@ -33,7 +33,10 @@ class InvariantsConfig(Config):
 
 class InvariantsTrainer(Trainer):
     name, task = "invariants", "clustering"
-    summary = "rotation-invariant descriptors and a Gaussian mixture: the line that deep methods have to beat"
+    summary = (
+        "rotation-invariant descriptors and a Gaussian mixture: the line that deep methods "
+        "have to beat"
+    )
     inputs: ClassVar = {"data": InputSpec("subtomograms to sort", labels="never")}
     Config = InvariantsConfig
     tiny: ClassVar = {"k_min": 1, "k_max": 4, "dimensions": 4, "restarts": 2, "max_shift": 2}

@@ -29,7 +29,9 @@ def augmented(volumes: Tensor, how: str, generator: torch.Generator) -> Tensor:
 
 
 def _flipped(volumes: Tensor, generator: torch.Generator) -> Tensor:
-    """Each of the eight ways at once, so that a volume is copied once and not once for each axis."""
+    """Each of the eight ways at once, so that a volume is copied once and not once for each
+    axis.
+    """
     ways = torch.randint(8, (len(volumes),), generator=generator).to(volumes.device)
     turned = torch.empty_like(volumes)
     for way in range(8):

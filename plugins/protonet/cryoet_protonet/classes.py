@@ -62,7 +62,10 @@ def split_classes(
 
 
 def split_rows(data: Any, config: Any, run: Run) -> Parts:
-    """Parts of a labelled data set. UserError where the training classes are too few or too small."""
+    """Parts of a labelled data set.
+
+    UserError where the training classes are too few or too small.
+    """
     present = [name for i, name in enumerate(data.class_names) if (data.labels == i).any()]
     train, unseen = split_classes(present, config.train_classes, config.unseen, run)
     rows = {name: _rows_of(data, name) for name in present}

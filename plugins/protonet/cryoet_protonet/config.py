@@ -14,7 +14,8 @@ class ProtoNetConfig(Config):
 
     train_classes: list[str] = option(
         [],
-        "classes that episodes are drawn from in training, a,b,c; empty: all but --unseen, drawn by the seed",
+        "classes that episodes are drawn from in training, a,b,c; empty: all but --unseen, drawn "
+        "by the seed",
     )
     unseen: int | None = option(
         None,
@@ -55,9 +56,16 @@ class ProtoNetConfig(Config):
         presets={"fast": 10, "paper": 1},
     )
     pool: int = option(
-        60, "volumes that a step encodes once, for all its episodes to share (more where an episode needs more); 0: "
-        "each episode encodes its own", ge=0, le=100_000, paper="0", presets={"fast": 60, "paper": 0},
-    )  # fmt: skip
+        60,
+        "volumes that a step encodes once, for all its episodes to share (more where an "
+        "episode needs more); 0: "
+        "each episode encodes its "
+        "own",
+        ge=0,
+        le=100_000,
+        paper="0",
+        presets={"fast": 60, "paper": 0},
+    )
     patience: int = option(
         20, "epochs without a better validation accuracy before training stops", ge=1, paper="20"
     )
@@ -70,12 +78,17 @@ class ProtoNetConfig(Config):
         presets={"fast": 3, "paper": 20},
     )
     held_out: float = option(
-        0.2, "share of each training class that is not trained on: it chooses the epoch and sets the scales",
-        gt=0, lt=1, paper="none",
-    )  # fmt: skip
+        0.2,
+        "share of each training class that is not trained on: it chooses the epoch and sets "
+        "the scales",
+        gt=0,
+        lt=1,
+        paper="none",
+    )
     augment: Literal["none", "flips", "rotations"] = option(
         "flips",
-        "change training volumes at random: flips keep the missing wedge in place, rotations of SO(3) turn it",
+        "change training volumes at random: flips keep the missing wedge in place, rotations of "
+        "SO(3) turn it",
         paper="none",
         presets={"fast": "flips", "paper": "none"},
     )
@@ -95,16 +108,24 @@ class ProtoNetConfig(Config):
         presets={"fast": 16, "paper": 64},
     )
     blocks: int | None = option(
-        None, "convolution blocks of protonet.protonet3d; none: 4, or as many as the cube can be halved", ge=1, le=6,
+        None,
+        "convolution blocks of protonet.protonet3d; none: 4, or as many as the cube can be halved",
+        ge=1,
+        le=6,
         paper="4",
-    )  # fmt: skip
+    )
     bin: int = option(
-        2, "average this many voxels per axis before protonet.protonet3d", ge=1, le=8, paper="1",
+        2,
+        "average this many voxels per axis before protonet.protonet3d",
+        ge=1,
+        le=8,
+        paper="1",
         presets={"fast": 2, "paper": 1},
-    )  # fmt: skip
+    )
     join_invariants: bool = option(
         True,
-        "join the network's features with rotation-invariant descriptors, whitened within the training classes",
+        "join the network's features with rotation-invariant descriptors, whitened within the "
+        "training classes",
         paper="no",
         presets={"fast": True, "paper": False},
     )
@@ -116,15 +137,20 @@ class ProtoNetConfig(Config):
     )
     max_shift: float = option(
         6.0,
-        "how far a particle may lie from the box centre, voxels; 0: all are centred (for the descriptors)",
+        "how far a particle may lie from the box centre, voxels; 0: all are centred (for the "
+        "descriptors)",
         ge=0,
         le=32,
     )
     # evaluation and labelling
     evaluation_episodes: int = option(
-        1000, "episodes of unseen classes for each number of shots; 0: none", ge=0, le=1_000_000, paper="100",
+        1000,
+        "episodes of unseen classes for each number of shots; 0: none",
+        ge=0,
+        le=1_000_000,
+        paper="100",
         presets={"fast": 1000, "paper": 100},
-    )  # fmt: skip
+    )
     evaluation_shots: list[int] = option(
         [1, 5], "support volumes of each class in those episodes", paper="5,1"
     )

@@ -73,13 +73,15 @@ def check_episode(rows: Mapping[str, Tensor], way: int, shot: int, query: int) -
     """UserError where the classes in ``rows`` do not suffice for one episode."""
     if len(rows) < way:
         raise UserError(
-            f"`way` {way}: episodes have {len(rows)} classes to draw from; lower `way` or give more classes"
+            f"`way` {way}: episodes have {len(rows)} classes to draw from; lower `way` or give "
+            "more classes"
         )
     small = {name: len(r) for name, r in rows.items() if len(r) < shot + query}
     if small:
         name, found = next(iter(small.items()))
         raise UserError(
-            f"{shot} shots and {query} queries need {shot + query} volumes of a class, {name!r} has {found}; "
+            f"{shot} shots and {query} queries need {shot + query} volumes of a class, {name!r} "
+            f"has {found}; "
             "lower `shot`, `evaluation_shots` or `held_out`, or give more of them"
         )
 

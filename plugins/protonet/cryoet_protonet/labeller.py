@@ -1,4 +1,6 @@
-"""Names volumes by the nearest prototype, and says "none of these" of what is far from all of them."""
+"""Names volumes by the nearest prototype, and says "none of these" of what is far from all of
+them.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,9 @@ class Support:
     def of(
         cls, data: Any, points: Tensor, names: list[str], codes: np.ndarray | None = None
     ) -> Support:
-        """The volumes of ``data`` that are of one of the classes ``names``; points (n, d) of all."""
+        """The volumes of ``data`` that are of one of the classes ``names``; points (n, d) of
+        all.
+        """
         numbers = np.full(len(data.class_names) + 1, -1)
         numbers[[list(data.class_names).index(name) for name in names]] = np.arange(len(names))
         classes = numbers[data.labels]
@@ -51,9 +55,14 @@ class Support:
         codes = np.full(len(data), 2, dtype=np.int8) if codes is None else codes
         chosen = torch.from_numpy(rows)
         return cls(
-            tuple(names), points[chosen.to(points.device)], torch.from_numpy(classes[rows]).to(points.device),
-            codes[rows], files, data.source_file[rows], data.source_row[rows],
-        )  # fmt: skip
+            tuple(names),
+            points[chosen.to(points.device)],
+            torch.from_numpy(classes[rows]).to(points.device),
+            codes[rows],
+            files,
+            data.source_file[rows],
+            data.source_row[rows],
+        )
 
     @property
     def counts(self) -> Tensor:
@@ -91,9 +100,14 @@ class ProtoLabeller:
     """
 
     def __init__(
-        self, space: Space, support: Support, scales: Scales, reject: float, facts: dict[str, Any],
+        self,
+        space: Space,
+        support: Support,
+        scales: Scales,
+        reject: float,
+        facts: dict[str, Any],
         attention: Attention | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.space, self.support, self.scales = space, support, scales
         self.reject, self.facts, self.attention = reject, facts, attention
         self.classes = support.names
@@ -106,7 +120,8 @@ class ProtoLabeller:
         names = [name for i, name in enumerate(support.class_names) if (support.labels == i).any()]
         if not names:
             raise UserError(
-                f"`support` {support.paths[0]}: has no class labels; expected one to five labelled examples of each"
+                f"`support` {support.paths[0]}: has no class labels; expected one to five labelled "
+                "examples of each"
             )
         found = Support.of(support, self.space.points(run.volumes(support), run), names)
         return ProtoLabeller(
@@ -172,7 +187,8 @@ class ProtoLabeller:
     def _check(self, data: Any) -> None:
         if data.box != self.facts["box"]:
             raise UserError(
-                f"{data.paths[0]}: cubes of {data.box} voxels, but the run was trained on {self.facts['box']}; "
+                f"{data.paths[0]}: cubes of {data.box} voxels, but the run was trained on "
+                f"{self.facts['box']}; "
                 "cut or resample them to the same box and voxel size"
             )
 

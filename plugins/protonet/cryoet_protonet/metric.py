@@ -1,4 +1,6 @@
-"""Scales of the embedding: how far members of a class lie apart, measured on the training classes."""
+"""Scales of the embedding: how far members of a class lie apart, measured on the training
+classes.
+"""
 
 from __future__ import annotations
 

@@ -57,7 +57,8 @@ def load(run: Run) -> ProtoLabeller:
     saved = run.load(MODEL)
     if saved is None:
         raise RunError(
-            f"{run.checkpoint_path(MODEL)}: missing, so there is nothing to label with; start the run again"
+            f"{run.checkpoint_path(MODEL)}: missing, so there is nothing to label with; start the "
+            "run again"
         )
     tensors, facts = saved
     device = run.device

@@ -31,7 +31,8 @@ class ProtoNet3D(nn.Module):
         left = box // bin // 2**blocks
         if left < 1:
             raise UserError(
-                f"`blocks` {blocks} with `bin` {bin} needs cubes of at least {bin * 2**blocks} voxels, the data set "
+                f"`blocks` {blocks} with `bin` {bin} needs cubes of at least {bin * 2**blocks} "
+                "voxels, the data set "
                 f"has {box}; lower `blocks` or `bin`, or cut larger cubes"
             )
         self.bin, self.dim = bin, width * left**3

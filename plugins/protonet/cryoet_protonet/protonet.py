@@ -65,12 +65,14 @@ class ProtoNet(Trainer):
         config = self.config
         if run.world_size > 1:
             raise UserError(
-                f"`devices` {run.world_size}: {self.name} trains in one process; leave the option out"
+                f"`devices` {run.world_size}: {self.name} trains in one process; leave the option "
+                "out"
             )
         parts = split_rows(data, config, run)
         check_evaluation(parts, config)
         run.say(
-            f"training classes: {', '.join(parts.train)}; unseen: {', '.join(parts.unseen) or 'none'}"
+            f"training classes: {', '.join(parts.train)}; unseen: "
+            f"{', '.join(parts.unseen) or 'none'}"
         )
         volumes = run.volumes(data)
         encoder, record = self._encoder(data.box, run)

@@ -84,8 +84,10 @@ def _table(group: str, rows: list[dict[str, Any]], facts: Mapping[str, Any]) -> 
         for row in rows
     ]
     note = (
-        f"Trained on {', '.join(facts['train_classes'])}; unseen: {', '.join(facts['unseen_classes']) or 'none'}; "
-        f"seed {facts['seed']}. The interval, 1.96 s / sqrt(episodes), reflects the draws of support and queries, not "
+        f"Trained on {', '.join(facts['train_classes'])}; unseen: "
+        f"{', '.join(facts['unseen_classes']) or 'none'}; "
+        f"seed {facts['seed']}. The interval, 1.96 s / sqrt(episodes), reflects the draws of "
+        "support and queries, not "
         "the choice of classes."
     )
     return {"title": f"Episodes of {group}", "columns": columns, "rows": lines, "note": note}
@@ -94,7 +96,8 @@ def _table(group: str, rows: list[dict[str, Any]], facts: Mapping[str, Any]) -> 
 def _notes(parts: Parts, config: Any, run: Run) -> list[str]:
     drawn = "" if config.train_classes else f" (drawn by seed {run.seed})"
     notes = [
-        f"training classes: {', '.join(parts.train)}; unseen: {', '.join(parts.unseen) or 'none'}{drawn}"
+        f"training classes: {', '.join(parts.train)}; unseen: "
+        f"{', '.join(parts.unseen) or 'none'}{drawn}"
     ]
     query = queries_of(parts.train, config.shot, config.query)
     if query < config.query:
@@ -110,9 +113,11 @@ def _notes(parts: Parts, config: Any, run: Run) -> list[str]:
             f"episodes of the {len(parts.unseen)} unseen classes are {len(parts.unseen)}-way"
         )
     notes.append(
-        "the labels of the run's own volumes are by the prototypes of all its labelled volumes, each compared with the "
+        "the labels of the run's own volumes are by the prototypes of all its labelled volumes, "
+        "each compared with the "
         "others; scores count the volumes of unseen classes"
         if parts.unseen
-        else "every class was trained on: the labels of the run's own volumes say nothing of unseen classes"
+        else "every class was trained on: the labels of the run's own volumes say nothing of "
+        "unseen classes"
     )
     return notes

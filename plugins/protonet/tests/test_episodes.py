@@ -121,5 +121,11 @@ def test_embeddings_are_compared_on_the_same_episodes() -> None:
     assert [row["embedding"] for row in found] == ["", "moved", "half"]
     assert found[0]["accuracy"] == found[1]["accuracy"] > found[2]["accuracy"]
     assert found[0] | {"accuracy": 0, "interval": 0} == {
-        "embedding": "", "way": 2, "shot": 5, "query": 5, "episodes": 200, "accuracy": 0, "interval": 0,
-    }  # fmt: skip
+        "embedding": "",
+        "way": 2,
+        "shot": 5,
+        "query": 5,
+        "episodes": 200,
+        "accuracy": 0,
+        "interval": 0,
+    }

@@ -1,4 +1,6 @@
-"""``protonet`` as a whole: new classes are named from a few examples, and what goes wrong is said."""
+"""``protonet`` as a whole: new classes are named from a few examples, and what goes wrong is
+said.
+"""
 
 from __future__ import annotations
 
@@ -264,7 +266,9 @@ def test_the_encoder_serves_other_runs(
 
 
 def test_the_network_alone(known: Path, tmp_path: Path) -> None:
-    """As in the paper preset: raw features, and a second stage that goes on training the encoder."""
+    """As in the paper preset: raw features, and a second stage that goes on training the
+    encoder.
+    """
     options = {"join_invariants": False, "freeze_encoder": False, "attention_epochs": 2}
     labeller, run = fitted(known, tmp_path / "run", ProtoNetCE, **options)
     assert labeller.space.descriptors is None
@@ -320,7 +324,10 @@ def test_logged_rows(finished: tuple[ProtoLabeller, Run]) -> None:
     _, run = finished
     rows = run.metrics()
     assert [(row["phase"], row["step"]) for row in rows] == [
-        ("encoder", 0), ("encoder", 1), ("attention", 0), ("attention", 1),
-    ]  # fmt: skip
+        ("encoder", 0),
+        ("encoder", 1),
+        ("attention", 0),
+        ("attention", 1),
+    ]
     assert all(np.isfinite(row["loss"]) for row in rows)
     assert json.loads((run.dir / "run.json").read_text())["status"] == "done"

@@ -12,7 +12,9 @@ CLASSES, DIM = 5, 20
 
 
 def rejected(shot: int, reject: float, draws: int = 150) -> float:
-    """Share of fresh members beyond the threshold; classes far apart, Gaussian, scattering alike."""
+    """Share of fresh members beyond the threshold; classes far apart, Gaussian, scattering
+    alike.
+    """
     random = torch.Generator().manual_seed(shot)
     known = torch.arange(20).repeat_interleave(20)
     members = member_distances(torch.randn(400, DIM, generator=random).double(), known)

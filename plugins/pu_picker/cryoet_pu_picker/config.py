@@ -20,12 +20,14 @@ class PUPickerConfig(Config):
     )
     prior: str = option(
         "auto",
-        "share of voxels in particles, labelled or not: 0.1, or ribosome=0.1,proteasome=0.02; auto: estimated",
+        "share of voxels in particles, labelled or not: 0.1, or ribosome=0.1,proteasome=0.02; "
+        "auto: estimated",
         paper="0.6 (EMPIAR-10304), 0.1 (EMPIAR-10499)",
     )
     copies: str = option(
         "",
-        "expected particles in a tomogram, for --prior auto: 150, or ribosome=150,proteasome=40; else counted",
+        "expected particles in a tomogram, for --prior auto: 150, or ribosome=150,proteasome=40; "
+        "else counted",
     )
     variant: Literal["full", "no-contrast", "no-pu"] = option(
         "full",
@@ -35,9 +37,13 @@ class PUPickerConfig(Config):
     # the network
     backbone: Literal["unet", "resnet"] = option("unet", "of the 2-D part", paper="both (code)")
     width: int = option(
-        16, "channels of the first level", ge=4, le=256, paper="32 (unet), 64 (resnet)",
+        16,
+        "channels of the first level",
+        ge=4,
+        le=256,
+        paper="32 (unet), 64 (resnet)",
         presets={"fast": 16, "paper": 32},
-    )  # fmt: skip
+    )
     levels: int = option(
         3, "resolutions of the U-Net", ge=1, le=6, paper="4", presets={"fast": 3, "paper": 4}
     )
@@ -51,7 +57,8 @@ class PUPickerConfig(Config):
     )
     network_voxel_size: float | Literal["auto", "data"] = option(
         "auto",
-        "voxels that the network sees, Å; auto: --voxels-across of them make a diameter; data: those of the tomogram",
+        "voxels that the network sees, Å; auto: --voxels-across of them make a diameter; data: "
+        "those of the tomogram",
         paper="data",
         presets={"fast": "auto", "paper": "data"},
     )
@@ -66,14 +73,16 @@ class PUPickerConfig(Config):
     )
     texture: bool = option(
         True,
-        "show the network the local power of two octaves of detail as well, which is the same in any orientation; "
+        "show the network the local power of two octaves of detail as well, which is the same in "
+        "any orientation; "
         "needs --bands",
         paper="no",
         presets={"fast": True, "paper": False},
     )
     blob_prior: bool = option(
         True,
-        "start from a linear filter of the labels, drawn to a ball of the diameter: the network learns what else tells "
+        "start from a linear filter of the labels, drawn to a ball of the diameter: the network "
+        "learns what else tells "
         "particles apart",
         paper="no",
         presets={"fast": True, "paper": False},
@@ -96,17 +105,31 @@ class PUPickerConfig(Config):
     )
     pairs: int = option(1, "pairs of crops in a step", ge=1, le=64, paper="1")
     crop: int = option(
-        32, "edge of a crop in y and x, voxels", ge=8, le=1024, multiple_of=2, paper="64",
+        32,
+        "edge of a crop in y and x, voxels",
+        ge=8,
+        le=1024,
+        multiple_of=2,
+        paper="64",
         presets={"fast": 32, "paper": 64},
-    )  # fmt: skip
+    )
     crop_depth: int = option(
-        11, "slices of a crop: more than are joined, so that most are learnt from with all their neighbours", ge=1,
-        le=256, paper="5", presets={"fast": 11, "paper": 5},
-    )  # fmt: skip
+        11,
+        "slices of a crop: more than are joined, so that most are learnt from with all their "
+        "neighbours",
+        ge=1,
+        le=256,
+        paper="5",
+        presets={"fast": 11, "paper": 5},
+    )
     elsewhere: float = option(
-        0.5, "share of second crops that are drawn anywhere, not at labels", ge=0, le=1, paper="0 (code)",
+        0.5,
+        "share of second crops that are drawn anywhere, not at labels",
+        ge=0,
+        le=1,
+        paper="0 (code)",
         presets={"fast": 0.5, "paper": 0.0},
-    )  # fmt: skip
+    )
     augment: bool = option(
         True,
         "turn crops over and by 90 degrees about the beam",
@@ -115,7 +138,8 @@ class PUPickerConfig(Config):
     )
     promote: float = option(
         0.5,
-        "share of the particles without a label that become labels before training, where --copies is given: those "
+        "share of the particles without a label that become labels before training, where --copies "
+        "is given: those "
         "that a linear filter of the labels likes best, if it can tell them from others; 0: none",
         ge=0,
         le=1,
@@ -124,7 +148,8 @@ class PUPickerConfig(Config):
     )
     noise: float = option(
         1.0,
-        "deviation of white noise that is added to crops at first, less and less of it to the end, so that few labels "
+        "deviation of white noise that is added to crops at first, less and less of it to the end, "
+        "so that few labels "
         "are not learnt by heart",
         ge=0,
         le=10,
@@ -141,13 +166,15 @@ class PUPickerConfig(Config):
     # the objective
     scale_risk: bool = option(
         True,
-        "divide the risk by the prior, so that its weight against the other terms does not depend on it",
+        "divide the risk by the prior, so that its weight against the other terms does not depend "
+        "on it",
         paper="no",
         presets={"fast": True, "paper": False},
     )
     memory: float = option(
         0.98,
-        "weight of the past in the means that decide whether the risk of unlabelled voxels counts; 0: each step alone",
+        "weight of the past in the means that decide whether the risk of unlabelled voxels counts; "
+        "0: each step alone",
         ge=0,
         lt=1,
         paper="0",
@@ -157,9 +184,13 @@ class PUPickerConfig(Config):
         0.07, "of the contrast", gt=0, le=10, paper="0.07 (10304), 0.02 (10499)"
     )
     lambda1: float = option(
-        0.0, "weight of the contrast; 0: none, which finds more in what was measured", ge=0, le=1000, paper="0.1",
+        0.0,
+        "weight of the contrast; 0: none, which finds more in what was measured",
+        ge=0,
+        le=1000,
+        paper="0.1",
         presets={"fast": 0.0, "paper": 0.1},
-    )  # fmt: skip
+    )
     lambda2: float = option(
         0.5, "weight of the unsupervised contrast within it", ge=0, le=1000, paper="0.5"
     )
@@ -167,20 +198,25 @@ class PUPickerConfig(Config):
         0.1, "weight of the consistency of two views", ge=0, le=1000, paper="0.1"
     )
     anchors: int = option(
-        256, "unlabelled voxels that the unsupervised contrast starts from in a step; 0: all", ge=0, paper="all",
+        256,
+        "unlabelled voxels that the unsupervised contrast starts from in a step; 0: all",
+        ge=0,
+        paper="all",
         presets={"fast": 256, "paper": 0},
-    )  # fmt: skip
+    )
     # picking
     threshold: Annotated[float, Field(ge=0, lt=1)] | Literal["auto"] = option(
         "auto",
-        "lowest score of a pick; auto: what parts the peaks of the training tomograms, or leaves --copies of them; "
+        "lowest score of a pick; auto: what parts the peaks of the training tomograms, or leaves "
+        "--copies of them; "
         "half of that in other tomograms while fewer are found",
         paper="0.25",
         presets={"fast": "auto", "paper": 0.25},
     )
     likeness: bool = option(
         True,
-        "score picks by the likeness of their features to those of the labels too, where the contrast shaped them",
+        "score picks by the likeness of their features to those of the labels too, where the "
+        "contrast shaped them",
         paper="no",
         presets={"fast": True, "paper": False},
     )

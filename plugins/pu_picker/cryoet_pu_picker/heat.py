@@ -1,4 +1,6 @@
-"""The heat map of a whole tomogram, in tiles where the network sees what it would see in one piece."""
+"""The heat map of a whole tomogram, in tiles where the network sees what it would see in one
+piece.
+"""
 
 from __future__ import annotations
 

@@ -53,8 +53,10 @@ class PUPicker:
         """
         if tomogram.voxel_size > COARSER * self.voxel_size:
             raise UserError(
-                f"{tomogram.where or tomogram.name}: voxels of {tomogram.voxel_size:g} Å, but the network looks at "
-                f"{self.voxel_size:g} Å; expected at most {COARSER * self.voxel_size:g} Å; use a finer reconstruction"
+                f"{tomogram.where or tomogram.name}: voxels of {tomogram.voxel_size:g} Å, but the "
+                "network looks at "
+                f"{self.voxel_size:g} Å; expected at most {COARSER * self.voxel_size:g} Å; use a "
+                "finer reconstruction"
             )
         scores = heat_map(self.network, tomogram.at(self.voxel_size), run, turns=self.config.turns)
         diameters = [kind.diameter for kind in self.species]
@@ -129,7 +131,8 @@ def load(run: Run) -> PUPicker | None:
     network = build(config, bands_of(config, species, state["voxel_size"]), [0.1] * len(species))
     if tensors.keys() != network.state_dict().keys():
         raise UserError(
-            f"{run.dir}: was trained by another version of pu_picker, whose network differs; expected one of this "
+            f"{run.dir}: was trained by another version of pu_picker, whose network differs; "
+            "expected one of this "
             "version; train it again in a new folder"
         )
     network.load_state_dict(tensors)

@@ -63,7 +63,10 @@ class Priors:
         sigmas: Tensor,
         config: PUPickerConfig,
     ) -> None:
-        """sigmas (c, 3): widths of the soft targets in cells. UserError for numbers that cannot be."""
+        """sigmas (c, 3): widths of the soft targets in cells.
+
+        UserError for numbers that cannot be.
+        """
         self.species, self.scenes = species, scenes
         names = [kind.name for kind in species]
         sizes = [np.array(scene.tomogram.shape, dtype=float) for scene in scenes]
@@ -108,7 +111,8 @@ class Priors:
         self.most = list(self.copies)
         for kind, count in zip(self.species, self.copies, strict=True):
             run.say(
-                f"{kind.name}: a linear filter of the labels finds up to {count:.0f} in all; --copies is surer"
+                f"{kind.name}: a linear filter of the labels finds up to {count:.0f} in all; "
+                "--copies is surer"
             )
 
     @property
@@ -207,7 +211,9 @@ class Priors:
 
 
 def _nth(falling: np.ndarray, n: float) -> float:
-    """The n-th of falling scores, or the last where there are fewer; FAINTEST where there are none."""
+    """The n-th of falling scores, or the last where there are fewer; FAINTEST where there are
+    none.
+    """
     return float(falling[min(max(round(n), 1), len(falling)) - 1]) if len(falling) else FAINTEST
 
 

@@ -112,7 +112,8 @@ def promoted(
         ]
         kept[best] = True
         run.say(
-            f"{species[c].name}: {labels} labels, and {len(best)} that a linear filter of them finds"
+            f"{species[c].name}: {labels} labels, and {len(best)} that a linear filter of them "
+            "finds"
         )
     parts = np.split(kept, np.cumsum([len(each[0]) for each in found.peaks])[:-1])
     return [

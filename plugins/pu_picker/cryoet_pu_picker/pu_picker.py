@@ -27,7 +27,10 @@ from cryoet_pu_picker.training import remember, sigmas_of, train
 
 class PUPickerTrainer(Trainer):
     name, task = "pu_picker", "picking"
-    summary = "particle centres from a few labels: positive-unlabelled learning on a linear filter and a small network"
+    summary = (
+        "particle centres from a few labels: positive-unlabelled learning on a linear filter "
+        "and a small network"
+    )
     inputs: ClassVar = {
         "data": InputSpec(
             "tomograms, some of their particles labelled", kind="tomograms", labels="required"

@@ -1,4 +1,6 @@
-"""The first half of a ResNet-18 and two steps up again, ending at half the resolution of the input."""
+"""The first half of a ResNet-18 and two steps up again, ending at half the resolution of the
+input.
+"""
 
 from __future__ import annotations
 

@@ -98,20 +98,24 @@ def _scene(tomogram: Tomogram, view: Tomogram, species: Sequence[Species], held:
         if kind.diameter > max(tomogram.shape) * tomogram.voxel_size:
             size = " x ".join(f"{n * tomogram.voxel_size:g}" for n in tomogram.shape)
             raise UserError(
-                f"`diameter` {kind.diameter:g}: {where} is {size} Å; expected a particle that fits into it; check the "
+                f"`diameter` {kind.diameter:g}: {where} is {size} Å; expected a particle that fits "
+                "into it; check the "
                 "diameter, in Å, and the voxel size"
             )
         if kind.diameter < FEWEST_VOXELS * tomogram.voxel_size:
             raise UserError(
-                f"`diameter` {kind.diameter:g}: {where} has voxels of {tomogram.voxel_size:g} Å; expected at least "
-                f"{FEWEST_VOXELS} voxels in a diameter; check the diameter, in Å, or use finer voxels"
+                f"`diameter` {kind.diameter:g}: {where} has voxels of {tomogram.voxel_size:g} Å; "
+                "expected at least "
+                f"{FEWEST_VOXELS} voxels in a diameter; check the diameter, in Å, or use finer "
+                "voxels"
             )
     positions, kinds = _labels(tomogram, species)
     outside = ((positions < 0) | (positions > tomogram.extent)).any(1)
     if outside.any():
         first = ", ".join(f"{value:g}" for value in positions[outside][0])
         raise UserError(
-            f"{where}: {outside.sum()} of {len(positions)} labels lie outside, the first at ({first}) Å (z, y, x); "
+            f"{where}: {outside.sum()} of {len(positions)} labels lie outside, the first at "
+            f"({first}) Å (z, y, x); "
             "check the picks' voxel size and axis order"
         )
     if held:

@@ -56,7 +56,8 @@ def by_name(option: str, text: str, names: Sequence[str]) -> dict[str, float]:
         if name not in names:
             hint = close_names(name, names) if name else "; expected name=number for each"
             raise UserError(
-                f"`{option}` {text}: no labels of a class {name or word!r}; there are {', '.join(names)}{hint}"
+                f"`{option}` {text}: no labels of a class {name or word!r}; there are "
+                f"{', '.join(names)}{hint}"
             )
         values[name] = _positive(option, number)
     return values

@@ -1,4 +1,6 @@
-"""Soft targets on the heat map: 1 at a centre, a Gaussian about it, -1 where nothing is labelled."""
+"""Soft targets on the heat map: 1 at a centre, a Gaussian about it, -1 where nothing is
+labelled.
+"""
 
 from __future__ import annotations
 

@@ -187,7 +187,8 @@ def _restore(
     weights = part(tensors, "network.")
     if weights.keys() != network.state_dict().keys():
         raise UserError(
-            f"{run.dir}: its training was begun by another version of pu_picker, whose network differs; expected one "
+            f"{run.dir}: its training was begun by another version of pu_picker, whose network "
+            "differs; expected one "
             "of this version; start it again in a new folder"
         )
     network.load_state_dict(weights)

@@ -188,7 +188,9 @@ def test_with_all_negatives_opposite_the_floor_is_reached() -> None:
 @pytest.mark.parametrize("t", [0.02, 0.07])
 @pytest.mark.parametrize("prior", [1e-3, 0.6, 1 - 1e-3])
 def test_low_temperatures_in_single_precision(t: float, prior: float) -> None:
-    """exp(-2 / 0.02) is not a normal float32: everything stays finite and equals double precision."""
+    """exp(-2 / 0.02) is not a normal float32: everything stays finite and equals double
+    precision.
+    """
     for like in (0.0, 1.0, 50.0):
         double = vectors(24, like=like).requires_grad_()
         single = double.detach().float().requires_grad_()

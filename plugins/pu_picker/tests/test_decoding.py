@@ -1,4 +1,6 @@
-"""From heat map to picks: positions without bias, one pick per peak, species apart from each other."""
+"""From heat map to picks: positions without bias, one pick per peak, species apart from each
+other.
+"""
 
 from __future__ import annotations
 

@@ -50,9 +50,13 @@ def blobs(alike: int) -> tuple[Scene, np.ndarray]:
 
 def run_of(folder: Path, said: list[str]) -> Any:
     return SimpleNamespace(
-        scratch=folder, device=torch.device("cpu"), max_memory=1 << 30, say=said.append, autocast=nullcontext,
+        scratch=folder,
+        device=torch.device("cpu"),
+        max_memory=1 << 30,
+        say=said.append,
+        autocast=nullcontext,
         progress=Terminal(silent=True, to_stderr=False).progress,
-    )  # fmt: skip
+    )
 
 
 def more(

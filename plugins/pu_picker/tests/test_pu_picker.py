@@ -29,9 +29,16 @@ LARGE, SMALL = 100.0, 60.0
 SHAPE, VOXEL = (32, 96, 96), 10.0
 
 QUICK = {
-    "diameter": str(LARGE), "width": 8, "levels": 2, "features": 8, "iterations": 150, "crop": 32, "crop_depth": 5,
-    "anchors": 128, "learning_rate": 3e-3,
-}  # fmt: skip
+    "diameter": str(LARGE),
+    "width": 8,
+    "levels": 2,
+    "features": 8,
+    "iterations": 150,
+    "crop": 32,
+    "crop_depth": 5,
+    "anchors": 128,
+    "learning_rate": 3e-3,
+}
 
 
 def toy(seed: int, counts: tuple[int, int] = (24, 24)) -> tuple[np.ndarray, dict[str, np.ndarray]]:

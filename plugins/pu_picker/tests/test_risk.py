@@ -1,4 +1,6 @@
-"""The positive-unlabelled risk and the consistency, against plain restatements in double precision."""
+"""The positive-unlabelled risk and the consistency, against plain restatements in double
+precision.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The plugin ``slice_tracing``: particles found slice by slice, their detections linked through z."""
+"""The plugin ``slice_tracing``: particles found slice by slice, their detections linked
+through z.
+"""
 
 from cryoet_core import hookimpl
 

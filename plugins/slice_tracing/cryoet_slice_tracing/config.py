@@ -50,6 +50,9 @@ class SliceTracingConfig(Config):
         paper="5 boxes, whatever their size",
     )
     max_length: float = option(
-        1.5, "longest trace, as a share of the diameter; a longer one is split into equal parts", gt=0, le=10,
+        1.5,
+        "longest trace, as a share of the diameter; a longer one is split into equal parts",
+        gt=0,
+        le=10,
         paper="none",
-    )  # fmt: skip
+    )

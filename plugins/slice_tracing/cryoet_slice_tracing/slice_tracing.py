@@ -56,7 +56,8 @@ class SliceTracing(Trainer):
         config: SliceTracingConfig = self.config
         if config.diameter <= 0:
             raise UserError(
-                "`diameter`: not given; expected the particle's diameter in Å, for instance `diameter` 250"
+                "`diameter`: not given; expected the particle's diameter in Å, for instance "
+                "`diameter` 250"
             )
         if run.load(MODEL) is None:
             data: Tomograms = inputs["data"]

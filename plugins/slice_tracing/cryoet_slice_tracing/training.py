@@ -40,8 +40,10 @@ def scene(tomogram: Tomogram, config: SliceTracingConfig) -> Scene:
     short = config.crop - min(volume.shape[1:])
     if short > 0:
         raise UserError(
-            f"`crop` {config.crop}: {tomogram.where or tomogram.name} has {volume.shape[1]} x {volume.shape[2]} (y, x) "
-            f"voxels of {seen.voxel_size:.3g} Å; expected as many or more; give a smaller `crop` (a multiple of 8)"
+            f"`crop` {config.crop}: {tomogram.where or tomogram.name} has {volume.shape[1]} x "
+            f"{volume.shape[2]} (y, x) "
+            f"voxels of {seen.voxel_size:.3g} Å; expected as many or more; give a smaller `crop` "
+            "(a multiple of 8)"
         )
     positions = np.zeros((0, 3)) if tomogram.picks is None else tomogram.picks.positions
     return Scene(volume, torch.from_numpy(positions / seen.voxel_size).float())

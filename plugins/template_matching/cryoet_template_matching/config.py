@@ -26,7 +26,8 @@ class TemplateMatchingConfig(Config):
     )
     template_centre: Literal["mass", "box"] = option(
         "mass",
-        "what of the template a pick stands for: its centre of mass, or the middle of the map's box",
+        "what of the template a pick stands for: its centre of mass, or the middle of the map's "
+        "box",
     )
     diameter: float | None = option(
         None,
@@ -41,26 +42,34 @@ class TemplateMatchingConfig(Config):
         pattern=r"[CD][1-9]\d*|[TOI]",
     )
     angular_step: float = option(
-        15.0, "between rotations, degrees", ge=3, le=90, paper="30 (EMAN2), 10 (paper 002)",
+        15.0,
+        "between rotations, degrees",
+        ge=3,
+        le=90,
+        paper="30 (EMAN2), 10 (paper 002)",
         presets={"fast": 15.0, "paper": 10.0},
-    )  # fmt: skip
+    )
     search_voxel_size: float | Literal["auto", "data"] = option(
         "auto",
-        "voxels of the search, Å; auto: as coarse as the angular step allows; data: those of the tomogram",
+        "voxels of the search, Å; auto: as coarse as the angular step allows; data: those of the "
+        "tomogram",
         paper="data",
         presets={"fast": "auto", "paper": "data"},
     )
     refine: bool = option(
-        True, "improve rotation and position at each candidate in finer steps", paper="no",
+        True,
+        "improve rotation and position at each candidate in finer steps",
+        paper="no",
         presets={"fast": True, "paper": False},
-    )  # fmt: skip
+    )
     # what the tomogram has seen
     wedge: bool = option(
         True, "take from the template what the tilt range has not seen", paper="no (EMAN2)"
     )
     ctf: Literal["none", "modulated", "flipped"] = option(
         "none",
-        "contrast transfer of the tomogram: corrected or ignored, as recorded, or with phases flipped",
+        "contrast transfer of the tomogram: corrected or ignored, as recorded, or with phases "
+        "flipped",
     )
     defocus: float = option(4.0, "underfocus for --ctf, micrometres", gt=0, le=30)
     voltage: float = option(300.0, "of the microscope for --ctf, kV", ge=60, le=1000)

@@ -153,7 +153,9 @@ class Matcher:
 
 
 class Prepared:
-    """A volume made ready: filtered, transformed, its deviation under the mask at each voxel known."""
+    """A volume made ready: filtered, transformed, its deviation under the mask at each voxel
+    known.
+    """
 
     def __init__(self, matcher: Matcher, volume: Tensor) -> None:
         self.size = [next_fast_len(n, real=True) for n in volume.shape]

@@ -100,8 +100,10 @@ def _bright(path: Path, values: NDArray[np.float64], contrast: str) -> NDArray[n
     if skewness < -CLEAR or values.max() <= 0:
         other = "dark" if contrast == "bright" else "bright"
         raise UserError(
-            f"`template` {path}: what stands out from the background is {other} (skewness {skewness:.1f}), but "
-            f"`template_contrast` is {contrast}; expected protein to stand out; give `template_contrast` {other}"
+            f"`template` {path}: what stands out from the background is {other} (skewness "
+            f"{skewness:.1f}), but "
+            f"`template_contrast` is {contrast}; expected protein to stand out; give "
+            f"`template_contrast` {other}"
         )
     return values
 
@@ -138,12 +140,14 @@ def _read_map(path: Path, given: float | None) -> tuple[NDArray[np.float64], flo
     if cell is None or min(cell) <= 0 or max(cell) > 1.01 * min(cell):
         shown = "none" if cell is None else " x ".join(f"{size:g}" for size in cell)
         raise UserError(
-            f"`template` {path}: voxel size {shown} in its header; expected one; see `template_voxel_size`"
+            f"`template` {path}: voxel size {shown} in its header; expected one; see "
+            "`template_voxel_size`"
         )
     values = stack.read(np.array([0]))[0].astype(np.float64)
     if not np.isfinite(values).all() or values.min() == values.max():
         raise UserError(
-            f"`template` {path}: holds NaN, infinity or one value only; expected a map of a particle"
+            f"`template` {path}: holds NaN, infinity or one value only; expected a map of a "
+            "particle"
         )
     return values, float(np.mean(cell))
 

@@ -105,13 +105,17 @@ class TemplateMatchingPicker:
         if across > min(seen.shape):
             shape = " x ".join(map(str, seen.shape))
             raise UserError(
-                f"`template`: {2 * self.radius:.0f} Å across, {across:.0f} voxels of {where}, which has {shape} "
-                f"(z, y, x) of {seen.voxel_size:.3g} Å; expected a particle that fits; check voxel sizes or `diameter`"
+                f"`template`: {2 * self.radius:.0f} Å across, {across:.0f} voxels of {where}, "
+                f"which has {shape} "
+                f"(z, y, x) of {seen.voxel_size:.3g} Å; expected a particle that fits; check voxel "
+                "sizes or `diameter`"
             )
         if across < 2 * LEAST_RADIUS:
             raise UserError(
-                f"`template`: {2 * self.radius:.0f} Å are {across:.1f} voxels of {seen.voxel_size:.3g} Å in {where}; "
-                f"expected {2 * LEAST_RADIUS:g} or more; use finer voxels (the tomogram's or `search_voxel_size`)"
+                f"`template`: {2 * self.radius:.0f} Å are {across:.1f} voxels of "
+                f"{seen.voxel_size:.3g} Å in {where}; "
+                f"expected {2 * LEAST_RADIUS:g} or more; use finer voxels (the tomogram's or "
+                "`search_voxel_size`)"
             )
 
     def _matcher(self, seen: Tomogram, run: Run) -> Matcher:
@@ -213,7 +217,8 @@ class TemplateMatchingTrainer(Trainer):
         config = self.config
         if not config.template:
             raise UserError(
-                "`template`: not given; expected a map (MRC) or a model (PDB, mmCIF) of the particle"
+                "`template`: not given; expected a map (MRC) or a model (PDB, mmCIF) of the "
+                "particle"
             )
         if config.template == BALL:
             if config.diameter is None:

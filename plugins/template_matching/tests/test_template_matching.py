@@ -274,7 +274,9 @@ def test_whitening_and_band_pass_keep_the_picks(
 def test_a_run_keeps_its_template(
     body: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """``predict`` and ``resume`` need neither the file nor the folder that the run was started in."""
+    """``predict`` and ``resume`` need neither the file nor the folder that the run was
+    started in.
+    """
     store = kit_data.write_tomograms(tmp_path / "data.h5")
     with mrcfile.new(tmp_path / "body.mrc") as file:
         file.set_data(body().numpy())

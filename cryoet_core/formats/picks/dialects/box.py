@@ -35,7 +35,8 @@ def depth(path: Path, n: int, reading: PickReading) -> np.ndarray:
     """z of boxes in one slice, (n,), in voxels. UserError where nobody says it."""
     if reading.slice is None:
         raise UserError(
-            f"{path}: {n} boxes in x and y, without z; expected positions in a tomogram; `slice` N places them in one "
+            f"{path}: {n} boxes in x and y, without z; expected positions in a tomogram; `slice` N "
+            "places them in one "
             "slice"
         )
     return np.full(n, float(reading.slice))

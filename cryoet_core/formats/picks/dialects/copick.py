@@ -52,7 +52,8 @@ def _roots(path: Path, config: Mapping[str, Any]) -> list[Path]:
     if not found:
         shown = config.get("overlay_root") or "no overlay_root"
         raise UserError(
-            f"{path}: a copick project whose picks are not here ({shown}); expected a local folder that holds {RUNS}; "
+            f"{path}: a copick project whose picks are not here ({shown}); expected a local folder "
+            f"that holds {RUNS}; "
             "copy it to this machine"
         )
     return found
@@ -74,7 +75,8 @@ def _project(path: Path, roots: list[Path], reading: PickReading) -> PickFile:
     several = next((key for key, who in users.items() if len(who) > 1), None)
     if several:
         notes.append(
-            f"run {several[0]} has picks of {several[1]} by {', '.join(sorted(users[several]))}: all are read"
+            f"run {several[0]} has picks of {several[1]} by {', '.join(sorted(users[several]))}: "
+            "all are read"
         )
     picks = join([part.picks for part in parts]) if parts else Picks.empty()
     if not len(picks):
@@ -162,7 +164,8 @@ def targets(path: Path, picks: Picks) -> dict[Path, Picks]:
         return parts
     if len(parts) > 1:
         raise UserError(
-            f"{path}: a JSON file of copick holds one class in one tomogram, and there are {len(parts)}; expected the "
+            f"{path}: a JSON file of copick holds one class in one tomogram, and there are "
+            f"{len(parts)}; expected the "
             "name of a folder, for a project"
         )
     return {path: picks}

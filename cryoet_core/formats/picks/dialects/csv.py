@@ -41,7 +41,8 @@ def read(path: Path, reading: PickReading) -> PickFile:
     body, lines = (cells[1:], numbers[1:]) if header else (cells, numbers)
     if header is None and len(cells[0]) != 3:
         raise UserError(
-            f"{path}: {len(cells[0])} columns without a header; expected x, y, z; give the columns names on line "
+            f"{path}: {len(cells[0])} columns without a header; expected x, y, z; give the columns "
+            "names on line "
             f"{numbers[0]}"
         )
     names = [column(cell) for cell in header or ("x", "y", "z")]
@@ -139,7 +140,8 @@ def _check(
     for line, row in zip(lines, body, strict=True):
         if len(row) != len(names):
             raise UserError(
-                f"{path}: line {line} has {len(row)} columns; expected {len(names)}, as in its first line"
+                f"{path}: line {line} has {len(row)} columns; expected {len(names)}, as in its "
+                "first line"
             )
 
 
@@ -158,7 +160,8 @@ def _scale(rows: Rows, names: list[tuple[str, str | None]], reading: PickReading
         unit = "voxel"
     if unit is None:
         raise UserError(
-            f"{rows.path}: x, y and z without a unit; expected one in the header (x_angstrom, x_nm, x_voxel); give "
+            f"{rows.path}: x, y and z without a unit; expected one in the header (x_angstrom, "
+            "x_nm, x_voxel); give "
             "`unit` angstrom, nm or voxel"
         )
     scale = UNITS[unit]
@@ -188,7 +191,8 @@ def _fill(rows: Rows, table: _Table, reading: PickReading) -> None:
 def _given_classes(table: _Table, column: str) -> list[str]:
     if column not in table.titles:
         raise UserError(
-            f"`class_column` {column}: {table.path} has no such column; it has {', '.join(table.titles[:8])}"
+            f"`class_column` {column}: {table.path} has no such column; it has "
+            f"{', '.join(table.titles[:8])}"
         )
     index = table.titles.index(column)
     table.taken.add(index)

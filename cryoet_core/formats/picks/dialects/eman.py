@@ -82,7 +82,8 @@ def _middle(rows: Rows, reading: PickReading) -> np.ndarray:
     geometry = find(reading.geometry, name)
     if geometry is None:
         raise UserError(
-            f"{rows.path}: coordinates count from the middle of tomogram {name!r}, whose size is unknown; expected its "
+            f"{rows.path}: coordinates count from the middle of tomogram {name!r}, whose size is "
+            "unknown; expected its "
             "size; give the tomogram"
         )
     middle: np.ndarray = np.array(geometry.shape[::-1]) // 2 * geometry.voxel_size

@@ -58,7 +58,8 @@ def read(path: Path, reading: PickReading) -> PickFile:
         raw = file.read(_LARGEST)
     if not raw.startswith(MAGIC) or len(raw) < HEADER:
         raise UserError(
-            f"{path}: no IMOD model, or a truncated one; expected {HEADER} bytes that begin with IMODV1.2"
+            f"{path}: no IMOD model, or a truncated one; expected {HEADER} bytes that begin with "
+            "IMODV1.2"
         )
     try:
         model = _model(raw)

@@ -61,7 +61,8 @@ def read(path: Path, reading: PickReading) -> PickFile:
             and reading.coordinate_pixel_size is None
         ):
             rows.notes.append(
-                "WarpTools: coordinates in pixels of the images (--coordinate-pixel-size sets another)"
+                "WarpTools: coordinates in pixels of the images (--coordinate-pixel-size sets "
+                "another)"
             )
         rows.notes += _contradiction(star, rows.voxel_size)
     rows.tomograms = star.tomograms
@@ -108,7 +109,8 @@ class _Star:
         unknown = next((group for group in groups if group not in rows), None)
         if unknown is not None:
             raise UserError(
-                f"{self.path}: optics group {unknown} is not in data_optics; expected {', '.join(rows)}"
+                f"{self.path}: optics group {unknown} is not in data_optics; expected "
+                f"{', '.join(rows)}"
             )
         return self.optics.numbers(name, self.path)[[rows[group] for group in groups]]
 
@@ -183,7 +185,8 @@ def _pixels(star: _Star, reading: PickReading) -> np.ndarray:
         return star.columns(PIXELS)
     if reading.slice is None:
         raise UserError(
-            f"{star.path}: particles in 2-D (no rlnCoordinateZ); expected positions in a tomogram; `slice` N places "
+            f"{star.path}: particles in 2-D (no rlnCoordinateZ); expected positions in a tomogram; "
+            "`slice` N places "
             "them in one slice"
         )
     flat = np.stack([star.table.numbers(name, star.path) for name in PIXELS[:2]], axis=1)
@@ -204,7 +207,8 @@ def _contradiction(star: _Star, size: float | np.ndarray | None) -> list[str]:
     if abs(named - said) < 0.01 + 0.01 * said:
         return []
     return [
-        f"coordinates count {said:g} Å, but the images' names say {named:g} Å; --coordinate-pixel-size sets another"
+        f"coordinates count {said:g} Å, but the images' names say {named:g} Å; "
+        "--coordinate-pixel-size sets another"
     ]
 
 
@@ -235,7 +239,8 @@ def _shift(star: _Star, turned: np.ndarray | None, reading: PickReading) -> np.n
             given = reading.coordinate_pixel_size or reading.voxel_size
             if given is None:
                 raise UserError(
-                    f"{star.path}: rlnOriginX in pixels of unknown size; expected it in the star; give `voxel_size`"
+                    f"{star.path}: rlnOriginX in pixels of unknown size; expected it in the star; "
+                    "give `voxel_size`"
                 )
             size = np.full(len(star), given)
         origin = pixels * size[:, None]
