@@ -45,7 +45,32 @@ def cryoet_trainers():
     return [Half]
 """
 
+WHOLE = """
+from cryoet_core import hookimpl
+from cryoet_core.plugins.config import Config
+from cryoet_core.plugins.interfaces import InputSpec, Trainer
+
+class Whole(Trainer):
+    name, summary, task = "bad", "whole", "clustering"
+    inputs = {"data": InputSpec("subtomograms")}
+    Config = Config
+    def fit(self, inputs, run): ...
+    def load(self, run): ...
+
+@hookimpl
+def cryoet_trainers():
+    return [Whole]
+"""
+
 BROKEN = {
+    "no-config": (WHOLE.replace("Config = Config", "Config = dict"), "expected a subclass of"),
+    "task": (WHOLE.replace('"clustering"', '"guessing"'), "is 'guessing', expected one of"),
+    "constructor": (
+        WHOLE.replace("    def fit", "    def __init__(self, config): 1 / 0\n    def fit"),
+        "cannot be made with default options: ZeroDivisionError",
+    ),
+    "prints": (WHOLE + "print('hello there')\n", "prints to standard output ('hello there')"),
+    "unmarked": (WHOLE.replace("@hookimpl", ""), "its function cryoet_trainers is not marked"),
     "raises": (RAISES, "importing cryoet_bad failed: RuntimeError: the licence server is away"),
     "exits": (EXITS, "importing cryoet_bad failed: SystemExit: 3"),
     "misspelt": (MISSPELT, "unknown hook 'cryoet_trainer'"),
@@ -92,6 +117,18 @@ def test_a_broken_plugin_is_reported_and_harms_nothing(
     failed = cryoet("run", "bad", "--data", "x.h5", site=site, code=2)
     assert reason in failed.stderr
     assert failed.stderr.count("\n") == 1
+    works_as_before(cryoet, site)
+
+
+def test_a_plugin_for_another_core_is_broken(cryoet: Command, site: Path, install: Install) -> None:
+    install("cryoet-bad", "bad", WHOLE)
+    assert methods(cryoet, site)["bad"]["status"] == "ok"
+    record = next(site.glob("cryoet_bad*.dist-info")) / "METADATA"
+    lines = record.read_text().rstrip("\n").split("\n")
+    record.write_text("\n".join([*lines[:3], "Requires-Dist: cryoet>=99", *lines[3:]]) + "\n")
+    row = methods(cryoet, site)["bad"]
+    assert row["status"] == "broken"
+    assert "it needs cryoet>=99, but this is" in row["reason"]
     works_as_before(cryoet, site)
 
 

@@ -8,15 +8,20 @@ other.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib import metadata
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING, Any, Literal
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import pluggy
+from packaging.requirements import Requirement
 
-from cryoet_core import PROJECT
+from cryoet_core import PROJECT, __version__
 from cryoet_core.support.errors import UserError
 from cryoet_core.support.names import close_names
 
@@ -101,9 +106,9 @@ def _from_entry_point(entry: EntryPoint) -> PluginInfo:
     dist = entry.dist
     if dist is None:
         return PluginInfo(entry.name, "unknown", "unknown", entry.value)
-    metadata = dist.metadata
-    name, version = metadata["Name"] or "unknown", metadata["Version"] or "unknown"
-    summary = str(metadata.json.get("summary", ""))
+    facts = dist.metadata
+    name, version = facts["Name"] or "unknown", facts["Version"] or "unknown"
+    summary = str(facts.json.get("summary", ""))
     return PluginInfo(entry.name, name, version, entry.value, summary=summary)
 
 
@@ -151,10 +156,14 @@ def _hooks(info: PluginInfo) -> pluggy.HookRelay:
     """Import the plugin's module and check its hooks against the specifications."""
     from cryoet_core.plugins import hookspecs
 
+    _refuse_other_core(info)
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(hookspecs)
+    printed = io.StringIO()
     try:
-        manager.register(importlib.import_module(info.module), name=info.name)
+        with contextlib.redirect_stdout(printed):
+            module = importlib.import_module(info.module)
+        manager.register(module, name=info.name)
         manager.check_pending()
     except KeyboardInterrupt:
         raise
@@ -165,7 +174,42 @@ def _hooks(info: PluginInfo) -> pluggy.HookRelay:
         raise _Broken(
             f"importing {info.module} failed: {type(error).__name__}: {_one_line(error)}"
         ) from error
+    if printed.getvalue().strip():
+        said = " ".join(printed.getvalue().split())[:60]
+        raise _Broken(
+            f"importing {info.module} prints to standard output ({said!r}); remove the print, "
+            "which would spoil what commands print for other programs"
+        )
+    _refuse_unmarked(info, module)
     return manager.hook
+
+
+def _refuse_other_core(info: PluginInfo) -> None:
+    """Refuse a plugin whose distribution asks for another version of the core."""
+    try:
+        requires = metadata.requires(info.distribution) or []
+    except metadata.PackageNotFoundError:
+        return
+    for text in requires:
+        wanted = Requirement(text)
+        if wanted.name.lower() != PROJECT or (wanted.marker and not wanted.marker.evaluate()):
+            continue
+        if not wanted.specifier.contains(__version__, prereleases=True):
+            raise _Broken(
+                f"it needs {PROJECT}{wanted.specifier}, but this is {__version__}; install "
+                "releases that fit each other"
+            )
+
+
+def _refuse_unmarked(info: PluginInfo, module: ModuleType) -> None:
+    """Refuse a function that has the name of a hook and not the mark of one."""
+    for name in ("cryoet_trainers", "cryoet_encoders"):
+        function = vars(module).get(name)
+        if callable(function) and not hasattr(function, f"{PROJECT}_impl"):
+            raise _Broken(
+                f"its function {name} is not marked; write @hookimpl above it "
+                "(from cryoet_core import hookimpl)"
+            )
 
 
 def _call(hook: pluggy.HookCaller) -> list[Any]:
@@ -211,6 +255,7 @@ def _trainer(info: PluginInfo, hooks: pluggy.HookRelay) -> type[Trainer] | None:
         ]
         if missing:
             raise _Broken(f"its trainer {item.__name__} does not define {', '.join(missing)}")
+        _refuse_wrong_parts(item)
         clash = sorted(set(item.inputs) & (RESERVED | set(item.Config.model_fields)))
         if clash:
             raise _Broken(f"its input {clash[0]!r} has the name of an option; choose another name")
@@ -225,6 +270,30 @@ def _trainer(info: PluginInfo, hooks: pluggy.HookRelay) -> type[Trainer] | None:
         f"its entry point is {info.name!r} but its trainer is named {names}; both names must be "
         "equal"
     )
+
+
+def _refuse_wrong_parts(item: type[Trainer]) -> None:
+    """Refuse a trainer whose Config, task or constructor is none."""
+    from cryoet_core.plugins.config import Config
+    from cryoet_core.plugins.interfaces import Task
+
+    if not (isinstance(item.Config, type) and issubclass(item.Config, Config)):
+        raise _Broken(
+            f"the Config of its trainer {item.__name__} is {item.Config!r}, expected a subclass of "
+            "cryoet_core.plugins.config.Config"
+        )
+    if item.task not in get_args(Task):
+        raise _Broken(
+            f"the task of its trainer {item.__name__} is {item.task!r}, expected one of "
+            f"{', '.join(get_args(Task))}"
+        )
+    try:
+        item(item.Config())
+    except Exception as error:
+        raise _Broken(
+            f"its trainer {item.__name__} cannot be made with default options: "
+            f"{type(error).__name__}: {_one_line(error)}"
+        ) from error
 
 
 def _one_line(error: BaseException) -> str:

@@ -17,7 +17,7 @@ STYLE = Markup("""<style>
 .board td { white-space: nowrap; }
 .board td.num { line-height: 1.3; } .board b { font-weight: 650; }
 .board small { display: block; font-size: 12px; } .board .best { background: #e8f4ee; }
-.board .none { color: #9aa0a9; } .board .failed { color: #d55e00; } 
+.board .none { color: #9aa0a9; } .board .failed { color: #d55e00; }
 .board a, .overview a { color: inherit; }
 .board th.group { text-align: center; border-bottom: 0; padding-bottom: 0; }
 .board .first { border-left: 1px solid var(--line); padding-left: 12px; }
@@ -25,7 +25,7 @@ STYLE = Markup("""<style>
 .under { display: flex; flex-wrap: wrap; gap: 10px 36px; align-items: flex-start;
   margin-top: 14px; }
 details { margin-top: 12px; font-size: 14px; } details p { margin: 8px 0 2px; }
-summary { cursor: pointer; color: #626973; } 
+summary { cursor: pointer; color: #626973; }
 details code { display: block; margin: 2px 0 2px 14px; }
 </style>""")
 
