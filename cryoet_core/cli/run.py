@@ -35,6 +35,22 @@ if TYPE_CHECKING:
     from cryoet_core.plugins.interfaces import InputSpec, Trainer
 
 
+HELP_ALL = "--help-all"
+
+
+def _show_everything(context: typer.Context, value: bool) -> None:
+    """Print the help with all options, as ``--help`` prints the common ones."""
+    if value:
+        print(context.get_help())
+        raise typer.Exit
+
+
+_HELP_ALL_OPTION = typer.Option(
+    HELP_ALL, help="Show every option, rarely used ones too.", is_eager=True,
+    callback=_show_everything,
+)
+
+
 def build(arguments: Sequence[str]) -> typer.Typer:
     """The group ``cryoet run``: the method that is asked for with its options, the others by name
     only.
@@ -43,7 +59,10 @@ def build(arguments: Sequence[str]) -> typer.Typer:
     name = next((word for word in arguments if not word.startswith("-")), None)
     if name is not None:
         trainer = load_trainer(name)
-        app.command(name, help=trainer.summary)(command_of(trainer))
+        everything = HELP_ALL in arguments
+        app.command(name, help=trainer.summary, epilog=_epilog(trainer, everything))(
+            command_of(trainer, everything)
+        )
     for info in discover():
         if info.name != name:
             text = (
@@ -53,13 +72,21 @@ def build(arguments: Sequence[str]) -> typer.Typer:
     return app
 
 
-def command_of(trainer: type[Trainer]) -> Callable[..., None]:
+def _epilog(trainer: type[Trainer], everything: bool) -> str | None:
+    hidden = sum(info.advanced for info in trainer.Config.described())
+    if everything or not hidden:
+        return None
+    return f"{hidden} more options are rarely needed; {HELP_ALL} shows them."
+
+
+def command_of(trainer: type[Trainer], everything: bool = False) -> Callable[..., None]:
     """A function that Typer can read: its signature has the trainer's inputs, the run's options and
-    the Config's.
+    the Config's. ``everything``: the help shows advanced options too.
     """
     own = trainer.Config.described()
 
     def command(**given: Any) -> None:
+        given.pop("help_all")
         options = {info.name: given.pop(info.name) for info in own}
         paths = {name: given.pop(name) or [] for name in trainer.inputs}
         said = {parameter.name: given.pop(parameter.name) for parameter in how}
@@ -71,7 +98,8 @@ def command_of(trainer: type[Trainer]) -> Callable[..., None]:
     how = parameters_of(reading) if takes_tomograms(trainer) else []
     parameters = [_input_parameter(name, spec) for name, spec in trainer.inputs.items()] + how
     parameters += parameters_of(_run_options)
-    parameters += [_option_parameter(info, trainer.name) for info in own]
+    parameters += [_option_parameter(info, trainer.name, everything) for info in own]
+    parameters.append(_parameter("help_all", Annotated[bool, _HELP_ALL_OPTION], False))
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
     return command
@@ -140,20 +168,28 @@ def _input_parameter(name: str, spec: InputSpec) -> inspect.Parameter:
     return _parameter(name, Annotated[list[Path] | None, shown], None)
 
 
-def _option_parameter(info: OptionInfo, method: str) -> inspect.Parameter:
+def _option_parameter(info: OptionInfo, method: str, everything: bool) -> inspect.Parameter:
     """An option of the Config: text that pydantic reads later, so that one place decides what is
     allowed.
 
     Switches stand under a heading of their own and choices in the text: in a narrow terminal the
     columns that these take would cut the names of the other options short.
     """
+    hidden = info.advanced and not everything
     if info.type == "bool":
         names = f"{info.flag}/--no-{info.flag[2:]}"
-        switch = option(_help(info), names, panel=f"Switches of {method}", show_default=False)
+        switch = option(
+            _help(info), names, panel=f"Switches of {method}", show_default=False, hidden=hidden
+        )
         return _parameter(info.name, Annotated[bool | None, switch], None)
     metavar = "NAME" if "|" in info.type else info.type
     text = option(
-        _help(info), info.flag, panel=f"Options of {method}", metavar=metavar, show_default=False
+        _help(info),
+        info.flag,
+        panel=f"Options of {method}",
+        metavar=metavar,
+        show_default=False,
+        hidden=hidden,
     )
     return _parameter(info.name, Annotated[str | None, text], None)
 

@@ -51,16 +51,39 @@ def option(
     *,
     paper: str | None = None,
     presets: Mapping[str, Any] | None = None,
+    advanced: bool = False,
     **constraints: Any,
 ) -> Any:
-    """A field of a ``Config``.
+    """Declare an option, a field of a ``Config``.
 
-    ``help``: one line that says what the option does and its unit. ``paper``: the value that the
-    paper gives, in words. ``presets``: values under ``--preset fast`` and ``--preset paper`` where
-    they differ from ``default``. ``constraints``: pydantic's ``ge``, ``gt``, ``le``, ``lt``,
-    ``pattern``, ``min_length``, ...
+    Parameters
+    ----------
+    default : Any
+        The value where nobody gives one.
+    help : str
+        One line that says what the option does, and its unit.
+    paper : str, optional
+        The value that the paper gives, in words.
+    presets : mapping, optional
+        Values under the presets ``"fast"`` and ``"paper"`` where they differ from ``default``.
+    advanced : bool
+        Only ``--help-all`` shows the option: few users ever set it.
+    **constraints
+        pydantic's ``ge``, ``gt``, ``le``, ``lt``, ``pattern``, ``min_length``, ...
+
+    Returns
+    -------
+    Any
+        A field of pydantic.
+
+    Examples
+    --------
+    >>> class Example(Config):
+    ...     classes: int = option(3, "number of classes", ge=2)
+    >>> Example().classes
+    3
     """
-    extra: dict[str, Any] = {"paper": paper, "presets": dict(presets or {})}
+    extra: dict[str, Any] = {"paper": paper, "presets": dict(presets or {}), "advanced": advanced}
     return pydantic.Field(default=default, description=help, json_schema_extra=extra, **constraints)
 
 
@@ -76,6 +99,7 @@ class OptionInfo:
     help: str
     paper: str | None
     presets: dict[str, Any]
+    advanced: bool = False
 
 
 class Config(pydantic.BaseModel):
@@ -247,6 +271,7 @@ def _describe(name: str, info: FieldInfo) -> OptionInfo:
         help=info.description or "",
         paper=extra.get("paper"),
         presets=dict(extra.get("presets", {})),
+        advanced=bool(extra.get("advanced", False)),
     )
 
 
