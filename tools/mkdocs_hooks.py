@@ -20,11 +20,8 @@ EXECUTED = Path("build/notebooks")
 def on_files(files: Any, config: Any) -> Any:
     """Add a page for each notebook, with its outputs where it has been executed."""
     for source in sorted(Path(config["docs_dir"], "notebooks").glob("*.ipynb")):
-        executed = EXECUTED / source.name
-        fresh = executed.exists() and executed.stat().st_mtime >= source.stat().st_mtime
-        notebook = nbformat.read(executed if fresh else source, as_version=4)
-        name = f"notebooks/{source.stem}.md"
-        files.append(File.generated(config, name, content=as_markdown(notebook)))
+        content = as_markdown(_executed(nbformat.read(source, as_version=4), source.name))
+        files.append(File.generated(config, f"notebooks/{source.stem}.md", content=content))
     return files
 
 
@@ -46,7 +43,21 @@ def as_markdown(notebook: Any) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def _executed(notebook: Any, name: str) -> Any:
+    """Return the executed notebook, or the given one where that has other cells or is missing."""
+    path = EXECUTED / name
+    if not path.exists():
+        return notebook
+    executed = nbformat.read(path, as_version=4)
+    same = [cell.source for cell in executed.cells] == [cell.source for cell in notebook.cells]
+    return executed if same else notebook
+
+
 def _output(output: Any) -> str:
+    return re.sub(r"[\w/.-]*/cryoet-\w+/", ".../", _shown(output))  # temporary folders
+
+
+def _shown(output: Any) -> str:
     if output.output_type == "stream":
         return "" if output.name == "stderr" else f"```text\n{output.text.rstrip()}\n```"
     data = output.get("data", {})
