@@ -1,8 +1,8 @@
 # make          .venv with the core and every plugin
 # make demo     also a simulated data set, sorted by DISCA, with a report (what is done already is skipped)
 # make test     style, types, import rules and every test
-# make docs     the documentation, site/index.html (needs no network once installed)
-# make notebooks  executes the notebooks of docs/notebooks
+# make docs     the documentation: site/index.html (needs no network once the tools are installed)
+# make notebooks    executes the notebooks of docs/notebooks; make docs then shows their outputs
 # make smoke    every method of every plugin, the example's included, once on tiny data (cryoet benchmark)
 #
 # PYTHON=python3.12       another interpreter (3.10 or later)
