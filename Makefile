@@ -1,6 +1,8 @@
 # make          .venv with the core and every plugin
 # make demo     also a simulated data set, sorted by DISCA, with a report (what is done already is skipped)
 # make test     style, types, import rules and every test
+# make docs     the documentation: site/index.html (needs no network once the tools are installed)
+# make notebooks    executes the notebooks of docs/notebooks; make docs then shows their outputs
 # make smoke    every method of every plugin, the example's included, once on tiny data (cryoet benchmark)
 #
 # PYTHON=python3.12       another interpreter (3.10 or later)
@@ -25,7 +27,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check -q $(if $(TORCH_
 DEMO_DATA := sim_snr01.h5
 DEMO_RUN := runs/demo
 
-.PHONY: install demo test smoke clean FORCE
+.PHONY: install demo test docs notebooks smoke clean FORCE
 .DELETE_ON_ERROR:
 
 install: $(VENV)/.installed
@@ -45,6 +47,11 @@ $(VENV)/.installed: $(PROJECTS) $(VENV)/constraints.txt
 $(VENV)/.installed-for-tests: $(PROJECTS) $(VENV)/constraints.txt
 	@echo "installing cryoet, $(notdir $(PLUGINS)) and the test tools into $(VENV) (some minutes the first time)"
 	@$(PIP) -e '.[test]' $(EDITABLE)
+	@touch $(VENV)/.installed $@
+
+$(VENV)/.installed-for-docs: $(PROJECTS) $(VENV)/constraints.txt
+	@echo "installing cryoet, $(notdir $(PLUGINS)) and the tools of the documentation into $(VENV)"
+	@$(PIP) -e '.[docs]' $(EDITABLE)
 	@touch $(VENV)/.installed $@
 
 $(DEMO_DATA): | $(VENV)/.installed
@@ -68,6 +75,13 @@ test: $(VENV)/.installed-for-tests
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m pytest -q -n 2
 
+docs: $(VENV)/.installed-for-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+	@echo "the documentation: $(CURDIR)/site/index.html"
+
+notebooks: $(VENV)/.installed-for-docs
+	$(BIN)/python tools/run_notebooks.py
+
 # the example lies beside the environment, which stays as it is
 smoke: $(VENV)/.installed
 	@rm -rf $(VENV)/example $(VENV)/example-source && cp -r examples/cryoet-minimal $(VENV)/example-source
@@ -75,4 +89,4 @@ smoke: $(VENV)/.installed
 	PYTHONPATH=$(CURDIR)/$(VENV)/example$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/cryoet benchmark --all --scale smoke
 
 clean:
-	rm -rf $(VENV) $(DEMO_DATA) $(DEMO_RUN)
+	rm -rf $(VENV) $(DEMO_DATA) $(DEMO_RUN) site build/notebooks

@@ -4,6 +4,7 @@ the files.
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -16,7 +17,7 @@ from cryoet_core.cli import main as program
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(
-    [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "plugins").glob("*/README.md")]
+    [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "plugins").glob("*/README.md")]
 )
 OTHERS = {"minimal"}  # methods of third parties that the documents speak of
 
@@ -125,3 +126,20 @@ def test_functions_that_the_walk_names_exist():
     }
     known |= {path.stem for path in sources} | {path.parent.name for path in sources}
     assert named - known - {"data", "fast"} == set()
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "docs" / "notebooks").glob("*.ipynb")), ids=lambda path: path.name
+)
+def test_a_notebook_is_kept_without_outputs(path):
+    """Outputs would carry the paths of one machine; ``make notebooks`` executes them."""
+    code = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+    assert code
+    assert all(not cell["outputs"] and cell["execution_count"] is None for cell in code)
+
+
+def test_the_site_has_every_page():
+    """Each page of ``docs`` stands in the navigation of ``mkdocs.yml``."""
+    text = (ROOT / "mkdocs.yml").read_text()
+    pages = [str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")]
+    assert [page for page in pages if page not in text] == []
