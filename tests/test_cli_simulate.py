@@ -46,7 +46,7 @@ def test_words_of_one_option_spread() -> None:
     assert spread(["--out", "x", "--phantoms"]) == ["--out", "x", "--phantoms", "8"]
     assert spread(["--defocus", "3", "6"]) == ["--defocus", "3", "--defocus", "6"]
     assert spread(["--tilt-range", "-60", "60"]) == ["--tilt-range", "-60", "60"]
-    with pytest.raises(UserError, match="`structures`"):
+    with pytest.raises(UserError, match="--structures"):
         spread(["--structures", "--out", "x"])
 
 

@@ -42,13 +42,13 @@ def test_text_of_the_command_line_becomes_values() -> None:
 @pytest.mark.parametrize(
     ("given", "parts"),
     [
-        ({"learning_rate": "2"}, ["--learning-rate", "'2'", "> 0 and <= 1"]),
-        ({"width": "2"}, ["--width", "'2'", "4 to 256"]),
-        ({"width": "many"}, ["--width", "'many'", "integer", "4 to 256"]),
-        ({"init": "sideways"}, ["--init", "'sideways'", "random, invariants"]),
-        ({"learning_rate": "nan"}, ["--learning-rate", "finite"]),
-        ({"widht": "3"}, ["--widht", "no such option", "did you mean --width?"]),
-        ({"width": "2", "learning_rate": "0"}, ["--width", "--learning-rate"]),
+        ({"learning_rate": "2"}, ["`learning_rate`", "'2'", "> 0 and <= 1"]),
+        ({"width": "2"}, ["`width`", "'2'", "4 to 256"]),
+        ({"width": "many"}, ["`width`", "'many'", "integer", "4 to 256"]),
+        ({"init": "sideways"}, ["`init`", "'sideways'", "random, invariants"]),
+        ({"learning_rate": "nan"}, ["`learning_rate`", "finite"]),
+        ({"widht": "3"}, ["`widht`", "no such option", "did you mean `width`?"]),
+        ({"width": "2", "learning_rate": "0"}, ["`width`", "`learning_rate`"]),
     ],
 )
 def test_a_wrong_value_names_the_option(given: dict[str, Any], parts: list[str]) -> None:

@@ -309,11 +309,11 @@ def test_tomograms_that_are_not_known_are_left_out_and_said_so():
 @pytest.mark.parametrize(
     ("radius", "rule", "message"),
     [
-        (0.0, "optimal", "--radius 0: expected"),
-        (float("nan"), "optimal", "--radius nan"),
-        (5.0, "nearest", "--rule nearest: expected one of optimal, greedy, r1.5, shrec"),
-        (5.0, "r1.5", "--rule r1.5: counts in voxels"),
-        (5.0, "shrec", "--rule shrec: counts in voxels"),
+        (0.0, "optimal", "`radius` 0: expected"),
+        (float("nan"), "optimal", "`radius` nan"),
+        (5.0, "nearest", "`rule` nearest: expected one of optimal, greedy, r1.5, shrec"),
+        (5.0, "r1.5", "`rule` r1.5: counts in voxels"),
+        (5.0, "shrec", "`rule` shrec: counts in voxels"),
     ],
 )
 def test_what_cannot_be_matched_is_refused(radius, rule, message):

@@ -311,11 +311,11 @@ def test_wrong_names_no_picks_and_large_boxes_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"box": 3}, "--box 3"),
-        ({"box": 8, "normalise": "z"}, "--normalise z: expected none, volume, tomogram"),
-        ({"box": 8, "edge": "wrap"}, "--edge wrap: expected drop, pad, refuse"),
-        ({"box": 8, "voxel_size": -1.0}, "--voxel-size -1"),
-        ({"box": 8, "limit": 0}, "--limit 0"),
+        ({"box": 3}, "`box` 3"),
+        ({"box": 8, "normalise": "z"}, "`normalise` z: expected none, volume, tomogram"),
+        ({"box": 8, "edge": "wrap"}, "`edge` wrap: expected drop, pad, refuse"),
+        ({"box": 8, "voxel_size": -1.0}, "`voxel_size` -1"),
+        ({"box": 8, "limit": 0}, "`limit` 0"),
     ],
 )
 def test_impossible_options_are_refused(options, message):

@@ -120,7 +120,7 @@ WRONG: dict[str, tuple[str, str]] = {
     "no path": (HEAD + ",x,,,,,\n", "line 2: no path"),
     "no number": (HEAD + "rec/a.mrc,,ten,,,,\n", "line 2: voxel_size 'ten'; expected a number"),
     "NaN": (HEAD + "rec/a.mrc,,nan,,,,\n", "line 2: voxel_size 'nan'"),
-    "negative": (HEAD + "rec/a.mrc,,-4,,,,\n", "line 2: voxel-size -4.0: expected a number"),
+    "negative": (HEAD + "rec/a.mrc,,-4,,,,\n", "line 2: voxel_size -4.0: expected a number"),
     "contrast": (
         HEAD + "rec/a.mrc,,,white,,,\n",
         "line 2: contrast 'white'; expected dark or bright",
@@ -131,7 +131,7 @@ WRONG: dict[str, tuple[str, str]] = {
     ),
     "a falling range": (
         HEAD + "rec/a.mrc,,,,60,-60,\n",
-        "line 2: tilt-range 60 -60: expected rising",
+        "line 2: tilt_range 60 -60: expected rising",
     ),
     "no picks": (HEAD + "rec/a.mrc,,,,,,no.star\n", "line 2: picks no.star are not there"),
     "a cell too few": (HEAD + "rec/a.mrc,,\n", "line 2 has 3 cells; expected 7"),

@@ -86,7 +86,7 @@ def test_too_many_copies_say_how_many_fitted(structures: list[Structure]) -> Non
     fitted = int(str(e.value).split()[1])
     assert fitted == room.ids.max() > 5
     assert "filament 5 of 5" in str(e.value)  # the largest goes first
-    assert "lower --copies" in str(e.value)
+    assert "lower `copies`" in str(e.value)
 
 
 def test_the_mask_has_the_volume_of_the_density(structures: list[Structure]) -> None:

@@ -74,13 +74,13 @@ def test_without_out_each_run_gets_a_folder_of_its_own(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"device": "cuda"}, "--device cuda: no CUDA device"),
-        ({"device": "tpu"}, "--device tpu: unknown"),
-        ({"device": "cuda:x"}, "--device cuda:x: unknown"),
-        ({"devices": 0}, "--devices 0: out of range"),
-        ({"devices": 4000}, "--devices 4000: out of range"),
-        ({"threads": 0}, "--threads 0: out of range"),
-        ({"precision": "16"}, "--precision 16: unknown"),
+        ({"device": "cuda"}, "`device` cuda: no CUDA device"),
+        ({"device": "tpu"}, "`device` tpu: unknown"),
+        ({"device": "cuda:x"}, "`device` cuda:x: unknown"),
+        ({"devices": 0}, "`devices` 0: out of range"),
+        ({"devices": 4000}, "`devices` 4000: out of range"),
+        ({"threads": 0}, "`threads` 0: out of range"),
+        ({"precision": "16"}, "`precision` 16: unknown"),
     ],
 )
 def test_impossible_options_are_refused_before_a_folder_is_made(

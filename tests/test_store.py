@@ -327,7 +327,7 @@ def test_nan_and_constant_volumes_are_refused_before_a_run(path: Path) -> None:
     volumes[3, 0, 0, 0] = np.nan
     volumes[5] = 0.25
     write_store(path, volumes, 10.0)
-    with pytest.raises(UserError, match=r"1 of 9 volumes \(row 3\) is not finite.*`drop_bad`"):
+    with pytest.raises(UserError, match=r"1 of 9 volumes \(row 3\) is not finite.*--drop-bad"):
         open_subtomograms(path)
     assert len(open_subtomograms(path, check_values=False)) == 9
     volumes[3] = volumes[0]

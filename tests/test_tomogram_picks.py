@@ -73,7 +73,7 @@ def test_contrast_is_said_or_seen_never_guessed(
 ) -> None:
     values, centres = particles(sign=-1)
     path = write_mrc(tmp_path / "T.mrc", values)
-    assert "give --contrast dark or --contrast bright" in refusal(path, TomogramOptions())
+    assert "give `contrast` dark or `contrast` bright" in refusal(path, TomogramOptions())
     (found,) = open_tomograms(path, TomogramOptions(default_contrast="dark"))
     assert (found.density_sign, found.notes) == (-1, ("T: contrast taken as dark",))
     given_picks(Picks.of(centres, "T"))
@@ -87,7 +87,7 @@ def test_contrast_is_said_or_seen_never_guessed(
         assert "contrast from the density at the picks: dark" in data.notes[0]
     assert open_tomograms(path, TomogramOptions(picks=picks, contrast="dark")).notes == ()
     line = refusal(path, TomogramOptions(picks=picks, contrast="bright"))
-    assert "--contrast bright, but the density at the picks is dark" in line
+    assert "`contrast` bright, but the density at the picks is dark" in line
     given_picks(Picks.of(np.random.default_rng(5).uniform(0, [390, 790, 790], (60, 3)), "T"))
     assert "at the picks it is not clear" in refusal(path, TomogramOptions(picks=picks))
     assert (
@@ -101,9 +101,9 @@ def test_contrast_is_said_or_seen_never_guessed(
 def test_options_that_make_no_sense(tmp_path: Path) -> None:
     path = write_mrc(tmp_path / "T.mrc")
     wrong: Any = "white"
-    assert "--contrast white" in refusal(path, TomogramOptions(contrast=wrong))
-    assert "--voxel-size -3" in refusal(path, TomogramOptions(contrast="dark", voxel_size=-3))
-    assert "--tilt-range 60 -60" in refusal(
+    assert "`contrast` white" in refusal(path, TomogramOptions(contrast=wrong))
+    assert "`voxel_size` -3" in refusal(path, TomogramOptions(contrast="dark", voxel_size=-3))
+    assert "`tilt_range` 60 -60" in refusal(
         path, TomogramOptions(contrast="dark", tilt_range=(60, -60))
     )
 
@@ -183,7 +183,7 @@ def test_picks_outside_are_refused_with_what_would_explain_them(
 ) -> None:
     with pytest.raises(UserError, match=words) as caught:
         placing.refuse_outside(drafts("A")[0], Picks.of(np.array(positions), "A"))
-    assert "--voxel-size" in one_line(caught.value)
+    assert "`voxel_size`" in one_line(caught.value)
     placing.refuse_outside(drafts("A")[0], Picks.of(np.array([[-9.0, 0, 0], [59, 79, 99]]), "A"))
 
 
@@ -235,7 +235,7 @@ def test_a_copick_project_with_a_choice(tmp_path: Path) -> None:
     run = tmp_path / "project" / "ExperimentRuns" / "TS_1"
     (run / "VoxelSpacing20.000").mkdir()
     write_zarr(run / "VoxelSpacing20.000" / "wbp.zarr", noise((5, 6, 7)), scales=(20.0,))
-    assert "10, 20 Å; expected one size; choose by --voxel-size" in refusal(config)
+    assert "10, 20 Å; expected one size; choose by `voxel_size`" in refusal(config)
     (found,) = open_tomograms(config, TomogramOptions(contrast="bright", voxel_size=20.0))
     assert found.shape == (5, 6, 7)
     write_zarr(run / "VoxelSpacing20.000" / "denoised.zarr", noise((5, 6, 7)), scales=(20.0,))

@@ -78,7 +78,7 @@ def test_axes_can_be_said(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.read(), noise().transpose(1, 0, 2))
     region = (slice(2, 5), slice(1, 3), slice(4, 10))
     np.testing.assert_array_equal(found.read(region), noise().transpose(1, 0, 2)[region])
-    assert "--axes zzx" in refusal(path, TomogramOptions(contrast="bright", axes="zzx"))
+    assert "`axes` zzx" in refusal(path, TomogramOptions(contrast="bright", axes="zzx"))
 
 
 def test_a_tall_volume_is_one_tomogram_and_a_stack_is_none(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_a_tall_volume_is_one_tomogram_and_a_stack_is_none(tmp_path: Path) -> No
 @pytest.mark.parametrize("said", [0.0, 1.0])
 def test_a_voxel_size_that_nobody_says_is_refused(tmp_path: Path, said: float) -> None:
     path = write_mrc(tmp_path / "a.mrc", voxel_size=said)
-    assert "give --voxel-size" in refusal(path)
+    assert "give `voxel_size`" in refusal(path)
     (found,) = open_tomograms(path, TomogramOptions(contrast="bright", voxel_size=8.0))
     assert found.voxel_size == 8.0
     other = write_mrc(tmp_path / "b.mrc", voxel_size=9.0)
@@ -105,7 +105,7 @@ def test_a_voxel_size_that_nobody_says_is_refused(tmp_path: Path, said: float) -
 def test_an_em_file(tmp_path: Path) -> None:
     header = bytes([6, 0, 0, 5]) + np.array(SHAPE[::-1], "<i4").tobytes() + bytes(512 - 16)
     (tmp_path / "a.em").write_bytes(header + noise().tobytes())
-    assert "give --voxel-size" in refusal(tmp_path / "a.em")
+    assert "give `voxel_size`" in refusal(tmp_path / "a.em")
     (found,) = open_tomograms(tmp_path / "a.em", TomogramOptions(contrast="bright", voxel_size=9.0))
     np.testing.assert_array_equal(found.read(), noise())
 
@@ -186,7 +186,7 @@ def test_axes_units_and_levels_of_an_ome_zarr(tmp_path: Path) -> None:
     )
     assert found.voxel_size == 13.0
     for unit in (None, "pixel"):
-        assert "give --voxel-size" in refusal(write_zarr(tmp_path / "u.zarr", unit=unit))
+        assert "give `voxel_size`" in refusal(write_zarr(tmp_path / "u.zarr", unit=unit))
     levels = write_zarr(tmp_path / "levels.zarr", scales=(5.0, 10.0))
     for size, shape in ((None, SHAPE), (5.05, SHAPE), (10.0, (3, 4, 5))):
         (found,) = open_tomograms(levels, TomogramOptions(contrast="bright", voxel_size=size))
@@ -225,7 +225,7 @@ def test_zarr_folders_that_are_no_images(tmp_path: Path) -> None:
     refusal(torn)
     bare = zarr.create_array(str(tmp_path / "bare.zarr"), data=noise(), zarr_format=2)
     assert bare.shape == SHAPE
-    assert "give --voxel-size" in refusal(tmp_path / "bare.zarr")
+    assert "give `voxel_size`" in refusal(tmp_path / "bare.zarr")
     (found,) = open_tomograms(
         tmp_path / "bare.zarr", TomogramOptions(contrast="bright", voxel_size=5.0)
     )
@@ -242,8 +242,8 @@ def test_a_store_says_everything_itself(tmp_path: Path) -> None:
     assert [found.density_sign for found in data] == [1, -1]
     assert data.tomograms[0].tilt_range == (-60, 60)
     assert data.picks is not None
-    assert "says that protein is dark, but --contrast bright" in refusal(tmp_path / "s.h5")
-    assert "but --voxel-size says 12" in refusal(
+    assert "says that protein is dark, but `contrast` bright" in refusal(tmp_path / "s.h5")
+    assert "but `voxel_size` says 12" in refusal(
         tmp_path / "s.h5", TomogramOptions(voxel_size=12.0)
     )
-    assert "leave --axes out" in refusal(tmp_path / "s.h5", TomogramOptions(axes="yzx"))
+    assert "leave `axes` out" in refusal(tmp_path / "s.h5", TomogramOptions(axes="yzx"))

@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from cryoet_core.support.errors import as_options
+
 SCORES = (
     ("accuracy", "accuracy"),
     ("matched_accuracy", "matched accuracy"),
@@ -28,7 +30,7 @@ def close(facts: Mapping[str, Any], as_json: bool) -> None:
 
     if not speaks():
         return
-    print(json.dumps(plain(facts)) if as_json else "\n".join(_lines(facts)), flush=True)
+    print(json.dumps(plain(facts)) if as_json else as_options("\n".join(_lines(facts))), flush=True)
 
 
 def _lines(facts: Mapping[str, Any]) -> list[str]:

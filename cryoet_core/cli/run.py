@@ -46,7 +46,9 @@ def _show_everything(context: typer.Context, value: bool) -> None:
 
 
 _HELP_ALL_OPTION = typer.Option(
-    HELP_ALL, help="Show every option, rarely used ones too.", is_eager=True,
+    HELP_ALL,
+    help="Show every option, rarely used ones too.",
+    is_eager=True,
     callback=_show_everything,
 )
 

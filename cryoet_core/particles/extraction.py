@@ -252,7 +252,7 @@ class Work:
 
     def cure(self) -> str:
         return (
-            "give a smaller --box or --edge pad"
+            "give a smaller `box` or `edge` pad"
             if self.left_out["at the edge"]
             else "see `cryoet data inspect`"
         )

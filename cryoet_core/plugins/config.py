@@ -189,15 +189,14 @@ class Config(pydantic.BaseModel):
             where = f" (in {origin[name]})" if origin.get(name) else ""
             if problem["type"] == "extra_forbidden":
                 lines.append(
-                    f"{flag_of(name)}{where}: no such "
-                    f"option{close_names(name, cls.model_fields, flag_of)}"
+                    f"`{name}`{where}: no such "
+                    f"option{close_names(name, cls.model_fields, '`{}`'.format)}"
                 )
                 continue
             allowed = _describe(name, cls.model_fields[name]).range
             expected = f"; allowed: {allowed}" if allowed else ""
             lines.append(
-                f"{flag_of(name)}{where}: got {problem['input']!r}, "
-                f"{_message(problem['msg'])}{expected}"
+                f"`{name}`{where}: got {problem['input']!r}, {_message(problem['msg'])}{expected}"
             )
         return "; ".join(dict.fromkeys(lines))
 

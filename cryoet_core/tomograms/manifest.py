@@ -263,7 +263,7 @@ def _said(row: ManifestRow, reading: TomogramOptions) -> TomogramOptions:
     try:
         said.refuse_nonsense()
     except UserError as error:
-        raise UserError(f"{row.where}: {str(error).removeprefix('--')}") from error
+        raise UserError(f"{row.where}: {str(error).replace('`', '')}") from error
     return said
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cryoet_core.cli.options import JSON, option
-from cryoet_core.support.errors import UserError
+from cryoet_core.support.errors import UserError, as_options
 
 if TYPE_CHECKING:
     from cryoet_core.formats.picks import Geometry, PickFile
@@ -235,4 +235,4 @@ def _print(out: Path, facts: dict[str, Any]) -> None:
         print(f"  files: {len(facts['files'])}, such as {facts['files'][0]}")
     for word in ("notes", "lost"):
         for line in facts[word]:
-            print(f"  {word.removesuffix('s')}: {line}")
+            print(f"  {word.removesuffix('s')}: {as_options(line)}")

@@ -11,7 +11,7 @@ import typer
 
 from cryoet_core.cli.data_commands import convert, extract, inspect
 from cryoet_core.cli.options import JSON, QUIET, option
-from cryoet_core.support.errors import UserError
+from cryoet_core.support.errors import UserError, as_options
 
 if TYPE_CHECKING:
     from cryoet_core.support.progress import Terminal
@@ -334,7 +334,7 @@ def check(
     else:
         for path, lines in found.items():
             for line in lines or ["no deviations"]:
-                print(f"{path}: {line}")
+                print(f"{path}: {as_options(line)}")
     if any(found.values()):
         raise typer.Exit(2)
 
@@ -385,7 +385,7 @@ def _print(facts: Mapping[str, Any], as_json: bool, headline: str) -> None:
 def _dump(value: Any) -> None:
     from cryoet_core.support.files import plain
 
-    print(json.dumps(plain(value), ensure_ascii=False))
+    print(as_options(json.dumps(plain(value), ensure_ascii=False)))
 
 
 def _lines(facts: Mapping[str, Any]) -> None:
@@ -394,7 +394,7 @@ def _lines(facts: Mapping[str, Any]) -> None:
         words = name.replace("_", " ")
         if name == "notes":
             for note in value:
-                print(f"  note: {note}")
+                print(f"  note: {as_options(note)}")
         elif isinstance(value, Mapping) and any(
             isinstance(item, Mapping) for item in value.values()
         ):
@@ -409,11 +409,11 @@ def _lines(facts: Mapping[str, Any]) -> None:
                 print(f"  {words}: {', '.join(shown + more)}")
         elif isinstance(value, (list, tuple)):
             if value:
-                print(f"  {words}: {', '.join(str(item) for item in value)}")
+                print(f"  {words}: {as_options(', '.join(str(item) for item in value))}")
         elif isinstance(value, bool):
             print(f"  {words}: {'yes' if value else 'no'}")
         elif value is not None:
-            print(f"  {words}: {value}")
+            print(f"  {words}: {as_options(str(value))}")
 
 
 def _phrase(facts: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cryoet_core.cli.options import CONTRAST, JSON, OUTPUT, QUIET, TILT_RANGE, TOMOGRAMS, option
-from cryoet_core.support.errors import UserError
+from cryoet_core.support.errors import UserError, as_options
 
 FILES, BOXES, CHOICE = "The files", "The boxes", "Which picks"
 
@@ -125,7 +125,7 @@ def command(
     for name, value in shown.items():
         print(f"  {name}: {value}")
     for note in facts["notes"]:
-        print(f"  note: {note}")
+        print(f"  note: {as_options(note)}")
 
 
 def opened(

@@ -56,7 +56,7 @@ def command(
     if facts["outside"]:
         print(f"  outside of their tomogram: {facts['outside']:,}")
     for note in notes:
-        print(f"  note: {note}")
+        print(f"  note: {as_options(note)}")
 
 
 def _few(names: list[str], most: int = 3) -> str:

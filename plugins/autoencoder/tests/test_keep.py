@@ -51,5 +51,5 @@ def test_auto_takes_what_is_suggested() -> None:
 def test_what_cannot_be_meant_gets_one_line(keep: str, words: str) -> None:
     with pytest.raises(UserError, match=words) as found:
         kept_clusters(keep, CLUSTERS, NONE)
-    assert "--keep" in str(found.value)
+    assert "`keep`" in str(found.value)
     assert "\n" not in str(found.value)

@@ -111,7 +111,7 @@ def test_predict_segments_other_tomograms_into_its_own_folder(place: Path) -> No
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({}, "--clusters: missing; expected the folder of a run of autoencoder, or --subtomograms"),
+        ({}, "`clusters`: missing; expected the folder of a run of autoencoder, or `subtomograms`"),
         ({"clusters": "edss"}, "a run of edss3d; expected one of autoencoder"),
         ({"clusters": "nowhere"}, "no such run folder"),
         ({"clusters": "ae", "keep": "9"}, "no cluster 9; there are cluster1 to cluster4"),

@@ -104,7 +104,7 @@ def test_a_target_without_labels_serves_methods_that_need_none(write: Write) -> 
             {},
             {},
             13,
-            r"--shots 13: class 'ball' has 12 labelled volumes of .*t\.h5; .* lower --shots or "
+            r"`shots` 13: class 'ball' has 12 labelled volumes of .*t\.h5; .* lower `shots` or "
             r"label more",
         ),
         (
@@ -132,7 +132,7 @@ def test_a_target_without_labels_serves_methods_that_need_none(write: Write) -> 
             r"t\.h5: voxels of 11 Å, but .*s\.h5 has 10 Å; expected equal voxel sizes",
         ),
         ({"per_class": 1}, {}, 3, r"s\.h5: class 'ball' has one volume; expected two or more"),
-        ({}, {"per_class": 1}, 2, r"--shots 2: class 'ball' has 1 labelled volume of .*t\.h5"),
+        ({}, {"per_class": 1}, 2, r"`shots` 2: class 'ball' has 1 labelled volume of .*t\.h5"),
     ],
     ids=[
         "shots",

@@ -285,8 +285,8 @@ def test_the_network_alone(known: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"train_classes": ["nothing"]}, "--train-classes nothing: the data set has no such class"),
-        ({"unseen": 3}, "--way 2: episodes have 1 classes to draw from"),
+        ({"train_classes": ["nothing"]}, "`train_classes` nothing: the data set has no such class"),
+        ({"unseen": 3}, "`way` 2: episodes have 1 classes to draw from"),
         ({"shot": 16}, "16 shots and 1 queries need 17 volumes of a class, .* has 16"),
         ({"evaluation_shots": [30]}, "30 shots and 1 queries need 31 volumes of a class"),
         ({"encoder": "protonet.nothing"}, "plugin 'protonet' has no encoder 'nothing'"),

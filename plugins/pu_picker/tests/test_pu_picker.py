@@ -262,14 +262,14 @@ def refused(start: Start, labelled: Tomogram, **options: Any) -> str:
 def test_bad_options_are_refused(start: Start, tmp_path: Path) -> None:
     labelled, _ = tomogram(0, {"shell": 5})
     cases = {
-        "--diameter: missing": {"diameter": ""},
+        "`diameter`: missing": {"diameter": ""},
         "'large' is no positive number": {"diameter": "large"},
         "no labels of a class 'shel'": {"diameter": "shel=100"},
         "did you mean shell": {"diameter": "shel=100"},
         "960 x 960 Å": {"diameter": "1000"},
         "at least 3 voxels in a diameter": {"diameter": "20"},
         "a share of 2; expected less than 1": {"prior": "2"},
-        "--copies: '-3' is no positive number": {"copies": "-3"},
+        "`copies`: '-3' is no positive number": {"copies": "-3"},
     }
     for number, (message, options) in enumerate(cases.items()):
         assert message in refused(start, labelled, name=f"run{number}", **options)

@@ -108,7 +108,7 @@ def test_radius_of_a_ball() -> None:
         ("flat.mrc", "one value only"),
         ("thin.mrc", "at least 4 voxels"),
         ("gone.pdb", "no such file"),
-        ("unscaled.mrc", "voxel size none in its header; expected one; see --template-voxel-size"),
+        ("unscaled.mrc", "voxel size none in its header; expected one; see `template_voxel_size`"),
     ],
 )
 def test_what_is_no_template_is_refused(

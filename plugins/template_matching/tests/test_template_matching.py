@@ -299,7 +299,7 @@ def test_a_run_keeps_its_template(
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({}, "--template: not given"), ({"template": "ball"}, "needs --diameter")],
+    [({}, "`template`: not given"), ({"template": "ball"}, "needs `diameter`")],
 )
 def test_a_missing_template_is_named(options: dict[str, Any], message: str) -> None:
     trainer = TemplateMatchingTrainer(TemplateMatchingConfig(**options))
