@@ -8,6 +8,7 @@ from typing import Annotated
 
 from cryoet_core.cli.data_commands.extract import AXES, DATA, PICKS, opened
 from cryoet_core.cli.options import CONTRAST, JSON, OUTPUT, TOMOGRAMS, VOXEL_SIZE, option
+from cryoet_core.support.errors import as_options
 
 
 def command(

@@ -51,16 +51,18 @@ class AutoencoderConfig(Config):
     width: int = option(
         16,
         "channels of the convolutions",
+        advanced=True,
         ge=2,
         le=512,
         paper="32",
         presets={"fast": 16, "paper": 32},
     )
-    code: int = option(32, "length of the code", ge=1, le=4096, paper="32")
+    code: int = option(32, "length of the code", advanced=True, ge=1, le=4096, paper="32")
     # training
     penalty: float = option(
         1e-4,
         "weight of the sum of a code's absolute values, the mean over cubes",
+        advanced=True,
         ge=0,
         le=100,
         paper="1e-4, of the sum over a batch of 128 (code)",
@@ -69,6 +71,7 @@ class AutoencoderConfig(Config):
     decay: float = option(
         2e-6,
         "after t updates the learning rate is divided by 1 + this * t",
+        advanced=True,
         ge=0,
         le=1,
         paper="2e-6",
@@ -92,6 +95,7 @@ class AutoencoderConfig(Config):
     patience: int = option(
         5,
         "epochs without a lower loss on the tenth held out after which training ends",
+        advanced=True,
         ge=1,
         paper="20 (code)",
         presets={"fast": 5, "paper": 20},

@@ -33,6 +33,7 @@ class Edss3dConfig(Config):
     autoencoder_epochs: int | None = option(
         None,
         "passes of the autoencoder that is trained here; none: as its preset says",
+        advanced=True,
         ge=1,
         paper="100 (code)",
     )
@@ -41,6 +42,7 @@ class Edss3dConfig(Config):
         "a cube's foreground is what the autoencoder draws above this share of the way from "
         "its median to its "
         "largest value",
+        advanced=True,
         gt=0,
         lt=1,
         paper="an absolute 0.5 (code)",
@@ -49,6 +51,7 @@ class Edss3dConfig(Config):
     width: int = option(
         16,
         "channels of the convolutions",
+        advanced=True,
         ge=2,
         le=512,
         paper="32",
@@ -66,12 +69,14 @@ class Edss3dConfig(Config):
     augment: bool = option(
         True,
         "mirror cubes, and vary their level and spread",
+        advanced=True,
         paper="no",
         presets={"fast": True, "paper": False},
     )
     weights: Literal["equal", "root", "balanced"] = option(
         "root",
         "of the classes' voxels: equal, or by one over (the square root of) how many there are",
+        advanced=True,
         paper="equal",
         presets={"fast": "root", "paper": "equal"},
     )
@@ -95,6 +100,7 @@ class Edss3dConfig(Config):
     least_updates: int = option(
         12,
         "updates in an epoch at least: on few cubes an epoch is several passes",
+        advanced=True,
         ge=1,
         le=100_000,
         paper="one pass",
@@ -103,6 +109,7 @@ class Edss3dConfig(Config):
     patience: int = option(
         4,
         "epochs without a lower loss on the tenth held out after which training ends",
+        advanced=True,
         ge=1,
         paper="20 (code)",
         presets={"fast": 4, "paper": 20},

@@ -22,6 +22,7 @@ class EncoderConfig(Config):
     head: Literal["pool", "dense"] = option(
         "pool",
         "end of cssl.rb3d: pooled octants (256 features), or two dense layers of 1024",
+        advanced=True,
         paper="not stated",
     )
 
@@ -32,12 +33,14 @@ class ViewConfig(Config):
     crop: tuple[float, float] = option(
         (0.8, 1.0),
         "edge of the random crop, as a share of the box; it is resized to the box",
+        advanced=True,
         paper="0.71,1 (area 0.5 to 1)",
         presets={"fast": (0.8, 1.0), "paper": (0.707, 1.0)},
     )
     crop_probability: float = option(
         0.0,
         "share of views that are cropped",
+        advanced=True,
         ge=0,
         le=1,
         paper="0.5",
@@ -46,6 +49,7 @@ class ViewConfig(Config):
     affine_probability: float = option(
         1.0,
         "share of views that are turned, moved and scaled",
+        advanced=True,
         ge=0,
         le=1,
         paper="0.5",
@@ -54,12 +58,14 @@ class ViewConfig(Config):
     full_so3: bool = option(
         True,
         "turn to any orientation, not about the beam alone",
+        advanced=True,
         paper="no",
         presets={"fast": True, "paper": False},
     )
     angle: float = option(
         180.0,
         "largest turn about the beam in degrees, with --no-full-so3",
+        advanced=True,
         ge=0,
         le=180,
         paper="45",
@@ -76,6 +82,7 @@ class ViewConfig(Config):
     zoom: float = option(
         0.0,
         "largest change of size, as a share",
+        advanced=True,
         ge=0,
         lt=1,
         paper="0.1",
@@ -84,6 +91,7 @@ class ViewConfig(Config):
     fill: Literal["mean", "noise"] = option(
         "mean",
         "what comes in from outside the cube: its mean, or noise of its mean and deviation",
+        advanced=True,
         paper="0",
     )
     wedge: float = option(
@@ -95,7 +103,7 @@ class ViewConfig(Config):
         presets={"fast": 1.0, "paper": 0.0},
     )
     wedge_jitter: float = option(
-        5.0, "by how much each end of the tilt range varies, degrees", ge=0, le=30
+        5.0, "by how much each end of the tilt range varies, degrees", advanced=True, ge=0, le=30
     )
     noise: float = option(
         0.5,
@@ -106,7 +114,9 @@ class ViewConfig(Config):
         presets={"fast": 0.5, "paper": 0.0},
     )
     noise_colour: Colour = option(
-        "white", "spectrum of that noise: white, or a contrast transfer function of 2 to 6 um"
+        "white",
+        "spectrum of that noise: white, or a contrast transfer function of 2 to 6 um",
+        advanced=True,
     )
 
     @field_validator("crop")
@@ -136,26 +146,35 @@ class PretrainConfig(EncoderConfig, ViewConfig):
         paper="16",
         presets={"fast": 32, "paper": 16},
     )
-    optimiser: Literal["adam", "lars", "larc"] = option("adam", "of the pretraining", paper="adam")
+    optimiser: Literal["adam", "lars", "larc"] = option(
+        "adam", "of the pretraining", advanced=True, paper="adam"
+    )
     learning_rate: float = option(1e-3, "of the pretraining", gt=0, le=10)
-    weight_decay: float = option(1e-4, "of the pretraining", ge=0, le=1, paper="1e-4")
+    weight_decay: float = option(
+        1e-4, "of the pretraining", advanced=True, ge=0, le=1, paper="1e-4"
+    )
     schedule: Literal["constant", "cosine"] = option(
-        "cosine", "learning rate over the epochs", presets={"fast": "cosine", "paper": "constant"}
+        "cosine",
+        "learning rate over the epochs",
+        advanced=True,
+        presets={"fast": "cosine", "paper": "constant"},
     )
     growth: float = option(
         0.5,
         "share of the pretraining in which crop, turn, shift and scale grow from a tenth to all",
+        advanced=True,
         ge=0,
         le=1,
         paper="0",
         presets={"fast": 0.5, "paper": 0.0},
     )
     projection: int = option(
-        128, "length of the vectors that are compared", ge=2, le=4096, paper="128"
+        128, "length of the vectors that are compared", advanced=True, ge=2, le=4096, paper="128"
     )
     projection_norm: bool = option(
         True,
         "batch normalisation in the projection head, which is not kept",
+        advanced=True,
         paper="no",
         presets={"fast": True, "paper": False},
     )
@@ -166,10 +185,12 @@ class ClusterConfig(Config):
 
     k_min: int = option(2, "smallest number of clusters to consider", ge=1, le=200)
     k_max: int = option(15, "largest number of clusters to consider", ge=1, le=200)
-    dimensions: int = option(16, "principal components that are clustered", ge=1, le=128)
-    restarts: int = option(5, "starts of each mixture", ge=1, le=100)
+    dimensions: int = option(
+        16, "principal components that are clustered", advanced=True, ge=1, le=128
+    )
+    restarts: int = option(5, "starts of each mixture", advanced=True, ge=1, le=100)
     reg_covar: float = option(
-        1e-5, "added to covariances, as a share of the mean variance", gt=0, le=1
+        1e-5, "added to covariances, as a share of the mean variance", advanced=True, gt=0, le=1
     )
 
 
@@ -187,6 +208,7 @@ class FineTuneConfig(Config):
     fine_tune_batch: int = option(
         32,
         "cubes per step of fine-tuning",
+        advanced=True,
         ge=1,
         le=65_536,
         paper="16",
@@ -195,6 +217,7 @@ class FineTuneConfig(Config):
     fine_tune_optimiser: Literal["adam", "sgd"] = option(
         "adam",
         "of fine-tuning; sgd has momentum 0.9",
+        advanced=True,
         paper="sgd",
         presets={"fast": "adam", "paper": "sgd"},
     )
@@ -207,13 +230,16 @@ class FineTuneConfig(Config):
         paper="5e-4; 1e-4 for 25 and 50 % of real labels",
         presets={"fast": None, "paper": 5e-4},
     )
-    fine_tune_decay: float = option(1e-4, "weight decay of fine-tuning", ge=0, le=1, paper="1e-4")
+    fine_tune_decay: float = option(
+        1e-4, "weight decay of fine-tuning", advanced=True, ge=0, le=1, paper="1e-4"
+    )
     fine_tune_views: bool = option(
-        False, "show the labelled cubes as random views too", paper="not stated"
+        False, "show the labelled cubes as random views too", advanced=True, paper="not stated"
     )
     same_steps: bool = option(
         True,
         "as many steps for any share of the labels as for all of them",
+        advanced=True,
         paper="no",
         presets={"fast": True, "paper": False},
     )
@@ -222,6 +248,7 @@ class FineTuneConfig(Config):
         "auto",
         "first weights of the classifier: a linear probe's, or random; auto: a probe's on "
         "a pretrained encoder",
+        advanced=True,
         paper="random",
         presets={"fast": "auto", "paper": "random"},
     )
@@ -245,6 +272,7 @@ class SimclrConfig(SelfSupervisedConfig):
     optimiser: Literal["adam", "lars", "larc"] = option(
         "adam",
         "of the pretraining",
+        advanced=True,
         paper="lars (SimCLR's)",
         presets={"fast": "adam", "paper": "lars"},
     )
@@ -259,6 +287,7 @@ class SimclrConfig(SelfSupervisedConfig):
     weight_decay: float = option(
         1e-4,
         "of the pretraining",
+        advanced=True,
         ge=0,
         le=1,
         paper="1e-6 (SimCLR's)",
@@ -267,6 +296,7 @@ class SimclrConfig(SelfSupervisedConfig):
     temperature: float = option(
         0.2,
         "divisor of similarities",
+        advanced=True,
         gt=0,
         le=10,
         paper="0.1 (SimCLR's)",
@@ -278,10 +308,13 @@ class MocoConfig(SelfSupervisedConfig):
     learning_rate: float = option(
         1e-3, "of the pretraining", gt=0, le=10, paper="1e-4", presets={"fast": 1e-3, "paper": 1e-4}
     )
-    temperature: float = option(0.2, "divisor of similarities", gt=0, le=10, paper="0.2")
+    temperature: float = option(
+        0.2, "divisor of similarities", advanced=True, gt=0, le=10, paper="0.2"
+    )
     queue: int | None = option(
         None,
         "keys of earlier batches that serve as negatives; none: a quarter of the cubes",
+        advanced=True,
         ge=1,
         le=1_000_000,
         paper="128; 64 on real data",
@@ -292,6 +325,7 @@ class MocoConfig(SelfSupervisedConfig):
         "share of itself that the key encoder keeps in each step; none: 1 - 40 / steps, the "
         "published share of "
         "the run",
+        advanced=True,
         ge=0,
         le=1,
         paper="0.999",
@@ -315,6 +349,7 @@ class SwavConfig(SelfSupervisedConfig):
     optimiser: Literal["adam", "lars", "larc"] = option(
         "adam",
         "of the pretraining",
+        advanced=True,
         paper="larc (SwAV's)",
         presets={"fast": "adam", "paper": "larc"},
     )
@@ -329,25 +364,32 @@ class SwavConfig(SelfSupervisedConfig):
     weight_decay: float = option(
         1e-4,
         "of the pretraining",
+        advanced=True,
         ge=0,
         le=1,
         paper="1e-6 (SwAV's)",
         presets={"fast": 1e-4, "paper": 1e-6},
     )
-    temperature: float = option(0.1, "divisor of prototype scores", gt=0, le=10, paper="0.1")
+    temperature: float = option(
+        0.1, "divisor of prototype scores", advanced=True, gt=0, le=10, paper="0.1"
+    )
     prototypes: int = option(
         30,
         "number of prototypes, a few for each class to expect",
+        advanced=True,
         ge=2,
         le=100_000,
         paper="3000 (SwAV's), which so few cubes cannot fill",
         presets={"fast": 30, "paper": 60},
     )
-    epsilon: float = option(0.05, "smoothness of the codes", gt=0, le=10, paper="0.05")
+    epsilon: float = option(
+        0.05, "smoothness of the codes", advanced=True, gt=0, le=10, paper="0.05"
+    )
     sinkhorn: int = option(3, "rounds of balancing the codes", ge=1, le=1000, paper="3")
     queue: int = option(
         0,
         "earlier vectors that share in the balancing; 0: none",
+        advanced=True,
         ge=0,
         le=1_000_000,
         paper="optional",

@@ -38,12 +38,14 @@ class DiscaConfig(Config):
         "invariants",
         "what the first clustering looks at: rotation-invariant descriptors, or features of the "
         "untrained network",
+        advanced=True,
         paper="random",
         presets={"fast": "invariants", "paper": "random"},
     )
     join_invariants: bool = option(
         True,
         "cluster the network's features together with the rotation-invariant descriptors",
+        advanced=True,
         paper="no",
         presets={"fast": True, "paper": False},
     )
@@ -54,9 +56,14 @@ class DiscaConfig(Config):
         paper="no",
         presets={"fast": True, "paper": False},
     )
-    components: int = option(15, "densities that the refinement starts with", ge=1, le=200)
+    components: int = option(
+        15, "densities that the refinement starts with", advanced=True, ge=1, le=200
+    )
     refine_sample: int = option(
-        4000, "subtomograms that the refinement learns from, at most; all are labelled", ge=10
+        4000,
+        "subtomograms that the refinement learns from, at most; all are labelled",
+        advanced=True,
+        ge=10,
     )
     max_shift: float = option(
         6.0,
@@ -70,11 +77,12 @@ class DiscaConfig(Config):
         "the box",
         ge=0,
     )
-    empty: bool = option(True, "the refinement may call subtomograms empty")
+    empty: bool = option(True, "the refinement may call subtomograms empty", advanced=True)
     align_averages: bool = option(
         True,
         "align the particles of each class before averaging them; without refinement by a search "
         "of its own",
+        advanced=True,
         presets={"fast": True, "paper": False},
     )
     # the network
@@ -91,13 +99,20 @@ class DiscaConfig(Config):
     width: int = option(
         8,
         "channels of the first block; each further block has a quarter more",
+        advanced=True,
         ge=4,
         le=512,
         paper="64",
         presets={"fast": 8, "paper": 64},
     )
     blocks: int = option(
-        5, "convolution blocks", ge=1, le=20, paper="10", presets={"fast": 5, "paper": 10}
+        5,
+        "convolution blocks",
+        advanced=True,
+        ge=1,
+        le=20,
+        paper="10",
+        presets={"fast": 5, "paper": 10},
     )
     bin: int = option(
         2,
@@ -110,6 +125,7 @@ class DiscaConfig(Config):
     features: int = option(
         128,
         "length of the feature vector",
+        advanced=True,
         ge=8,
         le=8192,
         paper="1024",
@@ -117,16 +133,27 @@ class DiscaConfig(Config):
     )
     # clustering
     dimensions: int = option(
-        16, "principal components that are clustered", ge=2, le=128, paper="16 (code)"
+        16,
+        "principal components that are clustered",
+        advanced=True,
+        ge=2,
+        le=128,
+        paper="16 (code)",
     )
-    restarts: int = option(5, "starts of each mixture", ge=1, le=100, paper="5")
+    restarts: int = option(5, "starts of each mixture", advanced=True, ge=1, le=100, paper="5")
     reg_covar: float = option(
-        1e-5, "added to covariances, as a share of the mean variance", gt=0, le=1, paper="1e-5"
+        1e-5,
+        "added to covariances, as a share of the mean variance",
+        advanced=True,
+        gt=0,
+        le=1,
+        paper="1e-5",
     )
     # training
     loss: Literal["cross_entropy", "hinge"] = option(
         "cross_entropy",
         "on logits with smoothed labels, or the code's categorical hinge on probabilities",
+        advanced=True,
         paper="hinge (code)",
         presets={"fast": "cross_entropy", "paper": "hinge"},
     )
@@ -138,24 +165,42 @@ class DiscaConfig(Config):
         paper="1e-5",
         presets={"fast": 1e-3, "paper": 1e-5},
     )
-    decay: float = option(0.95, "factor on the learning rate per round", gt=0, le=1, paper="0.95")
+    decay: float = option(
+        0.95, "factor on the learning rate per round", advanced=True, gt=0, le=1, paper="0.95"
+    )
     smoothing: float = option(
-        0.2, "label smoothing before the first round; times 0.9 each round", ge=0, lt=1, paper="0.2"
+        0.2,
+        "label smoothing before the first round; times 0.9 each round",
+        advanced=True,
+        ge=0,
+        lt=1,
+        paper="0.2",
     )
     batch_size: int = option(
         64, "subtomograms per training step, all processes together", ge=2, le=8192, paper="64"
     )
     head_epochs: int = option(
-        10, "epochs that a new classification head is trained alone", ge=0, le=1000, paper="10"
+        10,
+        "epochs that a new classification head is trained alone",
+        advanced=True,
+        ge=0,
+        le=1000,
+        paper="10",
     )
     head_learning_rate: float = option(
         1e-4,
         "learning rate of a new head alone (NAdam)",
+        advanced=True,
         gt=0,
         le=1,
         paper="1e-4",
         presets={"fast": 1e-2, "paper": 1e-4},
     )
     unchanged: float = option(
-        0.999, "share of unchanged labels at which the rounds stop", gt=0, le=1, paper="0.999"
+        0.999,
+        "share of unchanged labels at which the rounds stop",
+        advanced=True,
+        gt=0,
+        le=1,
+        paper="0.999",
     )

@@ -33,6 +33,7 @@ class DomainConfig(Config):
         "how the target accuracy is taken. held-out: shots are not counted, running statistics, "
         "last epoch; paper: "
         "shots counted, statistics of batches of 32, best epoch of the last stage by that accuracy",
+        advanced=True,
         paper="paper",
     )
     start: str | None = option(
@@ -46,6 +47,7 @@ class DomainConfig(Config):
         None,
         "channels of the first three blocks; none: 16 for cubes below 32 voxels, else 32 (as "
         "published)",
+        advanced=True,
         ge=1,
         le=512,
         paper="16 at 28 voxels, 32 at 40",
@@ -54,6 +56,7 @@ class DomainConfig(Config):
     channels: int | None = option(
         None,
         "channels of the last block; none: 128 for cubes below 32 voxels, else 32 (as published)",
+        advanced=True,
         ge=1,
         le=4096,
         paper="128 at 28 voxels, 32 at 40",
@@ -88,7 +91,9 @@ class DomainConfig(Config):
         0.1, "of the labels: this share is spread over all classes", 0.0, ge=0, lt=1
     )
     calibrate: bool = option(
-        True, "fit the temperature of the probabilities on labelled target volumes held out"
+        True,
+        "fit the temperature of the probabilities on labelled target volumes held out",
+        advanced=True,
     )
 
 
@@ -109,11 +114,12 @@ class AlignConfig(DomainConfig):
 class CoralConfig(AlignConfig):
     """Stage 2.1 by covariances."""
 
-    alpha: float = option(500.0, "weight of the CORAL loss", ge=0, paper="500")
+    alpha: float = option(500.0, "weight of the CORAL loss", advanced=True, ge=0, paper="500")
     squared: bool = option(
         True,
         "CORAL with the squared Frobenius norm, as published; no: the norm, as in the reference "
         "code",
+        advanced=True,
     )
 
 
@@ -155,7 +161,9 @@ class PairConfig(ShotConfig):
         "the last stage normalises with the batch statistics that the stage before it left",
         False,
     )
-    gamma: float = option(0.2, "weight of the domain-class confusion", ge=0, paper="0.2 (code)")
+    gamma: float = option(
+        0.2, "weight of the domain-class confusion", advanced=True, ge=0, paper="0.2 (code)"
+    )
 
 
 class FsftConfig(PairConfig, CoralConfig):
@@ -169,16 +177,20 @@ class FsftConfig(PairConfig, CoralConfig):
         le=1,
         words="2e-4",
     )
-    coral: bool = option(True, "stage 2.1; --no-coral leaves it out (ablation)", paper="yes")
+    coral: bool = option(
+        True, "stage 2.1; --no-coral leaves it out (ablation)", advanced=True, paper="yes"
+    )
     adversarial: bool = option(
         False,
         "train discriminator and encoders by turns in the last stage (ablation, FSFT with GAN)",
+        advanced=True,
         paper="no",
     )
     conv_discriminator: bool = option(
         True,
         "the discriminator sees the maps of block 2, too; --no-conv-discriminator: features alone "
         "(ablation)",
+        advanced=True,
     )
 
 
@@ -193,11 +205,15 @@ class DeepCoralConfig(CoralConfig):
 class SwdConfig(AlignConfig):
     """Source labels and equal distributions of random projections."""
 
-    swd_weight: float = option(1.0, "weight of the sliced Wasserstein loss", ge=0)
+    swd_weight: float = option(1.0, "weight of the sliced Wasserstein loss", advanced=True, ge=0)
     projections: int = option(
-        256, "directions on which both domains are compared in each step", ge=1, le=65536
+        256,
+        "directions on which both domains are compared in each step",
+        advanced=True,
+        ge=1,
+        le=65536,
     )
-    power: float = option(2.0, "exponent p of the distance", ge=1, le=4)
+    power: float = option(2.0, "exponent p of the distance", advanced=True, ge=1, le=4)
 
 
 class FineTuneConfig(ShotConfig):
@@ -206,7 +222,9 @@ class FineTuneConfig(ShotConfig):
     adapt_epochs: int = setting(
         20, "epochs on the shots, each of as many cubes as the source has", 50, ge=1, le=10000
     )
-    tune_batch: int = option(32, "shots in a batch of the last stage", ge=2, le=65536)
+    tune_batch: int = option(
+        32, "shots in a batch of the last stage", advanced=True, ge=2, le=65536
+    )
 
 
 class SourceOnlyConfig(DomainConfig):

@@ -19,9 +19,9 @@ class InvariantsConfig(Config):
     k_min: int = option(2, "smallest number of clusters to consider", ge=1, le=200)
     k_max: int = option(15, "largest number of clusters to consider", ge=1, le=200)
     dimensions: int = option(16, "principal components that are clustered", ge=1, le=128)
-    restarts: int = option(5, "starts of each mixture", ge=1, le=100)
+    restarts: int = option(5, "starts of each mixture", advanced=True, ge=1, le=100)
     reg_covar: float = option(
-        1e-5, "added to covariances, as a share of the mean variance", gt=0, le=1
+        1e-5, "added to covariances, as a share of the mean variance", advanced=True, gt=0, le=1
     )
     max_shift: float = option(
         6.0,

@@ -50,6 +50,7 @@ class ProtoNetConfig(Config):
     episodes_per_step: int = option(
         10,
         "episodes in one forward pass and optimiser step",
+        advanced=True,
         ge=1,
         le=1000,
         paper="1",
@@ -61,18 +62,24 @@ class ProtoNetConfig(Config):
         "episode needs more); 0: "
         "each episode encodes its "
         "own",
+        advanced=True,
         ge=0,
         le=100_000,
         paper="0",
         presets={"fast": 60, "paper": 0},
     )
     patience: int = option(
-        20, "epochs without a better validation accuracy before training stops", ge=1, paper="20"
+        20,
+        "epochs without a better validation accuracy before training stops",
+        advanced=True,
+        ge=1,
+        paper="20",
     )
     learning_rate: float = option(1e-3, "of Adam in the first epoch", gt=0, le=1, paper="1e-3")
     halve_every: int = option(
         3,
         "epochs after which the learning rate is halved",
+        advanced=True,
         ge=1,
         paper="20",
         presets={"fast": 3, "paper": 20},
@@ -81,6 +88,7 @@ class ProtoNetConfig(Config):
         0.2,
         "share of each training class that is not trained on: it chooses the epoch and sets "
         "the scales",
+        advanced=True,
         gt=0,
         lt=1,
         paper="none",
@@ -89,6 +97,7 @@ class ProtoNetConfig(Config):
         "flips",
         "change training volumes at random: flips keep the missing wedge in place, rotations of "
         "SO(3) turn it",
+        advanced=True,
         paper="none",
         presets={"fast": "flips", "paper": "none"},
     )
@@ -102,6 +111,7 @@ class ProtoNetConfig(Config):
     width: int = option(
         16,
         "channels of each block of protonet.protonet3d",
+        advanced=True,
         ge=4,
         le=512,
         paper="64",
@@ -110,6 +120,7 @@ class ProtoNetConfig(Config):
     blocks: int | None = option(
         None,
         "convolution blocks of protonet.protonet3d; none: 4, or as many as the cube can be halved",
+        advanced=True,
         ge=1,
         le=6,
         paper="4",
@@ -132,6 +143,7 @@ class ProtoNetConfig(Config):
     network_share: float = option(
         0.1,
         "weight of the network's features beside the descriptors: share of a class's variance",
+        advanced=True,
         ge=0,
         le=100,
     )
@@ -146,13 +158,14 @@ class ProtoNetConfig(Config):
     evaluation_episodes: int = option(
         1000,
         "episodes of unseen classes for each number of shots; 0: none",
+        advanced=True,
         ge=0,
         le=1_000_000,
         paper="100",
         presets={"fast": 1000, "paper": 100},
     )
     evaluation_shots: list[int] = option(
-        [1, 5], "support volumes of each class in those episodes", paper="5,1"
+        [1, 5], "support volumes of each class in those episodes", advanced=True, paper="5,1"
     )
     reject: float = option(
         0.05,
@@ -168,17 +181,23 @@ class ProtoNetCEConfig(ProtoNetConfig):
     attention_epochs: int = option(
         8,
         "epochs of the second stage at most",
+        advanced=True,
         ge=1,
         le=10_000,
         paper="100",
         presets={"fast": 8, "paper": 100},
     )
     attention_weight: float = option(
-        2.0, "weight of the divergence of the attention from its target", ge=0, paper="2"
+        2.0,
+        "weight of the divergence of the attention from its target",
+        advanced=True,
+        ge=0,
+        paper="2",
     )
     freeze_encoder: bool = option(
         True,
         "the second stage trains the attention alone, on embeddings that are computed once",
+        advanced=True,
         paper="no",
         presets={"fast": True, "paper": False},
     )

@@ -15,18 +15,26 @@ class SliceTracingConfig(Config):
         10.0, "voxels per diameter that tomograms are resampled to", ge=4, le=64
     )
     # the detector
-    width: int = option(16, "channels of the first level", ge=8, le=256, multiple_of=8)
+    width: int = option(
+        16, "channels of the first level", advanced=True, ge=8, le=256, multiple_of=8
+    )
     iterations: int = option(
         500, "training steps", ge=1, le=1_000_000, paper="200 epochs at most, early stop"
     )
     learning_rate: float = option(
-        1e-3, "of Adam; a tenth after each third of the steps", gt=0, le=1, paper="1e-4"
+        1e-3,
+        "of Adam; a tenth after each third of the steps",
+        advanced=True,
+        gt=0,
+        le=1,
+        paper="1e-4",
     )
     batch_size: int = option(16, "crops of slices in a step", ge=2, le=1024, paper="4 to 6 slices")
-    crop: int = option(64, "edge of a crop, voxels", ge=16, le=1024, multiple_of=8)
+    crop: int = option(64, "edge of a crop, voxels", advanced=True, ge=16, le=1024, multiple_of=8)
     labelled_depth: float = option(
         0.6,
         "share of the radius above and below a centre in which slices show the particle",
+        advanced=True,
         gt=0,
         le=1,
     )
@@ -37,11 +45,14 @@ class SliceTracingConfig(Config):
     search_range: float = option(
         0.25,
         "farthest step of a trace from slice to slice, as a share of the diameter",
+        advanced=True,
         gt=0,
         le=2,
         paper="0.25",
     )
-    memory: int = option(1, "slices that a trace may miss", ge=0, le=20, paper="0 to 3")
+    memory: int = option(
+        1, "slices that a trace may miss", advanced=True, ge=0, le=20, paper="0 to 3"
+    )
     min_length: float = option(
         0.3,
         "shortest trace, as a share of the diameter",

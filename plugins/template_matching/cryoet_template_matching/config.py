@@ -53,6 +53,7 @@ class TemplateMatchingConfig(Config):
         "auto",
         "voxels of the search, Å; auto: as coarse as the angular step allows; data: those of the "
         "tomogram",
+        advanced=True,
         paper="data",
         presets={"fast": "auto", "paper": "data"},
     )
@@ -74,18 +75,21 @@ class TemplateMatchingConfig(Config):
     defocus: float = option(4.0, "underfocus for --ctf, micrometres", gt=0, le=30)
     voltage: float = option(300.0, "of the microscope for --ctf, kV", ge=60, le=1000)
     cs: float = option(2.7, "spherical aberration for --ctf, mm", ge=0, le=10)
-    amplitude_contrast: float = option(0.07, "for --ctf", ge=0, lt=1)
+    amplitude_contrast: float = option(0.07, "for --ctf", advanced=True, ge=0, lt=1)
     # filters of tomogram and template alike
     lowpass: float = option(
         0.0, "leave out detail finer than this, Å; 0: none", ge=0, le=1000, paper="0.4 / voxel"
     )
     highpass: float = option(
-        0.0, "leave out what is coarser than this, Å; 0: none", ge=0, le=10_000
+        0.0, "leave out what is coarser than this, Å; 0: none", advanced=True, ge=0, le=10_000
     )
-    whiten: bool = option(False, "give every frequency of the tomogram the same power")
+    whiten: bool = option(
+        False, "give every frequency of the tomogram the same power", advanced=True
+    )
     clip: float = option(
         10.0,
         "standard deviations at which voxels are cut off, against gold",
+        advanced=True,
         ge=1,
         le=1000,
         paper="3",
