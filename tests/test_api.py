@@ -92,7 +92,9 @@ def test_picks_from_a_tomogram_to_particles(tmp_path):
     volume = cryoet.simulate.tomogram(
         tmp_path / "tomo.h5", phantoms=2, shape=(48, 96, 96), copies=6, snr=2.0, seed=1
     )
-    found = cryoet.run("dog", data=str(tmp_path / "tomo.h5"), diameter=250, quiet=True).picks
+    assert repr(volume).startswith("Tomograms(n=1: ")
+    assert [repr(volume[0])] == [repr(each) for each in volume]
+    found = cryoet.run("dog", data=volume, diameter=250, quiet=True).picks
     assert len(found)
     assert "\n" not in repr(found)
     table = found.to_dataframe()

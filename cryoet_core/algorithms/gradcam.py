@@ -31,7 +31,9 @@ CAMS: tuple[Cam, ...] = get_args(Cam)
 class Explainable(Protocol):
     """What a labeller offers so that its answers can be explained."""
 
-    classes: tuple[str, ...]
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the scores."""
 
     def network(self) -> nn.Module:
         """Standardised volumes (n, 1, d, h, w) -> scores (n, k) before the softmax."""

@@ -121,10 +121,7 @@ def as_tomograms(data: Any, **said: Any) -> Tomograms:
         return data
     if said.get("picks") is not None:
         said["picks"] = as_paths(said["picks"])
-    paths, options = as_paths(data), reading_of(said)
-    opened = open_tomograms(paths, options)
-    object.__setattr__(opened, "opened_from", (tuple(paths), said))
-    return opened
+    return open_tomograms(as_paths(data), reading_of(said))
 
 
 def files_of(name: str, value: Any, folder: Path, said: dict[str, Any]) -> list[Path]:
@@ -152,12 +149,10 @@ def files_of(name: str, value: Any, folder: Path, said: dict[str, Any]) -> list[
     if isinstance(value, Subtomograms):
         return _files_of_store(name, value, folder)
     if isinstance(value, Tomograms):
-        known = getattr(value, "opened_from", None)
-        if known is None:
-            raise UserError(f"`{name}`: tomograms without files; expected paths, or `cryoet.open`")
-        paths, more = known
-        said.update({key: item for key, item in more.items() if item is not None})
-        return list(paths)
+        if not value.opened_from:
+            raise UserError(f"`{name}`: tomograms without files; expected paths")
+        said.update(value.said)
+        return [Path(path) for path in value.opened_from]
     return as_paths(value)
 
 

@@ -62,8 +62,10 @@ class InputSpec:
 
 @runtime_checkable
 class Dataset(Protocol):
-    """A data set of one kind. ``voxel_size`` is in Å; ``[i]`` is volume i, float32, (z, y, x),
-    protein bright.
+    """A data set of one kind. ``voxel_size`` is in Å.
+
+    ``[i]`` of subtomograms is subtomogram i, float32, (z, y, x), protein bright; of tomograms it is
+    the ``Tomogram``.
     """
 
     @property
@@ -74,14 +76,16 @@ class Dataset(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int, /) -> np.ndarray: ...
+    def __getitem__(self, index: int, /) -> Any: ...
 
 
 @runtime_checkable
 class Encoder(Protocol):
     """A ``torch.nn.Module`` from volumes (n, 1, d, h, w) to features (n, dim)."""
 
-    dim: int
+    @property
+    def dim(self) -> int:
+        """Number of features of each volume."""
 
     def __call__(self, volumes: torch.Tensor, /) -> torch.Tensor: ...
 
@@ -105,7 +109,9 @@ class Picker(Protocol):
     Volumes that belong beside the picks go to ``run.results``.
     """
 
-    class_names: tuple[str, ...]
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes that picks are of."""
 
     def pick(self, tomogram: Tomogram, run: Run, /) -> Picks: ...
 
@@ -119,7 +125,9 @@ class MeasuredPicker(Protocol):
     is the metric ``EVALUATION.measured.NAME``.
     """
 
-    class_names: tuple[str, ...]
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes that picks are of."""
 
     def pick(self, tomogram: Tomogram, run: Run, /) -> Picks: ...
 
@@ -157,7 +165,9 @@ class Labeller(Protocol):
     attribute ``task``.
     """
 
-    classes: tuple[str, ...]
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the labels."""
 
     def label(self, data: Dataset, run: Run, /) -> Labels: ...
 
@@ -168,7 +178,9 @@ class FewShotLabeller(Protocol):
     FILE``.
     """
 
-    classes: tuple[str, ...]
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the labels."""
 
     def label(self, data: Dataset, run: Run, /) -> Labels: ...
 

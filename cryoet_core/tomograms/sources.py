@@ -48,8 +48,12 @@ def open_tomograms(
     if reading.picks or any(draft.pick_files for draft in drafts):
         drafts, notes = with_picks(drafts, reading.picks)
     tomograms = tuple(finished(draft) for draft in drafts)
+    said = {name: value for name, value in vars(reading).items() if value not in (None, ())}
     return Tomograms(
-        tomograms, (*(note for tomogram in tomograms for note in tomogram.notes), *notes)
+        tomograms,
+        (*(note for tomogram in tomograms for note in tomogram.notes), *notes),
+        tuple(str(path) for path in given),
+        said,
     )
 
 

@@ -15,7 +15,7 @@ from cryoet_core.tomograms.statistics import describe_bad_slices, robust_statist
 from cryoet_core.tomograms.volume import SAME_VOXELS, Mask, Region, Volume
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Tomogram:
     """One tomogram; nothing of its volume is in memory until ``read``.
 
@@ -37,6 +37,15 @@ class Tomogram:
     attributes: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     _facts: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        shape = " x ".join(str(size) for size in self.shape)
+        contrast = "bright" if self.density_sign > 0 else "dark"
+        picks = "none" if self.picks is None else len(self.picks)
+        return (
+            f"Tomogram({self.name}: {shape} voxels (z, y, x) of {self.voxel_size:g} Å, "
+            f"contrast={contrast}, picks={picks})"
+        )
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -92,7 +101,7 @@ class Tomogram:
         return hidden
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Tomograms:
     """A data set of kind "tomograms", with names of its own for each. notes: what was assumed while
     opening it.
@@ -100,6 +109,10 @@ class Tomograms:
 
     tomograms: tuple[Tomogram, ...]
     notes: tuple[str, ...] = ()
+    opened_from: tuple[str, ...] = field(default=(), compare=False)
+    """The files, where they were opened."""
+    said: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    """What the user said when they were opened."""
     kind: Literal["tomograms"] = field(default="tomograms", init=False)
 
     def __post_init__(self) -> None:
@@ -118,9 +131,14 @@ class Tomograms:
     def __iter__(self) -> Iterator[Tomogram]:
         return iter(self.tomograms)
 
-    def __getitem__(self, index: int) -> np.ndarray:
-        """Volume ``index`` as a whole, float32, protein bright."""
-        return self.tomograms[index].read()
+    def __getitem__(self, index: int) -> Tomogram:
+        """Return tomogram ``index``, as iteration does."""
+        return self.tomograms[index]
+
+    def __repr__(self) -> str:
+        names = shown_names(self, 3)
+        picks = "none" if self.picks is None else len(self.picks)
+        return f"Tomograms(n={len(self)}: {names}; picks={picks})"
 
     @property
     def voxel_size(self) -> float:
