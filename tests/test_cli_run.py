@@ -250,7 +250,7 @@ def test_an_interruption_tells_how_to_go_on(
     process.send_signal(signal.SIGINT)
     _, words = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert words == "error: interrupted; go on with: cryoet resume here\n"
+    assert words == "error: interrupted; resume it with: cryoet resume here\n"
     assert json.loads((tmp_path / "here" / "run.json").read_text())["status"] == "interrupted"
     done = cryoet("resume", "here", "--no-report", site=site, cwd=tmp_path)
     assert "matched accuracy 1.000" in done.stdout

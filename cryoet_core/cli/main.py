@@ -44,7 +44,7 @@ class Command(NamedTuple):
 RUNS, DATA, METHODS = "Runs", "Data", "Methods and this machine"
 COMMANDS = (
     Command("run", "run", "Run a method on a data set.", RUNS),
-    Command("resume", "resume", "Go on with an interrupted run.", RUNS),
+    Command("resume", "resume", "Resume an interrupted run.", RUNS),
     Command("predict", "predict", "Label new data with a finished run.", RUNS),
     Command("evaluate", "evaluate", "Compare a run's labels with the known ones.", RUNS),
     Command("explain", "explain", "Show where in a subtomogram a classifier sees a class.", RUNS),
@@ -152,7 +152,7 @@ def _call(app: typer.Typer, words: list[str]) -> int:
 def _resume_hint() -> str:
     session = sys.modules.get("cryoet_core.tasks.session")
     folder = getattr(session, "current_run", None)
-    return f"go on with: cryoet resume {folder}" if folder else ""
+    return f"resume it with: cryoet resume {folder}" if folder else ""
 
 
 def _placeholder() -> None:

@@ -85,7 +85,7 @@ def resume_run(folder: Path, *, report: bool = True, **run_options: Any) -> dict
     run = Run.resume(folder, **run_options)
     trainer = _trainer_of(run)
     data = opening.open_inputs(type(trainer), run.inputs, run.reading)
-    run.say(f"{run.method}: going on with {shown(run.dir)}")
+    run.say(f"{run.method}: resuming {shown(run.dir)}")
     return _fit_and_close(trainer, data, run, report)
 
 
@@ -201,7 +201,7 @@ def open_finished(folder: Path, run_options: Mapping[str, Any]) -> tuple[Run, Tr
     status = run.facts["status"]
     if status != "done":
         raise UserError(
-            f"{shown(run.dir)}: this run is not finished (status {status}); go on with: cryoet "
+            f"{shown(run.dir)}: this run is not finished (status {status}); resume it with: cryoet "
             f"resume {folder}"
         )
     return run, _trainer_of(run)

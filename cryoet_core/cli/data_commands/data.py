@@ -44,7 +44,7 @@ def import_(
     kind: Annotated[
         str,
         option(
-            "What the volumes are; auto: cubes are subtomograms.",
+            "What the volumes are; auto: boxes of equal sides are subtomograms.",
             panel=FILES,
             metavar="auto|subtomograms|tomograms",
         ),
@@ -107,7 +107,9 @@ def import_(
     ] = False,
     split: Annotated[
         tuple[float, float, float] | None,
-        option("Shares of train, val and test, equal in each class.", panel=STORE, metavar="A B C"),
+        option(
+            "Fractions of train, val and test, equal in each class.", panel=STORE, metavar="A B C"
+        ),
     ] = None,
     seed: Annotated[int, option("Seed of the split.", panel=STORE)] = 0,
     overwrite: Annotated[

@@ -37,7 +37,9 @@ def command(
     out: Annotated[
         Path, option("The store to write (.h5).", "--out", panel=OUTPUT, metavar="FILE.h5")
     ],
-    box: Annotated[int, option("Edge of the cubes in voxels.", "--box", panel=BOXES, metavar="N")],
+    box: Annotated[
+        int, option("Edge of the subtomograms in voxels.", "--box", panel=BOXES, metavar="N")
+    ],
     picks: PICKS = None,
     voxel_size: Annotated[
         float | None,
@@ -46,7 +48,9 @@ def command(
     normalise: Annotated[
         str,
         option(
-            "Bring each to mean 0 and deviation 1.", panel=BOXES, metavar="tomogram|volume|none"
+            "Bring each to mean 0 and standard deviation 1.",
+            panel=BOXES,
+            metavar="tomogram|volume|none",
         ),
     ] = "tomogram",
     edge: Annotated[

@@ -61,10 +61,10 @@ def subtomograms(
         ),
     ] = None,
     per_class: Annotated[
-        int, option("Cubes of each structure.", panel=WHAT, metavar="N")
+        int, option("Subtomograms of each structure.", panel=WHAT, metavar="N")
     ] = SimulationSettings.per_class,
     box: Annotated[
-        int, option("Side of a cube in voxels.", panel=WHAT, metavar="N")
+        int, option("Side of a subtomogram in voxels.", panel=WHAT, metavar="N")
     ] = SimulationSettings.box,
     voxel_size: Annotated[
         float, option("Å per voxel.", panel=WHAT, metavar="Å")
@@ -86,7 +86,9 @@ def subtomograms(
     empty_fraction: Annotated[
         float,
         option(
-            "Share of cubes without a target, of class 'empty', added.", panel=WHAT, metavar="0..1"
+            "Fraction of subtomograms without a target, of class 'empty', added.",
+            panel=WHAT,
+            metavar="0..1",
         ),
     ] = 0.0,
     orientation: Annotated[
@@ -117,7 +119,7 @@ def subtomograms(
     defocus: Annotated[
         list[float] | None,
         option(
-            "Underfocus, or its range from which each cube draws. Default: 4.",
+            "Underfocus, or its range from which each subtomogram draws. Default: 4.",
             panel=OPTICS,
             metavar="UM [UM]",
         ),
@@ -129,7 +131,7 @@ def subtomograms(
         float, option("Acceleration voltage.", panel=OPTICS, metavar="KV")
     ] = SimulationSettings.voltage,
     amplitude_contrast: Annotated[
-        float, option("Share of amplitude contrast.", panel=OPTICS, metavar="0..1")
+        float, option("Fraction of amplitude contrast.", panel=OPTICS, metavar="0..1")
     ] = SimulationSettings.amplitude_contrast,
     bfactor: Annotated[
         float, option("Envelope exp(-B k^2 / 4).", panel=OPTICS, metavar="Å^2")
@@ -154,7 +156,9 @@ def subtomograms(
     snr: Annotated[
         float,
         option(
-            "var(signal) / var(noise) in each final cube; inf: no noise.", panel=NOISE, metavar="X"
+            "var(signal) / var(noise) in each final subtomogram; inf: no noise.",
+            panel=NOISE,
+            metavar="X",
         ),
     ] = SimulationSettings.snr,
     snr_mode: Annotated[
@@ -166,7 +170,7 @@ def subtomograms(
         ),
     ] = "variance",
     clean: Annotated[
-        bool, option("Store each cube without noise too.", "--clean", panel=OUT)
+        bool, option("Store each subtomogram without noise too.", "--clean", panel=OUT)
     ] = False,
     overwrite: Annotated[
         bool, option("Replace --out where it exists.", "--overwrite", panel=OUT)

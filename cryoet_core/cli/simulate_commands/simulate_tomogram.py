@@ -61,7 +61,7 @@ def tomogram(
     volume_fraction: Annotated[
         float | None,
         option(
-            "In place of --copies: share of the volume that particles fill.",
+            "In place of --copies: fraction of the volume that particles fill.",
             panel=WHAT,
             metavar="0..1",
         ),
@@ -122,7 +122,7 @@ def tomogram(
         float, option("Acceleration voltage.", panel=OPTICS, metavar="KV")
     ] = TomogramSettings.voltage,
     amplitude_contrast: Annotated[
-        float, option("Share of amplitude contrast.", panel=OPTICS, metavar="0..1")
+        float, option("Fraction of amplitude contrast.", panel=OPTICS, metavar="0..1")
     ] = TomogramSettings.amplitude_contrast,
     bfactor: Annotated[
         float, option("Envelope exp(-B k^2 / 4).", panel=OPTICS, metavar="Å^2")
@@ -136,7 +136,7 @@ def tomogram(
     snr: Annotated[
         float,
         option(
-            "var(a particle's image in its cube) / var(noise), on average; inf: none.",
+            "var(a particle's image in its subtomogram) / var(noise), on average; inf: none.",
             panel=NOISE,
             metavar="X",
         ),

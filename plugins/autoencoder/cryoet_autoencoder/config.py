@@ -61,7 +61,7 @@ class AutoencoderConfig(Config):
     # training
     penalty: float = option(
         1e-4,
-        "weight of the sum of a code's absolute values, the mean over cubes",
+        "weight of the sum of a code's absolute values, the mean over subtomograms",
         advanced=True,
         ge=0,
         le=100,

@@ -159,7 +159,7 @@ def finished_clusters(folder: Path, run: Run) -> tuple[ClusterLabeller, Any]:
     labeller = models.load(other, MODEL)
     if labeller is None:
         raise UserError(
-            f"`clusters` {folder}: this run is not finished; go on with: cryoet resume {folder}"
+            f"`clusters` {folder}: this run is not finished; resume it with: cryoet resume {folder}"
         )
     labeller.model.to(run.device)
     return labeller, open_subtomograms(other.inputs["data"]).without_labels()

@@ -39,7 +39,8 @@ class Edss3dConfig(Config):
     )
     iso: float = option(
         0.25,
-        "a cube's foreground is what the autoencoder draws above this share of the way from "
+        "a subtomogram's foreground is what the autoencoder draws above this fraction of the way "
+        "from "
         "its median to its "
         "largest value",
         advanced=True,
@@ -68,7 +69,7 @@ class Edss3dConfig(Config):
     # training
     augment: bool = option(
         True,
-        "mirror cubes, and vary their level and spread",
+        "mirror subtomograms, and vary their level and spread",
         advanced=True,
         paper="no",
         presets={"fast": True, "paper": False},
@@ -91,7 +92,7 @@ class Edss3dConfig(Config):
     )
     epochs: int = option(
         20,
-        "passes over the cubes at most",
+        "passes over the subtomograms at most",
         ge=1,
         le=100_000,
         paper="10000 (code)",
@@ -99,7 +100,7 @@ class Edss3dConfig(Config):
     )
     least_updates: int = option(
         12,
-        "updates in an epoch at least: on few cubes an epoch is several passes",
+        "updates in an epoch at least: on few subtomograms an epoch is several passes",
         advanced=True,
         ge=1,
         le=100_000,
@@ -117,7 +118,7 @@ class Edss3dConfig(Config):
     # what is written
     least_volume: float = option(
         0.25,
-        "connected parts of less than this share of a training particle's volume are background",
+        "connected parts of less than this fraction of a training particle's volume are background",
         ge=0,
         le=100,
     )

@@ -17,7 +17,7 @@ class EncoderConfig(Config):
     """Which network."""
 
     encoder: str = option(
-        "cssl.rb3d", "network that turns cubes into features: plugin.name", paper="RB3D"
+        "cssl.rb3d", "network that turns subtomograms into features: plugin.name", paper="RB3D"
     )
     head: Literal["pool", "dense"] = option(
         "pool",
@@ -32,14 +32,14 @@ class ViewConfig(Config):
 
     crop: tuple[float, float] = option(
         (0.8, 1.0),
-        "edge of the random crop, as a share of the box; it is resized to the box",
+        "edge of the random crop, as a fraction of the box; it is resized to the box",
         advanced=True,
         paper="0.71,1 (area 0.5 to 1)",
         presets={"fast": (0.8, 1.0), "paper": (0.707, 1.0)},
     )
     crop_probability: float = option(
         0.0,
-        "share of views that are cropped",
+        "fraction of views that are cropped",
         advanced=True,
         ge=0,
         le=1,
@@ -48,7 +48,7 @@ class ViewConfig(Config):
     )
     affine_probability: float = option(
         1.0,
-        "share of views that are turned, moved and scaled",
+        "fraction of views that are rotated, shifted and scaled",
         advanced=True,
         ge=0,
         le=1,
@@ -57,14 +57,14 @@ class ViewConfig(Config):
     )
     full_so3: bool = option(
         True,
-        "turn to any orientation, not about the beam alone",
+        "rotate to any orientation, not only about the beam",
         advanced=True,
         paper="no",
         presets={"fast": True, "paper": False},
     )
     angle: float = option(
         180.0,
-        "largest turn about the beam in degrees, with --no-full-so3",
+        "largest rotation about the beam in degrees, with --no-full-so3",
         advanced=True,
         ge=0,
         le=180,
@@ -73,7 +73,7 @@ class ViewConfig(Config):
     )
     shift: float = option(
         0.05,
-        "largest shift along each axis, as a share of the box; 0 if your particles are centred",
+        "largest shift along each axis, as a fraction of the box; 0 if your particles are centred",
         ge=0,
         le=0.5,
         paper="0.1",
@@ -81,7 +81,7 @@ class ViewConfig(Config):
     )
     zoom: float = option(
         0.0,
-        "largest change of size, as a share",
+        "largest change of size, as a fraction",
         advanced=True,
         ge=0,
         lt=1,
@@ -90,13 +90,14 @@ class ViewConfig(Config):
     )
     fill: Literal["mean", "noise"] = option(
         "mean",
-        "what comes in from outside the cube: its mean, or noise of its mean and deviation",
+        "what comes in from outside the subtomogram: its mean, or noise of its mean and standard "
+        "deviation",
         advanced=True,
         paper="0",
     )
     wedge: float = option(
         1.0,
-        "share of views seen through a missing wedge that is drawn after the turn",
+        "fraction of views seen through a missing wedge that is drawn after the rotation",
         ge=0,
         le=1,
         paper="0",
@@ -107,7 +108,8 @@ class ViewConfig(Config):
     )
     noise: float = option(
         0.5,
-        "largest deviation of the noise that is added, in deviations of the cube",
+        "largest standard deviation of the noise that is added, in standard deviations of the "
+        "subtomogram",
         ge=0,
         le=10,
         paper="0",
@@ -132,7 +134,7 @@ class PretrainConfig(EncoderConfig, ViewConfig):
 
     epochs: int = option(
         40,
-        "passes over the cubes, two views each",
+        "passes over the subtomograms, two views each",
         ge=1,
         le=100_000,
         paper="200",
@@ -140,7 +142,7 @@ class PretrainConfig(EncoderConfig, ViewConfig):
     )
     batch_size: int = option(
         32,
-        "cubes per step, all processes together",
+        "subtomograms per step, all processes together",
         ge=2,
         le=65_536,
         paper="16",
@@ -161,7 +163,8 @@ class PretrainConfig(EncoderConfig, ViewConfig):
     )
     growth: float = option(
         0.5,
-        "share of the pretraining in which crop, turn, shift and scale grow from a tenth to all",
+        "fraction of the pretraining in which crop, rotation, shift and scale grow from a tenth to "
+        "all",
         advanced=True,
         ge=0,
         le=1,
@@ -190,7 +193,7 @@ class ClusterConfig(Config):
     )
     restarts: int = option(5, "starts of each mixture", advanced=True, ge=1, le=100)
     reg_covar: float = option(
-        1e-5, "added to covariances, as a share of the mean variance", advanced=True, gt=0, le=1
+        1e-5, "added to covariances, as a fraction of the mean variance", advanced=True, gt=0, le=1
     )
 
 
@@ -199,7 +202,7 @@ class FineTuneConfig(Config):
 
     fine_tune_epochs: int = option(
         30,
-        "passes over the labelled cubes",
+        "passes over the labelled subtomograms",
         ge=1,
         le=100_000,
         paper="50",
@@ -207,7 +210,7 @@ class FineTuneConfig(Config):
     )
     fine_tune_batch: int = option(
         32,
-        "cubes per step of fine-tuning",
+        "subtomograms per step of fine-tuning",
         advanced=True,
         ge=1,
         le=65_536,
@@ -234,11 +237,14 @@ class FineTuneConfig(Config):
         1e-4, "weight decay of fine-tuning", advanced=True, ge=0, le=1, paper="1e-4"
     )
     fine_tune_views: bool = option(
-        False, "show the labelled cubes as random views too", advanced=True, paper="not stated"
+        False,
+        "show the labelled subtomograms as random views too",
+        advanced=True,
+        paper="not stated",
     )
     same_steps: bool = option(
         True,
-        "as many steps for any share of the labels as for all of them",
+        "as many steps for any fraction of the labels as for all of them",
         advanced=True,
         paper="no",
         presets={"fast": True, "paper": False},
@@ -313,7 +319,7 @@ class MocoConfig(SelfSupervisedConfig):
     )
     queue: int | None = option(
         None,
-        "keys of earlier batches that serve as negatives; none: a quarter of the cubes",
+        "keys of earlier batches that serve as negatives; none: a quarter of the subtomograms",
         advanced=True,
         ge=1,
         le=1_000_000,
@@ -322,8 +328,8 @@ class MocoConfig(SelfSupervisedConfig):
     )
     momentum: float | None = option(
         None,
-        "share of itself that the key encoder keeps in each step; none: 1 - 40 / steps, the "
-        "published share of "
+        "fraction of itself that the key encoder keeps in each step; none: 1 - 40 / steps, the "
+        "published fraction of "
         "the run",
         advanced=True,
         ge=0,
@@ -397,7 +403,8 @@ class SwavConfig(SelfSupervisedConfig):
     )
     warm_up: float = option(
         0.6,
-        "share of the pretraining that tells cubes apart (NT-Xent) before there are prototypes",
+        "fraction of the pretraining that tells subtomograms apart (NT-Xent) before there are "
+        "prototypes",
         ge=0,
         le=1,
         paper="0",

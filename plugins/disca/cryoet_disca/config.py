@@ -143,7 +143,7 @@ class DiscaConfig(Config):
     restarts: int = option(5, "starts of each mixture", advanced=True, ge=1, le=100, paper="5")
     reg_covar: float = option(
         1e-5,
-        "added to covariances, as a share of the mean variance",
+        "added to covariances, as a fraction of the mean variance",
         advanced=True,
         gt=0,
         le=1,
@@ -198,7 +198,7 @@ class DiscaConfig(Config):
     )
     unchanged: float = option(
         0.999,
-        "share of unchanged labels at which the rounds stop",
+        "fraction of unchanged labels at which the rounds stop",
         advanced=True,
         gt=0,
         le=1,

@@ -40,7 +40,7 @@ class DogConfig(Config):
     )
     spacing: float = option(
         0.6,
-        "picks are at least this share of the diameter apart",
+        "picks are at least this fraction of the diameter apart",
         gt=0,
         le=10,
         paper="0.28 to 0.55 (sigma1, 2 sigma1)",

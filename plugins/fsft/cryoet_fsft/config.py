@@ -45,7 +45,8 @@ class DomainConfig(Config):
     # the encoder
     width: int | None = option(
         None,
-        "channels of the first three blocks; none: 16 for cubes below 32 voxels, else 32 (as "
+        "channels of the first three blocks; none: 16 for subtomograms below 32 voxels, else 32 "
+        "(as "
         "published)",
         advanced=True,
         ge=1,
@@ -55,7 +56,8 @@ class DomainConfig(Config):
     )
     channels: int | None = option(
         None,
-        "channels of the last block; none: 128 for cubes below 32 voxels, else 32 (as published)",
+        "channels of the last block; none: 128 for subtomograms below 32 voxels, else 32 (as "
+        "published)",
         advanced=True,
         ge=1,
         le=4096,
@@ -182,7 +184,7 @@ class FsftConfig(PairConfig, CoralConfig):
     )
     adversarial: bool = option(
         False,
-        "train discriminator and encoders by turns in the last stage (ablation, FSFT with GAN)",
+        "train discriminator and encoders alternately in the last stage (ablation, FSFT with GAN)",
         advanced=True,
         paper="no",
     )

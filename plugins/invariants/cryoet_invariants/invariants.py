@@ -21,7 +21,7 @@ class InvariantsConfig(Config):
     dimensions: int = option(16, "principal components that are clustered", ge=1, le=128)
     restarts: int = option(5, "starts of each mixture", advanced=True, ge=1, le=100)
     reg_covar: float = option(
-        1e-5, "added to covariances, as a share of the mean variance", advanced=True, gt=0, le=1
+        1e-5, "added to covariances, as a fraction of the mean variance", advanced=True, gt=0, le=1
     )
     max_shift: float = option(
         6.0,

@@ -86,7 +86,7 @@ class ProtoNetConfig(Config):
     )
     held_out: float = option(
         0.2,
-        "share of each training class that is not trained on: it chooses the epoch and sets "
+        "fraction of each training class that is not trained on: it chooses the epoch and sets "
         "the scales",
         advanced=True,
         gt=0,
@@ -119,7 +119,8 @@ class ProtoNetConfig(Config):
     )
     blocks: int | None = option(
         None,
-        "convolution blocks of protonet.protonet3d; none: 4, or as many as the cube can be halved",
+        "convolution blocks of protonet.protonet3d; none: 4, or as many as the subtomogram can be "
+        "halved",
         advanced=True,
         ge=1,
         le=6,
@@ -142,7 +143,7 @@ class ProtoNetConfig(Config):
     )
     network_share: float = option(
         0.1,
-        "weight of the network's features beside the descriptors: share of a class's variance",
+        "weight of the network's features beside the descriptors: fraction of a class's variance",
         advanced=True,
         ge=0,
         le=100,
@@ -169,7 +170,8 @@ class ProtoNetConfig(Config):
     )
     reject: float = option(
         0.05,
-        "share of the members of known classes that may be called none of these; 0: never say so",
+        "fraction of the members of known classes that may be called none of these; 0: never say "
+        "so",
         ge=0,
         lt=1,
     )

@@ -20,7 +20,7 @@ class PUPickerConfig(Config):
     )
     prior: str = option(
         "auto",
-        "share of voxels in particles, labelled or not: 0.1, or ribosome=0.1,proteasome=0.02; "
+        "fraction of voxels in particles, labelled or not: 0.1, or ribosome=0.1,proteasome=0.02; "
         "auto: estimated",
         advanced=True,
         paper="0.6 (EMPIAR-10304), 0.1 (EMPIAR-10499)",
@@ -146,7 +146,7 @@ class PUPickerConfig(Config):
     )
     elsewhere: float = option(
         0.5,
-        "share of second crops that are drawn anywhere, not at labels",
+        "fraction of second crops that are drawn anywhere, not at labels",
         advanced=True,
         ge=0,
         le=1,
@@ -162,7 +162,8 @@ class PUPickerConfig(Config):
     )
     promote: float = option(
         0.5,
-        "share of the particles without a label that become labels before training, where --copies "
+        "fraction of the particles without a label that become labels before training, where "
+        "--copies "
         "is given: those "
         "that a linear filter of the labels likes best, if it can tell them from others; 0: none",
         ge=0,
@@ -172,7 +173,8 @@ class PUPickerConfig(Config):
     )
     noise: float = option(
         1.0,
-        "deviation of white noise that is added to crops at first, less and less of it to the end, "
+        "standard deviation of white noise that is added to crops at first, less and less of it to "
+        "the end, "
         "so that few labels "
         "are not learnt by heart",
         advanced=True,
@@ -183,7 +185,7 @@ class PUPickerConfig(Config):
     )
     target_width: float = option(
         0.1,
-        "standard deviation of the soft target as a share of the diameter",
+        "standard deviation of the soft target as a fraction of the diameter",
         advanced=True,
         gt=0,
         le=0.5,
@@ -257,14 +259,14 @@ class PUPickerConfig(Config):
     )
     turns: bool = option(
         True,
-        "mean of the heat maps of a tomogram as it is and turned by 180 degrees about each axis",
+        "mean of the heat maps of a tomogram as it is and rotated by 180 degrees about each axis",
         advanced=True,
         paper="no",
         presets={"fast": True, "paper": False},
     )
     spacing: float = option(
         0.6,
-        "picks are at least this share of the diameter apart",
+        "picks are at least this fraction of the diameter apart",
         gt=0,
         le=10,
         paper="window of 3 voxels (code)",

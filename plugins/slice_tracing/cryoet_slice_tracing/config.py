@@ -33,7 +33,7 @@ class SliceTracingConfig(Config):
     crop: int = option(64, "edge of a crop, voxels", advanced=True, ge=16, le=1024, multiple_of=8)
     labelled_depth: float = option(
         0.6,
-        "share of the radius above and below a centre in which slices show the particle",
+        "fraction of the radius above and below a centre in which slices show the particle",
         advanced=True,
         gt=0,
         le=1,
@@ -44,7 +44,7 @@ class SliceTracingConfig(Config):
     )
     search_range: float = option(
         0.25,
-        "farthest step of a trace from slice to slice, as a share of the diameter",
+        "farthest step of a trace from slice to slice, as a fraction of the diameter",
         advanced=True,
         gt=0,
         le=2,
@@ -55,14 +55,14 @@ class SliceTracingConfig(Config):
     )
     min_length: float = option(
         0.3,
-        "shortest trace, as a share of the diameter",
+        "shortest trace, as a fraction of the diameter",
         gt=0,
         le=2,
         paper="5 boxes, whatever their size",
     )
     max_length: float = option(
         1.5,
-        "longest trace, as a share of the diameter; a longer one is split into equal parts",
+        "longest trace, as a fraction of the diameter; a longer one is split into equal parts",
         gt=0,
         le=10,
         paper="none",

@@ -104,7 +104,7 @@ class TemplateMatchingConfig(Config):
         1.0, "picks of mere noise in a tomogram, for --threshold auto", gt=0, le=10_000
     )
     spacing: float = option(
-        0.6, "picks are at least this share of the diameter apart", gt=0, le=10, paper="0.5 box"
+        0.6, "picks are at least this fraction of the diameter apart", gt=0, le=10, paper="0.5 box"
     )
     limit: int | None = option(None, "the best so many picks of each tomogram", ge=1, paper="500")
 
