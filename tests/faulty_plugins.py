@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -262,6 +263,68 @@ class Unguarded(Sound):
         return super().fit(inputs, run)
 
 
+class Printing(Sound):
+    name = "printing"
+
+    def note(self, run: Any, step: int, centres: torch.Tensor) -> None:
+        print("step", step)
+        super().note(run, step, centres)
+
+
+class Littering(Sound):
+    """Writes into the working folder."""
+
+    name = "littering"
+
+    def fit(self, inputs: Any, run: Any) -> Any:
+        Path("centres.txt").write_text("")
+        return super().fit(inputs, run)
+
+
+class Reseeding(Sound):
+    """Seeds the global generator."""
+
+    name = "reseeding"
+
+    def fit(self, inputs: Any, run: Any) -> Any:
+        torch.manual_seed(0)
+        return super().fit(inputs, run)
+
+
+class Threading(Sound):
+    """Sets the number of threads."""
+
+    name = "threading"
+
+    def fit(self, inputs: Any, run: Any) -> Any:
+        torch.set_num_threads(torch.get_num_threads() + 1)
+        return super().fit(inputs, run)
+
+
+class Doubled(Sound):
+    """Its probabilities are of another type."""
+
+    name = "doubled"
+
+    def load(self, run: Any) -> Any:
+        class Double(Labeller):
+            def answer(self, found: torch.Tensor) -> Labels:
+                sound = super().answer(found)
+                return Labels(sound.labels, sound.probabilities.astype(np.float64), sound.classes)
+
+        return Double(run.load("last")[0]["centres"])
+
+
+class FromZero(Sound):
+    """Ignores its checkpoint and does everything again."""
+
+    name = "from-zero"
+
+    def begin(self, found: torch.Tensor, data: Any, run: Any) -> tuple[torch.Tensor, int]:
+        chosen = torch.randperm(len(found), generator=run.generator("begin"))
+        return found[chosen[: self.config.clusters]], 0
+
+
 FAULTS: dict[str, set[str]] = {
     "sound": set(),
     "misnamed": {"check_name"},
@@ -282,6 +345,12 @@ FAULTS: dict[str, set[str]] = {
     "saving-first": {"check_resume"},
     "silent": {"check_resume"},
     "unguarded": {"check_awkward_data"},
+    "printing": {"check_output"},
+    "littering": {"check_working_folder"},
+    "reseeding": {"check_global_state"},
+    "threading": {"check_global_state"},
+    "doubled": {"check_fit"},
+    "from-zero": {"check_resume"},
 }
 """Entry-point name -> the checks that must fail."""
 

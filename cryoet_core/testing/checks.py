@@ -161,6 +161,10 @@ def _check_labels(labels: Labels, n: int) -> None:
         probabilities.shape == (n, k),
         f"probabilities have shape {probabilities.shape}; expected ({n}, {k})",
     )
+    require(
+        probabilities.dtype == np.float32,
+        f"probabilities are {probabilities.dtype}; expected float32",
+    )
     require(bool(np.isfinite(probabilities).all()), "probabilities are not finite")
     require(bool((probabilities >= 0).all()), "probabilities are negative")
     off = float(np.abs(probabilities.sum(axis=1) - 1).max())
@@ -174,6 +178,34 @@ def _check_labels(labels: Labels, n: int) -> None:
         "a label is not the most probable class",
     )
     require(len(set(labels.classes)) == k, f"class names repeat: {labels.classes}")
+
+
+@registered
+def check_output(trainer: TrainerClass, workdir: Path) -> None:
+    """A fit prints nothing to standard output, which is for what the command reports."""
+    manners = harness.base_fit(trainer, workdir)[0].manners
+    said = " ".join(manners.printed.split())
+    require(not said, f"fit printed to standard output ({said[:60]!r}); use run.say")
+
+
+@registered
+def check_working_folder(trainer: TrainerClass, workdir: Path) -> None:
+    """A fit leaves nothing in the working folder; its files belong into the run's folder."""
+    left = harness.base_fit(trainer, workdir)[0].manners.left
+    require(not left, f"fit left {', '.join(left)} in the working folder; use run.dir")
+
+
+@registered
+def check_global_state(trainer: TrainerClass, workdir: Path) -> None:
+    """A fit seeds no global generator by itself and sets no number of threads."""
+    manners = harness.base_fit(trainer, workdir)[0].manners
+    seeded = ", ".join(dict.fromkeys(manners.seeded))
+    require(not seeded, f"fit called {seeded}; use run.generator, or run.reseed for layers")
+    before, after = manners.threads
+    require(
+        before == after,
+        f"fit changed the number of threads from {before} to {after}; it is the user's choice",
+    )
 
 
 @registered
@@ -317,6 +349,11 @@ def check_resume(trainer: TrainerClass, workdir: Path) -> None:
             raise Failure(f"{where}: {error!r}") from error
         different = difference(fitted.answer, resumed.answer)
         require(different is None, f"{where}: {different}")
+        require(
+            stop < last or not fitted.saves or resumed.events < last,
+            f"{where}: it began from zero ({resumed.events} calls again); begin at the last "
+            "checkpoint",
+        )
         found = _steps(run.dir)
         require(
             found == expected,

@@ -4,13 +4,20 @@ comes out.
 
 from __future__ import annotations
 
+import io
+import os
+import random
+import sys
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, redirect_stdout
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import SkipTest
+
+import numpy as np
 
 from cryoet_core.plugins.interfaces import Trainer
 from cryoet_core.testing import data as kit_data
@@ -32,6 +39,28 @@ class Interrupted(BaseException):
     """Stands for the crash in the resume check; no method catches it."""
 
 
+@dataclass
+class Manners:
+    """What a fit did beside its work.
+
+    Attributes
+    ----------
+    printed : str
+        What it wrote to standard output.
+    left : list of str
+        What it left in the working folder.
+    seeded : list of str
+        The global generators that it seeded itself.
+    threads : tuple of int
+        The number of torch's threads before and after.
+    """
+
+    printed: str = ""
+    left: list[str] = field(default_factory=list)
+    seeded: list[str] = field(default_factory=list)
+    threads: tuple[int, int] = (0, 0)
+
+
 @dataclass(frozen=True)
 class Fit:
     """What one fit left: the answer for the subject, the run's folder, and how often it saved or
@@ -41,6 +70,8 @@ class Fit:
     answer: Answer
     folder: Path
     events: int
+    saves: int = 0
+    manners: Manners = field(default_factory=Manners)
 
 
 def config_of(trainer: TrainerClass) -> Config:
@@ -103,7 +134,7 @@ def fit(
         run.fail(str(error))
         raise
     run.finish()
-    return Fit(answer, run.dir, len(events))
+    return Fit(answer, run.dir, len(events), events.count("save"))
 
 
 def _count_events(run: Run, stop_after: int | None) -> list[str]:
@@ -131,7 +162,49 @@ def base_fit(trainer: TrainerClass, workdir: Path) -> tuple[Fit, Paths]:
     """The uninterrupted fit that the checks of one method share."""
     folder = Path(tempfile.mkdtemp(dir=workdir, prefix="base-"))
     paths = write_inputs(trainer, folder)
-    return fit(trainer, start(trainer, paths, folder / "run"), opened(trainer, paths)), paths
+    run, inputs = start(trainer, paths, folder / "run"), opened(trainer, paths)
+    with watched_manners(folder / "working folder") as manners:
+        fitted = fit(trainer, run, inputs)
+    return replace(fitted, manners=manners), paths
+
+
+@contextmanager
+def watched_manners(folder: Path) -> Iterator[Manners]:
+    """Watch what the block prints, seeds, changes and leaves in its working folder."""
+    import torch
+
+    folder.mkdir(parents=True)
+    manners, printed = Manners(), io.StringIO()
+    home, threads = Path.cwd(), torch.get_num_threads()
+    with ExitStack() as stack:
+        stack.callback(os.chdir, home)
+        os.chdir(folder)
+        for owner, name in ((torch, "manual_seed"), (np.random, "seed"), (random, "seed")):
+            stack.enter_context(_noted(owner, name, manners.seeded))
+        stack.enter_context(redirect_stdout(printed))
+        yield manners
+        manners.printed = printed.getvalue()
+        manners.threads = threads, torch.get_num_threads()
+        manners.left = sorted(entry.name for entry in folder.iterdir())
+        torch.set_num_threads(threads)
+
+
+@contextmanager
+def _noted(owner: Any, name: str, calls: list[str]) -> Iterator[None]:
+    """Note calls of a function that seeds a global generator, but those of ``Run.reseed``."""
+    original = getattr(owner, name)
+
+    def call(*arguments: Any, **values: Any) -> Any:
+        caller = sys._getframe(1).f_code.co_filename
+        if not caller.endswith(os.path.join("cryoet_core", "runs", "run.py")):
+            calls.append(f"{owner.__name__}.{name}")
+        return original(*arguments, **values)
+
+    setattr(owner, name, call)
+    try:
+        yield
+    finally:
+        setattr(owner, name, original)
 
 
 def reopened(trainer: TrainerClass, folder: Path) -> tuple[Any, Run]:
