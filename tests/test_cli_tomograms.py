@@ -90,7 +90,7 @@ def test_in_with_picks_and_out_again(data: Data) -> None:
         [Path("back/TS_1.mrc"), Path("back/TS_2.mrc")],
         TomogramOptions(contrast="dark", picks=(Path("back/TS_1.star"),)),
     )
-    np.testing.assert_array_equal(again[1], -second)
+    np.testing.assert_array_equal(again[1].read(), -second)
     assert again.tomograms[0].voxel_size == pytest.approx(10.0)
     assert again.picks is not None
     np.testing.assert_allclose(again.picks.positions, positions, atol=1e-3)
