@@ -179,8 +179,9 @@ def watched_manners(folder: Path) -> Iterator[Manners]:
     with ExitStack() as stack:
         stack.callback(os.chdir, home)
         os.chdir(folder)
+        known = stack.enter_context(_seeds_of_the_run())
         for owner, name in ((torch, "manual_seed"), (np.random, "seed"), (random, "seed")):
-            stack.enter_context(_noted(owner, name, manners.seeded))
+            stack.enter_context(_noted(owner, name, manners.seeded, known))
         stack.enter_context(redirect_stdout(printed))
         yield manners
         manners.printed = printed.getvalue()
@@ -190,13 +191,37 @@ def watched_manners(folder: Path) -> Iterator[Manners]:
 
 
 @contextmanager
-def _noted(owner: Any, name: str, calls: list[str]) -> Iterator[None]:
-    """Note calls of a function that seeds a global generator, but those of ``Run.reseed``."""
+def _seeds_of_the_run() -> Iterator[set[int]]:
+    """Collect the seeds that ``Run.generator`` derives from the run's: networks may start from one,
+    the same in every process.
+    """
+    from cryoet_core.runs.run import Run
+
+    original, found = Run.generator, set[int]()
+
+    def generator(self: Run, *key: str | int) -> Any:
+        made = original(self, *key)
+        found.add(made.initial_seed())
+        return made
+
+    Run.generator = generator  # type: ignore[method-assign]
+    try:
+        yield found
+    finally:
+        Run.generator = original  # type: ignore[method-assign]
+
+
+@contextmanager
+def _noted(owner: Any, name: str, calls: list[str], known: set[int]) -> Iterator[None]:
+    """Note calls of a function that seeds a global generator with a number that is not the run's,
+    but those of ``Run.reseed``.
+    """
     original = getattr(owner, name)
 
     def call(*arguments: Any, **values: Any) -> Any:
         caller = sys._getframe(1).f_code.co_filename
-        if not caller.endswith(os.path.join("cryoet_core", "runs", "run.py")):
+        ours = caller.endswith(os.path.join("cryoet_core", "runs", "run.py"))
+        if not ours and not (arguments and arguments[0] in known):
             calls.append(f"{owner.__name__}.{name}")
         return original(*arguments, **values)
 
