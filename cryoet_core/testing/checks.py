@@ -350,7 +350,7 @@ def check_resume(trainer: TrainerClass, workdir: Path) -> None:
         different = difference(fitted.answer, resumed.answer)
         require(different is None, f"{where}: {different}")
         require(
-            stop < last or not fitted.saves or resumed.events < last,
+            stop < last or last < 2 or not fitted.saves or resumed.events < last,
             f"{where}: it began from zero ({resumed.events} calls again); begin at the last "
             "checkpoint",
         )
