@@ -129,3 +129,28 @@ def test_methods_and_options():
 def test_paths_may_be_texts(particles, monkeypatch):
     monkeypatch.chdir(Path(particles.paths[0]).parent)
     assert len(cryoet.open("particles.h5")) == 60
+
+
+@pytest.mark.parametrize(
+    ("given", "argument"),
+    [
+        ({"tilt_range": (3,)}, "tilt_range"),
+        ({"tilt_range": (60, -60)}, "tilt_range"),
+        ({"labels": [0, 1]}, "labels"),
+        ({"labels": [0, 1, 2], "class_names": ["a", "b"]}, "labels"),
+        ({"labels": [0, 1, 0]}, "labels"),
+        ({"voxel_size": -1.0}, "voxel_size"),
+        ({"contrast": "grey"}, "contrast"),
+    ],
+)
+def test_an_array_that_is_described_wrongly_names_the_argument(
+    given, argument, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    volumes = np.random.default_rng(0).normal(size=(3, 8, 8, 8))
+    with pytest.raises(cryoet.UserError) as caught:
+        cryoet.Subtomograms.from_array(
+            volumes, **{"voxel_size": 10.0, "contrast": "bright", "class_names": None, **given}
+        )
+    assert caught.value.argument == argument
+    assert not list(tmp_path.iterdir())

@@ -263,7 +263,7 @@ class Subtomograms:
         contrast: Contrast,
         tilt_range: Sequence[float] | None = None,
         labels: Sequence[int] | np.ndarray | None = None,
-        class_names: Sequence[str] = (),
+        class_names: Sequence[str] | None = None,
     ) -> Subtomograms:
         """Make a data set of an array.
 
@@ -279,7 +279,7 @@ class Subtomograms:
             Lowest and highest tilt in degrees.
         labels : sequence of int, optional
             (n,), indices into ``class_names``, -1 where unknown.
-        class_names : sequence of str
+        class_names : sequence of str, optional
             The names of the classes.
 
         Returns
@@ -306,8 +306,12 @@ class Subtomograms:
             )
         if contrast not in ("bright", "dark"):
             raise UserError(f"`contrast` {contrast!r}: expected bright or dark (how protein looks)")
+        names = tuple(class_names or ())
+        tilts = _tilts(tilt_range)
+        numbers = _given_labels(labels, len(volumes), len(names))
+        if not 0 < voxel_size < float("inf"):
+            raise UserError(f"`voxel_size` {voxel_size}: expected a number of Å above 0")
         folder = Path(tempfile.mkdtemp(prefix="cryoet-array-"))
-        tilts = None if tilt_range is None else (float(tilt_range[0]), float(tilt_range[1]))
         try:
             with SubtomogramWriter(
                 folder / "array.h5",
@@ -315,11 +319,11 @@ class Subtomograms:
                 voxel_size,
                 1 if contrast == "bright" else -1,
                 "float32",
-                class_names,
+                names,
                 tilts,
                 n=len(volumes),
             ) as writer:
-                writer.append(volumes, labels=None if labels is None else np.asarray(labels))
+                writer.append(volumes, labels=numbers)
             data = open_subtomograms(folder / "array.h5")
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
@@ -366,6 +370,34 @@ class Subtomograms:
         part._whole = self  # the files of an array go with the last data set that reads them
         part._rows = dict(self._rows)
         return part
+
+
+def _tilts(given: Sequence[float] | None) -> tuple[float, float] | None:
+    """Lowest and highest tilt. UserError for what is no rising pair of degrees."""
+    if given is None:
+        return None
+    if len(given) != 2 or not -90 <= given[0] < given[1] <= 90:
+        raise UserError(f"`tilt_range` {given}: expected two rising degrees within -90 to 90")
+    return float(given[0]), float(given[1])
+
+
+def _given_labels(
+    labels: Sequence[int] | np.ndarray | None, n: int, classes: int
+) -> np.ndarray | None:
+    """Labels (n,), one for each volume. UserError for another length, and for no such class."""
+    if labels is None:
+        return None
+    found = np.asarray(labels)
+    if found.shape != (n,) or found.dtype.kind not in "iu":
+        raise UserError(
+            f"`labels` of shape {found.shape} and type {found.dtype}: expected ({n},) whole numbers"
+        )
+    if n and not -1 <= found.min() <= found.max() < classes:
+        raise UserError(
+            f"`labels` from {found.min()} to {found.max()}: expected -1 to {classes - 1}, as there "
+            f"are {classes} `class_names`"
+        )
+    return found
 
 
 _CURE = "`cryoet data import THE_FILE.h5 --drop-bad --out clean.h5` leaves them out"
