@@ -54,7 +54,7 @@ def planted():
         (RIGHT, "as given"),
         (RIGHT[:, [0, 2, 1]], "y and x swapped"),
         (RIGHT[:, ::-1], "z and x swapped"),
-        (RIGHT[:, [1, 2, 0]], "axes turned round (x is z, z is y, y is x)"),
+        (RIGHT[:, [1, 2, 0]], "axes in another order (x is z, z is y, y is x)"),
         (np.where([False, True, False], EXTENT - RIGHT, RIGHT), "y flipped"),
         (RIGHT - CENTRE, "counted from the centre"),
         (RIGHT + CENTRE, "counted from the corner, not the centre"),

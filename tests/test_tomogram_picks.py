@@ -169,8 +169,8 @@ def test_names_that_match_nothing_are_said(
 @pytest.mark.parametrize(
     ("positions", "words"),
     [
-        ([[90.0, 30, 40]], r"they fit with their axes read as"),
-        ([[100.0, 140, 180]], "they fit divided by 2"),
+        ([[90.0, 30, 40]], r"the likeliest cause: z and x swapped"),
+        ([[100.0, 140, 180]], "the likeliest cause: coordinates / 2"),
         (
             [[9000.0, 10, 10], [0, 0, 0]],
             r"1 of 2 picks lie outside of it \(z, y, x 9000, 10, 10 Å; expected 0 to 50",

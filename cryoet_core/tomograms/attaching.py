@@ -7,12 +7,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import permutations
 from pathlib import Path
 
 import numpy as np
 
 from cryoet_core.formats.picks import Geometry, PickReading, read_picks
+from cryoet_core.picks.hypotheses import likeliest_cause
 from cryoet_core.picks.table import Picks, join
 from cryoet_core.support.errors import UserError
 from cryoet_core.tomograms.names import stem
@@ -194,13 +194,15 @@ def refuse_outside(draft: Draft, picks: Picks) -> None:
     count = int(outside.sum())
     if not count:
         return
+    cause = likeliest_cause(picks.positions, draft.volume.shape, size)
+    because = f"the likeliest cause: {cause}; " if cause else ""
     furthest = picks.positions[outside][
         np.argmax(np.abs(picks.positions[outside] - extent / 2).max(axis=1))
     ]
     raise UserError(
         f"{draft.where}: {count} of {len(picks)} picks lie outside of it (z, y, x "
         f"{_vector(furthest)} Å; expected 0 to "
-        f"{_vector(extent)}); {_explanation(picks.positions, extent, size)}check their tomogram, "
+        f"{_vector(extent)}); {because}check their tomogram, "
         "`voxel_size`, the "
         "order of the axes and the binning"
     )
@@ -209,17 +211,6 @@ def refuse_outside(draft: Draft, picks: Picks) -> None:
 def _inside(positions: np.ndarray, extent: np.ndarray, slack: float) -> np.ndarray:
     inside: np.ndarray = np.all((positions >= -slack) & (positions <= extent + slack), axis=1)
     return inside
-
-
-def _explanation(positions: np.ndarray, extent: np.ndarray, size: float) -> str:
-    """What would bring all picks inside."""
-    for order in list(permutations(range(3)))[1:]:
-        if _inside(positions[:, order], extent, size).all():
-            return f"they fit with their axes read as {', '.join('zyx'[axis] for axis in order)}; "
-    for factor in (2, 4, 8, 16):
-        if _inside(positions / factor, extent, size).all():
-            return f"they fit divided by {factor}; "
-    return ""
 
 
 def _vector(values: np.ndarray) -> str:
