@@ -54,8 +54,8 @@ def test_a_cell_measures_its_steps_and_skips_those_that_are_done(tmp_path: Path)
 
 
 def test_a_step_that_takes_too_long_is_ended(tmp_path: Path):
-    outcome = cell.run_cell(str(make_cell(tmp_path / "a", template(tmp_path), limit=0.2)))
-    assert "took longer than 0.00333333 minutes" in outcome["reason"]
+    outcome = cell.run_cell(str(make_cell(tmp_path / "a", template(tmp_path), limit=0.006)))
+    assert "took longer than 0.0001 minutes" in outcome["reason"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
