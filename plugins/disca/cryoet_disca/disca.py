@@ -9,7 +9,7 @@ labels.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -154,9 +154,8 @@ class Disca(Trainer):
             {k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")}
         )
         if "head.weight" in tensors:
-            rounds.head = torch.nn.Linear(rounds.network.dim, len(tensors["head.bias"])).to(
-                run.device
-            )
+            width, classes = cast(int, rounds.network.dim), len(tensors["head.bias"])
+            rounds.head = torch.nn.Linear(width, classes).to(run.device)
             rounds.head.load_state_dict(
                 {"weight": tensors["head.weight"], "bias": tensors["head.bias"]}
             )

@@ -104,5 +104,6 @@ def refresh_norms(network: nn.Module, volumes: DeviceVolumes, run: Run, most: in
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
         for statistic in (norm.running_mean, norm.running_var):
+            assert statistic is not None  # these layers keep running statistics
             statistic.copy_(run.all_reduce(statistic.clone()) / run.world_size)
     network.eval()

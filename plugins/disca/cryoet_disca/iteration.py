@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -124,7 +124,7 @@ def train(
     k = found.mixture.k
     if rounds.head is None or rounds.head.out_features != k:
         run.reseed("head", rounds.done)
-        rounds.head = new_head(rounds.network.dim, k, run.device)
+        rounds.head = new_head(cast(int, rounds.network.dim), k, run.device)
         features = network_features(rounds.network, volumes, run)
         train_head(rounds.head, features, found.labels, alpha, config, run, rounds.done)
     rate = config.learning_rate * config.decay**rounds.done

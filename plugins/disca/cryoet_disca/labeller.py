@@ -80,8 +80,13 @@ class DiscaLabeller:
             first = torch.cat(
                 [self.space.centring.shifts(volumes[part]) for part in rows.split(BATCH)]
             )
+
+            def some(part: Tensor, rows: Tensor = rows) -> Tensor:
+                taken: Tensor = volumes[rows[part]]
+                return taken
+
             found = model.label(
-                lambda part, rows=rows: volumes[rows[part]],
+                some,
                 len(rows),
                 densities,
                 first,

@@ -89,7 +89,8 @@ class DogPicker:
             lowest = automatic_threshold(values, scores.size / sigma**3)
             run.say(f"{tomogram.name}: threshold {lowest:.2f} (noise level 1)")
             count = int((values >= lowest).sum())
-            positions, values = (some[:count][: self.config.limit] for some in (positions, values))
+            positions = positions[:count][: self.config.limit]
+            values = values[:count][: self.config.limit]
         positions = np.clip(positions * seen.voxel_size, 0, tomogram.extent)
         return Picks.of(positions, tomogram.name, scores=values, class_names=self.class_names)
 

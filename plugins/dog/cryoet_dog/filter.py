@@ -72,7 +72,8 @@ def _blurred(volume: Tensor, sigma: float) -> Tensor:
     """
     depth, height, width = (_band(size, sigma).to(volume) for size in volume.shape[-3:])
     blurred = height @ (volume @ width.T)
-    return (depth @ blurred.flatten(-2)).unflatten(-1, blurred.shape[-2:])
+    filtered: Tensor = (depth @ blurred.flatten(-2)).unflatten(-1, blurred.shape[-2:])
+    return filtered
 
 
 def _band(size: int, sigma: float) -> Tensor:

@@ -44,7 +44,10 @@ def noise_peaks(height: float, volume: float) -> float:
     sigma^2 of a difference of Gaussians is sigma1 * sigma2.
     """
     slope = 7 / (6 * RATIO)
-    return volume * slope**1.5 / (2 * math.pi) ** 2 * (height**2 - 1) * math.exp(-(height**2) / 2)
+    expected: float = (
+        volume * slope**1.5 / (2 * math.pi) ** 2 * (height**2 - 1) * math.exp(-(height**2) / 2)
+    )
+    return expected
 
 
 def noise_bound(volume: float) -> float:

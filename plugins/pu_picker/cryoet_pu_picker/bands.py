@@ -110,8 +110,9 @@ class Bands(nn.Module):
         inside = inside or (slice(None), slice(None), slice(None))
         clean = (volumes if clean is None else clean).clamp(-self.clip, self.clip)
         volumes = volumes.clamp(-self.clip, self.clip)
+        key = (..., *inside)
         bands = [
-            volumes[(..., *inside)],
+            volumes[key],
             *(_smoothed(volumes, width, inside) for width in self.widths),
         ]
         bands += self._textures(clean, inside) if self.texture else []

@@ -92,7 +92,7 @@ class Sampler:
         positions, species = torch.from_numpy(inside[near]), torch.from_numpy(scene.species[near])
         if self.config.augment:
             volume, positions = turned(
-                volume, positions, random.integers(0, 2, 3), int(random.integers(4))
+                volume, positions, random.integers(0, 2, 3).tolist(), int(random.integers(4))
             )
         return volume, positions, species
 
@@ -129,4 +129,5 @@ def _even_chances(species: Sequence[int]) -> np.ndarray:
     """Chances of labels so that each species is drawn as often."""
     counts = np.bincount(species)
     chances = 1.0 / counts[np.asarray(species)]
-    return chances / chances.sum()
+    shares: np.ndarray = chances / chances.sum()
+    return shares

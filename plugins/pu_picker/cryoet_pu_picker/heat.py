@@ -42,7 +42,8 @@ def heat_map(
         parts = heat.unflatten(3, (-1, across[1])).unflatten(
             2, (-1, across[0])
         )  # (c, d, m, across, n, across)
-        return parts.permute(0, 3, 5, 1, 2, 4).reshape(1, -1, d, *parts.shape[2:5:2])
+        cells: Tensor = parts.permute(0, 3, 5, 1, 2, 4).reshape(1, -1, d, *parts.shape[2:5:2])
+        return cells
 
     species = network.heat.out_channels
     packed = score_map(

@@ -157,7 +157,8 @@ class HybridNetwork(nn.Module):
         if self.likeness is None or not self.likeness.known:
             return self._heat(self.joined(bands), bands)
         logits, features = self(bands)
-        return logits + self.likeness(features)
+        total: Tensor = logits + self.likeness(features)
+        return total
 
     def _heat(self, joined: Tensor, bands: Tensor) -> Tensor:
         heat: Tensor = self.heat(joined).float()
@@ -215,7 +216,9 @@ class Columns(nn.Conv2d):
         super().__init__(before, after, (depth, 1), padding=(depth // 2, 0), bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.flatten(3)).unflatten(3, x.shape[3:])
+        flat: Tensor = super().forward(x.flatten(3))
+        slices: Tensor = flat.unflatten(3, x.shape[3:])
+        return slices
 
 
 def _joined(features: int, dilation: int) -> list[nn.Module]:

@@ -85,7 +85,8 @@ def expected_or_above(
     kept = values >= np.asarray(thresholds)[kinds]
     for c, count in enumerate(expected):
         kept[np.flatnonzero(kinds == c)[: round(count)]] = True
-    return kept.nonzero()[0]
+    rows: np.ndarray = kept.nonzero()[0]
+    return rows
 
 
 def bands_of(config: PUPickerConfig, species: Sequence[Species], voxel_size: float) -> Bands:

@@ -72,7 +72,7 @@ class PUPickerTrainer(Trainer):
         labelled = promoted(scenes, species, priors, found, share, run)
         if config.blob_prior:
             network.trust(found.filters)
-        sampler = Sampler(labelled, config, reach, bands)
+        sampler = Sampler(labelled, config, reach.tolist(), bands)
         with run.timer("train"):
             train(network.to(run.device), sampler, sigmas, priors, config, run)
         if network.likeness is not None:

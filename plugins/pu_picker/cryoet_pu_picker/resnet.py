@@ -36,7 +36,7 @@ class ResNetSlices(nn.Module):
     def forward(self, slices: Tensor) -> Tensor:
         half = self.stem(slices)
         quarter = self.pool(half)
-        x = self.blocks(quarter)
+        x: Tensor = self.blocks(quarter)
         for up, like in zip(self.up, (quarter, half), strict=True):
             x = up(x)[..., : like.shape[-2], : like.shape[-1]]
         return x

@@ -57,7 +57,8 @@ class Scene:
             return volume
         starts = [int(a) - part.start for a, part in zip(corner, region, strict=True)]
         z, y, x = (slice(a, a + n) for a, n in zip(starts, shape, strict=True))
-        return bands(volume[None], (z, y, x), clean[None])[0]
+        seen: Tensor = bands(volume[None], (z, y, x), clean[None])
+        return seen[0]
 
     def middle(self) -> Tensor:
         """(1, 1, d, h, w): up to 128 voxels of each axis, from the middle."""

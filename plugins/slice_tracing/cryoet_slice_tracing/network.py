@@ -44,7 +44,8 @@ class Detector(nn.Module):
             skips.append(x)
         for level in reversed(range(LEVELS - 1)):
             x = self.merge[level](torch.cat([skips[level], self.up[level](x)], 1))
-        return self.head(x)
+        heat: Tensor = self.head(x)
+        return heat
 
 
 def _block(inner: int, outer: int) -> nn.Sequential:

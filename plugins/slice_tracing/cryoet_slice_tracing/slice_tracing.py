@@ -182,7 +182,8 @@ def _together(blocks: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
         .transpose(2, 3, 0, 4, 1)
         .reshape(d, h * FINER, w * FINER)
     )
-    return whole[:, : -(-shape[1] // STRIDE), : -(-shape[2] // STRIDE)]
+    cut: np.ndarray = whole[:, : -(-shape[1] // STRIDE), : -(-shape[2] // STRIDE)]
+    return cut
 
 
 def _detections(heat_map: np.ndarray, config: SliceTracingConfig) -> Detections:
@@ -194,11 +195,9 @@ def _detections(heat_map: np.ndarray, config: SliceTracingConfig) -> Detections:
             distance=SPACING * config.voxels_across / STRIDE,
             threshold=config.confidence,
         )
-        (
-            z.append(np.full(len(found), number)),
-            places.append(found[:, 1:] * STRIDE + OFFSET),
-            confidence.append(values),
-        )
+        z.append(np.full(len(found), number))
+        places.append(found[:, 1:] * STRIDE + OFFSET)
+        confidence.append(values)
     return Detections(np.concatenate(z), np.concatenate(places), np.concatenate(confidence))
 
 

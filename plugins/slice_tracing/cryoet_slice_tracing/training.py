@@ -70,10 +70,8 @@ def batch(
         z, y, x = _corner(place, part.volume.shape, config.crop)
         crop = part.volume[z, y : y + config.crop, x : x + config.crop]
         near = part.centres[(part.centres[:, 0] - z).abs() <= depth, 1:] - torch.tensor([y, x])
-        (
-            crops.append(crop),
-            targets.append(target(near, config.crop, TARGET_WIDTH * config.voxels_across)),
-        )
+        crops.append(crop)
+        targets.append(target(near, config.crop, TARGET_WIDTH * config.voxels_across))
     turns = int(torch.randint(4, (), generator=generator))
     pair = [torch.stack(some)[:, None].rot90(turns, (2, 3)) for some in (crops, targets)]
     return (

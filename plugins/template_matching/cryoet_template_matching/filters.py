@@ -60,7 +60,8 @@ class RadialFilter:
             sides = list(folded.shape)
             sides[axis] = size
             folded = torch.zeros(sides).index_add_(axis, places, folded)
-        return torch.fft.fftn(folded).real
+        spectrum: Tensor = torch.fft.fftn(folded).real
+        return spectrum
 
 
 def radial_filter(

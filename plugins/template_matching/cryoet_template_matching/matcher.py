@@ -195,11 +195,11 @@ class Prepared:
         packed = _packed(templates.flip(AXES))
         if len(self.padded) != len(packed):
             self.padded = packed.new_zeros(len(packed), *self.size)
-        self.padded[(slice(None), *map(slice, packed.shape[1:]))] = (
-            packed  # the rest stays 0 from call to call
-        )
+        filled = (slice(None), *map(slice, packed.shape[1:]))
+        self.padded[filled] = packed  # the rest stays 0 from call to call
         products = torch.fft.fftn(self.padded, dim=AXES).mul_(self.spectrum)
-        return torch.view_as_real(torch.fft.ifftn(products, dim=AXES)[(slice(None), *self.region)])
+        region = (slice(None), *self.region)
+        return torch.view_as_real(torch.fft.ifftn(products, dim=AXES)[region])
 
 
 def _packed(volumes: Tensor) -> Tensor:

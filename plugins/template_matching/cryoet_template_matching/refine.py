@@ -127,8 +127,9 @@ def _vertex(around: NDArray[np.float64], middle: NDArray[np.int64]) -> NDArray[n
     for axis in range(3):
         low, high = middle.copy(), middle.copy()
         low[:, axis], high[:, axis] = 0, 2
-        below, above = around[(rows, *low.T)], around[(rows, *high.T)]
-        bend = below + above - 2 * around[(rows, *middle.T)]
+        at_low, at_high, at_middle = (rows, *low.T), (rows, *high.T), (rows, *middle.T)
+        below, above = around[at_low], around[at_high]
+        bend = below + above - 2 * around[at_middle]
         inside = (middle[:, axis] == 1) & (bend < 0)
         found[:, axis] = np.where(inside, (below - above) / (2 * np.where(inside, bend, -1)), 0)
     return np.clip(found, -0.5, 0.5)

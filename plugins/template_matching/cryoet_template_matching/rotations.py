@@ -35,7 +35,8 @@ def turn(vectors: Tensor) -> Tensor:
     x, y, z = vectors.unbind(-1)
     zero = torch.zeros_like(x)
     cross = torch.stack((zero, -z, y, z, zero, -x, -y, x, zero), dim=-1).unflatten(-1, (3, 3))
-    return torch.linalg.matrix_exp(cross)
+    rotations: Tensor = torch.linalg.matrix_exp(cross)
+    return rotations
 
 
 def neighbours(degrees: float) -> Tensor:

@@ -26,7 +26,7 @@ def row_log_sums(
     """
     if left_out is None:
         left_out = torch.zeros((len(anchors), 0), dtype=torch.int64, device=anchors.device)
-    return _RowLogSums.apply(anchors, keys, float(scale), left_out)  # type: ignore[no-any-return]
+    return _RowLogSums.apply(anchors, keys, float(scale), left_out)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class _RowLogSums(torch.autograd.Function):
