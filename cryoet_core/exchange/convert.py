@@ -15,6 +15,7 @@ from mrcfile.dtypes import HEADER_DTYPE
 from cryoet_core.store import NotRepresentable
 from cryoet_core.support import files
 from cryoet_core.support.errors import UserError
+from cryoet_core.support.names import file_name
 from cryoet_core.tomograms.reading import TomogramOptions
 from cryoet_core.tomograms.sources import open_tomograms
 from cryoet_core.tomograms.statistics import slabs
@@ -150,8 +151,6 @@ def targets_of(tomograms: Sequence[Tomogram], out: Path) -> list[Path]:
     if out.suffix and not out.is_dir():
         raise UserError(f"`out` {out}: expected a name that ends in .mrc, or a folder")
     files.make_folder(out)
-    from cryoet_core.formats.picks.names import file_name
-
     return [out / f"{file_name(tomogram.name)}.mrc" for tomogram in tomograms]
 
 

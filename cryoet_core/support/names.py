@@ -1,8 +1,9 @@
-"""Close names for a misspelt one."""
+"""Close names for a misspelt one, and names of files for names of any kind."""
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterable
 
 
@@ -15,3 +16,35 @@ def close_names(name: str, known: Iterable[str], show: Callable[[str], str] = st
     if close:
         return f"; did you mean {', '.join(map(show, close))}?"
     return f"; known: {', '.join(map(show, names))}" if names else ""
+
+
+def file_name(name: str, *, blanks: bool = False, empty: str = "tomogram") -> str:
+    """Turn the name of a tomogram or class into the name of a file, without an ending.
+
+    Letters, digits, ``_``, ``.``, ``+`` and ``-`` stay; every other character becomes ``_``.
+
+    Parameters
+    ----------
+    name : str
+        Name of a tomogram or class.
+    blanks : bool, optional
+        Whether blanks inside the name stay; then dots and blanks at its ends are removed.
+    empty : str, optional
+        What stands for a name of which nothing remains.
+
+    Returns
+    -------
+    str
+        A name without a folder. Two names can become the same.
+
+    Examples
+    --------
+    >>> file_name("session 1/TS_01.5")
+    'session_1_TS_01.5'
+    >>> file_name("class 2?", blanks=True, empty="class")
+    'class 2_'
+    """
+    safe = re.sub(r"[^\w.+ -]" if blanks else r"[^\w.+-]", "_", name)
+    if blanks:
+        safe = safe.strip(". ")
+    return safe if safe.strip(".") else empty  # "." and ".." are folders

@@ -48,11 +48,6 @@ def stem_of(path: Path) -> str:
     return name.rsplit(".", 1)[0] if "." in name[1:] else name
 
 
-def file_name(tomogram: str) -> str:
-    """A tomogram's name as the name of a file."""
-    return re.sub(r"[^\w.+\-]", "_", tomogram) or "tomogram"
-
-
 def read_names(path: Path) -> dict[int, str]:
     """Tomogram numbers and names: a Dynamo .doc or a table with a number and a name (or path) on
     each line.

@@ -11,10 +11,11 @@ import numpy as np
 
 from cryoet_core.formats.picks.formats import Format, format_for, format_of
 from cryoet_core.formats.picks.model import Geometry, Writing
-from cryoet_core.formats.picks.names import file_name, natural, stem_of, tomogram_name
+from cryoet_core.formats.picks.names import natural, stem_of, tomogram_name
 from cryoet_core.picks.table import Picks
 from cryoet_core.support import files
 from cryoet_core.support.errors import UserError
+from cryoet_core.support.names import file_name
 
 
 def write_picks(

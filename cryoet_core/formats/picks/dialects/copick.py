@@ -17,12 +17,13 @@ import numpy as np
 from cryoet_core.formats.picks.angles import orthonormal
 from cryoet_core.formats.picks.json_text import json_of, location, matrix, score_of
 from cryoet_core.formats.picks.model import PickFile, PickReading, Writing
-from cryoet_core.formats.picks.names import file_name, natural
+from cryoet_core.formats.picks.names import natural
 from cryoet_core.formats.picks.rows import Rows, finish
 from cryoet_core.formats.relion import UNLABELLED
 from cryoet_core.picks.table import Picks, join
 from cryoet_core.support import files
 from cryoet_core.support.errors import UserError
+from cryoet_core.support.names import file_name
 
 RUNS, PICKS, CONFIG = "ExperimentRuns", "Picks", "copick_config.json"
 USER, SESSION = "cryoet", "0"
