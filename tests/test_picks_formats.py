@@ -311,7 +311,7 @@ def test_tomogram_numbers_are_named_by_a_file(tmp_path: Path, picks: Picks) -> N
     (tmp_path / "a.doc").rename(tmp_path / "names.txt")
     found = read_picks(tmp_path / "a.tbl", PickReading(voxel_size=1))
     assert set(found.picks.tomograms) == {"1", "2"}
-    assert "--names" in found.notes[0]
+    assert "`names`" in found.notes[0]
     named = read_picks(tmp_path / "a.tbl", PickReading(voxel_size=1, names=tmp_path / "names.txt"))
     assert set(named.picks.tomograms) == {"007", "TS_01"}
     (tmp_path / "names.txt").write_text("2 /data/TS_01.rec\n")

@@ -1,4 +1,4 @@
-"""From what the user names (a stack, a star, a folder, an array, a store) to a ``VolumeSource``."""
+"""Find the volumes that the user names: a stack, a star, a folder, an array or a store."""
 
 from __future__ import annotations
 
@@ -21,8 +21,22 @@ from cryoet_core.support.errors import UserError
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """How to read: the star beside a stack, the column with the class names, the key of an .npz,
-    and scales.
+    """How to read the files that are imported; None leaves it to the files.
+
+    Attributes
+    ----------
+    star : Path | None
+        The star beside a stack.
+    label_column : str | None
+        The column of the star with the class names.
+    key : str | None
+        The array of an .npz that holds the volumes.
+    voxel_size : float | None
+        Å, where the file does not say it.
+    coordinate_pixel_size : float | None
+        Å that the star's coordinates count in, also where the file says another.
+    tomograms : Path | None
+        A RELION tomogram set.
     """
 
     star: Path | None = None
@@ -34,8 +48,24 @@ class ImportOptions:
 
 
 def collect(paths: Sequence[Path], reading: ImportOptions) -> VolumeSource:
-    """Find the volumes and what is known of them. UserError with one line for what is no set of
-    subtomograms.
+    """Find the volumes and what is known of them.
+
+    Parameters
+    ----------
+    paths : Sequence[Path]
+        A stack, a star, a folder, an array, or several stacks or stores.
+    reading : ImportOptions
+        How to read them.
+
+    Returns
+    -------
+    VolumeSource
+        The volumes and their columns.
+
+    Raises
+    ------
+    UserError
+        With one line for what is no set of subtomograms.
     """
     for path in paths:
         if not path.exists():
@@ -67,7 +97,18 @@ def _collect_one(path: Path, reading: ImportOptions) -> VolumeSource:
 
 
 def refuse_others(paths: Sequence[Path]) -> None:
-    """UserError for the first file that holds no volumes."""
+    """Refuse files that hold no volumes.
+
+    Parameters
+    ----------
+    paths : Sequence[Path]
+        The files.
+
+    Raises
+    ------
+    UserError
+        For the first file that holds no volumes.
+    """
     for path in paths:
         if sniff.kind_of(path) != "volumes":
             raise UserError(
@@ -81,7 +122,25 @@ def refuse_others(paths: Sequence[Path]) -> None:
 
 
 def from_star(path: Path, reading: ImportOptions) -> VolumeSource:
-    """A star whose rows name volumes: ``000012@stack.mrcs`` or a file each."""
+    """Collect the volumes that the rows of a star name (``000012@stack.mrcs`` or a file each).
+
+    Parameters
+    ----------
+    path : Path
+        The star.
+    reading : ImportOptions
+        How to read it.
+
+    Returns
+    -------
+    VolumeSource
+        One volume for each row, in the order of the star.
+
+    Raises
+    ------
+    UserError
+        When the star names no volumes, or volumes that are not there.
+    """
     particles = _particles(path, reading)
     if particles.image is None:
         raise UserError(
@@ -228,7 +287,7 @@ def _describe(source: VolumeSource, particles: Particles, reading: ImportOptions
         columns = [column for column in LABEL_COLUMNS if column in particles.table]
         if columns and source.labels is None:
             source.notes.append(
-                f"no labels taken; --label-column names them (such as {', '.join(columns)})"
+                f"no labels taken; `label_column` names them (such as {', '.join(columns)})"
             )
     source.notes += [f"{particles.path.name}: {note}" for note in particles.notes]
     return source
@@ -238,7 +297,28 @@ def _describe(source: VolumeSource, particles: Particles, reading: ImportOptions
 
 
 def from_folder(path: Path, reading: ImportOptions) -> VolumeSource:
-    """Volumes of a folder without labels, or of its sub-folders, whose names are the classes."""
+    """Collect the volumes of a folder.
+
+    Volumes in the folder itself have no labels; volumes in its sub-folders have the folder's name
+    as their class.
+
+    Parameters
+    ----------
+    path : Path
+        The folder.
+    reading : ImportOptions
+        How to read it.
+
+    Returns
+    -------
+    VolumeSource
+        The volumes, sorted by name.
+
+    Raises
+    ------
+    UserError
+        When there are no volumes, or volumes beside folders of volumes.
+    """
     direct, folders, others = _entries(path)
     classes = {folder.name: _entries(folder)[0] for folder in folders}
     classes = {name: files for name, files in classes.items() if files}
@@ -280,7 +360,23 @@ def _entries(path: Path) -> tuple[list[Path], list[Path], list[Path]]:
 
 
 def from_stores(paths: Sequence[Path]) -> VolumeSource:
-    """The volumes of stores, to merge or to clean them."""
+    """Collect the volumes of stores, to merge or to clean them.
+
+    Parameters
+    ----------
+    paths : Sequence[Path]
+        The stores.
+
+    Returns
+    -------
+    VolumeSource
+        All volumes with their columns.
+
+    Raises
+    ------
+    UserError
+        When the stores differ in their contrast.
+    """
     from cryoet_core.formats.stack import VolumeStack
     from cryoet_core.store import open_subtomograms
     from cryoet_core.store.layout import open_shard

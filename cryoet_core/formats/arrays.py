@@ -81,8 +81,8 @@ def _volumes_name(path: Path, members: dict[str, np.ndarray], key: str | None) -
         name for name, array in members.items() if array.ndim >= 3 and array.shape[1:] != (3, 3)
     ]
     named = [name for name in VOLUME_NAMES if name in large]
-    cubes = [name for name in large if members[name].ndim in (4, 5)]
-    found = named or cubes or large
+    several = [name for name in large if members[name].ndim in (4, 5)]
+    found = named or several or large
     if named or len(found) == 1:
         return found[0]
     if len(members) == 1:

@@ -114,8 +114,8 @@ def open_mrc(path: Path, file: BinaryIO) -> VolumeStack:
         array = array[None]
     cell = header.cell
     if cell is not None and len(array) > 1:
-        # programs write z of a stack per volume, per stack or not at all; its volumes are cubes
-        # with the x-y sampling
+        # programs write z of a stack per volume, per stack or not at all; its volumes
+        # have equal sides, with the x-y sampling
         cell = (cell[1], cell[1], cell[2])
     return VolumeStack(path, "MRC", array, cell, header.notes)
 

@@ -61,8 +61,8 @@ class ZarrVolume:
                 f"{self.path}: a chunk in z, y, x {where} cannot be read ({_line(error)}); copy it "
                 "again"
             ) from error
-        turned: np.ndarray = np.transpose(np.asarray(values, dtype=np.float32), self.order)
-        return turned
+        transposed: np.ndarray = np.transpose(np.asarray(values, dtype=np.float32), self.order)
+        return transposed
 
 
 @dataclass(frozen=True)

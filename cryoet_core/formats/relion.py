@@ -192,12 +192,12 @@ def _pixel_size(path: Path, joined: dict[str, np.ndarray]) -> float | None:
 
 
 def _rotations(path: Path, table: StarTable) -> np.ndarray | None:
-    turned = [
+    rotated = [
         column for column in BOX_ANGLES if column in table and np.any(table.numbers(column, path))
     ]
-    if turned and "rlnImageName" in table:
+    if rotated and "rlnImageName" in table:
         raise UserError(
-            f"{path}: {turned[0]} is not 0: the boxes were cut out turned, each with its own "
+            f"{path}: {rotated[0]} is not 0: the boxes were cut out rotated, each with its own "
             "missing wedge; expected "
             "boxes along the tomogram's axes; extract them again without these columns"
         )
@@ -233,7 +233,7 @@ def _place(
         if tomograms is None:
             particles.extras["centered_positions"] = centred
             particles.notes.append(
-                "positions count from the tomogram's centre; --tomograms tomograms.star places them"
+                "positions count from the tomogram's centre; `tomograms` tomograms.star places them"
             )
             return
         names = [] if particles.tomogram is None else list(particles.tomogram)
@@ -244,14 +244,14 @@ def _place(
         )
         if scale is None:
             particles.notes.append(
-                "positions left out: no pixel size; give --coordinate-pixel-size"
+                "positions left out: no pixel size; give `coordinate_pixel_size`"
             )
             return
         corner = (
             np.stack([table.numbers(f"rlnCoordinate{axis}", path) for axis in ZYX], axis=1) * scale
         )
         particles.notes.append(
-            f"a coordinate counts {scale:g} Å ({source}; --coordinate-pixel-size sets another)"
+            f"a coordinate counts {scale:g} Å ({source}; `coordinate_pixel_size` sets another)"
         )
     else:
         return

@@ -120,18 +120,17 @@ class VolumeSource:
 
 
 def cube_problem(shape: tuple[int, int, int]) -> str | None:
-    """Why volumes of this shape are no subtomograms; None when they are cubes."""
+    """Why volumes of this shape are no subtomograms; None when their sides are equal."""
     d, h, w = shape
     if d == h == w > 1:
         return None
     found = f"{_times(shape)} (z, y, x) voxels"
     if d == 1:
-        return f"a 2-D image of {h} x {w} pixels; expected cubes (subtomograms)"
+        return f"a 2-D image of {h} x {w} pixels; expected subtomograms"
     if h == w:
         return (
-            f"{found}: no whole number of cubes of {h}; expected subtomograms; if these are 2-D "
-            "tilt images of "
-            "particles, reconstruct the subtomograms first"
+            f"{found}: no whole number of volumes of {h} x {h} x {h}; expected subtomograms; if "
+            "these are 2-D tilt images of particles, reconstruct the subtomograms first"
         )
     return f"{found}, not a cube; expected subtomograms; from a tomogram, cut them out first"
 

@@ -109,10 +109,10 @@ def _axes(path: Path, table: StarTable) -> np.ndarray:
             "tilt series first"
         )
     x, y, z = (np.radians(table.numbers(column, path)) for column in _ANGLES)
-    return _turned(x, y, z)[:, :2]
+    return _projection(x, y, z)[:, :2]
 
 
-def _turned(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
+def _projection(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
     """RELION 5's projection Rz Ry Rx of a point (x, y, z), angles in radians (t,): rows are the
     image's axes.
     """

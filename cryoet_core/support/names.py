@@ -8,8 +8,27 @@ from collections.abc import Callable, Iterable
 
 
 def close_names(name: str, known: Iterable[str], show: Callable[[str], str] = str) -> str:
-    """``"; did you mean a, b?"``, or the list of known names when none is close, or nothing when
-    none is known.
+    """Suggest known names for a misspelt one, as the end of a message.
+
+    Parameters
+    ----------
+    name : str
+        The misspelt name.
+    known : Iterable[str]
+        The names that exist.
+    show : Callable[[str], str], optional
+        How a name is shown.
+
+    Returns
+    -------
+    str
+        ``"; did you mean a, b?"``, or the list of known names when none is close, or nothing when
+        none is known.
+
+    Examples
+    --------
+    >>> close_names("dicsa", ["disca", "fsft"])
+    '; did you mean disca?'
     """
     names = sorted(set(known))
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)

@@ -107,7 +107,7 @@ def tomograms_of(
         if not distinct.any():
             return None, []
         return [str(each) for each in whole], [
-            "tomograms are numbers there; --names FILE names them"
+            "tomograms are numbers there; `names` FILE names them"
         ]
     known = read_names(names)
     missing = [int(each) for each in distinct if int(each) not in known]

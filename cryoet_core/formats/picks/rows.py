@@ -133,8 +133,8 @@ def _unit(rows: Rows, reading: PickReading, names: np.ndarray) -> np.ndarray:
         other = reading.voxel_size
         if other and n and abs(said[0] / other - 1) > 1e-3:
             rows.notes.append(
-                f"its coordinates count {said[0]:g} Å as the file says, not --voxel-size {other:g} "
-                "(--coordinate-pixel-size sets another)"
+                f"its coordinates count {said[0]:g} Å as the file says, not `voxel_size` {other:g} "
+                "(`coordinate_pixel_size` sets another)"
             )
         return said
     if reading.voxel_size is not None:

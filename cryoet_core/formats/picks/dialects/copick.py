@@ -202,7 +202,7 @@ def write(path: Path, picks: Picks, writing: Writing) -> list[str]:
 
 
 def _content(picks: Picks, name: str, run: str | None) -> dict[str, Any]:
-    turned = picks.rotations is not None and bool(
+    rotated = picks.rotations is not None and bool(
         np.isfinite(picks.rotations).all(axis=(1, 2)).any()
     )
     points = []
@@ -228,7 +228,7 @@ def _content(picks: Picks, name: str, run: str | None) -> dict[str, Any]:
         "voxel_spacing": None,
         "unit": "angstrom",
         "points": points,
-        "trust_orientation": turned,
+        "trust_orientation": rotated,
     }
 
 

@@ -155,7 +155,7 @@ def _scale(rows: Rows, names: list[tuple[str, str | None]], reading: PickReading
     unit = units.pop() or reading.unit
     if unit is None and any(table <= (plain | raw) for table in _ANGSTROM_TABLES):
         unit = "angstrom"
-        rows.notes.append("x, y and z taken as Å, as in tables of ours (--unit says otherwise)")
+        rows.notes.append("x, y and z taken as Å, as in tables of ours (`unit` says otherwise)")
     if unit is None and (reading.voxel_size or reading.coordinate_pixel_size):
         unit = "voxel"
     if unit is None:
@@ -223,8 +223,8 @@ def write(path: Path, picks: Picks, writing: Writing) -> list[str]:
     names = [*picks.class_names, UNLABELLED]
     positions = [[f"{value:.6f}" for value in row] for row in picks.positions]
     header = [*OURS, "score"]
-    turned = None if picks.rotations is None else angles.to_relion(picks.rotations)
-    header += [*EULER] if turned is not None else []
+    rotated = None if picks.rotations is None else angles.to_relion(picks.rotations)
+    header += [*EULER] if rotated is not None else []
     extra = {name: values for name, values in picks.extra.items() if np.ndim(values) == 1}
     text = io.StringIO()
     table = csv.writer(text, delimiter="\t" if path.suffix == ".tsv" else ",", lineterminator="\n")
@@ -238,7 +238,7 @@ def write(path: Path, picks: Picks, writing: Writing) -> list[str]:
             z,
             _cell(picks.scores[row]),
         ]
-        cells += [_cell(angle, 6) for angle in turned[row]] if turned is not None else []
+        cells += [_cell(angle, 6) for angle in rotated[row]] if rotated is not None else []
         table.writerow([*cells, *(_cell(values[row]) for values in extra.values())])
     files.write_bytes(path, text.getvalue().encode())
     lost = [name for name in picks.extra if name not in extra]

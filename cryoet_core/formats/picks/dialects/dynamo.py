@@ -78,14 +78,14 @@ def write(path: Path, picks: Picks, writing: Writing) -> list[str]:
     """
     voxels = in_voxels(path, picks, writing) + CORNER
     numbers = numbered(str(name) for name in picks.tomograms)
-    turned = np.zeros((len(picks), 3))
+    rotated = np.zeros((len(picks), 3))
     if picks.rotations is not None:
-        turned = np.nan_to_num(angles.to_dynamo(picks.rotations))
+        rotated = np.nan_to_num(angles.to_dynamo(picks.rotations))
     lines = []
     for row in range(len(picks)):
         cells = ["0"] * WIDTH
         cells[0], cells[1], cells[2] = str(row + 1), "1", "1"
-        cells[EULER] = [f"{angle:.6f}" for angle in turned[row]]
+        cells[EULER] = [f"{angle:.6f}" for angle in rotated[row]]
         cells[SCORE] = f"{picks.scores[row]:.9g}" if np.isfinite(picks.scores[row]) else "0"
         cells[TOMOGRAM] = str(numbers[str(picks.tomograms[row])])
         cells[CLASS] = str(picks.classes[row] + 1)

@@ -33,9 +33,9 @@ def read(path: Path, reading: PickReading) -> PickFile:
     for line, text in lines_of(path):
         point = json_of(path, text)
         places.append(location(path, f"line {line}", point))
-        turned = point.get(MATRIX)
+        rotated = point.get(MATRIX)
         matrices.append(
-            np.full((3, 3), np.nan) if turned is None else matrix(path, f"line {line}", turned, 3)
+            np.full((3, 3), np.nan) if rotated is None else matrix(path, f"line {line}", rotated, 3)
         )
     rows = Rows(path, "portal", np.array(places, dtype=np.float64).reshape(-1, 3))
     rotations = np.array(matrices).reshape(-1, 3, 3)
@@ -73,12 +73,12 @@ def write(path: Path, picks: Picks, writing: Writing) -> list[str]:
     for row, (x, y, z) in enumerate(in_voxels(path, picks, writing)):
         place = {axis: round(float(value), 6) for axis, value in zip("xyz", (x, y, z), strict=True)}
         point = {"type": "point", "location": place}
-        turned = None if picks.rotations is None else picks.rotations[row]
-        if turned is not None and np.isfinite(turned).all():
+        rotated = None if picks.rotations is None else picks.rotations[row]
+        if rotated is not None and np.isfinite(rotated).all():
             point = {
                 "type": "orientedPoint",
                 "location": place,
-                MATRIX: turned[::-1, ::-1].round(9).tolist(),
+                MATRIX: rotated[::-1, ::-1].round(9).tolist(),
             }
         lines.append(json.dumps(point, allow_nan=False) + "\n")
     files.write_bytes(path, ("".join(lines) or "# no points\n").encode())

@@ -47,10 +47,10 @@ def write(path: Path, picks: Picks, writing: Writing) -> list[str]:
     columns = _names(dialect, picks)
     columns |= _places(picks, known, sizes, which)
     if picks.rotations is not None:
-        turned = np.nan_to_num(angles.to_relion(picks.rotations))
+        rotated = np.nan_to_num(angles.to_relion(picks.rotations))
         columns |= {
             f"rlnAngle{n}": rounded(v)
-            for n, v in zip(("Rot", "Tilt", "Psi"), turned.T, strict=True)
+            for n, v in zip(("Rot", "Tilt", "Psi"), rotated.T, strict=True)
         }
     columns |= _judged(picks)
     optics = {
