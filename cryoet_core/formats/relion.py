@@ -1,5 +1,4 @@
-"""What RELION's particle columns mean, of versions 3.0, 3.1, 4 and 5 and of programs that write the
-same.
+"""The meaning of the particle columns of RELION 3.0, 3.1, 4 and 5 and of similar programs.
 
 Coordinates are pixels of some image, or since 5 Å from the tomogram's centre; origins are shifts
 that centre the particle in its box, in pixels (3.0) or Å; angles are (rot, tilt, psi) in degrees.
@@ -31,8 +30,34 @@ LABEL_COLUMNS = ("rlnGroupName", "rlnClassNumber", "rlnTomoParticleClass", "rlnG
 class Particles:
     """A particle table in the project's terms; row i is row i of the file.
 
-    image: (n,) text of rlnImageName or None. pixel_size: Å of the images. origin (n, 3): Å, shift
-    that centres the particle. positions (n, 3): Å, of the particle.
+    Attributes
+    ----------
+    path : Path
+        The star.
+    table : StarTable
+        The particles as text.
+    dialect : str
+        "relion30", "relion31", "relion4" or "relion5".
+    pixel_size : float | None
+        Å of the images, None where the file does not say it.
+    image : list[str] | None
+        The n texts of rlnImageName.
+    tomogram : np.ndarray, shape (n,), or None
+        Names of the tomograms.
+    rotations : np.ndarray, shape (n, 3, 3), or None
+        Active rotations from the reference frame to the tomogram frame.
+    origin : np.ndarray, shape (n, 3), or None
+        Shift that centres the particle, in Å.
+    positions : np.ndarray, shape (n, 3), or None
+        Positions of the particles in Å, (z, y, x).
+    dimensions : int | None
+        2 for stacks of tilt images, 3 for volumes, None where the file does not say it.
+    optics : dict[str, float]
+        Voltage, Cs and amplitude contrast, where all particles have the same.
+    extras : dict[str, np.ndarray]
+        Further columns with n rows each.
+    notes : list[str]
+        What was assumed.
     """
 
     path: Path
@@ -53,8 +78,22 @@ class Particles:
         return len(self.table)
 
     def labels(self, column: str) -> np.ndarray:
-        """Class name of each particle from a column, with or without the underscore. UserError when
-        there is none.
+        """Return the class name of each particle from a column.
+
+        Parameters
+        ----------
+        column : str
+            Name of the column, with or without the underscore.
+
+        Returns
+        -------
+        np.ndarray, shape (n,)
+            The names, "" for none.
+
+        Raises
+        ------
+        UserError
+            When there is no such column.
         """
         name = column.removeprefix("_")
         if name not in self.table:
@@ -76,12 +115,28 @@ def read_particles(
     tomograms: Path | None = None,
     voxel_size: float | None = None,
 ) -> Particles:
-    """Read a particle star. ``coordinate_pixel_size``: Å that a unit of rlnCoordinateX stands for,
-    where it is known better than the file says. ``tomograms``: a RELION tomogram set, for
-    coordinates from the tomogram's centre. ``voxel_size``: Å of a pixel of the images, where the
-    file does not say it.
+    """Read a particle star.
 
-    UserError when it is no particle table of RELION's or a value is no number.
+    Parameters
+    ----------
+    path : Path
+        The star.
+    coordinate_pixel_size : float | None, optional
+        Å that a unit of rlnCoordinateX stands for, where it is known better than the file says.
+    tomograms : Path | None, optional
+        A RELION tomogram set, for coordinates from the tomogram's centre.
+    voxel_size : float | None, optional
+        Å of a pixel of the images, where the file does not say it.
+
+    Returns
+    -------
+    Particles
+        The particles.
+
+    Raises
+    ------
+    UserError
+        When it is no particle table of RELION or a value is no number.
     """
     tables = read_star(path)
     table = _particle_table(path, tables)
@@ -282,8 +337,24 @@ def _coordinate_scale(
 
 
 def tomogram_centres(path: Path, names: list[str]) -> np.ndarray:
-    """Å (z, y, x) of the centre of each named tomogram, from a RELION tomogram set. UserError when
-    one is not in it.
+    """Return the centre of each named tomogram, from a RELION tomogram set.
+
+    Parameters
+    ----------
+    path : Path
+        The tomogram set.
+    names : list[str]
+        Names of the n tomograms.
+
+    Returns
+    -------
+    np.ndarray, shape (n, 3)
+        Å, (z, y, x).
+
+    Raises
+    ------
+    UserError
+        When a tomogram is not in the set.
     """
     columns = (
         "rlnTomoName",
@@ -330,7 +401,7 @@ def _facts(particles: Particles, joined: dict[str, np.ndarray]) -> None:
 
 
 def describe_particles(particles: Particles) -> dict[str, Any]:
-    """Facts for ``data info``."""
+    """Return the facts of a particle star for ``data info``."""
     return {
         "particles": len(particles),
         "dialect": particles.dialect,

@@ -1,5 +1,6 @@
-"""Tilt geometry of RELION tomogram sets (versions 4 and 5, WarpTools): projections, defocus and
-dose of each image.
+"""Read the tilt geometry of RELION tomogram sets (versions 4 and 5, WarpTools).
+
+It consists of the projection, defocus and dose of each image.
 """
 
 from __future__ import annotations
@@ -19,8 +20,24 @@ _SERIES = "rlnTomoTiltSeriesStarFile"
 
 
 def read_tilt_series(path: Path, names: list[str]) -> dict[str, TiltSeries]:
-    """The tilt series of each named tomogram. UserError for one that is not in the set, or a column
-    that is missing.
+    """Read the tilt series of named tomograms.
+
+    Parameters
+    ----------
+    path : Path
+        The tomogram set.
+    names : list[str]
+        Names of the tomograms.
+
+    Returns
+    -------
+    dict[str, TiltSeries]
+        The tilt series by the tomogram's name.
+
+    Raises
+    ------
+    UserError
+        For a tomogram that is not in the set, or a column that is missing.
     """
     tables = read_star(path)
     index = next((table for table in tables if "rlnTomoName" in table), None)
