@@ -33,8 +33,24 @@ _MISSING = ("", "nan", "na", "<na>", "none", "null")
 
 
 def read(path: Path, reading: PickReading) -> PickFile:
-    """Picks of a table. UserError where a column is missing, its unit is unknown or a value is no
-    number.
+    """Read the picks of a table.
+
+    Parameters
+    ----------
+    path : Path
+        The pick file.
+    reading : PickReading
+        What the user says of it that the file does not.
+
+    Returns
+    -------
+    PickFile
+        The picks in the order of the file, in Å and (z, y, x).
+
+    Raises
+    ------
+    UserError
+        Where a column is missing, its unit is unknown or a value is no number.
     """
     numbers, cells = _cells(path)
     header = cells[0] if any(not _is_number(cell) for cell in cells[0]) else None
@@ -219,7 +235,24 @@ def _is_number(cell: str) -> bool:
 
 
 def write(path: Path, picks: Picks, writing: Writing) -> list[str]:
-    """Replace ``path`` by a table in Å, tabs between columns for .tsv. It holds everything."""
+    """Replace a file by a table in Å, which holds everything.
+
+    For .tsv there are tabs between the columns.
+
+    Parameters
+    ----------
+    path : Path
+        The file to replace.
+    picks : Picks
+        The picks, in Å and (z, y, x).
+    writing : Writing
+        Geometry of the tomograms, voxel size, box size and optics to write with.
+
+    Returns
+    -------
+    list[str]
+        What the format could not hold, in a few words each.
+    """
     names = [*picks.class_names, UNLABELLED]
     positions = [[f"{value:.6f}" for value in row] for row in picks.positions]
     header = [*OURS, "score"]

@@ -39,8 +39,24 @@ NO_SCORE = -999.0
 
 
 def read(path: Path, reading: PickReading) -> PickFile:
-    """Picks of a particle star. UserError where it holds none, none in 3-D, or nothing says its
-    pixel size.
+    """Read the picks of a particle star.
+
+    Parameters
+    ----------
+    path : Path
+        The pick file.
+    reading : PickReading
+        What the user says of it that the file does not.
+
+    Returns
+    -------
+    PickFile
+        The picks in the order of the file, in Å and (z, y, x).
+
+    Raises
+    ------
+    UserError
+        Where it holds none, none in 3-D, or nothing says its pixel size.
     """
     tables = read_star(path)
     star = _Star(path, tables)
