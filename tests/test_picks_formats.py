@@ -159,7 +159,7 @@ def test_unknown_rotations_are_said_or_kept(tmp_path: Path, picks: Picks) -> Non
     assert np.isnan(again[5]).all()
     assert np.isfinite(np.delete(again, 5, 0)).all()
     assert (
-        "1 rotations are unknown" in write_picks(tmp_path / "a.star", some, "relion31", GEOMETRY)[0]
+        "1 rotation is unknown" in write_picks(tmp_path / "a.star", some, "relion31", GEOMETRY)[0]
     )
 
 

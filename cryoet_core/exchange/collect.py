@@ -17,6 +17,7 @@ from cryoet_core.formats.stack import has_volume_name
 from cryoet_core.formats.volumes import open_volumes
 from cryoet_core.store.subtomograms import describe_rows
 from cryoet_core.support.errors import UserError
+from cryoet_core.support.names import counted
 
 
 @dataclass(frozen=True)
@@ -199,18 +200,19 @@ def _with_star(source: VolumeSource, reading: ImportOptions) -> VolumeSource:
         _refuse_rows(
             reading.star,
             (rows < 0) | (rows >= len(source)),
-            f"beyond the {len(source)} volumes of the stack",
+            f"beyond the {counted(len(source), 'volume')} of the stack",
         )
         if len(rows) != len(source):
             source.notes.append(
-                f"{len(source)} volumes in the stack, {len(rows)} rows in the star: the star's are "
+                f"{counted(len(source), 'volume')} in the stack, {counted(len(rows), 'row')} in "
+                "the star: the star's are "
                 "taken"
             )
         source = source.select(rows)
     elif len(particles) != len(source):
         raise UserError(
-            f"`star` {reading.star}: {len(particles)} rows, but {source.files[0]} has "
-            f"{len(source)} volumes; expected "
+            f"`star` {reading.star}: {counted(len(particles), 'row')}, but {source.files[0]} has "
+            f"{counted(len(source), 'volume')}; expected "
             "as many, or rlnImageName with numbers (000001@stack.mrcs)"
         )
     return _describe(source, particles, reading)
@@ -240,8 +242,9 @@ def _split_names(particles: Particles) -> tuple[np.ndarray, list[str]]:
 
 
 def _find(name: str, star: Path) -> Path | None:
-    """A file named in a star: as it is, from here, from the star's folder or one above it (RELION's
-    project).
+    """Find a file that a star names: from here, from the star's folder or from one above it.
+
+    RELION names files from the project's folder, which is above the star's.
     """
     path = Path(name)
     places = [Path(), star.parent, *star.resolve().parents] if not path.is_absolute() else [Path()]

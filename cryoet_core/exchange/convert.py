@@ -13,7 +13,7 @@ from mrcfile.dtypes import HEADER_DTYPE
 from cryoet_core.store import NotRepresentable
 from cryoet_core.support import files
 from cryoet_core.support.errors import UserError
-from cryoet_core.support.names import file_name
+from cryoet_core.support.names import counted, file_name
 from cryoet_core.tomograms.reading import TomogramOptions
 from cryoet_core.tomograms.sources import open_tomograms
 from cryoet_core.tomograms.statistics import slabs
@@ -114,7 +114,7 @@ def _write(data: Tomograms, out: Path, dtype: str, watch: Watch, notes: Sequence
 def _summary(tomogram: Tomogram) -> str:
     size = " x ".join(str(edge) for edge in tomogram.shape)
     word = "bright" if tomogram.density_sign > 0 else "dark"
-    picks = "" if tomogram.picks is None else f", {len(tomogram.picks)} picks"
+    picks = "" if tomogram.picks is None else f", {counted(len(tomogram.picks), 'pick')}"
     return f"{size} (z, y, x) voxels of {tomogram.voxel_size:g} Å, protein {word}{picks}"
 
 
@@ -257,8 +257,9 @@ def write_mrc(tomogram: Tomogram, path: Path, half: bool = False) -> None:
 
 
 def _header(tomogram: Tomogram, mode: int, statistics: tuple[float, float, float, float]) -> bytes:
-    """The 1024 bytes of an MRC2014 file of one volume; statistics: minimum, maximum, mean, standard
-    deviation.
+    """Make the 1024 bytes of an MRC2014 file of one volume.
+
+    Statistics are minimum, maximum, mean and standard deviation.
     """
     header = np.zeros((), HEADER_DTYPE.newbyteorder("<"))
     for axis, (letter, size) in enumerate(zip("xyz", tomogram.shape[::-1], strict=True), 1):

@@ -237,9 +237,8 @@ def _refuse_bad(source: VolumeSource, bad: dict[str, list[int]], settings: Impor
     )
     where = source.files[int(source.file[next(rows for rows in bad.values() if rows)[0]])]
     raise UserError(
-        f"{where}: some of {len(source)} volumes are unusable ({what}, from 0); expected finite "
-        "volumes that vary; "
-        "repair them or leave them out with `drop_bad`"
+        f"{where}: unusable volumes among {len(source)} ({what}, from 0); expected finite volumes "
+        "that vary; repair them or leave them out with `drop_bad`"
     )
 
 

@@ -15,6 +15,7 @@ from cryoet_core.formats.tiltgeometry import read_tilt_series
 from cryoet_core.formats.volumes import open_volumes
 from cryoet_core.store.subtomograms import describe_rows
 from cryoet_core.support.errors import UserError
+from cryoet_core.support.names import counted
 
 _BATCH = 16
 _VISIBLE = "rlnTomoVisibleFrames"
@@ -62,8 +63,9 @@ class TiltStacks(VolumeSource):
         return out
 
     def _alike(self, rows: np.ndarray) -> list[np.ndarray]:
-        """Places in ``rows`` of particles with the same tilts of the same tomogram: they have one
-        insertion in common.
+        """Group places in ``rows`` of particles with the same tilts of the same tomogram.
+
+        The particles of a group have one insertion in common.
         """
         assert self.tomogram is not None
         keys = [(str(self.tomogram[row]), self.tilts[row].tobytes()) for row in rows]
@@ -159,7 +161,8 @@ def _tilts(particles: Particles, series: dict[str, TiltSeries]) -> list[np.ndarr
         flags = [part.strip() for part in text.strip("[] ").split(",")]
         if len(flags) != count or set(flags) - {"0", "1"} or "1" not in flags:
             raise UserError(
-                f"{particles.path}: {_VISIBLE} of row {row} (from 0) has {len(flags)} entries; "
+                f"{particles.path}: {_VISIBLE} of row {row} (from 0) has "
+                f"{counted(len(flags), 'entry')}; "
                 "expected a 0 or 1 for "
                 f"each of the {count} images of tomogram {particles.tomogram[row]}"
             )

@@ -149,8 +149,9 @@ def _sign(path: Path, members: dict[str, np.ndarray]) -> int | None:
 
 
 def _names_of(path: Path, labels: np.ndarray, class_names: list[str]) -> np.ndarray:
-    """Class name of each volume, "" for none. Numbers index ``class_names`` or name themselves; -1
-    is none.
+    """Name the class of each volume, "" for none.
+
+    Numbers index ``class_names`` or name themselves; -1 is none.
     """
     if labels.dtype.kind not in "iu":
         return np.array([str(label) for label in labels], dtype=object)

@@ -232,8 +232,10 @@ def _depth(raw: Any) -> int:
 
 
 def _unsigned(start: bytes, order: str, raw: Any) -> bool:
-    """IMOD before 2014 wrote unsigned bytes, and its flags say so; others show it in the largest
-    value only.
+    """Tell whether bytes are unsigned.
+
+    IMOD before 2014 wrote unsigned bytes, and its flags say so; others show it in the largest value
+    only.
     """
     stamp, flags = np.frombuffer(start[152:160], order + "i4")
     if stamp == _IMOD_STAMP:

@@ -314,8 +314,9 @@ def _place(
 
 
 def _of_warptools(particles: Particles) -> bool:
-    """Stacks of tilt images that WarpTools wrote: their coordinates count pixels of the images,
-    whatever the optics.
+    """Tell whether these are stacks of tilt images that WarpTools wrote.
+
+    Their coordinates count pixels of the images, whatever the optics say.
     """
     names = [] if particles.tomogram is None else list(map(str, particles.tomogram))
     return particles.dimensions == 2 and any(name.endswith(".tomostar") for name in names)
@@ -324,8 +325,9 @@ def _of_warptools(particles: Particles) -> bool:
 def _coordinate_scale(
     joined: dict[str, np.ndarray], given: float | None, pixel_size: float | None, warptools: bool
 ) -> tuple[float | None, str]:
-    """Å of one unit of rlnCoordinateX: since RELION 4 a pixel of the tilt series, before one of the
-    images.
+    """Return Å of one unit of rlnCoordinateX.
+
+    The unit is a pixel of the tilt series since RELION 4, before that one of the images.
     """
     if given is not None:
         return given, "as given"

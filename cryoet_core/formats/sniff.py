@@ -11,6 +11,7 @@ from cryoet_core.formats import em, mrc
 from cryoet_core.formats.columns import looks_like_csv
 from cryoet_core.formats.stack import first_bytes, is_compressed, plain_file, size_of
 from cryoet_core.support.errors import UserError
+from cryoet_core.support.names import counted
 
 _HEAD = 1 << 16
 _MAGIC: tuple[tuple[bytes, str, str], ...] = (
@@ -236,4 +237,8 @@ def _folder(path: Path) -> dict[str, Any]:
         return {"kind": "copick", "what": "a copick project"}
     if {"config.json", "run.json"} <= names:
         return {"kind": "run", "what": "the folder of a run"}
-    return {"kind": "folder", "what": f"a folder of {len(names)} entries", "entries": len(names)}
+    return {
+        "kind": "folder",
+        "what": f"a folder of {counted(len(names), 'entry')}",
+        "entries": len(names),
+    }

@@ -229,8 +229,9 @@ _PLAIN = re.compile(
 
 
 def _quoted(value: str) -> str:
-    """A value as a token, in quotes only where it must be: simple readers take quotes for a part of
-    a name.
+    """Return a value as a token, in quotes only where it must be.
+
+    Simple readers take quotes for a part of a name.
     """
     from gemmi import cif
 

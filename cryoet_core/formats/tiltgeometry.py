@@ -59,8 +59,9 @@ def read_tilt_series(path: Path, names: list[str]) -> dict[str, TiltSeries]:
 def _series_table(
     path: Path, tables: list[StarTable], index: StarTable, row: int, name: str
 ) -> StarTable:
-    """The table of a tomogram's images: in the set itself (RELION 4), or in a star of its own
-    (RELION 5).
+    """Return the table of a tomogram's images.
+
+    It is in the set itself (RELION 4), or in a star of its own (RELION 5).
     """
     own = next((table for table in tables if table.name == name), None)
     if own is not None:
@@ -130,8 +131,9 @@ def _axes(path: Path, table: StarTable) -> np.ndarray:
 
 
 def _projection(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """RELION 5's projection Rz Ry Rx of a point (x, y, z), angles in radians (t,): rows are the
-    image's axes.
+    """Return RELION 5's projection Rz Ry Rx of a point (x, y, z), angles in radians (t,).
+
+    Its rows are the image's axes.
     """
     one, zero = np.ones_like(x), np.zeros_like(x)
 

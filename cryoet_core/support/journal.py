@@ -15,8 +15,9 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def _rows(path: Path) -> list[tuple[dict[str, Any], int]]:
-    """Each whole row with the position of its end in bytes; reading stops at the first line that is
-    no JSON object.
+    """Return each whole row with the position of its end in bytes.
+
+    Reading stops at the first line that is no JSON object.
     """
     rows: list[tuple[dict[str, Any], int]] = []
     end = 0

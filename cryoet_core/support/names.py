@@ -1,4 +1,4 @@
-"""Close names for a misspelt one, and names of files for names of any kind."""
+"""Close names for a misspelt one, names of files, and counts of things."""
 
 from __future__ import annotations
 
@@ -67,3 +67,30 @@ def file_name(name: str, *, blanks: bool = False, empty: str = "tomogram") -> st
     if blanks:
         safe = safe.strip(". ")
     return safe if safe.strip(".") else empty  # "." and ".." are folders
+
+
+def counted(count: int, noun: str) -> str:
+    """Write a number with its noun, in the plural where it is not one.
+
+    Parameters
+    ----------
+    count : int
+        How many there are.
+    noun : str
+        The noun in the singular, whose plural ends in s, es or ies.
+
+    Returns
+    -------
+    str
+        The number and the noun.
+
+    Examples
+    --------
+    >>> counted(1, "box"), counted(2, "entry"), counted(0, "pick")
+    ('1 box', '2 entries', '0 picks')
+    """
+    if count == 1:
+        return f"{count} {noun}"
+    if noun.endswith("y"):
+        return f"{count} {noun[:-1]}ies"
+    return f"{count} {noun}{'es' if noun.endswith(('s', 'x')) else 's'}"

@@ -102,8 +102,9 @@ def _zxz(angles: np.ndarray) -> np.ndarray:
 
 
 def _to_zxz(rotations: np.ndarray) -> np.ndarray:
-    """From RELION's angles, where the same rotation is zyz: that way out of gimbal lock is written
-    once.
+    """Convert by way of RELION's angles, where the same rotation is zyz.
+
+    So the way out of gimbal lock is written once.
     """
     rot, tilt, psi = matrix_to_euler(rotations).T
     # Rz(-psi) Ry(-tilt) Rz(-rot), and Ry(a) is Rz(90) Rx(a) Rz(-90)

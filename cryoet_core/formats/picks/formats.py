@@ -161,7 +161,7 @@ FORMATS = (
     ),
     Format("copick", "picks of copick", (".json",), _STAR, "copick", "copick"),
     Format("portal", "points of the CryoET Data Portal", (".ndjson",), _PLACED, "portal", "portal"),
-    Format("cryoet", "picks of ours", (".h5",), EVERYTHING, "native", "native"),
+    Format("cryoet", "picks of cryoet", (".h5",), EVERYTHING, "native", "native"),
 )
 BY_DIALECT = {form.dialect: form for form in FORMATS}
 DIALECTS = tuple(BY_DIALECT)

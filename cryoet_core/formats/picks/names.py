@@ -107,7 +107,18 @@ def read_names(path: Path) -> dict[int, str]:
 
 
 def numbered(names: Iterable[str]) -> dict[str, int]:
-    """Give tomograms numbers from 1, in the order of their names; names that are numbers keep theirs."""
+    """Number tomograms from 1, in the order of their names.
+
+    Parameters
+    ----------
+    names : Iterable[str]
+        Names of the tomograms.
+
+    Returns
+    -------
+    dict[str, int]
+        The numbers by name; names that are all numbers keep theirs.
+    """
     distinct = sorted(set(names), key=natural)
     if all(re.fullmatch(r"[1-9]\d{0,8}", name) for name in distinct):
         return {name: int(name) for name in distinct}

@@ -156,8 +156,9 @@ def _objects(names: Sequence[str]) -> np.ndarray:
 
 
 def _unit(rows: Rows, reading: PickReading, names: np.ndarray) -> np.ndarray:
-    """Å of a unit of the coordinates, (n,): as given for them, as the file says, as given, as the
-    tomograms have it.
+    """Return Å of a unit of the coordinates, (n,).
+
+    It is as given for them, else as the file says, else as given, else as the tomograms have it.
     """
     n = len(names)
     said = (

@@ -10,6 +10,7 @@ import numpy as np
 
 from cryoet_core.formats.stack import plain_file
 from cryoet_core.support.errors import UserError
+from cryoet_core.support.names import counted
 
 LARGEST = 1 << 30
 _COMMENTS = ("#", "%", "//")
@@ -129,7 +130,8 @@ def number_rows(path: Path, widths: Sequence[int], columns: str) -> np.ndarray:
         cells = cells_of(content)
         if len(cells) not in widths or (rows and len(cells) != len(rows[0])):
             raise UserError(
-                f"{path}: line {line} has {len(cells)} columns; expected {columns} on each line"
+                f"{path}: line {line} has {counted(len(cells), 'column')}; expected {columns} "
+                "on each line"
             )
         rows.append([number(path, line, cell) for cell in cells])
     return np.array(rows, dtype=np.float64).reshape(len(rows), len(rows[0]) if rows else widths[0])

@@ -13,7 +13,7 @@ from cryoet_core.formats.picks.names import natural, stem_of, tomogram_name
 from cryoet_core.picks.table import Picks
 from cryoet_core.support import files
 from cryoet_core.support.errors import UserError
-from cryoet_core.support.names import file_name
+from cryoet_core.support.names import counted, file_name
 
 
 def write_picks(
@@ -153,7 +153,9 @@ def _lost(form: Format, picks: Picks) -> list[str]:
         if "rotations" not in form.holds:
             lost.append("rotations")
         elif not known.all() and "unknown" not in form.holds:
-            lost.append(f"that {int((~known).sum())} rotations are unknown (none is written as 0)")
+            rotations = counted(int((~known).sum()), "rotation")
+            verb = "is" if rotations.startswith("1 ") else "are"
+            lost.append(f"that {rotations} {verb} unknown (none is written as 0)")
     if picks.extra and "extra" not in form.holds:
         lost.append(f"further columns ({', '.join(picks.extra)})")
     if len(picks) and "depth" not in form.holds:

@@ -17,6 +17,7 @@ from cryoet_core.formats.picks.voxels import in_voxels
 from cryoet_core.picks.table import Picks
 from cryoet_core.support import files
 from cryoet_core.support.errors import UserError
+from cryoet_core.support.names import counted
 
 
 def read(path: Path, reading: PickReading) -> PickFile:
@@ -72,7 +73,8 @@ def depth(path: Path, n: int, reading: PickReading) -> np.ndarray:
     """
     if reading.slice is None:
         raise UserError(
-            f"{path}: {n} boxes in x and y, without z; expected positions in a tomogram; `slice` N "
+            f"{path}: {counted(n, 'box')} in x and y, without z; expected positions in a "
+            "tomogram; `slice` N "
             "places them in one "
             "slice"
         )

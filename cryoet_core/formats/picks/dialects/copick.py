@@ -114,7 +114,7 @@ def _file(path: Path, content: Any, reading: PickReading, run: str | None = None
     where = [f"point {index}" for index in range(len(points))]
     xyz = [location(path, name, point) for name, point in zip(where, points, strict=True)]
     rows = Rows(path, "copick", np.array(xyz, dtype=np.float64).reshape(-1, 3), in_voxels=False)
-    _turn(rows, where, points, content.get("trust_orientation") is not False)
+    _transformed(rows, where, points, content.get("trust_orientation") is not False)
     rows.scores = np.array([score_of(point.get("score")) for point in points], dtype=np.float64)
     name = content.get("pickable_object_name")
     rows.classes = [str(name)] * len(points) if name else None
@@ -131,9 +131,10 @@ def _run_of(path: Path) -> str | None:
     )
 
 
-def _turn(rows: Rows, where: list[str], points: list[Any], trusted: bool) -> None:
-    """Rotations and shifts of the transformations; none where all are the identity, which copick
-    writes for none.
+def _transformed(rows: Rows, where: list[str], points: list[Any], trusted: bool) -> None:
+    """Return rotations and shifts of the transformations.
+
+    There are none where all are the identity, which copick writes for none.
     """
     identity = np.eye(4).tolist()
     given = [point.get("transformation_") or identity for point in points]

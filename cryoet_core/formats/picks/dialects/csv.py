@@ -22,6 +22,7 @@ from cryoet_core.formats.relion import UNLABELLED
 from cryoet_core.picks.table import Picks
 from cryoet_core.support import files
 from cryoet_core.support.errors import UserError
+from cryoet_core.support.names import counted
 
 OURS = ("tomogram", "class", "x", "y", "z")
 EULER = ("rot", "tilt", "psi")
@@ -95,8 +96,12 @@ class _Table:
         return [row[self.index(name)] for row in self.body]
 
     def numbers(self, column: int, missing: bool = False) -> np.ndarray:
-        """A column (n,); with ``missing`` an empty cell is NaN. UserError names the line of what is
-        no number.
+        """Return a column as numbers (n,); with ``missing`` an empty cell is NaN.
+
+        Raises
+        ------
+        UserError
+            Names the line of what is no number.
         """
         cells = [(line, row[column]) for line, row in zip(self.lines, self.body, strict=True)]
         values = [
@@ -156,7 +161,8 @@ def _check(
     for line, row in zip(lines, body, strict=True):
         if len(row) != len(names):
             raise UserError(
-                f"{path}: line {line} has {len(row)} columns; expected {len(names)}, as in its "
+                f"{path}: line {line} has {counted(len(row), 'column')}; expected {len(names)}, "
+                "as in its "
                 "first line"
             )
 
@@ -171,7 +177,7 @@ def _scale(rows: Rows, names: list[tuple[str, str | None]], reading: PickReading
     unit = units.pop() or reading.unit
     if unit is None and any(table <= (plain | raw) for table in _ANGSTROM_TABLES):
         unit = "angstrom"
-        rows.notes.append("x, y and z taken as Å, as in tables of ours (`unit` says otherwise)")
+        rows.notes.append("x, y and z taken as Å, as in tables of cryoet (`unit` says otherwise)")
     if unit is None and (reading.voxel_size or reading.coordinate_pixel_size):
         unit = "voxel"
     if unit is None:

@@ -21,6 +21,7 @@ from cryoet_core.formats.picks.voxels import in_voxels
 from cryoet_core.picks.table import Picks
 from cryoet_core.support import files
 from cryoet_core.support.errors import UserError
+from cryoet_core.support.names import counted
 
 SHIFT, EULER, SCORE, TOMOGRAM, CLASS, PLACE = slice(3, 6), slice(6, 9), 9, 19, 21, slice(23, 26)
 USED = (*range(3, 10), TOMOGRAM, CLASS, *range(23, 26))
@@ -68,7 +69,7 @@ def _table(path: Path) -> np.ndarray:
         cells = content.replace(",", " ").split()
         if len(cells) < LEAST:
             raise UserError(
-                f"{path}: line {line} has {len(cells)} columns; expected {LEAST} or more"
+                f"{path}: line {line} has {counted(len(cells), 'column')}; expected {LEAST} or more"
             )
         try:
             values = np.array([float(cells[column]) for column in USED])

@@ -21,6 +21,7 @@ from cryoet_core.formats.stack import plain_file
 from cryoet_core.picks.table import Picks
 from cryoet_core.support import files
 from cryoet_core.support.errors import UserError
+from cryoet_core.support.names import counted
 
 MAGIC = b"IMODV"
 CENTRE = np.array([0.5, 0.5, 0.0])
@@ -150,7 +151,7 @@ def _chunk(model: Model, name: bytes, raw: bytes, position: int, flags: int) -> 
     if name == b"CONT":
         count = struct.unpack_from(">i", raw, position)[0]
         if count < 0 or position + CONTOUR + 12 * count > len(raw) or not model.points:
-            raise ValueError(f"a contour of {count} points is cut off")
+            raise ValueError(f"a contour of {counted(count, 'point')} is cut off")
         model.points[-1].append(
             np.frombuffer(raw, ">f4", 3 * count, position + CONTOUR).reshape(count, 3)
         )
@@ -175,11 +176,10 @@ def _chunk(model: Model, name: bytes, raw: bytes, position: int, flags: int) -> 
 
 
 def _image_reference(model: Model, reference: np.ndarray, flags: int) -> None:
-    """The image that the model lies on (MINX): scale, origin of the image and of the part that was
-    loaded.
+    """Read the image that the model lies on (MINX).
 
-    Rows of ``reference``: old scale, old translation, old rotation, then the same for the current
-    image.
+    It has a scale, the origin of the image and that of the part that was loaded. Rows of
+    ``reference``: old scale, old translation, old rotation, then the same for the current image.
     """
     _, old, _, scale, current, _ = reference
     if not (np.isfinite(scale).all() and (scale > 0).all()):

@@ -210,8 +210,9 @@ def _pixels(star: _Star, reading: PickReading) -> np.ndarray:
 
 
 def _contradiction(star: _Star, size: float | np.ndarray | None) -> list[str]:
-    """A note where Warp's names of images (``TS_0000001_2.74A.mrc``) say another pixel size than
-    the star.
+    """Note where Warp's names of images say another pixel size than the star.
+
+    Such a name is ``TS_0000001_2.74A.mrc``.
     """
     match = re.search(
         r"_(\d+\.\d\d)A(_\d+)?\.mrcs?$",
