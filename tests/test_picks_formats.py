@@ -222,7 +222,7 @@ def test_where_the_first_voxel_is(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "a.ndjson").read_text())["location"] == {"x": 1, "y": 2, "z": 3}
 
 
-def test_dynamo_turns_the_reference_along_the_filament(shared_data: Path) -> None:
+def test_dynamo_rotates_the_reference_along_the_filament(shared_data: Path) -> None:
     """Particles that were cropped along filaments: their z axes lie along the way to the next."""
     found = read_picks(
         shared_data / "coords" / "dynamo_crop.tbl.gz", PickReading(voxel_size=1)
