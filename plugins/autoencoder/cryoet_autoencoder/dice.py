@@ -50,7 +50,7 @@ def agreement(labels: np.ndarray, tomogram: Tomogram, names: dict[int, str]) -> 
     whole = (slice(None), slice(None), slice(None))
     known, found = tomogram.masks["ids"].read(whole) > 0, labels > 0
     both = int(np.count_nonzero(known & found))
-    facts = {
+    facts: dict[str, Any] = {
         "foreground_dice": dice(found, known),
         "precision": both / max(int(found.sum()), 1),
         "recall": both / max(int(known.sum()), 1),

@@ -46,17 +46,15 @@ def fit_kmeans(points: Tensor, k: int, restarts: int, seed: int) -> Clusters:
     points differ.
     """
     k = min(k, len(torch.unique(points, dim=0)))
+    history: tuple[float, ...] = ()
     if points.device.type == "cpu" and len(points) <= MANY:
         from sklearn.cluster import KMeans
 
         found = KMeans(k, n_init=restarts, random_state=seed % 2**32, tol=TOLERANCE).fit(
             points.double().numpy()
         )
-        centres, inertia, history = (
-            torch.from_numpy(found.cluster_centers_).float(),
-            float(found.inertia_),
-            (),
-        )
+        centres = torch.from_numpy(found.cluster_centers_).float()
+        inertia = float(found.inertia_)
     else:
         generator = torch.Generator(points.device).manual_seed(seed)
         centres, history = batched_kmeans(points, k, restarts, generator)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal, TypeVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool3d, interpolate, pad
+
+_Layer = TypeVar("_Layer", nn.Conv3d, nn.Linear)
 
 STEP = 4
 """Two poolings: the networks' edges are multiples of this."""
@@ -14,7 +18,7 @@ def convolution(before: int, after: int, size: int = 3, circular: bool = False) 
     """A convolution that keeps the edges: beyond a face are zeros, or what lies at the opposite
     face.
     """
-    mode = "circular" if circular else "zeros"
+    mode: Literal["circular", "zeros"] = "circular" if circular else "zeros"
     return _glorot(nn.Conv3d(before, after, size, padding=size // 2, padding_mode=mode))
 
 
@@ -22,9 +26,10 @@ def dense(before: int, after: int) -> nn.Linear:
     return _glorot(nn.Linear(before, after))
 
 
-def _glorot(layer: nn.Module) -> nn.Module:
+def _glorot(layer: _Layer) -> _Layer:
     nn.init.xavier_uniform_(layer.weight)
-    nn.init.zeros_(layer.bias)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
     return layer
 
 

@@ -37,7 +37,7 @@ class Encoder3D(nn.Module):
         self.coarse = -(-self.size // STEP)
         self.first, self.second = convolution(1, width), convolution(width, width)
         self.code = dense(width * self.coarse**3, code)
-        self.to(memory_format=torch.channels_last_3d)
+        self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # torch's stubs lack the overload
 
     def seen(self, volumes: Tensor) -> Tensor:
         """What the network sees of volumes, and what is to be decoded: (n, 1, size, size, size)."""
@@ -47,7 +47,8 @@ class Encoder3D(nn.Module):
         x = channels_last(padded(self.seen(volumes)))
         x = nn.functional.max_pool3d(self.first(x).relu(), 2)
         x = nn.functional.max_pool3d(self.second(x).relu(), 2)
-        return self.code(x.flatten(1)).relu()
+        codes: Tensor = self.code(x.flatten(1)).relu()
+        return codes
 
 
 class Decoder3D(nn.Module):
@@ -59,7 +60,7 @@ class Decoder3D(nn.Module):
         self.expand = dense(code, width * self.coarse**3)
         self.first, self.second = convolution(width, width), convolution(width, width)
         self.last = convolution(width, 1)
-        self.to(memory_format=torch.channels_last_3d)
+        self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # torch's stubs lack the overload
 
     def forward(self, codes: Tensor) -> Tensor:
         x = channels_last(self.expand(codes).relu().unflatten(1, (self.width, *(self.coarse,) * 3)))

@@ -107,6 +107,6 @@ def _places(shape: torch.Size, device: torch.device) -> Tensor:
 
 def _filtered(volumes: Tensor, transfer: Tensor) -> Tensor:
     size = volumes.shape[-3:]
-    return torch.fft.irfftn(
-        torch.fft.rfftn(volumes, dim=(-3, -2, -1)) * transfer, s=size, dim=(-3, -2, -1)
-    )
+    spectrum = torch.fft.rfftn(volumes, dim=(-3, -2, -1)) * transfer
+    filtered: Tensor = torch.fft.irfftn(spectrum, s=size, dim=(-3, -2, -1))
+    return filtered

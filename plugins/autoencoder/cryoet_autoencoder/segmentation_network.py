@@ -36,7 +36,7 @@ class EncoderDecoder3D(nn.Module):
             convolution(width, width, circular=True),
         )
         self.last = convolution(width, classes, 1)
-        self.to(memory_format=torch.channels_last_3d)
+        self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # torch's stubs lack the overload
 
     def forward(self, volumes: Tensor) -> Tensor:
         seen = binned(volumes, self.bin)
@@ -50,4 +50,5 @@ class EncoderDecoder3D(nn.Module):
         z, y, x_ = (
             slice(start, start + size) for start, size in zip(first, seen.shape[2:], strict=True)
         )
-        return x[:, :, z, y, x_]
+        logits: Tensor = x[:, :, z, y, x_]
+        return logits

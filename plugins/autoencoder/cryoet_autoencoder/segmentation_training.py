@@ -115,7 +115,9 @@ def unweigh(network: EncoderDecoder3D, weights: Tensor) -> None:
     """Make probabilities those of voxels as they occur: a network trained with weights w says p w /
     sum(p w).
     """
-    network.last.bias -= excess(weights).to(network.last.bias)
+    bias = network.last.bias
+    assert bias is not None
+    bias -= excess(weights).to(bias)
 
 
 def excess(weights: Tensor) -> Tensor:

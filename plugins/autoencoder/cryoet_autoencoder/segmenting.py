@@ -36,9 +36,10 @@ def segmented(
         own, label = logits.float().softmax(0).max(0)
         both = torch.stack((label.float(), own))  # (2, d, h, w)
         cells = both.unflatten(3, (-1, STEP)).unflatten(2, (-1, STEP)).unflatten(1, (-1, STEP))
-        return cells.permute(0, 2, 4, 6, 1, 3, 5).reshape(
+        packed: Tensor = cells.permute(0, 2, 4, 6, 1, 3, 5).reshape(
             1, 2 * STEP**3, *(n // STEP for n in both.shape[1:])
         )
+        return packed
 
     packed = score_map(
         tomogram,
@@ -60,7 +61,8 @@ def _whole(blocks: np.ndarray, shape: list[int]) -> np.ndarray:
     m, n, o = blocks.shape[1:]
     cells = blocks.reshape(STEP, STEP, STEP, m, n, o).transpose(3, 0, 4, 1, 5, 2)
     d, h, w = shape
-    return cells.reshape(m * STEP, n * STEP, o * STEP)[:d, :h, :w]
+    whole: np.ndarray = cells.reshape(m * STEP, n * STEP, o * STEP)[:d, :h, :w]
+    return whole
 
 
 def on_grid(labels: np.ndarray, bin: int, seen: Tomogram, tomogram: Tomogram) -> np.ndarray:

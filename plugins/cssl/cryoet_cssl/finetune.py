@@ -33,7 +33,8 @@ class Classifier(nn.Module):
     def __init__(self, encoder: nn.Module, k: int) -> None:
         super().__init__()
         self.encoder = encoder
-        self.head = nn.Linear(encoder.dim, k)
+        dim: Any = encoder.dim  # an int in every encoder, which torch's types do not know
+        self.head = nn.Linear(dim, k)
         nn.init.normal_(self.head.weight, std=0.01)
         nn.init.zeros_(self.head.bias)
 

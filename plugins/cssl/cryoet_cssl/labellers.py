@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from cryoet_core.algorithms.mixtures.gmm import Mixture
 from cryoet_core.algorithms.mixtures.selection import (
@@ -56,7 +56,7 @@ class ClassifierLabeller:
             facts,
         )
 
-    def label(self, data: Subtomograms, run: Run) -> Labels:
+    def label(self, data: Any, run: Run) -> Labels:
         """Softmax of the scores, the encoder's features as the embedding; ``split`` for the data of
         the run itself.
         """
@@ -106,7 +106,7 @@ class ClusterLabeller:
         )
         self.classes = tuple(f"cluster{i + 1}" for i in range(mixture.k))
 
-    def label(self, data: Subtomograms, run: Run) -> Labels:
+    def label(self, data: Any, run: Run) -> Labels:
         """Posterior probabilities, the principal components as the embedding."""
         _check_box(data, self.record)
         points = self.projection(unit(scores_of(self.encoder, run.volumes(data), None, run)))
@@ -165,10 +165,13 @@ def load(run: Run) -> ClassifierLabeller | ClusterLabeller | None:
         classifier.head.load_state_dict(under("head", tensors))
         return ClassifierLabeller(classifier, tuple(state["classes"]), record, state["facts"])
     projection = Projection(tensors["projection.mean"], tensors["projection.axes"])
-    parts: list[Tensor] = [
-        tensors[f"mixture.{name}"] for name in ("weights", "means", "covariances")
-    ]
-    mixture = Mixture(*parts, state["facts"]["log_likelihood"], state["facts"]["n"])
+    mixture = Mixture(
+        tensors["mixture.weights"],
+        tensors["mixture.means"],
+        tensors["mixture.covariances"],
+        state["facts"]["log_likelihood"],
+        state["facts"]["n"],
+    )
     return ClusterLabeller(encoder, projection, mixture, record)
 
 

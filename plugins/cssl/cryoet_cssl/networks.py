@@ -59,7 +59,7 @@ class Rb3d(nn.Module):
         self.dim = 1024 if dense else 256
         self.pooled = not dense
         for layer in self.modules():
-            if isinstance(layer, nn.Conv3d) and not dense:
+            if isinstance(layer, nn.Conv3d) and layer.bias is not None and not dense:
                 nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
                 nn.init.zeros_(layer.bias)
         if dense:
@@ -107,7 +107,7 @@ def rb3d(box: int, head: Head = "pool") -> nn.Module:
     """
     if head not in ("pool", "dense"):
         raise UserError(f"encoder cssl.rb3d: head {head!r}; expected pool or dense")
-    return Rb3d(box, head).to(memory_format=LAST)
+    return _channels_last(Rb3d(box, head))
 
 
 def cb3d(box: int) -> nn.Module:
@@ -132,7 +132,7 @@ def cb3d(box: int) -> nn.Module:
         nn.MaxPool3d(2),
     ]
     flat = 512 * (box // 16) * ((box // 16 + 2) // 2) ** 2
-    return Stack(blocks, flat, 4096, 0.5).to(memory_format=LAST)
+    return _channels_last(Stack(blocks, flat, 4096, 0.5))
 
 
 def dsrf3d(box: int) -> nn.Module:
@@ -145,7 +145,12 @@ def dsrf3d(box: int) -> nn.Module:
     blocks: list[nn.Module] = []
     for before, after in ((1, 32), (32, 64), (64, 128)):
         blocks += [*_convolutions(before, after, after), nn.MaxPool3d(2)]
-    return Stack(blocks, 128 * (box // 8) ** 3, 1024, 0.7).to(memory_format=LAST)
+    return _channels_last(Stack(blocks, 128 * (box // 8) ** 3, 1024, 0.7))
+
+
+def _channels_last(network: nn.Module) -> nn.Module:
+    network.to(memory_format=LAST)  # type: ignore[call-overload]  # torch's stubs lack the overload
+    return network
 
 
 def _convolutions(*channels: int) -> list[nn.Module]:
@@ -166,7 +171,8 @@ def _glorot(module: nn.Module) -> None:
     for layer in module.modules():
         if isinstance(layer, (nn.Conv3d, nn.Linear)):
             nn.init.xavier_uniform_(layer.weight)
-            nn.init.zeros_(layer.bias)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
 
 def _need(box: int, least: int, name: str) -> None:

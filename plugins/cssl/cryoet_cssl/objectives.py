@@ -54,8 +54,9 @@ class Objective(nn.Module):
     def __init__(self, encoder: nn.Module, config: Any, gather: Gather) -> None:
         super().__init__()
         self.encoder, self.config, self.gather = encoder, config, gather
-        self.projector = projector(encoder.dim, config.projection, config.projection_norm)
-        self.features = torch.empty(0, encoder.dim)
+        dim: Any = encoder.dim  # an int in every encoder, which torch's types do not know
+        self.projector = projector(dim, config.projection, config.projection_norm)
+        self.features = torch.empty(0, dim)
         self.done = 0.0
         """The share of the run that is over, set before every epoch."""
 
@@ -164,8 +165,8 @@ class MocoObjective(Objective):
         for key, query in ((self.key_encoder, self.encoder), (self.key_projector, self.projector)):
             for old, new in zip(key.parameters(), query.parameters(), strict=True):
                 old.mul_(m).add_(new, alpha=1 - m)
-            for old, new in zip(key.buffers(), query.buffers(), strict=True):
-                old.copy_(new)
+            for kept, made in zip(key.buffers(), query.buffers(), strict=True):
+                kept.copy_(made)
 
 
 class SwavObjective(Objective):
@@ -196,7 +197,7 @@ class SwavObjective(Objective):
         vectors = self.projected(torch.cat([first, second])).chunk(2)
         if self.done < self.config.warm_up:
             self._enqueue([part.detach() for part in vectors])
-            logits, partner = nt_xent_logits(*vectors, INSTANCE_TEMPERATURE)
+            logits, partner = nt_xent_logits(vectors[0], vectors[1], INSTANCE_TEMPERATURE)
             return nn.functional.cross_entropy(logits, partner), (
                 logits.argmax(1) == partner
             ).float().mean()

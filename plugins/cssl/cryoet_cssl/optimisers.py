@@ -64,7 +64,7 @@ def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
     """The state of each parameter, for a checkpoint; ``restore`` takes it back."""
-    found = {}
+    found: dict[str, Tensor] = {}
     for index, state in optimiser.state_dict()["state"].items():
         found |= {
             f"optimiser.{index}.{key}": value

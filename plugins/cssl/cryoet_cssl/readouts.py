@@ -118,6 +118,7 @@ def unit_features(
 ) -> np.ndarray:
     """Features (n, f) of length 1."""
     if not len(rows):
-        return np.empty((0, encoder.dim), np.float32)
+        dim: Any = encoder.dim  # an int in every encoder, which torch's types do not know
+        return np.empty((0, dim), np.float32)
     features: Tensor = unit(scores_of(encoder, volumes, rows, run))
     return features.numpy()

@@ -74,7 +74,8 @@ class Views:
         """
         config = self.config
         crops = self.strength * _chance(n, config.crop_probability, generator)
-        edges = 1 - crops * (1 - _uniform(n, *config.crop, generator))
+        smallest, largest = config.crop
+        edges = 1 - crops * (1 - _uniform(n, smallest, largest, generator))
         offsets = _uniform((n, 3), -0.5, 0.5, generator) * (self.box * (1 - edges))[:, None]
         moves = _chance(n, config.affine_probability, generator)
         scales = 1 + self.strength * moves * _uniform(n, -config.zoom, config.zoom, generator)
@@ -139,9 +140,9 @@ class Views:
         )
         low, high = (end[:, None, None, None, None] for end in ends.unbind(1))
         here, there = self.angles
-        return (
-            ((here >= low) & (here <= high) & (there >= low) & (there <= high)) | here.isnan()
-        ).float()
+        seen: Tensor = (here >= low) & (here <= high) & (there >= low) & (there <= high)
+        masks: Tensor = (seen | here.isnan()).float()
+        return masks
 
     def _colours(self, n: int, generator: torch.Generator) -> Tensor:
         """(n, 1, b, b, b // 2 + 1): contrast transfer functions of random defocus, mean

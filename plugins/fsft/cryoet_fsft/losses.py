@@ -75,7 +75,8 @@ def random_directions(
 ) -> Tensor:
     """``count`` directions (d, count) uniform on the unit sphere."""
     drawn = torch.randn(d, count, generator=generator, dtype=dtype).to(device)
-    return drawn / drawn.norm(dim=0)
+    directions: Tensor = drawn / drawn.norm(dim=0)
+    return directions
 
 
 def domain_class_confusion(same_class: Tensor, other_class: Tensor) -> Tensor:

@@ -20,7 +20,8 @@ def coral_stage(job: Job) -> AlignStage:
     config = job.config
 
     def distance(source: Tensor, target: Tensor, generator: torch.Generator) -> Tensor:
-        return config.alpha * coral(source, target, config.squared)
+        weighted: Tensor = config.alpha * coral(source, target, config.squared)
+        return weighted
 
     return AlignStage(job, "2.1: CORAL", distance)
 
@@ -33,7 +34,9 @@ def wasserstein_stage(job: Job) -> AlignStage:
         directions = random_directions(
             source.shape[1], config.projections, generator, source.device
         )
-        return config.swd_weight * sliced_wasserstein(source, target, directions, config.power)
+        distance = sliced_wasserstein(source, target, directions, config.power)
+        weighted: Tensor = config.swd_weight * distance
+        return weighted
 
     return AlignStage(job, "sliced Wasserstein", distance)
 

@@ -118,7 +118,7 @@ class Networks(nn.Module):
         self.shared = Blocks([Block(width, width, domains), Block(width, channels, domains)])
         self.classifier = nn.Linear(self.dim, classes)
         self.target = copy.deepcopy(self.source) if split else self.source
-        self.to(memory_format=torch.channels_last_3d)
+        self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # torch's stubs lack the overload
 
     def encode(self, volumes: Tensor, domain: int) -> tuple[Tensor, Tensor]:
         """Maps of the domain's own blocks and features of volumes of one domain."""
@@ -172,7 +172,7 @@ class Discriminator(nn.Module):
         self.pooled = nn.Linear(dim, 64) if conv else None
         hidden = [nn.Linear(128, 64), nn.ReLU()] if conv else []
         self.head = nn.Sequential(*hidden, nn.Linear(64, 4))
-        self.to(memory_format=torch.channels_last_3d)
+        self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # torch's stubs lack the overload
 
     def forward(self, first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> Tensor:
         found = self.vector(torch.cat((first[1], second[1]), 1))

@@ -155,14 +155,15 @@ class ConfusionStage(TrainingStage):
                 torch.empty(len(pairs), *part.shape[1:], device=part.device, dtype=part.dtype)
                 for part in first
             ]
-            for chosen, batch, domain in (
-                (inside, lambda rows: self.source_batch(rows, generator), SOURCE),
-                (~inside, lambda rows: self.target_batch(shots[rows], generator), TARGET),
-            ):
+            for chosen, domain in ((inside, SOURCE), (~inside, TARGET)):
                 if chosen.any():
-                    for whole, part in zip(
-                        second, networks.encode(batch(pairs.second[chosen])[0], domain), strict=True
-                    ):
+                    rows = pairs.second[chosen]
+                    volumes, _ = (
+                        self.source_batch(rows, generator)
+                        if domain == SOURCE
+                        else self.target_batch(shots[rows], generator)
+                    )
+                    for whole, part in zip(second, networks.encode(volumes, domain), strict=True):
                         whole[chosen.to(part.device)] = part
         with self.job.run.autocast():
             logits = self.discriminator(first, (second[0], second[1]))

@@ -34,7 +34,7 @@ def pooled_norm(x: Tensor, norm: nn.BatchNorm3d) -> Tensor:
         )
     assert norm.num_batches_tracked is not None
     norm.num_batches_tracked += 1
-    pooled: Tensor = _PooledNorm.apply(x, norm.weight, norm.bias, norm)
+    pooled: Tensor = _PooledNorm.apply(x, norm.weight, norm.bias, norm)  # type: ignore[no-untyped-call]
     return pooled
 
 
@@ -57,7 +57,7 @@ class _PooledNorm(torch.autograd.Function):
         return torch.addcmul(_wide(bias), unit, _wide(weight))
 
     @staticmethod
-    def backward(ctx: Any, above: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, above: Tensor) -> tuple[Tensor | None, ...]:
         x, index, unit, weight, mean, scale = ctx.saved_tensors
         count = x.numel() // x.shape[1]
         to_bias, to_weight = above.sum(AXES), (above * unit).sum(AXES)

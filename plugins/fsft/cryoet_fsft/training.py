@@ -107,7 +107,7 @@ def run_stage(
     run.save(
         stage.name,
         _weights(stage),
-        {"done": stage.epochs, "finished": True, "facts": facts} | stage.record,
+        {"done": stage.epochs, "finished": True, "facts": facts, **stage.record},
     )
     return facts
 
@@ -142,7 +142,7 @@ def take_over(stage: Stage, folder: Path, run: Run, *, required: bool) -> bool:
 
 
 def _weights(stage: Stage) -> dict[str, Tensor]:
-    found = {}
+    found: dict[str, Tensor] = {}
     for name, module in stage.modules.items():
         found |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
     return found

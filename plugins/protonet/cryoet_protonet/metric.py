@@ -37,7 +37,8 @@ def residuals(features: Tensor, classes: Tensor) -> Tensor:
     means = features.new_zeros(len(found), features.shape[1]).index_add_(0, index, features)
     means = means / torch.bincount(index, minlength=len(found))[:, None]
     freedom = max(len(features) - len(found), 1)
-    return (features - means[index]) * (len(features) / freedom) ** 0.5
+    scale: float = (len(features) / freedom) ** 0.5
+    return (features - means[index]) * scale
 
 
 def whitening(features: Tensor, classes: Tensor) -> Linear:

@@ -76,9 +76,9 @@ def load(run: Run) -> ProtoLabeller:
     if "centring" in facts:
         tilts = tuple(facts["tilt_range"]) if facts["tilt_range"] else None
         invariants = Invariants(facts["box"], tilts, facts["tilt_axis"], device)
-        space.descriptors = Descriptors(
-            Centring(**part("centring"), **_reach(facts["centring"])), invariants
-        )
+        max_shift, spread = facts["centring"]
+        centring = Centring(max_shift=max_shift, spread=spread, **part("centring"))
+        space.descriptors = Descriptors(centring, invariants)
         space.described = Linear(**part("described"))
     attention = None
     if facts["attention"]:
@@ -99,7 +99,3 @@ def load(run: Run) -> ProtoLabeller:
     scales = Scales(facts["variance"], tensors["members"])
     kept = {k: facts[k] for k in ("box", "tilt_range", "tilt_axis", "encoder")}
     return ProtoLabeller(space, support, scales, facts["reject"], kept, attention)
-
-
-def _reach(found: list[float]) -> dict[str, float]:
-    return {"max_shift": found[0], "spread": found[1]}

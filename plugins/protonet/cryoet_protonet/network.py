@@ -38,7 +38,7 @@ class ProtoNet3D(nn.Module):
         self.bin, self.dim = bin, width * left**3
         before = [1, *[width] * (blocks - 1)]
         self.blocks = nn.Sequential(*(_block(channels, width) for channels in before))
-        self.to(memory_format=torch.channels_last_3d)
+        self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # torch's stubs lack the overload
 
     def forward(self, volumes: Tensor) -> Tensor:
         # the binned voxels of a standardised cube keep a deviation near 1 where its noise is white

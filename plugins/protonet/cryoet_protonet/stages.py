@@ -93,7 +93,8 @@ def attention_stage(
         divergence = attention_divergence(
             log_attention, attention_targets(classes, step.episodes.way)
         )
-        return episode_loss(logits, classes) + config.attention_weight * divergence
+        weight: float = config.attention_weight
+        return episode_loss(logits, classes) + weight * divergence
 
     def accuracy() -> float:
         if frozen:

@@ -93,7 +93,8 @@ def _epoch(
         loss.backward()
         optimiser.step()
         total += loss.detach() * len(step.episodes)
-    return float(total) / config.episodes_per_epoch
+    count: int = config.episodes_per_epoch
+    return float(total) / count
 
 
 # ---- checkpoints ---------------------------------------------------------------------------------
