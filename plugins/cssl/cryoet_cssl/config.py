@@ -4,16 +4,42 @@ recipe.
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
-from pydantic import field_validator
+from pydantic import field_validator, model_validator
 
 from cryoet_core.plugins.config import Config, option
 
 Colour = Literal["white", "ctf"]
 
 
-class EncoderConfig(Config):
+RETIRED = {
+    "epsilon": 0.05,
+    "fine_tune_decay": 1e-4,
+    "reg_covar": 1e-5,
+    "sinkhorn": 3,
+}
+"""Former options, constants now, whose values old run folders still hold."""
+
+
+class CsslConfig(Config):
+    """What the configurations of all four methods have in common."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_retired(cls, values: Any) -> Any:
+        """Leave former options out where they have the value that is now built in."""
+        if not isinstance(values, Mapping):
+            return values
+        return {
+            name: value
+            for name, value in values.items()
+            if name in cls.model_fields or name not in RETIRED or value != RETIRED[name]
+        }
+
+
+class EncoderConfig(CsslConfig):
     """Which network."""
 
     encoder: str = option(
@@ -27,7 +53,7 @@ class EncoderConfig(Config):
     )
 
 
-class ViewConfig(Config):
+class ViewConfig(CsslConfig):
     """How a view is drawn; see ``views.Views``."""
 
     crop: tuple[float, float] = option(
@@ -183,7 +209,7 @@ class PretrainConfig(EncoderConfig, ViewConfig):
     )
 
 
-class ClusterConfig(Config):
+class ClusterConfig(CsslConfig):
     """How features become clusters in a run without --label-fraction."""
 
     k_min: int = option(2, "smallest number of clusters to consider", ge=1, le=200)
@@ -192,12 +218,9 @@ class ClusterConfig(Config):
         16, "principal components that are clustered", advanced=True, ge=1, le=128
     )
     restarts: int = option(5, "starts of each mixture", advanced=True, ge=1, le=100)
-    reg_covar: float = option(
-        1e-5, "added to covariances, as a fraction of the mean variance", advanced=True, gt=0, le=1
-    )
 
 
-class FineTuneConfig(Config):
+class FineTuneConfig(CsslConfig):
     """Learning from labels."""
 
     fine_tune_epochs: int = option(
@@ -232,9 +255,6 @@ class FineTuneConfig(Config):
         le=10,
         paper="5e-4; 1e-4 for 25 and 50 % of real labels",
         presets={"fast": None, "paper": 5e-4},
-    )
-    fine_tune_decay: float = option(
-        1e-4, "weight decay of fine-tuning", advanced=True, ge=0, le=1, paper="1e-4"
     )
     fine_tune_views: bool = option(
         False,
@@ -342,12 +362,14 @@ class MocoConfig(SelfSupervisedConfig):
         "let the momentum grow from 0 over the run, and the queue count from 0.6 of it on",
         paper="no",
         presets={"fast": True, "paper": False},
+        advanced=True,
     )
     symmetric: bool = option(
         True,
         "both views are queries, and the other keys of their batch are negatives too",
         paper="no",
         presets={"fast": True, "paper": False},
+        advanced=True,
     )
 
 
@@ -388,10 +410,6 @@ class SwavConfig(SelfSupervisedConfig):
         paper="3000 (SwAV's), which so few cubes cannot fill",
         presets={"fast": 30, "paper": 60},
     )
-    epsilon: float = option(
-        0.05, "smoothness of the codes", advanced=True, gt=0, le=10, paper="0.05"
-    )
-    sinkhorn: int = option(3, "rounds of balancing the codes", ge=1, le=1000, paper="3")
     queue: int = option(
         0,
         "earlier vectors that share in the balancing; 0: none",
@@ -409,6 +427,7 @@ class SwavConfig(SelfSupervisedConfig):
         le=1,
         paper="0",
         presets={"fast": 0.6, "paper": 0.0},
+        advanced=True,
     )
     freeze: int = option(
         10,
@@ -417,6 +436,7 @@ class SwavConfig(SelfSupervisedConfig):
         le=1_000_000,
         paper="313 (SwAV's)",
         presets={"fast": 10, "paper": 313},
+        advanced=True,
     )
 
 

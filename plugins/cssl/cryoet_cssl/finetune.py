@@ -26,6 +26,9 @@ from cryoet_cssl.views import Views
 
 CHECKPOINT, PHASE, BATCH = "fine-tuning", "fine-tune", 256
 
+WEIGHT_DECAY = 1e-4
+"""Of fine-tuning, as published."""
+
 
 class Classifier(nn.Module):
     """Volumes (n, 1, b, b, b) -> scores (n, k) before the softmax."""
@@ -66,7 +69,7 @@ def fine_tune(
     epoch counts.
     """
     trained = network.head.parameters() if config.freeze_encoder else network.parameters()
-    optimiser = optimiser_of(config.fine_tune_optimiser, trained, rate, config.fine_tune_decay)
+    optimiser = optimiser_of(config.fine_tune_optimiser, trained, rate, WEIGHT_DECAY)
     targets = torch.from_numpy(labels)
     best, state = _resume(network, optimiser, run)
     if not best:

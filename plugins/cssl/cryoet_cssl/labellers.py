@@ -34,6 +34,9 @@ from cryoet_cssl.finetune import Classifier, scores_of
 from cryoet_cssl.losses import unit
 from cryoet_cssl.optimisers import under
 
+REG_COVAR = 1e-5
+"""Added to covariances, as a fraction of the mean variance, so that they stay invertible."""
+
 
 class ClassifierLabeller:
     """Names cubes by the classes that it was taught. ``network`` and ``feature_layer`` serve
@@ -142,7 +145,7 @@ def fit_clusters(
     )
     points = projection(features)
     generator = run.generator("mixture")
-    mixtures = search(points, ks, generator, restarts=config.restarts, reg=config.reg_covar)
+    mixtures = search(points, ks, generator, restarts=config.restarts, reg=REG_COVAR)
     chosen = choose(mixtures)
     used = torch.bincount(mixtures[chosen].predict(points), minlength=chosen).nonzero()[:, 0]
     mixture = mixtures[chosen].select(used)

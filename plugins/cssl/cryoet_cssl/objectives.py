@@ -29,6 +29,9 @@ Gather = Callable[[Tensor], Tensor]
 """Rows of all processes, in rank order."""
 INSTANCE_TEMPERATURE = 0.2
 """Of SwAV's warm-up, as in SimCLR."""
+EPSILON, ROUNDS = 0.05, 3
+"""Smoothness of SwAV's codes and rounds of balancing them, as published.
+"""
 QUEUE_FROM = 0.6
 """The share of a run after which MoCo's queue counts, with ``ramp``."""
 
@@ -217,9 +220,7 @@ class SwavObjective(Objective):
         start = self._start(len(vectors))
         if len(queue) and int(self.seen) >= len(queue):
             everyone = torch.cat([everyone, queue])
-        codes = sinkhorn(
-            similarities(everyone, self.prototypes), self.config.epsilon, self.config.sinkhorn
-        )
+        codes = sinkhorn(similarities(everyone, self.prototypes), EPSILON, ROUNDS)
         return codes[start : start + len(vectors)]
 
     @torch.no_grad()

@@ -72,7 +72,10 @@ class DomainConfig(Config):
         le=512,
     )
     domain_norm: bool = setting(
-        True, "batch statistics of each domain are kept apart in what both share", False
+        True,
+        "batch statistics of each domain are kept apart in what both share",
+        False,
+        advanced=True,
     )
     # how it learns
     source_epochs: int = setting(
@@ -90,7 +93,12 @@ class DomainConfig(Config):
         "none",
     )
     smoothing: float = setting(
-        0.1, "of the labels: this share is spread over all classes", 0.0, ge=0, lt=1
+        0.1,
+        "of the labels: this share is spread over all classes",
+        0.0,
+        ge=0,
+        lt=1,
+        advanced=True,
     )
     calibrate: bool = option(
         True,
@@ -106,7 +114,13 @@ class AlignConfig(DomainConfig):
         20, "epochs of stage 2.1, on both domains", 20, ge=1, le=10000, words="20"
     )
     align_batch: int = setting(
-        32, "cubes of each domain in a batch of stage 2.1", 128, ge=2, le=65536, words="128"
+        32,
+        "cubes of each domain in a batch of stage 2.1",
+        128,
+        ge=2,
+        le=65536,
+        words="128",
+        advanced=True,
     )
     align_learning_rate: float = setting(
         1e-3, "of Adam in stage 2.1", 2e-4, gt=0, le=1, words="2e-4"
@@ -141,13 +155,31 @@ class PairConfig(ShotConfig):
         100, "epochs of the discriminator", 100, ge=1, le=10000, words="100"
     )
     discriminator_batch: int = setting(
-        40, "pairs in a batch of the discriminator", 40, ge=4, le=65536, words="40"
+        40,
+        "pairs in a batch of the discriminator",
+        40,
+        ge=4,
+        le=65536,
+        words="40",
+        advanced=True,
     )
     discriminator_learning_rate: float = setting(
-        2e-4, "of Adam for the discriminator", 2e-4, gt=0, le=1, words="2e-4"
+        2e-4,
+        "of Adam for the discriminator",
+        2e-4,
+        gt=0,
+        le=1,
+        words="2e-4",
+        advanced=True,
     )
     pair_batch: int = setting(
-        20, "cross-domain pairs in a batch of the last stage", 20, ge=2, le=65536, words="20"
+        20,
+        "cross-domain pairs in a batch of the last stage",
+        20,
+        ge=2,
+        le=65536,
+        words="20",
+        advanced=True,
     )
     pair_draws: int | None = setting(
         None,
@@ -157,11 +189,13 @@ class PairConfig(ShotConfig):
         ge=1,
         le=1000,
         words="1",
+        advanced=True,
     )
     keep_statistics: bool = setting(
         False,
         "the last stage normalises with the batch statistics that the stage before it left",
         False,
+        advanced=True,
     )
     gamma: float = option(
         0.2, "weight of the domain-class confusion", advanced=True, ge=0, paper="0.2 (code)"
