@@ -1,5 +1,6 @@
-"""The options of the four methods, in groups that they share. Preset ``paper`` is the published
-recipe.
+"""Declare the options of the four methods, in groups that they share.
+
+Preset ``paper`` is the published recipe.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class CsslConfig(Config):
 
 
 class EncoderConfig(CsslConfig):
-    """Which network."""
+    """Choose the network."""
 
     encoder: str = option(
         "cssl.rb3d", "network that turns subtomograms into features: plugin.name", paper="RB3D"
@@ -54,7 +55,7 @@ class EncoderConfig(CsslConfig):
 
 
 class ViewConfig(CsslConfig):
-    """How a view is drawn; see ``views.Views``."""
+    """Say how a view is drawn; see ``views.Views``."""
 
     crop: tuple[float, float] = option(
         (0.8, 1.0),
@@ -151,12 +152,12 @@ class ViewConfig(CsslConfig):
     @classmethod
     def _ordered(cls, crop: tuple[float, float]) -> tuple[float, float]:
         if not 0 < crop[0] <= crop[1] <= 1:
-            raise ValueError("expected two shares in order, above 0 and at most 1")
+            raise ValueError("expected two fractions in order, above 0 and at most 1")
         return crop
 
 
 class PretrainConfig(EncoderConfig, ViewConfig):
-    """What simclr, moco and swav share."""
+    """Hold the options that simclr, moco and swav share."""
 
     epochs: int = option(
         40,
@@ -210,7 +211,7 @@ class PretrainConfig(EncoderConfig, ViewConfig):
 
 
 class ClusterConfig(CsslConfig):
-    """How features become clusters in a run without --label-fraction."""
+    """Say how features become clusters in a run without ``label_fraction``."""
 
     k_min: int = option(2, "smallest number of clusters to consider", ge=1, le=200)
     k_max: int = option(15, "largest number of clusters to consider", ge=1, le=200)
@@ -221,7 +222,7 @@ class ClusterConfig(CsslConfig):
 
 
 class FineTuneConfig(CsslConfig):
-    """Learning from labels."""
+    """Say how a classifier learns from labels."""
 
     fine_tune_epochs: int = option(
         30,
@@ -281,13 +282,13 @@ class FineTuneConfig(CsslConfig):
 
 
 FRACTION = (
-    "share of the labels of the training part to learn from; drawn class by class, smaller "
-    "shares inside larger"
+    "fraction of the labels of the training part to learn from; drawn class by class, smaller "
+    "fractions inside larger"
 )
 
 
 class SelfSupervisedConfig(PretrainConfig, ClusterConfig, FineTuneConfig):
-    """A run with --label-fraction ends as a classifier, one without as clusters."""
+    """Configure a run that ends in a classifier with ``label_fraction``, else in clusters."""
 
     label_fraction: float | None = option(
         None, FRACTION + "; none: pretrain and sort, labels unseen", gt=0, le=1
@@ -295,6 +296,8 @@ class SelfSupervisedConfig(PretrainConfig, ClusterConfig, FineTuneConfig):
 
 
 class SimclrConfig(SelfSupervisedConfig):
+    """Configure ``simclr``."""
+
     optimiser: Literal["adam", "lars", "larc"] = option(
         "adam",
         "of the pretraining",
@@ -331,6 +334,8 @@ class SimclrConfig(SelfSupervisedConfig):
 
 
 class MocoConfig(SelfSupervisedConfig):
+    """Configure ``moco``."""
+
     learning_rate: float = option(
         1e-3, "of the pretraining", gt=0, le=10, paper="1e-4", presets={"fast": 1e-3, "paper": 1e-4}
     )
@@ -374,6 +379,8 @@ class MocoConfig(SelfSupervisedConfig):
 
 
 class SwavConfig(SelfSupervisedConfig):
+    """Configure ``swav``."""
+
     optimiser: Literal["adam", "lars", "larc"] = option(
         "adam",
         "of the pretraining",
@@ -407,12 +414,12 @@ class SwavConfig(SelfSupervisedConfig):
         advanced=True,
         ge=2,
         le=100_000,
-        paper="3000 (SwAV's), which so few cubes cannot fill",
+        paper="3000 (SwAV's), which so few subtomograms cannot fill",
         presets={"fast": 30, "paper": 60},
     )
     queue: int = option(
         0,
-        "earlier vectors that share in the balancing; 0: none",
+        "earlier vectors that take part in the balancing; 0: none",
         advanced=True,
         ge=0,
         le=1_000_000,
@@ -441,6 +448,8 @@ class SwavConfig(SelfSupervisedConfig):
 
 
 class SupervisedConfig(EncoderConfig, FineTuneConfig, ViewConfig):
+    """Configure ``supervised``."""
+
     weights: str | None = option(
         None, "folder of a finished run whose encoder to start from; none: random weights"
     )

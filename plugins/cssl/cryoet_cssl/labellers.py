@@ -1,6 +1,4 @@
-"""What a finished run knows: a classifier, or clusters of features; both hold the encoder for
-others to use.
-"""
+"""Hold what a finished run knows: a classifier, or clusters of features, with the encoder."""
 
 from __future__ import annotations
 
@@ -39,8 +37,20 @@ REG_COVAR = 1e-5
 
 
 class ClassifierLabeller:
-    """Names cubes by the classes that it was taught. ``network`` and ``feature_layer`` serve
-    ``cryoet explain``.
+    """Label subtomograms with the classes that the classifier has learnt.
+
+    ``network`` and ``feature_layer`` serve ``cryoet explain``.
+
+    Parameters
+    ----------
+    classifier : Classifier
+        Encoder and linear classifier.
+    classes : tuple[str, ...]
+        Names of the classes, in the order of the scores.
+    record : dict[str, Any]
+        Record of the encoder, from which it can be built again.
+    facts : dict[str, Any]
+        Checksum of the run's own data and the split of its rows.
     """
 
     task = "classification"
@@ -60,8 +70,9 @@ class ClassifierLabeller:
         )
 
     def label(self, data: Any, run: Run) -> Labels:
-        """Softmax of the scores, the encoder's features as the embedding; ``split`` for the data of
-        the run itself.
+        """Label by the softmax of the scores, with the encoder's features as the embedding.
+
+        For the data of the run itself, ``extra`` holds the ``split``.
         """
         _check_box(data, self.record)
         features = scores_of(self.classifier.encoder, run.volumes(data), None, run)
@@ -73,17 +84,19 @@ class ClassifierLabeller:
         return Labels(shares.argmax(1), shares, self.classes, features.numpy(), extra)
 
     def network(self) -> nn.Module:
-        """Standardised volumes (n, 1, b, b, b) -> scores (n, k) before the softmax."""
+        """Return the module from standardised volumes (n, 1, b, b, b) to scores (n, k)."""
         return self.classifier
 
     def feature_layer(self) -> nn.Module | None:
-        """The last convolution block, whose output is (n, c, z, y, x); None where the encoder names
-        none.
+        """Return the last convolution block, whose output is (n, c, z, y, x), or None.
+
+        It is None where the encoder names no such block.
         """
         layer: nn.Module | None = getattr(self.classifier.encoder, "last_block", None)
         return layer
 
     def save(self, run: Run) -> None:
+        """Write the checkpoint that ``load`` reads."""
         tensors = encoder_tensors(self.classifier.encoder)
         tensors |= {
             f"head.{name}": value for name, value in self.classifier.head.state_dict().items()
@@ -96,7 +109,19 @@ class ClassifierLabeller:
 
 
 class ClusterLabeller:
-    """Names cubes by the Gaussian mixture of their features' principal components."""
+    """Label subtomograms by the Gaussian mixture of their features' principal components.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+        Network from volumes (n, 1, b, b, b) to features (n, dim).
+    projection : Projection
+        Projection of features to principal components.
+    mixture : Mixture
+        Gaussian mixture of the components; each Gaussian is a cluster.
+    record : dict[str, Any]
+        Record of the encoder, from which it can be built again.
+    """
 
     def __init__(
         self, encoder: nn.Module, projection: Projection, mixture: Mixture, record: dict[str, Any]
@@ -110,13 +135,14 @@ class ClusterLabeller:
         self.classes = tuple(f"cluster{i + 1}" for i in range(mixture.k))
 
     def label(self, data: Any, run: Run) -> Labels:
-        """Posterior probabilities, the principal components as the embedding."""
+        """Label by posterior probabilities, with the principal components as the embedding."""
         _check_box(data, self.record)
         points = self.projection(unit(scores_of(self.encoder, run.volumes(data), None, run)))
         shares = self.mixture.posterior(points).float().numpy()
         return Labels(shares.argmax(1), shares, self.classes, points.numpy())
 
     def save(self, run: Run) -> None:
+        """Write the checkpoint that ``load`` reads."""
         mixture = self.mixture
         tensors = encoder_tensors(self.encoder) | {
             "projection.mean": self.projection.mean,
@@ -137,7 +163,28 @@ def fit_clusters(
     config: Any,
     run: Run,
 ) -> ClusterLabeller:
-    """Principal components of the features of ``rows``, and the mixture with the lowest BIC."""
+    """Fit principal components to the features of ``rows``, then the mixture with the lowest BIC.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+        Network from volumes (n, 1, b, b, b) to features (n, dim).
+    data : Subtomograms
+        Subtomograms, all of one box size.
+    rows : np.ndarray
+        Rows (m,) to cluster.
+    record : dict[str, Any]
+        Record of the encoder, from which it can be built again.
+    config : Any
+        Options of the run.
+    run : Run
+        The run: device, random numbers, log and checkpoints.
+
+    Returns
+    -------
+    ClusterLabeller
+        Labeller of the mixture, without clusters that have no member.
+    """
     ks = candidates(config.k_min, config.k_max, len(rows))
     features = unit(scores_of(encoder, run.volumes(data), rows, run))
     projection = Projection.fit(
@@ -154,7 +201,7 @@ def fit_clusters(
 
 
 def load(run: Run) -> ClassifierLabeller | ClusterLabeller | None:
-    """The labeller that a run has saved, on the run's device; None where it has not."""
+    """Return the labeller that a run has saved, on the run's device, or None where it has not."""
     saved = run.load(CHECKPOINT)
     if saved is None:
         return None
@@ -179,7 +226,13 @@ def load(run: Run) -> ClassifierLabeller | ClusterLabeller | None:
 
 
 def loaded(run: Run) -> ClassifierLabeller | ClusterLabeller:
-    """As ``load``; RunError where there is none."""
+    """Return the labeller as ``load`` does.
+
+    Raises
+    ------
+    RunError
+        Where the run has saved none.
+    """
     found = load(run)
     if found is None:
         raise RunError(
@@ -195,6 +248,6 @@ def _state(record: dict[str, Any]) -> dict[str, Any]:
 def _check_box(data: Subtomograms, record: dict[str, Any]) -> None:
     if data.box != record["box"]:
         raise UserError(
-            f"the run was trained on cubes of {record['box']} voxels, the data set has {data.box}; "
-            "cut or resample the new cubes to the same box and voxel size"
+            f"the run was trained on subtomograms of {record['box']} voxels, the data set has "
+            f"{data.box}; cut or resample the new subtomograms to the same box size and voxel size"
         )

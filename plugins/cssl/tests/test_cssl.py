@@ -422,7 +422,7 @@ def test_views_grow_from_weak_to_full() -> None:
 def test_what_was_left_open_is_told(cubes: Path, tmp_path: Path) -> None:
     trainer, run, data = start(Moco, cubes, tmp_path / "run", queue=None)
     trainer.fit({"data": data}, run)
-    assert run.read_json("notes.json") == ["for 36 cubes and 4 steps: queue 9, momentum 0.0"]
+    assert run.read_json("notes.json") == ["for 36 subtomograms and 4 steps: queue 9, momentum 0.0"]
     assert run.load("pretraining")[0]["objective.queue"].shape[0] == 9  # type: ignore[index]
 
 
