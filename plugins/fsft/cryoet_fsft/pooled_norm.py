@@ -1,6 +1,4 @@
-"""Batch normalisation followed by a maximum over 2^3 voxels, as one step that keeps and touches
-less.
-"""
+"""Normalise batches and take the maximum over 2^3 voxels, in one step that needs less memory."""
 
 from __future__ import annotations
 
@@ -14,12 +12,14 @@ AXES = (0, 2, 3, 4)
 
 
 def pooled_norm(x: Tensor, norm: nn.BatchNorm3d) -> Tensor:
-    """``max_pool3d(norm(x), 2)`` for x (n, c, d, h, w), with the same gradients and running
-    statistics.
+    """Return ``max_pool3d(norm(x), 2)`` for x (n, c, d, h, w).
+
+    Gradients and running statistics are the same, too.
 
     On a CPU in training only the maxima are normalised, an eighth of the voxels, and neither the
-    normalised volume nor its gradient is held: half the memory of a block. There, without training,
-    the maximum is taken first where every scale is positive. Elsewhere it is what it says.
+    normalised volume nor its gradient is held: half the memory of a block. There, without
+    training, the maximum is taken first where every scale is positive. Elsewhere it is computed as
+    written.
     """
     if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64):
         return max_pool3d(norm(x), 2)
