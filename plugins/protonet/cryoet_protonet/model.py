@@ -1,4 +1,4 @@
-"""A finished run's labeller, in one checkpoint."""
+"""Save and load a finished run's labeller, in one checkpoint."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _CENTRING = ("template", "whitening")
 
 
 def save(run: Run, labeller: ProtoLabeller) -> None:
-    """Everything that labelling needs; the encoder as ``cryoet_core.runs.encoders`` wants it."""
+    """Write everything that labelling needs, the encoder as ``runs.encoders`` wants it."""
     space, support, scales = labeller.space, labeller.support, labeller.scales
     tensors = dict(encoder_tensors(space.encoder)) | {
         f"network.{k}": getattr(space.network, k) for k in _LINEAR
@@ -53,7 +53,13 @@ def save(run: Run, labeller: ProtoLabeller) -> None:
 
 
 def load(run: Run) -> ProtoLabeller:
-    """The labeller that ``save`` wrote. RunError where there is none."""
+    """Return the labeller that ``save`` wrote.
+
+    Raises
+    ------
+    RunError
+        Where there is none.
+    """
     saved = run.load(MODEL)
     if saved is None:
         raise RunError(
