@@ -102,7 +102,7 @@ def test_few_cubes(place: SimpleNamespace, least: int, learnt: bool) -> None:
     assert (rows[-1]["dice"] > 0.5) == learnt
     assert (
         any(
-            "labels the cubes that it learnt from badly" in note
+            "labels the subtomograms that it learnt from badly" in note
             for note in run.read_json("notes.json")
         )
         != learnt
