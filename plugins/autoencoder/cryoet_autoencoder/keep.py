@@ -13,7 +13,7 @@ import numpy as np
 from cryoet_core.support.errors import UserError
 
 AUTO, UNNAMED, BACKGROUND = "auto", "particle", "background"
-EXAMPLE = 'such as --keep "3,7:ribosome;12:proteasome", or auto'
+EXAMPLE = 'such as "3,7:ribosome;12:proteasome", or auto'
 
 
 class Kept(NamedTuple):

@@ -166,12 +166,12 @@ def _remarks(last: dict[str, Any], config: AutoencoderConfig) -> list[str]:
         said.append(
             f"the autoencoder reproduces {max(last['explained_variance'], 0):.1%} of the variance "
             "of subtomograms held out: "
-            "it shows little more than their mean; a larger --smoothing helps against noise"
+            "it shows little more than their mean; a larger `smoothing` helps against noise"
         )
     if last["active_units"] < ACTIVE * config.code:
         said.append(
             f"only {last['active_units']} of {config.code} units of the code are used; a lower "
-            "--penalty wakes more"
+            "`penalty` wakes more"
         )
     return said
 

@@ -43,7 +43,7 @@ def unlearnt(dice: float, run: Run) -> list[str]:
         f"(foreground Dice {dice:.2f}), and "
         "tomograms will be labelled no better; give more subtomograms, keep only clusters whose "
         "pictures show "
-        "particles, or raise --least-updates or --epochs"
+        "particles, or raise `least_updates` or `epochs`"
     )
     run.say(f"warning: {said}")
     return [said]

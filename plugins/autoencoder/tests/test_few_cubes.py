@@ -53,7 +53,7 @@ def test_a_network_that_learnt_nothing_is_warned_of() -> None:
     assert unlearnt(LEAST_DICE, run) == []  # type: ignore[arg-type]
     [note] = unlearnt(0.07, run)  # type: ignore[arg-type]
     assert "foreground Dice 0.07" in note
-    assert "--least-updates" in note
+    assert "`least_updates`" in note
     assert run.said == [f"warning: {note}"]
 
 
