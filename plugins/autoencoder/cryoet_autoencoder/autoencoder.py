@@ -1,9 +1,9 @@
-"""Autoencoder3D with k-means: what is in a set of subtomograms, seen without labels (paper 002,
-section II-A).
+"""Show what is in a set of subtomograms without labels: Autoencoder3D with k-means.
 
-Particles are centred and turned to their principal axes, an autoencoder learns codes from which
+Particles are centred and rotated to their principal axes, an autoencoder learns codes from which
 they can be drawn again, k-means sorts the codes, and the decoder draws the clusters' centres:
-noise-free pictures to choose from.
+noise-free pictures to choose from. See Uddin 2021, section II-A, and Zeng et al. (2018),
+doi:10.1016/j.jsb.2017.12.015.
 """
 
 from __future__ import annotations
@@ -23,6 +23,15 @@ MODEL = "model"
 
 
 class AutoencoderTrainer(Trainer):
+    """Sort subtomograms by autoencoder and k-means, and draw the clusters' centres.
+
+    References
+    ----------
+    Zeng et al. (2018). A convolutional autoencoder approach for mining features in cellular
+    electron cryo-tomograms and weakly supervised coarse segmentation. Journal of Structural
+    Biology 202, 150-160. doi:10.1016/j.jsb.2017.12.015.
+    """
+
     name, task = "autoencoder", "clustering"
     summary = (
         "explores subtomograms without labels: 3-D autoencoder, k-means, pictures of the "
@@ -33,6 +42,7 @@ class AutoencoderTrainer(Trainer):
     tiny: ClassVar = {"k": 4, "restarts": 2, "width": 4, "code": 6, "epochs": 3, "batch_size": 12}
 
     def fit(self, inputs: Mapping[str, Any], run: Run) -> ClusterLabeller:
+        """Train, or resume an interrupted training, and return what was learnt."""
         finished = models.load(run, MODEL)
         if finished is not None:
             return finished
@@ -47,6 +57,7 @@ class AutoencoderTrainer(Trainer):
         return self.load(run)
 
     def load(self, run: Run) -> ClusterLabeller:
+        """Rebuild what ``fit`` returned from the run's folder."""
         found = models.load(run, MODEL)
         if found is None:
             raise UserError(

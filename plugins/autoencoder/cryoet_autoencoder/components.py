@@ -1,4 +1,4 @@
-"""From labelled voxels to particle centres: connected parts of one class that are large enough."""
+"""Find particle centres in labelled voxels: connected parts of one class that are large enough."""
 
 from __future__ import annotations
 
@@ -11,12 +11,22 @@ from scipy import ndimage
 def take_parts(
     labels: np.ndarray, own: np.ndarray, least: Sequence[float]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Centres of mass (n, 3) in voxels, scores (n,) and classes (n,) from 0 of the connected parts
-    of each class.
+    """Find the connected parts of each class that are large enough.
 
-    labels (d, h, w): 0 background, else 1 + class; own (d, h, w): the probability of a voxel's
-    label, which weighs the voxels and whose mean is a part's score. least: voxels of the smallest
-    part that counts, for each class; what is smaller becomes background in ``labels``.
+    Parameters
+    ----------
+    labels : np.ndarray
+        Labels (d, h, w): 0 background, else 1 + class. Smaller parts become background in it.
+    own : np.ndarray
+        Probability (d, h, w) of a voxel's label, which weighs the voxels and whose mean is a
+        part's score.
+    least : Sequence[float]
+        Voxels of the smallest part that counts, for each class.
+
+    Returns
+    -------
+    tuple[np.ndarray, np.ndarray, np.ndarray]
+        Centres of mass (n, 3) in voxels, scores (n,) and classes (n,) from 0.
     """
     positions, scores, classes = [np.zeros((0, 3))], [np.zeros(0)], [np.zeros(0, np.int64)]
     weights = own.astype(np.float32)

@@ -1,4 +1,4 @@
-"""The options of ``cryoet run autoencoder``."""
+"""Declare the options of ``cryoet run autoencoder``."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from cryoet_core.plugins.config import Config, option
 
 
 class AutoencoderConfig(Config):
-    """Defaults are those of the fast preset; the paper preset is the published network and
-    schedule.
+    """Configure ``autoencoder``; defaults are those of the fast preset.
+
+    The paper preset is the published network and schedule.
     """
 
     k: int = option(
@@ -28,7 +29,7 @@ class AutoencoderConfig(Config):
     # what the network sees
     pose: bool = option(
         True,
-        "move particles to the centre and turn their principal axes to z, y, x",
+        "move particles to the centre and rotate their principal axes to z, y, x",
         paper="optional",
     )
     smoothing: float = option(

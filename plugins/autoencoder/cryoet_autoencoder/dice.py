@@ -1,4 +1,4 @@
-"""How well segmented voxels agree with the known ones.
+"""Measure how well segmented voxels agree with the known ones.
 
 ``cryoet evaluate RUN --data TRUTH.h5`` has the mean over tomograms, ``python -m
 cryoet_autoencoder.dice`` a line of JSON for each.
@@ -24,18 +24,35 @@ MASKS = {"ids", "classes"}
 
 
 def dice(found: np.ndarray, known: np.ndarray) -> float:
-    """2 |A and B| / (|A| + |B|) of two masks; 1 where both are empty."""
+    """Return 2 |A and B| / (|A| + |B|) of two masks; 1 where both are empty."""
     total = int(np.count_nonzero(found)) + int(np.count_nonzero(known))
     return 2 * int(np.count_nonzero(found & known)) / total if total else 1.0
 
 
 def agreement(labels: np.ndarray, tomogram: Tomogram, names: dict[int, str]) -> dict[str, Any]:
-    """Foreground Dice, precision and recall of labels (d, h, w) by the simulated occupancy, and
-    each class's Dice.
+    """Compare labels with the simulated occupancy of a tomogram.
 
     Known foreground are the voxels in any particle (mask "ids"); of a class named as a structure,
-    those of that structure (mask "classes"). UserError where the tomogram has no such masks or
-    another shape.
+    those of that structure (mask "classes").
+
+    Parameters
+    ----------
+    labels : np.ndarray
+        Labels (d, h, w), 0 background.
+    tomogram : Tomogram
+        The tomogram.
+    names : dict[int, str]
+        Name of each label.
+
+    Returns
+    -------
+    dict[str, Any]
+        Foreground Dice, precision and recall, and each class's Dice.
+
+    Raises
+    ------
+    UserError
+        Where the tomogram has no such masks or another shape.
     """
     lacking = MASKS - set(tomogram.masks)
     if lacking:
@@ -50,7 +67,7 @@ def agreement(labels: np.ndarray, tomogram: Tomogram, names: dict[int, str]) -> 
     whole = (slice(None), slice(None), slice(None))
     known, found = tomogram.masks["ids"].read(whole) > 0, labels > 0
     both = int(np.count_nonzero(known & found))
-    facts = {
+    facts: dict[str, Any] = {
         "foreground_dice": dice(found, known),
         "precision": both / max(int(found.sum()), 1),
         "recall": both / max(int(known.sum()), 1),
@@ -68,9 +85,7 @@ def agreement(labels: np.ndarray, tomogram: Tomogram, names: dict[int, str]) -> 
 
 
 def mean_agreement(folder: Path, truth: Tomograms) -> dict[str, float]:
-    """Means over the tomograms that are segmented in ``folder`` and hold masks; empty where none
-    does.
-    """
+    """Average over the tomograms that are segmented in ``folder`` and hold masks."""
     found = []
     for tomogram in truth:
         path = folder / FOLDER / f"{file_name(tomogram.name)}.mrc"
@@ -86,12 +101,19 @@ def mean_agreement(folder: Path, truth: Tomograms) -> dict[str, float]:
 
 
 def names_in(folder: Path) -> dict[int, str]:
+    """Read the name of each label from the folder of a segmentation."""
     return {int(number): name for number, name in files.read_json(folder / NAMES).items()}
 
 
 def compare(folder: Path, truth: list[Path]) -> list[dict[str, Any]]:
-    """The agreement of every tomogram of some stores that is segmented in a run's folder (or that
-    of a prediction).
+    """Return the agreement of every tomogram of some stores that is segmented in a run's folder.
+
+    The folder may be that of a prediction.
+
+    Raises
+    ------
+    UserError
+        Where it holds no segmentation of them.
     """
     labels = folder / FOLDER if (folder / FOLDER).is_dir() else folder
     if not (labels / NAMES).exists():
@@ -111,7 +133,7 @@ def compare(folder: Path, truth: list[Path]) -> list[dict[str, Any]]:
 
 
 def main() -> int:
-    """One line of JSON per tomogram."""
+    """Print one line of JSON per tomogram."""
     parser = argparse.ArgumentParser(prog="python -m cryoet_autoencoder.dice", description=__doc__)
     parser.add_argument("run", type=Path, help="folder of a run of edss3d, or of its predictions")
     parser.add_argument(

@@ -1,9 +1,8 @@
-"""EDSS3D: every voxel of a tomogram named, learnt from clusters of subtomograms that a user kept
-(paper 002).
+"""Label every voxel of a tomogram, learnt from clusters of subtomograms that a user kept (EDSS3D).
 
 An autoencoder's clusters say which subtomograms are particles, its decoder which of their voxels:
 nobody draws a label. The network that learns these labels is convolutional, so it segments whole
-tomograms.
+tomograms. See Uddin 2021 and Zeng et al. (2018), doi:10.1016/j.jsb.2017.12.015.
 """
 
 from __future__ import annotations
@@ -36,6 +35,15 @@ MODEL, AUTOENCODER = "model", "autoencoder"
 
 
 class Edss3dTrainer(Trainer):
+    """Train a network that segments tomograms, on voxel labels from an autoencoder's clusters.
+
+    References
+    ----------
+    Zeng et al. (2018). A convolutional autoencoder approach for mining features in cellular
+    electron cryo-tomograms and weakly supervised coarse segmentation. Journal of Structural
+    Biology 202, 150-160. doi:10.1016/j.jsb.2017.12.015.
+    """
+
     name, task = "edss3d", "picking"
     summary = (
         "segments tomograms: learns from the clusters of an autoencoder run that you keep, "
@@ -62,6 +70,7 @@ class Edss3dTrainer(Trainer):
     tiny_box = 16
 
     def fit(self, inputs: Mapping[str, Any], run: Run) -> Segmenter:
+        """Train, or resume an interrupted training, and return what was learnt."""
         finished = segmenters.load(run, MODEL)
         if finished is not None:
             return finished
@@ -85,6 +94,7 @@ class Edss3dTrainer(Trainer):
         return self.load(run)
 
     def load(self, run: Run) -> Segmenter:
+        """Rebuild what ``fit`` returned from the run's folder."""
         found = segmenters.load(run, MODEL)
         if found is None:
             raise UserError(
@@ -95,7 +105,7 @@ class Edss3dTrainer(Trainer):
     # ---- the clusters
 
     def _clusters(self, given: Any, run: Run) -> tuple[ClusterLabeller, Any, list[str]]:
-        """The clusters to choose from, the subtomograms to learn from, and what has to be said."""
+        """Return the clusters to choose from, the subtomograms to learn from, and notes."""
         if self.config.clusters:
             labeller, theirs = finished_clusters(Path(self.config.clusters), run)
             return labeller, theirs if given is None else given, []
@@ -144,10 +154,24 @@ class Edss3dTrainer(Trainer):
 
 
 def finished_clusters(folder: Path, run: Run) -> tuple[ClusterLabeller, Any]:
-    """What a finished run of ``autoencoder`` has learnt, on the device of ``run``, and its
-    subtomograms.
+    """Return what a finished run of ``autoencoder`` has learnt, and its subtomograms.
 
-    UserError where the folder is no such run.
+    Parameters
+    ----------
+    folder : Path
+        Folder of that run.
+    run : Run
+        The run that takes it over, to whose device it goes.
+
+    Returns
+    -------
+    tuple[ClusterLabeller, Any]
+        The labeller and the subtomograms without labels.
+
+    Raises
+    ------
+    UserError
+        Where the folder is no such run.
     """
     from cryoet_core.store import open_subtomograms
 

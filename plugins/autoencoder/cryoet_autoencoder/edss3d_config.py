@@ -1,4 +1,4 @@
-"""The options of ``cryoet run edss3d``."""
+"""Declare the options of ``cryoet run edss3d``."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from cryoet_core.plugins.config import Config, option
 
 
 class Edss3dConfig(Config):
-    """Defaults are those of the fast preset; the paper preset is the published network and
-    schedule.
+    """Configure ``edss3d``; defaults are those of the fast preset.
+
+    The paper preset is the published network and schedule.
     """
 
     clusters: str = option(
@@ -127,5 +128,5 @@ class Edss3dConfig(Config):
     @pydantic.field_validator("clusters")
     @classmethod
     def _from_anywhere(cls, value: str) -> str:
-        """A resumed run may be started from another folder."""
+        """Make the folder absolute: a resumed run may be started from another folder."""
         return str(Path(value).absolute()) if value else value

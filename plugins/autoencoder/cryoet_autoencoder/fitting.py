@@ -1,6 +1,4 @@
-"""Training with early stopping, of either network: the weights of the best epoch win; resumable
-after each epoch.
-"""
+"""Train either network with early stopping; the best epoch's weights are kept."""
 
 from __future__ import annotations
 
@@ -16,7 +14,7 @@ from cryoet_core.runs.run import Run
 from cryoet_core.support.errors import RunError
 
 HELD_OUT = 0.1
-"""Share of the volumes that is not trained on, but decides when to stop."""
+"""Fraction of the volumes that is not trained on, but decides when to stop."""
 
 Loss = Callable[[Tensor, "torch.Generator | None"], Tensor]
 """Rows (b,) and, while training, where random numbers come from, to the mean loss over these rows.
@@ -25,10 +23,24 @@ Loss = Callable[[Tensor, "torch.Generator | None"], Tensor]
 
 @dataclass(frozen=True)
 class Schedule:
-    """patience: epochs without a new lowest validation loss after which training ends. decay: after
-    t updates the learning rate is ``learning_rate`` / (1 + decay t). least_updates: an epoch has at
-    least as many; of few volumes it is several passes, for neither training nor patience can be
-    measured in passes of two or three updates."""
+    """How long and how fast to train.
+
+    Attributes
+    ----------
+    epochs : int
+        Epochs at most.
+    patience : int
+        Epochs without a new lowest validation loss after which training ends.
+    batch_size : int
+        Volumes in an update, all processes together.
+    learning_rate : float
+        Learning rate of Adam.
+    decay : float
+        After t updates the learning rate is ``learning_rate`` / (1 + decay t).
+    least_updates : int
+        Updates in an epoch, at least; of few volumes it is several passes, for neither training
+        nor patience can be measured in passes of two or three updates.
+    """
 
     epochs: int
     patience: int
@@ -48,9 +60,7 @@ class _State:
 
 
 def split(n: int, run: Run) -> tuple[Tensor, Tensor]:
-    """Rows to train on and rows held out, drawn at random; of fewer than 10 volumes all are
-    both.
-    """
+    """Draw rows to train on and rows held out; of fewer than 10 volumes all are both."""
     order = torch.randperm(n, generator=run.generator("split", run.rank))
     held = int(HELD_OUT * n)
     return (order[held:], order[:held]) if held else (order, order)
@@ -67,12 +77,38 @@ def fit(
     phase: str | None = None,
     watch: Callable[[], Mapping[str, Any]] = dict,
 ) -> dict[str, Any]:
-    """Train ``model`` on this process's n volumes and leave it in eval mode with the weights of the
-    best epoch.
+    """Train on this process's volumes and keep the weights of the best epoch, in eval mode.
 
-    Each epoch is a row of metrics.jsonl (with ``watch()``'s numbers) and a checkpoint ``name``.
-    Returns ``epochs``, ``best_epoch`` (from 1) and ``validation_loss``. RunError where the loss is
-    no number.
+    Each epoch is a row of metrics.jsonl and a checkpoint.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The network, changed in place.
+    n : int
+        Number of volumes of this process.
+    loss : Loss
+        Function from rows (b,) and, while training, a generator to the mean loss.
+    schedule : Schedule
+        How long and how fast to train.
+    run : Run
+        The run: device, random numbers, log and checkpoints.
+    name : str
+        Name of the checkpoint.
+    phase : str | None, optional
+        Phase in the log; None for none.
+    watch : Callable[[], Mapping[str, Any]], optional
+        Function that gives further numbers for the log.
+
+    Returns
+    -------
+    dict[str, Any]
+        ``epochs``, ``best_epoch`` (from 1) and ``validation_loss``.
+
+    Raises
+    ------
+    RunError
+        Where the loss is no number.
     """
     optimiser = torch.optim.Adam(model.parameters(), lr=schedule.learning_rate)
     state = _restored(model, optimiser, run.load(name), run)
@@ -144,7 +180,7 @@ def _epoch(
 
 
 def _steps(n: int, schedule: Schedule, run: Run) -> int:
-    """Updates in a pass: as many on every process."""
+    """Return the updates in a pass: as many on every process."""
     everywhere = int(run.all_reduce(torch.tensor(float(n))))
     return max(1, round(everywhere / schedule.batch_size))
 

@@ -1,5 +1,6 @@
-"""Which clusters a user keeps, and what they are called: ``--keep 3,7:ribosome;12:proteasome`` or
-``auto``.
+"""Read which clusters a user keeps and what they are called.
+
+The option is ``keep``, such as "3,7:ribosome;12:proteasome", or "auto".
 """
 
 from __future__ import annotations
@@ -12,25 +13,44 @@ import numpy as np
 from cryoet_core.support.errors import UserError
 
 AUTO, UNNAMED, BACKGROUND = "auto", "particle", "background"
-EXAMPLE = 'such as --keep "3,7:ribosome;12:proteasome", or auto'
+EXAMPLE = 'such as "3,7:ribosome;12:proteasome", or auto'
 
 
 class Kept(NamedTuple):
-    """names: of the classes, in order. classes (k,) int64: of each cluster, 1 + index into names, 0
-    where it is not kept."""
+    """Clusters that are kept.
+
+    Attributes
+    ----------
+    names : tuple[str, ...]
+        Names of the classes, in order.
+    classes : np.ndarray
+        Of each cluster (k,) int64: 1 + index into names, 0 where it is not kept.
+    """
 
     names: tuple[str, ...]
     classes: np.ndarray
 
 
 def kept_clusters(keep: str, clusters: Sequence[str], suggested: np.ndarray) -> Kept:
-    """What ``--keep`` says of clusters named ``clusters`` (k,), of which ``suggested`` (k,) bool
-    look like particles.
+    """Read what the option ``keep`` says of clusters.
 
     Groups are parted by semicolons; each has cluster numbers or names, also ranges such as 3-7,
-    parted by commas, and after a colon the name of their class (default: particle). UserError where
-    that cannot be read, names a cluster that there is not or one twice, or where nothing is
-    suggested.
+    parted by commas, and after a colon the name of their class (default: particle).
+
+    Parameters
+    ----------
+    keep : str
+        The option's value.
+    clusters : Sequence[str]
+        Names of the clusters (k,).
+    suggested : np.ndarray
+        Whether each cluster looks like particles (k,) bool.
+
+    Raises
+    ------
+    UserError
+        Where ``keep`` cannot be read, names a cluster that does not exist or one twice, or where
+        nothing is suggested.
     """
     classes = np.zeros(len(clusters), np.int64)
     if keep.strip() == AUTO:

@@ -1,4 +1,4 @@
-"""k-means: scikit-learn's on a CPU, all restarts at once on a GPU or for many points."""
+"""Cluster by k-means: scikit-learn's on a CPU, all restarts at once on a GPU or for many points."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MANY = 50_000
 one.
 """
 TOLERANCE = 1e-4
-"""Squared movement of the centres, as a share of the points' mean variance, that ends the
+"""Squared movement of the centres, as a fraction of the points' mean variance, that ends the
 iterations.
 """
 _CHUNK = 1 << 24
@@ -21,10 +21,18 @@ _CHUNK = 1 << 24
 
 @dataclass(frozen=True)
 class Clusters:
-    """centres (k, d), those with most points first. variance: of the points about their centres,
-    the mean per axis.
+    """Clusters of points.
 
-    inertia: the sum of squared distances. history: that of each iteration, where it is known.
+    Attributes
+    ----------
+    centres : Tensor
+        Centres (k, d), those with most points first.
+    variance : float
+        Variance of the points about their centres, the mean per axis.
+    inertia : float
+        Sum of squared distances.
+    history : tuple[float, ...]
+        Inertia of each iteration, where it is known.
     """
 
     centres: Tensor
@@ -33,8 +41,9 @@ class Clusters:
     history: tuple[float, ...] = ()
 
     def assign(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Nearest centres (n,) and shares (n, k): those of Gaussians of equal weight and of this
-        variance.
+        """Return nearest centres (n,) and probabilities (n, k).
+
+        Probabilities are those of Gaussians of equal weight and of this variance.
         """
         distances = _squared(points.double(), self.centres.to(points.device).double())
         shares = torch.softmax(-0.5 * distances / max(self.variance, 1e-12), 1)
@@ -42,21 +51,29 @@ class Clusters:
 
 
 def fit_kmeans(points: Tensor, k: int, restarts: int, seed: int) -> Clusters:
-    """The best of several k-means++ starts on points (n, d); fewer clusters where fewer than k
-    points differ.
+    """Return the best of several k-means++ starts.
+
+    Parameters
+    ----------
+    points : Tensor
+        Points (n, d).
+    k : int
+        Clusters; fewer where fewer than k points differ.
+    restarts : int
+        Number of starts.
+    seed : int
+        Seed of the random numbers.
     """
     k = min(k, len(torch.unique(points, dim=0)))
+    history: tuple[float, ...] = ()
     if points.device.type == "cpu" and len(points) <= MANY:
         from sklearn.cluster import KMeans
 
         found = KMeans(k, n_init=restarts, random_state=seed % 2**32, tol=TOLERANCE).fit(
             points.double().numpy()
         )
-        centres, inertia, history = (
-            torch.from_numpy(found.cluster_centers_).float(),
-            float(found.inertia_),
-            (),
-        )
+        centres = torch.from_numpy(found.cluster_centers_).float()
+        inertia = float(found.inertia_)
     else:
         generator = torch.Generator(points.device).manual_seed(seed)
         centres, history = batched_kmeans(points, k, restarts, generator)
@@ -69,10 +86,27 @@ def fit_kmeans(points: Tensor, k: int, restarts: int, seed: int) -> Clusters:
 def batched_kmeans(
     points: Tensor, k: int, restarts: int, generator: torch.Generator, iterations: int = 300
 ) -> tuple[Tensor, tuple[float, ...]]:
-    """Lloyd's iterations of all restarts at once: the centres (k, d) of the best and its inertia by
-    iteration.
+    """Run Lloyd's iterations of all restarts at once.
 
     A centre that loses its last point stays where it is.
+
+    Parameters
+    ----------
+    points : Tensor
+        Points (n, d).
+    k : int
+        Clusters.
+    restarts : int
+        Number of starts.
+    generator : torch.Generator
+        Source of random numbers, on the device of the points.
+    iterations : int, optional
+        Iterations at most.
+
+    Returns
+    -------
+    tuple[Tensor, tuple[float, ...]]
+        Centres (k, d) of the best start and its inertia by iteration.
     """
     d = points.shape[1]
     centres = _plus_plus(points, k, restarts, generator)  # (r, k, d)
@@ -102,9 +136,7 @@ def batched_kmeans(
 
 
 def _plus_plus(points: Tensor, k: int, restarts: int, generator: torch.Generator) -> Tensor:
-    """Starts (r, k, d): each next centre is a point drawn by its squared distance to the nearest so
-    far.
-    """
+    """Draw starts (r, k, d): each next centre by its squared distance to the nearest so far."""
     n, device = len(points), points.device
     rows = torch.randint(n, (restarts,), generator=generator, device=device)
     chosen = [points[rows]]
@@ -131,5 +163,5 @@ def _squared(points: Tensor, centres: Tensor) -> Tensor:
 
 
 def seed_of(generator: torch.Generator) -> int:
-    """A seed for what takes no generator."""
+    """Return a seed for what takes no generator."""
     return int(np.int64(generator.initial_seed()) & 0x7FFFFFFF)

@@ -1,6 +1,4 @@
-"""What a finished autoencoder run knows: how to encode and decode cubes, and the clusters of the
-codes.
-"""
+"""Hold what a finished autoencoder run knows: encoder, decoder and the clusters of the codes."""
 
 from __future__ import annotations
 
@@ -24,8 +22,16 @@ BATCH = 64
 
 
 class Encoded(NamedTuple):
-    """codes (n, dim); rotations (n, 3, 3) and shifts (n, 3): how the particles lie; all on
-    the CPU.
+    """Codes and poses of volumes, on the CPU.
+
+    Attributes
+    ----------
+    codes : Tensor
+        Codes (n, dim).
+    rotations : Tensor
+        Rotations (n, 3, 3) of the particles.
+    shifts : Tensor
+        Shifts (n, 3) of the particles, in voxels.
     """
 
     codes: Tensor
@@ -34,7 +40,17 @@ class Encoded(NamedTuple):
 
 
 class ClusterLabeller:
-    """Names the cluster whose centre is nearest. ``options``: those of the run that made it."""
+    """Label subtomograms by the cluster whose centre is nearest.
+
+    Parameters
+    ----------
+    model : Autoencoder3D
+        The autoencoder.
+    clusters : Clusters
+        Clusters of the codes.
+    options : Mapping[str, Any]
+        Options of the run that made it.
+    """
 
     def __init__(
         self, model: Autoencoder3D, clusters: Clusters, options: Mapping[str, Any]
@@ -43,9 +59,12 @@ class ClusterLabeller:
         self.classes = tuple(f"cluster{i + 1}" for i in range(len(clusters.centres)))
 
     def label(self, data: Any, run: Run) -> Labels:
-        """UserError for cubes of another box.
+        """Label subtomograms; ``extra`` holds the poses where the run normalises them.
 
-        ``extra``: the poses where the run normalises them.
+        Raises
+        ------
+        UserError
+            For subtomograms of another box size.
         """
         self.check(data)
         encoded = encode(
@@ -57,20 +76,28 @@ class ClusterLabeller:
         return Labels(nearest.numpy(), shares.numpy(), self.classes, encoded.codes.numpy(), extra)
 
     def check(self, data: Any) -> None:
+        """Check that subtomograms have the box size of the training.
+
+        Raises
+        ------
+        UserError
+            Where they have not.
+        """
         box = self.model.encoder.box
         if data.box != box:
             raise UserError(
-                f"the run was trained on cubes of {box} voxels, the data set has {data.box}; cut "
-                "or resample the new "
-                "cubes to the same box and voxel size"
+                f"the run was trained on subtomograms of {box} voxels, the data set has "
+                f"{data.box}; cut or resample the new subtomograms to the same box size and voxel "
+                "size"
             )
 
     def preparation(self, box: int, run: Run) -> Preparation:
+        """Build what is done with subtomograms before the network sees them."""
         return Preparation(box, self.options["smoothing"], self.options["pose"], run.device)
 
     @torch.no_grad()
     def decoded(self, codes: Tensor) -> Tensor:
-        """Codes (n, dim) to cubes (n, s, s, s) on the codes' device; s is the box over ``bin``."""
+        """Decode codes (n, dim) to volumes (n, s, s, s) on their device; s is box over ``bin``."""
         device = next(self.model.parameters()).device
         parts = [
             self.model.decoder(part.to(device))[:, 0].to(codes.device)
@@ -81,8 +108,20 @@ class ClusterLabeller:
 
 @torch.no_grad()
 def encode(encoder: torch.nn.Module, preparation: Preparation, volumes: Any, run: Run) -> Encoded:
-    """Codes and poses of all volumes, in float32, so that a cube's code does not depend on the rest
-    of its batch.
+    """Compute codes and poses of all volumes.
+
+    It is in float32, so that the code of a subtomogram does not depend on the rest of its batch.
+
+    Parameters
+    ----------
+    encoder : torch.nn.Module
+        Network from volumes (n, 1, b, b, b) to features (n, dim).
+    preparation : Preparation
+        What is done with volumes before the encoder sees them.
+    volumes : Any
+        Volumes of the data set, which give batches.
+    run : Run
+        The run: device, random numbers, log and checkpoints.
     """
     parts = []
     for batch in run.progress(volumes.batches(BATCH), "encoding"):
@@ -97,8 +136,18 @@ def encode(encoder: torch.nn.Module, preparation: Preparation, volumes: Any, run
 
 
 def save(run: Run, name: str, labeller: ClusterLabeller) -> None:
-    """Network and clusters in one checkpoint, from which others may take the encoder
-    (``cryoet_core.runs.encoders``).
+    """Write network and clusters in one checkpoint, from which others may take the encoder.
+
+    See ``cryoet_core.runs.encoders``.
+
+    Parameters
+    ----------
+    run : Run
+        The run: device, random numbers, log and checkpoints.
+    name : str
+        Name of the checkpoint.
+    labeller : ClusterLabeller
+        The finished autoencoder with its clusters.
     """
     encoder, clusters = labeller.model.encoder, labeller.clusters
     options = {key: labeller.options[key] for key in NETWORK}
@@ -113,7 +162,7 @@ def save(run: Run, name: str, labeller: ClusterLabeller) -> None:
 
 
 def load(run: Run, name: str) -> ClusterLabeller | None:
-    """What ``save`` wrote, None where there is nothing."""
+    """Return what ``save`` wrote, or None where there is nothing."""
     saved = run.load(name)
     if saved is None:
         return None

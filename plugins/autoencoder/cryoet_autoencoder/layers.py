@@ -1,45 +1,61 @@
-"""Layers of both networks, initialised Glorot uniform with zero biases."""
+"""Build the layers of both networks, initialised Glorot uniform with zero biases."""
 
 from __future__ import annotations
+
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool3d, interpolate, pad
+
+_Layer = TypeVar("_Layer", nn.Conv3d, nn.Linear)
 
 STEP = 4
 """Two poolings: the networks' edges are multiples of this."""
 
 
 def convolution(before: int, after: int, size: int = 3, circular: bool = False) -> nn.Conv3d:
-    """A convolution that keeps the edges: beyond a face are zeros, or what lies at the opposite
-    face.
+    """Build a convolution that keeps the edges.
+
+    Parameters
+    ----------
+    before : int
+        Channels of the input.
+    after : int
+        Channels of the output.
+    size : int, optional
+        Edge of the kernel in voxels.
+    circular : bool, optional
+        Whether beyond a face lies the opposite face; else zeros.
     """
-    mode = "circular" if circular else "zeros"
+    mode: Literal["circular", "zeros"] = "circular" if circular else "zeros"
     return _glorot(nn.Conv3d(before, after, size, padding=size // 2, padding_mode=mode))
 
 
 def dense(before: int, after: int) -> nn.Linear:
+    """Build a dense layer."""
     return _glorot(nn.Linear(before, after))
 
 
-def _glorot(layer: nn.Module) -> nn.Module:
+def _glorot(layer: _Layer) -> _Layer:
     nn.init.xavier_uniform_(layer.weight)
-    nn.init.zeros_(layer.bias)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
     return layer
 
 
 def doubled(volumes: Tensor) -> Tensor:
-    """Nearest-neighbour upsampling by 2."""
+    """Upsample by 2, each voxel by its nearest neighbour."""
     return interpolate(volumes, scale_factor=2, mode="nearest")
 
 
 def binned(volumes: Tensor, bin: int) -> Tensor:
-    """The mean over ``bin`` voxels per axis; what is left over at the end is dropped."""
+    """Average over ``bin`` voxels per axis; what is left over at the end is dropped."""
     return avg_pool3d(volumes, bin) if bin > 1 else volumes
 
 
 def padded(volumes: Tensor) -> Tensor:
-    """Zeros around volumes (n, c, d, h, w), evenly, up to multiples of ``STEP``."""
+    """Pad volumes (n, c, d, h, w) with zeros, evenly, up to multiples of ``STEP``."""
     widths = []
     for size in reversed(volumes.shape[2:]):
         more = -size % STEP
@@ -48,12 +64,12 @@ def padded(volumes: Tensor) -> Tensor:
 
 
 def cropped(volumes: Tensor, size: int) -> Tensor:
-    """Undo ``padded`` for cubes of ``size``."""
+    """Undo ``padded`` for volumes of edge ``size``."""
     first = (volumes.shape[-1] - size) // 2
     part = slice(first, first + size)
     return volumes[:, :, part, part, part]
 
 
 def channels_last(volumes: Tensor) -> Tensor:
-    """The memory format in which 3-D convolutions are fastest, on CPUs and GPUs."""
+    """Change to the memory format in which 3-D convolutions are fastest, on CPUs and GPUs."""
     return volumes.contiguous(memory_format=torch.channels_last_3d)

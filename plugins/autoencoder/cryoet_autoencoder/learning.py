@@ -1,4 +1,4 @@
-"""From cubes to clusters: train the autoencoder, cluster its codes, draw the clusters' centres."""
+"""Go from subtomograms to clusters: train the autoencoder, cluster its codes, draw the centres."""
 
 from __future__ import annotations
 
@@ -22,18 +22,40 @@ from cryoet_core.support.errors import UserError
 from cryoet_core.support.files import shown
 
 EXPLAINED, ACTIVE = 0.02, 0.25
-"""A share of variance below which the reconstruction shows next to nothing; a share of code units
-that is few.
+"""Fraction of the variance below which the reconstruction shows next to nothing, and fraction of
+the code units that is few.
 """
 
 
 def learn(
     data: Any, config: AutoencoderConfig, run: Run, name: str = "training", phase: str | None = None
 ) -> tuple[ClusterLabeller, np.ndarray, list[str]]:
-    """Autoencoder and clusters of subtomograms, the members of each (k,), and what has to be said.
+    """Train autoencoder and clusters of subtomograms.
 
-    Every process trains on its part of the data. UserError where there are fewer cubes than
-    clusters.
+    Every process trains on its part of the data.
+
+    Parameters
+    ----------
+    data : Any
+        Subtomograms, all of one box size.
+    config : AutoencoderConfig
+        Options of the run.
+    run : Run
+        The run: device, random numbers, log and checkpoints.
+    name : str, optional
+        Name of the checkpoint.
+    phase : str | None, optional
+        Phase in the log; None for none.
+
+    Returns
+    -------
+    tuple[ClusterLabeller, np.ndarray, list[str]]
+        The labeller, the members of each cluster (k,) and notes.
+
+    Raises
+    ------
+    UserError
+        Where there are fewer subtomograms than clusters.
     """
     if config.k > len(data):
         raise UserError(
@@ -62,6 +84,17 @@ def learn(
 
 
 def new_model(box: int, config: AutoencoderConfig, run: Run) -> Autoencoder3D:
+    """Build the autoencoder, its weights drawn by the seed.
+
+    Parameters
+    ----------
+    box : int
+        Box size in voxels.
+    config : AutoencoderConfig
+        Options of the run.
+    run : Run
+        The run: device, random numbers, log and checkpoints.
+    """
     torch.manual_seed(run.generator("autoencoder").initial_seed())
     return Autoencoder3D(box, **{key: getattr(config, key) for key in NETWORK}).to(run.device)
 
@@ -74,7 +107,28 @@ def train(
     name: str,
     phase: str | None,
 ) -> list[str]:
-    """Fit the autoencoder; what has to be said of the outcome."""
+    """Fit the autoencoder.
+
+    Parameters
+    ----------
+    model : Autoencoder3D
+        The autoencoder, changed in place.
+    prepared : PreparedVolumes
+        Volumes as the network sees them.
+    config : AutoencoderConfig
+        Options of the run.
+    run : Run
+        The run: device, random numbers, log and checkpoints.
+    name : str
+        Name of the checkpoint.
+    phase : str | None
+        Phase in the log; None for none.
+
+    Returns
+    -------
+    list[str]
+        Notes about the outcome.
+    """
     seen: dict[str, Any] = {}
 
     def loss(rows: torch.Tensor, random: torch.Generator | None) -> torch.Tensor:
@@ -111,20 +165,35 @@ def _remarks(last: dict[str, Any], config: AutoencoderConfig) -> list[str]:
     if last["explained_variance"] < EXPLAINED:
         said.append(
             f"the autoencoder reproduces {max(last['explained_variance'], 0):.1%} of the variance "
-            "of cubes held out: "
-            "it shows little more than their mean; a larger --smoothing helps against noise"
+            "of subtomograms held out: "
+            "it shows little more than their mean; a larger `smoothing` helps against noise"
         )
     if last["active_units"] < ACTIVE * config.code:
         said.append(
             f"only {last['active_units']} of {config.code} units of the code are used; a lower "
-            "--penalty wakes more"
+            "`penalty` wakes more"
         )
     return said
 
 
 def pictured(labeller: ClusterLabeller, counts: np.ndarray, run: Run) -> Scores:
-    """Write the clusters' decoded centres, their table and the suggestion into the run's folder
-    (rank 0).
+    """Write the clusters' decoded centres, their table and the suggestion into the run's folder.
+
+    Only rank 0 writes.
+
+    Parameters
+    ----------
+    labeller : ClusterLabeller
+        The finished autoencoder with its clusters.
+    counts : np.ndarray
+        Members of each cluster (k,).
+    run : Run
+        The run: device, random numbers, log and checkpoints.
+
+    Returns
+    -------
+    Scores
+        Which clusters look like particles.
     """
     pictures = labeller.decoded(labeller.clusters.centres)
     scores = particle_scores(pictures, torch.from_numpy(counts))
@@ -143,8 +212,8 @@ def pictured(labeller: ClusterLabeller, counts: np.ndarray, run: Run) -> Scores:
     note = (
         "Central xy, xz and yz slices of the decoded centre of each cluster, protein bright, all "
         "on one grey scale, "
-        "and its share of all cubes. Suggested clusters, those that look like particles, come "
-        "first. Choose by number: "
+        "and its fraction of all subtomograms. Suggested clusters, those that look like particles, "
+        "come first. Choose by number: "
         f"cryoet run edss3d --clusters {shown(run.dir)} --keep {_example(scores, order)} --data "
         "TOMOGRAM"
     )
@@ -178,5 +247,5 @@ def _table(
         "note": "Likeness: correlation of the centre's picture with the best of several balls in "
         "the middle of the "
         "box. Contrast: mean density inside that ball less that outside, in standard deviations of "
-        "a cube.",
+        "a subtomogram.",
     }

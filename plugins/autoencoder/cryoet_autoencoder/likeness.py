@@ -1,4 +1,4 @@
-"""Which clusters look like particles: a suggestion, from the pictures of their centres alone."""
+"""Suggest which clusters look like particles, from the pictures of their centres alone."""
 
 from __future__ import annotations
 
@@ -10,17 +10,27 @@ from torch import Tensor
 from cryoet_core.algorithms.centring import soft_sphere
 
 RADII = (0.12, 0.16, 0.2, 0.25, 0.3, 0.35, 0.4)
-"""Of the balls that a centre is compared with, as shares of the box."""
+"""Of the balls that a centre is compared with, as fractions of the box."""
 LEAST_LIKENESS = 0.45
 LEAST_CONTRAST, MOST_CONTRAST = 0.6, 2.5
-"""As shares of the contrast that a third of the members exceed."""
+"""As fractions of the contrast that a third of the members exceed."""
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Of each cluster (k,): likeness, the correlation with the best of the balls; contrast, the
-    mean inside that ball less the mean outside, in standard deviations of a cube; radius of the
-    ball, voxels; suggested: is it a particle?"""
+    """Scores of each cluster (k,).
+
+    Attributes
+    ----------
+    likeness : Tensor
+        Correlation with the best of the balls.
+    contrast : Tensor
+        Mean inside that ball less the mean outside, in standard deviations of a subtomogram.
+    radius : Tensor
+        Radius of the ball in voxels.
+    suggested : Tensor
+        Whether it is a particle.
+    """
 
     likeness: Tensor
     contrast: Tensor
@@ -29,13 +39,12 @@ class Scores:
 
 
 def particle_scores(pictures: Tensor, counts: Tensor) -> Scores:
-    """Scores of decoded centres (k, s, s, s), protein bright, of clusters with ``counts`` (k,)
-    members.
+    """Score decoded centres (k, s, s, s), protein bright, of clusters with ``counts`` (k,) members.
 
     A particle is a compact bright thing in the middle of its box: its picture correlates with a
-    ball about the centre (at least ``LEAST_LIKENESS``), and the ball stands out about as much as in
-    the clusters that stand out most: noise that was picked has a bright middle too, but a faint one
-    (``LEAST_CONTRAST``), and gold is far brighter than protein (``MOST_CONTRAST``).
+    ball about the centre (at least ``LEAST_LIKENESS``), and the ball stands out about as much as
+    in the clusters that stand out most: noise that was picked has a bright middle too, but a faint
+    one (``LEAST_CONTRAST``), and gold is far brighter than protein (``MOST_CONTRAST``).
     """
     size, flat = pictures.shape[-1], pictures.flatten(1).double()
     balls = (
@@ -61,7 +70,7 @@ def particle_scores(pictures: Tensor, counts: Tensor) -> Scores:
 
 
 def _upper_third(values: Tensor, counts: Tensor) -> Tensor:
-    """The value that a third of the members exceed."""
+    """Return the value that a third of the members exceed."""
     order = torch.argsort(values, descending=True)
     above = counts[order].double().cumsum(0)
     place = int(torch.searchsorted(above, above[-1:] / 3)[0])

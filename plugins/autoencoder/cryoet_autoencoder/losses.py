@@ -1,4 +1,4 @@
-"""The autoencoder's objective."""
+"""Define the autoencoder's objective."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ from torch import Tensor
 
 
 def reconstruction(decoded: Tensor, seen: Tensor) -> Tensor:
-    """The mean over voxels and volumes of the squared difference."""
+    """Average the squared difference over voxels and volumes."""
     return (decoded - seen).square().mean()
 
 
 def penalty(codes: Tensor) -> Tensor:
-    """The mean over volumes of the sum of |code| (n, dim): it does not depend on the size of the
-    batch.
-    """
+    """Average over volumes the sum of |code| (n, dim), whatever the size of the batch."""
     return codes.abs().sum(1).mean()

@@ -1,4 +1,4 @@
-"""Slices of tomograms with what was segmented in colour, for the report."""
+"""Draw slices of tomograms with what was segmented in colour, for the report."""
 
 from __future__ import annotations
 
@@ -24,8 +24,22 @@ SHARE = 0.45
 def add_overlay(
     run: Run, name: str, seen: Tomogram, labels: np.ndarray, bin: int, classes: Sequence[str]
 ) -> None:
-    """The slice across z of a tomogram with most labelled voxels, plain and coloured, into
-    ``run.results``.
+    """Draw the slice across z with most labelled voxels, plain and coloured, into ``run.results``.
+
+    Parameters
+    ----------
+    run : Run
+        The run: device, random numbers, log and checkpoints.
+    name : str
+        Name of the tomogram.
+    seen : Tomogram
+        The tomogram at the voxel size of the network.
+    labels : np.ndarray
+        Binned labels (d, h, w).
+    bin : int
+        Voxels averaged per axis before the network.
+    classes : Sequence[str]
+        Names of the classes.
     """
     plane = int((labels > 0).sum((1, 2)).argmax())
     depth = seen.shape[0]

@@ -1,4 +1,4 @@
-"""Pictures of a run for its report: the centres of the clusters as three slices each."""
+"""Draw pictures of a run for its report: the centres of the clusters as three slices each."""
 
 from __future__ import annotations
 
@@ -17,8 +17,18 @@ WIDTH = 96
 
 
 def write_orthoslices(path: Path, volume: np.ndarray, low: float, high: float) -> None:
-    """The central slices (y, x), (z, x) and (z, y) of a volume side by side as a PNG; ``low``
-    black, ``high`` white.
+    """Write the central slices (y, x), (z, x) and (z, y) of a volume side by side as a PNG.
+
+    Parameters
+    ----------
+    path : Path
+        File to write.
+    volume : np.ndarray
+        Volume (d, h, w).
+    low : float
+        Value that is black.
+    high : float
+        Value that is white.
     """
     z, y, x = (n // 2 for n in volume.shape)
     scale = 255 / (high - low) if high > low else 0.0
@@ -39,8 +49,23 @@ def write_orthoslices(path: Path, volume: np.ndarray, low: float, high: float) -
 def write_centres(
     folder: Path, pictures: np.ndarray, captions: Sequence[str], order: Sequence[int]
 ) -> list[Any]:
-    """A PNG for each of the centres (k, s, s, s) in ``order``, all on one grey scale; entries for
-    pictures.json.
+    """Write a PNG for each of the centres, all on one grey scale.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the run.
+    pictures : np.ndarray
+        Decoded centres (k, s, s, s).
+    captions : Sequence[str]
+        Caption of each centre.
+    order : Sequence[int]
+        Centres to draw, in this order.
+
+    Returns
+    -------
+    list[Any]
+        Entries for pictures.json.
     """
     low, high = np.percentile(pictures, (1, 99.8))
     entries = []
@@ -52,8 +77,18 @@ def write_centres(
 
 
 def add_pictures(folder: Path, title: str, note: str, entry: Any) -> None:
-    """Add an entry to the group ``title`` of a folder's pictures.json, in place of an earlier one
-    of the same file.
+    """Add an entry to a group of a folder's pictures.json, in place of one of the same file.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder with pictures.json.
+    title : str
+        Title of the group.
+    note : str
+        Note of the group.
+    entry : Any
+        File and caption.
     """
     path = folder / PICTURES
     groups = files.read_json(path) if path.exists() else []

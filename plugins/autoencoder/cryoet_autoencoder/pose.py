@@ -1,8 +1,8 @@
-"""Pose normalisation: particles moved to the box centre, their principal axes turned to z, y and x.
+"""Normalise poses: particles moved to the box centre, their principal axes rotated to z, y and x.
 
-After the reference code of paper 002, with two faults of that mended: weights come from the density
-above a threshold inside a mask (where all voxels have weight, the background decides), and
-rotations have determinant +1 (no mirror images).
+This follows the reference code of Uddin 2021, with two faults of that mended: weights come from
+the density above a threshold inside a mask (where all voxels have weight, the background decides),
+and rotations have determinant +1 (no mirror images).
 """
 
 from __future__ import annotations
@@ -22,8 +22,19 @@ THRESHOLD = 1.0
 
 
 class Prepared(NamedTuple):
-    """volumes (n, 1, d, h, w), mean 0, deviation 1. The particle is the normalised one turned by
-    ``rotations`` (n, 3, 3), then moved by ``shifts`` (n, 3) voxels."""
+    """Volumes as the network sees them, and how the particles lie.
+
+    The particle is the normalised one rotated by ``rotations``, then moved by ``shifts``.
+
+    Attributes
+    ----------
+    volumes : Tensor
+        Volumes (n, 1, d, h, w), mean 0, standard deviation 1.
+    rotations : Tensor
+        Rotations (n, 3, 3).
+    shifts : Tensor
+        Shifts (n, 3) in voxels.
+    """
 
     volumes: Tensor
     rotations: Tensor
@@ -31,11 +42,21 @@ class Prepared(NamedTuple):
 
 
 class Preparation:
-    """What is done with cubes of ``box`` voxels before the autoencoder sees them.
+    """Prepare subtomograms for the autoencoder.
 
-    smoothing: standard deviation of a Gaussian in voxels, 0 for none. pose: whether poses are
-    normalised, from the cube smoothed by at least ``least`` voxels, for noise has principal axes
-    too.
+    Poses are found in the subtomogram smoothed by at least ``least`` voxels, for noise has
+    principal axes too.
+
+    Parameters
+    ----------
+    box : int
+        Box size in voxels.
+    smoothing : float
+        Standard deviation of a Gaussian in voxels, 0 for none.
+    pose : bool
+        Whether poses are normalised.
+    device : torch.device | str, optional
+        Device of the volumes.
     """
 
     least = 2.0
@@ -50,8 +71,9 @@ class Preparation:
         self.mask = soft_sphere(box, box / 2 - 1, device=device)
 
     def __call__(self, volumes: Tensor) -> Prepared:
-        """Of standardised volumes (n, 1, d, h, w); what comes into a turned cube from outside is
-        its mean.
+        """Prepare standardised volumes (n, 1, d, h, w).
+
+        What comes into a rotated subtomogram from outside is its mean.
         """
         n = len(volumes)
         seen = _filtered(volumes, self.blur) if self.smoothing > 0 else volumes
@@ -64,13 +86,24 @@ class Preparation:
 
 
 def principal_frame(volumes: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Rotations (n, 3, 3) that turn each volume's principal axes to z, y, x, and its centres of
-    mass (n, 3).
+    """Find rotations (n, 3, 3) of principal axes to z, y, x, and centres of mass (n, 3).
 
-    volumes (n, d, h, w), protein bright; mask (d, h, w) in 0..1. Weights are the density above
-    ``THRESHOLD`` standard deviations in the mask. The axis of largest extent becomes z, the second
-    y. An axis points to where the third moment is positive; the last one follows from determinant
-    +1. Centres are in voxels from voxel n // 2. Where no voxel has weight: no rotation, centre 0.
+    Weights are the density above ``THRESHOLD`` standard deviations in the mask. The axis of
+    largest extent becomes z, the second y. An axis points to where the third moment is positive;
+    the last one follows from determinant +1. Centres are in voxels from voxel n // 2. Where no
+    voxel has weight: no rotation, centre 0.
+
+    Parameters
+    ----------
+    volumes : Tensor
+        Volumes (n, d, h, w), protein bright.
+    mask : Tensor
+        Mask (d, h, w) in 0..1.
+
+    Returns
+    -------
+    tuple[Tensor, Tensor]
+        Rotations and centres.
     """
     share = mask / mask.sum()
     mean = (volumes * share).sum((1, 2, 3), keepdim=True)
@@ -107,6 +140,6 @@ def _places(shape: torch.Size, device: torch.device) -> Tensor:
 
 def _filtered(volumes: Tensor, transfer: Tensor) -> Tensor:
     size = volumes.shape[-3:]
-    return torch.fft.irfftn(
-        torch.fft.rfftn(volumes, dim=(-3, -2, -1)) * transfer, s=size, dim=(-3, -2, -1)
-    )
+    spectrum = torch.fft.rfftn(volumes, dim=(-3, -2, -1)) * transfer
+    filtered: Tensor = torch.fft.irfftn(spectrum, s=size, dim=(-3, -2, -1))
+    return filtered

@@ -1,6 +1,4 @@
-"""Prepared cubes, held once on the device where they fit, else prepared anew each time: the same
-numbers.
-"""
+"""Hold prepared subtomograms on the device where they fit, else prepare them anew each time."""
 
 from __future__ import annotations
 
@@ -14,8 +12,18 @@ BATCH = 64
 
 
 class PreparedVolumes:
-    """``volumes[rows]`` is (b, 1, d, d, d) float32 on the device, for rows (b,) int64. Values pass
-    through float16.
+    """Give batches ``volumes[rows]`` (b, 1, d, d, d) float32 on the device, for rows (b,) int64.
+
+    Values pass through float16, so that the numbers are the same held or not.
+
+    Parameters
+    ----------
+    volumes : DeviceVolumes
+        Standardised volumes of the data set, for the device.
+    preparation : Preparation
+        What is done with the volumes.
+    budget : int
+        Bytes that may be held.
     """
 
     def __init__(self, volumes: DeviceVolumes, preparation: Preparation, budget: int) -> None:

@@ -1,5 +1,6 @@
-"""Segment other subtomograms: ``python -m cryoet_autoencoder.segment RUN --data cubes.h5 --out
-labels.mrcs``.
+"""Segment other subtomograms with a finished run.
+
+``python -m cryoet_autoencoder.segment RUN --data more.h5 --out labels.mrcs``
 """
 
 from __future__ import annotations
@@ -18,10 +19,28 @@ from cryoet_core.support.errors import RunError, UserError
 
 
 def segment(folder: Path, paths: list[Path], out: Path, device: str = "auto") -> int:
-    """Write the labels of subtomograms as a stack of MRC volumes; their number.
+    """Write the labels of subtomograms as a stack of MRC volumes.
 
-    UserError where the folder is no run of edss3d, ``out`` exists, or the voxels are of another
-    size.
+    Parameters
+    ----------
+    folder : Path
+        Folder of a run of edss3d.
+    paths : list[Path]
+        Stores of subtomograms.
+    out : Path
+        Stack to write, .mrcs.
+    device : str, optional
+        Device to compute on: "auto", "cpu", "cuda".
+
+    Returns
+    -------
+    int
+        Number of subtomograms.
+
+    Raises
+    ------
+    UserError
+        Where the folder is no run of edss3d, ``out`` exists, or the voxel size differs.
     """
     if out.exists():
         raise UserError(f"`out` {out}: exists already; choose another name or remove it")
@@ -41,6 +60,7 @@ def segment(folder: Path, paths: list[Path], out: Path, device: str = "auto") ->
 
 
 def main() -> int:
+    """Run the command line and return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m cryoet_autoencoder.segment", description=__doc__
     )

@@ -1,4 +1,4 @@
-"""EDSS3D: the encoder-decoder network that names every voxel (paper 002, section II-A)."""
+"""Define the encoder-decoder network that labels every voxel (EDSS3D; Uddin 2021, section II-A)."""
 
 from __future__ import annotations
 
@@ -15,12 +15,21 @@ of 4 (it is 11).
 
 
 class EncoderDecoder3D(nn.Module):
-    """Volumes (n, 1, d, h, w) to logits (n, classes, d / bin, h / bin, w / bin); class 0 is
-    background.
+    """Map volumes (n, 1, d, h, w) to logits (n, classes, d / bin, h / bin, w / bin).
 
-    Edges that are no multiples of 4 after binning are padded with zeros, the mean, and cut again.
-    Beyond a face lies the opposite one: with zeros the network learns that particles are so many
-    voxels from a face of their cube, which is true of cubes only, and finds nothing in tomograms.
+    Class 0 is background. Edges that are no multiples of 4 after binning are padded with zeros,
+    the mean, and cut again. Beyond a face lies the opposite one: with zeros the network learns
+    that particles are so many voxels from a face of their subtomogram, which is true of
+    subtomograms only, and finds nothing in tomograms.
+
+    Parameters
+    ----------
+    classes : int
+        Number of classes, background included.
+    width : int, optional
+        Channels of the convolutions.
+    bin : int, optional
+        Voxels averaged per axis before the network.
     """
 
     def __init__(self, classes: int, width: int = 32, bin: int = 1) -> None:
@@ -36,9 +45,10 @@ class EncoderDecoder3D(nn.Module):
             convolution(width, width, circular=True),
         )
         self.last = convolution(width, classes, 1)
-        self.to(memory_format=torch.channels_last_3d)
+        self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # torch's stubs lack the overload
 
     def forward(self, volumes: Tensor) -> Tensor:
+        """Apply the module; the class says the shapes."""
         seen = binned(volumes, self.bin)
         x = channels_last(padded(seen))
         x = max_pool3d(self.down1(x).relu(), 2)
@@ -50,4 +60,5 @@ class EncoderDecoder3D(nn.Module):
         z, y, x_ = (
             slice(start, start + size) for start, size in zip(first, seen.shape[2:], strict=True)
         )
-        return x[:, :, z, y, x_]
+        logits: Tensor = x[:, :, z, y, x_]
+        return logits

@@ -23,23 +23,34 @@ from cryoet_core.runs.volumes import DeviceVolumes
 
 BATCH = 64
 LEVEL, SPREAD = 0.1, 0.15
-"""Standard deviations of what is added to cubes and of the logarithm of what they are multiplied
-by.
-"""
+"""Standard deviations of what is added to subtomograms, and of the logarithm of their factor."""
 POWERS = {"equal": 0.0, "root": 0.5, "balanced": 1.0}
 
 
 def voxel_loss(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
-    """Categorical cross-entropy times the weight of a voxel's class, the mean over voxels.
+    """Average the cross-entropy over voxels, each times the weight of its class.
 
-    logits (n, c, d, h, w), labels (n, d, h, w) of 0..c - 1, weights (c,).
+    Parameters
+    ----------
+    logits : Tensor
+        Logits (n, c, d, h, w).
+    labels : Tensor
+        Labels (n, d, h, w), 0 to c - 1.
+    weights : Tensor
+        Weights of the classes (c,).
+
+    Returns
+    -------
+    Tensor
+        The loss, a scalar.
     """
     return cross_entropy(logits, labels.long(), weights.to(logits), reduction="none").mean()
 
 
 def class_weights(counts: Tensor, kind: str) -> Tensor:
-    """Weights (c,) of classes with ``counts`` (c,) voxels, whose mean over all voxels is 1; 0 for a
-    class without.
+    """Return weights (c,) of classes with ``counts`` (c,) voxels; their mean over all voxels is 1.
+
+    The weight is 0 for a class without voxels.
     """
     shares = counts.double() / counts.sum()
     weights = torch.where(counts > 0, shares.clamp(min=1e-12) ** -POWERS[kind], 0.0)
@@ -55,8 +66,29 @@ def train(
     run: Run,
     name: str,
 ) -> tuple[EncoderDecoder3D, list[float], list[str]]:
-    """The network, the median volume of a particle of each class in its voxels, and what has to be
-    said.
+    """Train the segmentation network.
+
+    Parameters
+    ----------
+    labeller : ClusterLabeller
+        The finished autoencoder with its clusters.
+    data : Any
+        Subtomograms to learn from.
+    found : Labels
+        Their clusters, codes and poses.
+    kept : Kept
+        Which clusters are kept.
+    config : Edss3dConfig
+        Options of the run.
+    run : Run
+        The run: device, random numbers, log and checkpoints.
+    name : str
+        Name of the checkpoint.
+
+    Returns
+    -------
+    tuple[EncoderDecoder3D, list[float], list[str]]
+        The network, the median volume of a particle of each class in its voxels, and notes.
     """
     classes = kept.classes[found.labels]
     rows = training_rows(classes, run.generator("background"))
@@ -103,7 +135,7 @@ def train(
         watch=lambda: {"dice": held.dice()},
     )
     unweigh(network, weights)
-    learnt = Overlap(run)  # of its own cubes: also where there are too few to hold any out
+    learnt = Overlap(run)  # of its own subtomograms: also where there are too few to hold any out
     with torch.no_grad():
         for part in torch.arange(len(mine)).split(config.batch_size):
             learnt.add(network((volumes[part] - level) / spread), targets[part.to(targets.device)])
@@ -112,24 +144,39 @@ def train(
 
 @torch.no_grad()
 def unweigh(network: EncoderDecoder3D, weights: Tensor) -> None:
-    """Make probabilities those of voxels as they occur: a network trained with weights w says p w /
-    sum(p w).
+    """Make probabilities those of voxels as they occur.
+
+    A network trained with weights w says p w / sum(p w).
     """
-    network.last.bias -= excess(weights).to(network.last.bias)
+    bias = network.last.bias
+    assert bias is not None
+    bias -= excess(weights).to(bias)
 
 
 def excess(weights: Tensor) -> Tensor:
-    """What training with weights (c,) adds to logits; 0 for a class without voxels, of which
-    nothing was learnt.
+    """Return what training with weights (c,) adds to logits.
+
+    It is 0 for a class without voxels, of which nothing was learnt.
     """
     return torch.where(weights > 0, weights, torch.ones_like(weights)).log()
 
 
 def augmented(batch: Tensor, labels: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Cubes (n, 1, d, h, w) and labels (n, d / bin, h / bin, w / bin) moved round and mirrored
-    along axes, as drawn for the batch; each cube brighter or darker and of more or less contrast.
-    The missing wedge looks the same in these mirrors, and moved by any number of voxels particles
-    meet the poolings in any phase."""
+    """Move volumes and labels round and mirror them along axes, as drawn for the batch.
+
+    Each volume becomes brighter or darker and of more or less contrast. The missing wedge looks
+    the same in these mirrors, and moved by any number of voxels particles meet the poolings in any
+    phase.
+
+    Parameters
+    ----------
+    batch : Tensor
+        Volumes (n, 1, d, h, w).
+    labels : Tensor
+        Labels (n, d / bin, h / bin, w / bin).
+    random : torch.Generator
+        Source of random numbers, on the CPU.
+    """
     size = labels.shape[-1]
     bin = batch.shape[-1] // size
     axes = [axis for axis in (-3, -2, -1) if torch.rand((), generator=random) < 0.5]
@@ -151,9 +198,7 @@ def _targets(
     config: Edss3dConfig,
     run: Run,
 ) -> Tensor:
-    """Labels (n, s, s, s) uint8 of the cubes in ``rows``, on the device: what each cube's own code
-    decodes to.
-    """
+    """Return labels (n, s, s, s) uint8 of ``rows``: what their codes decode to."""
     assert found.embedding is not None
     codes = torch.from_numpy(found.embedding)
     turns = (
@@ -179,9 +224,7 @@ def _targets(
 
 
 def _volumes(targets: Tensor, classes: int, run: Run) -> list[float]:
-    """The median number of voxels that a particle of each class has in a cube; 0 where none has
-    any.
-    """
+    """Return the median voxels of a particle of each class in a subtomogram; 0 without any."""
     found = []
     for index in range(1, classes + 1):
         counts = run.all_gather((targets == index).flatten(1).sum(1))
@@ -196,10 +239,10 @@ def _remarks(classes: np.ndarray, rows: np.ndarray, kept: Kept) -> list[str]:
     shown = ", ".join(
         f"{count:,} of {name}" for name, count in zip(kept.names, counts, strict=True)
     )
-    said = [f"trained on {shown} and {backgrounds:,} cubes of clusters that were not kept"]
+    said = [f"trained on {shown} and {backgrounds:,} subtomograms of clusters that were not kept"]
     if not backgrounds:
         said.append(
-            "every cluster was kept, so only what surrounds particles in their cubes was shown as "
-            "background"
+            "every cluster was kept, so only what surrounds particles in their subtomograms was "
+            "shown as background"
         )
     return said

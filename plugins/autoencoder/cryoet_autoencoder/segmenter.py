@@ -1,4 +1,4 @@
-"""What a finished edss3d run knows: a network that names voxels, and how large a particle is."""
+"""Hold what a finished edss3d run knows: the network, and the size of a particle."""
 
 from __future__ import annotations
 
@@ -21,8 +21,16 @@ from cryoet_core.tomograms import Tomogram, Tomograms
 
 
 class Segmenter:
-    """A picker that also leaves the labels of all voxels. facts: class_names, voxel_size (Å),
-    volumes (voxels of the network that a training particle of each class has), least_volume."""
+    """Pick particles, and leave the labels of all voxels too.
+
+    Parameters
+    ----------
+    network : EncoderDecoder3D
+        Network that labels voxels.
+    facts : Mapping[str, Any]
+        class_names, voxel_size (Å), volumes (voxels of the network that a training particle of
+        each class has), least_volume.
+    """
 
     def __init__(self, network: EncoderDecoder3D, facts: Mapping[str, Any]) -> None:
         self.network, self.facts = network.eval(), dict(facts)
@@ -30,8 +38,9 @@ class Segmenter:
 
     @property
     def radius(self) -> float:
-        """Å: of a ball as large as a training particle of the largest class; how far a pick may lie
-        off.
+        """Radius in Å of a ball as large as a training particle of the largest class.
+
+        It says how far a pick may lie off.
         """
         volume = (
             max(self.facts["volumes"], default=0.0)
@@ -40,12 +49,15 @@ class Segmenter:
         return float((3 * volume / (4 * np.pi)) ** (1 / 3))
 
     def measure(self, truth: Tomograms, folder: Path) -> Mapping[str, float]:
-        """Agreement of the labels in ``folder`` with the occupancy of simulated tomograms."""
+        """Compare the labels in ``folder`` with the occupancy of simulated tomograms."""
         return mean_agreement(folder, truth)
 
     def pick(self, tomogram: Tomogram, run: Run) -> Picks:
-        """Centres of mass of the connected parts of each class. The labels of all voxels in these
-        go to segmentation/NAME.mrc in ``run.results``, on the tomogram's own voxels."""
+        """Return the centres of mass of the connected parts of each class.
+
+        The labels of all voxels in these go to segmentation/NAME.mrc in ``run.results``, on the
+        tomogram's own voxels.
+        """
         seen, bin = tomogram.at(self.facts["voxel_size"]), self.network.bin
         labels, own = segmented(self.network, seen, run)
         least = self.facts["least_volume"] * np.asarray(self.facts["volumes"])
@@ -68,6 +80,17 @@ class Segmenter:
 
 
 def save(run: Run, name: str, segmenter: Segmenter) -> None:
+    """Write the checkpoint that ``load`` reads.
+
+    Parameters
+    ----------
+    run : Run
+        The run: device, random numbers, log and checkpoints.
+    name : str
+        Name of the checkpoint.
+    segmenter : Segmenter
+        What is saved.
+    """
     network = segmenter.network
     shape = {
         "classes": network.last.out_channels,
@@ -78,7 +101,7 @@ def save(run: Run, name: str, segmenter: Segmenter) -> None:
 
 
 def load(run: Run, name: str) -> Segmenter | None:
-    """What ``save`` wrote, None where there is nothing."""
+    """Return what ``save`` wrote, or None where there is nothing."""
     saved = run.load(name)
     if saved is None:
         return None

@@ -1,4 +1,4 @@
-"""Labels of every voxel of a tomogram, in tiles without seams, and of subtomograms."""
+"""Label every voxel of a tomogram, in tiles without seams, and of subtomograms."""
 
 from __future__ import annotations
 
@@ -21,12 +21,25 @@ BATCH = 32
 def segmented(
     network: EncoderDecoder3D, tomogram: Tomogram, run: Run
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The most probable class of each voxel, uint8, and its probability, float16; both (d, h, w) /
-    bin, rounded up.
+    """Label each voxel of a tomogram with its most probable class.
 
     Because of its pooling the network gives the same for a tile as for the whole only where the
     tile begins at a multiple of 4 (binned) voxels. So the tiles' unit is a block of 4^3, whose
     voxels are carried in the channels.
+
+    Parameters
+    ----------
+    network : EncoderDecoder3D
+        The network.
+    tomogram : Tomogram
+        The tomogram.
+    run : Run
+        The run: device, random numbers, log and checkpoints.
+
+    Returns
+    -------
+    tuple[np.ndarray, np.ndarray]
+        Class, uint8, and its probability, float16; both (d, h, w) / bin, rounded up.
     """
     unit = STEP * network.bin
 
@@ -36,9 +49,10 @@ def segmented(
         own, label = logits.float().softmax(0).max(0)
         both = torch.stack((label.float(), own))  # (2, d, h, w)
         cells = both.unflatten(3, (-1, STEP)).unflatten(2, (-1, STEP)).unflatten(1, (-1, STEP))
-        return cells.permute(0, 2, 4, 6, 1, 3, 5).reshape(
+        packed: Tensor = cells.permute(0, 2, 4, 6, 1, 3, 5).reshape(
             1, 2 * STEP**3, *(n // STEP for n in both.shape[1:])
         )
+        return packed
 
     packed = score_map(
         tomogram,
@@ -60,12 +74,28 @@ def _whole(blocks: np.ndarray, shape: list[int]) -> np.ndarray:
     m, n, o = blocks.shape[1:]
     cells = blocks.reshape(STEP, STEP, STEP, m, n, o).transpose(3, 0, 4, 1, 5, 2)
     d, h, w = shape
-    return cells.reshape(m * STEP, n * STEP, o * STEP)[:d, :h, :w]
+    whole: np.ndarray = cells.reshape(m * STEP, n * STEP, o * STEP)[:d, :h, :w]
+    return whole
 
 
 def on_grid(labels: np.ndarray, bin: int, seen: Tomogram, tomogram: Tomogram) -> np.ndarray:
-    """Binned labels of the tomogram ``seen`` on the voxels of ``tomogram``, which may be of another
-    size.
+    """Put binned labels on the voxels of a tomogram, which may be of another size.
+
+    Parameters
+    ----------
+    labels : np.ndarray
+        Binned labels (d, h, w) of ``seen``.
+    bin : int
+        Voxels averaged per axis before the network.
+    seen : Tomogram
+        The tomogram at the voxel size of the network.
+    tomogram : Tomogram
+        The tomogram whose voxels are wanted.
+
+    Returns
+    -------
+    np.ndarray
+        Labels on these voxels.
     """
     lines = [
         np.minimum(
@@ -79,11 +109,10 @@ def on_grid(labels: np.ndarray, bin: int, seen: Tomogram, tomogram: Tomogram) ->
 
 
 def on_one_scale(data: Any) -> tuple[float, float]:
-    """Level and spread that bring stored values (times density sign) of a set to those of a
-    standardised tomogram.
+    """Return level and spread that bring stored values to those of a standardised tomogram.
 
-    The medians of the cubes' means and deviations: cubes keep what they differ in, as they do
-    within a tomogram.
+    Stored values count times their density sign. Both are medians of the subtomograms' means and
+    standard deviations: subtomograms keep what they differ in, as they do within a tomogram.
     """
     mean, deviation = data.statistics()
     return float(np.median(mean * data.signs)), float(np.median(deviation))
@@ -91,7 +120,22 @@ def on_one_scale(data: Any) -> tuple[float, float]:
 
 @torch.no_grad()
 def cube_labels(network: EncoderDecoder3D, data: Any, run: Run) -> Iterator[np.ndarray]:
-    """Labels (b, box, box, box) int8 of subtomograms, batch by batch."""
+    """Label the voxels of subtomograms, batch by batch.
+
+    Parameters
+    ----------
+    network : EncoderDecoder3D
+        The network.
+    data : Any
+        Subtomograms, all of one box size.
+    run : Run
+        The run: device, random numbers, log and checkpoints.
+
+    Returns
+    -------
+    Iterator[np.ndarray]
+        Labels (b, box, box, box) int8.
+    """
     from cryoet_core.runs.volumes import DeviceVolumes
 
     level, spread = on_one_scale(data)

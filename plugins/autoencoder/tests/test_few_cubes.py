@@ -53,7 +53,7 @@ def test_a_network_that_learnt_nothing_is_warned_of() -> None:
     assert unlearnt(LEAST_DICE, run) == []  # type: ignore[arg-type]
     [note] = unlearnt(0.07, run)  # type: ignore[arg-type]
     assert "foreground Dice 0.07" in note
-    assert "--least-updates" in note
+    assert "`least_updates`" in note
     assert run.said == [f"warning: {note}"]
 
 
@@ -102,7 +102,7 @@ def test_few_cubes(place: SimpleNamespace, least: int, learnt: bool) -> None:
     assert (rows[-1]["dice"] > 0.5) == learnt
     assert (
         any(
-            "labels the cubes that it learnt from badly" in note
+            "labels the subtomograms that it learnt from badly" in note
             for note in run.read_json("notes.json")
         )
         != learnt

@@ -37,7 +37,7 @@ def test_any_box_comes_back_in_its_size(box: int, bin: int) -> None:
 
 
 def test_binning_that_leaves_nothing_is_refused() -> None:
-    with pytest.raises(UserError, match="`bin` 8: cubes have 4 voxels"):
+    with pytest.raises(UserError, match="`bin` 8: subtomograms have 4 voxels"):
         Encoder3D(4, bin=8)
 
 

@@ -137,7 +137,9 @@ def test_more_clusters_than_cubes_and_another_box(place: Path, tmp_path: Path) -
             "autoencoder", {"data": [place / "cubes.h5"]}, {"k": 37}, out=tmp_path / "run", **QUIET
         )
     kit_data.write_subtomograms(tmp_path / "larger.h5", 20)
-    with pytest.raises(UserError, match="trained on cubes of 16 voxels, the data set has 20"):
+    with pytest.raises(
+        UserError, match="trained on subtomograms of 16 voxels, the data set has 20"
+    ):
         predict_run(
             place / "ae", [tmp_path / "larger.h5"], tmp_path / "out", quiet=True, device="cpu"
         )

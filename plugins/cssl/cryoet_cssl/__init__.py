@@ -1,5 +1,6 @@
-"""The methods of ``cryoet-cssl``: pretraining without labels (simclr, moco, swav), learning from
-few (supervised).
+"""Define the methods of ``cryoet-cssl``: pretraining without labels, and learning from few labels.
+
+``simclr``, ``moco`` and ``swav`` pretrain an encoder, ``supervised`` trains a classifier.
 """
 
 from cryoet_core import hookimpl
@@ -7,6 +8,7 @@ from cryoet_core import hookimpl
 
 @hookimpl
 def cryoet_trainers():  # type: ignore[no-untyped-def]
+    """Name the methods of this plugin."""
     from cryoet_cssl.methods import Moco, Simclr, Supervised, Swav
 
     return [Simclr, Moco, Swav, Supervised]

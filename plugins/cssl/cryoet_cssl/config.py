@@ -1,20 +1,47 @@
-"""The options of the four methods, in groups that they share. Preset ``paper`` is the published
-recipe.
+"""Declare the options of the four methods, in groups that they share.
+
+Preset ``paper`` is the published recipe.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
-from pydantic import field_validator
+from pydantic import field_validator, model_validator
 
 from cryoet_core.plugins.config import Config, option
 
 Colour = Literal["white", "ctf"]
 
 
-class EncoderConfig(Config):
-    """Which network."""
+RETIRED = {
+    "epsilon": 0.05,
+    "fine_tune_decay": 1e-4,
+    "reg_covar": 1e-5,
+    "sinkhorn": 3,
+}
+"""Former options, constants now, whose values old run folders still hold."""
+
+
+class CsslConfig(Config):
+    """What the configurations of all four methods have in common."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_retired(cls, values: Any) -> Any:
+        """Leave former options out where they have the value that is now built in."""
+        if not isinstance(values, Mapping):
+            return values
+        return {
+            name: value
+            for name, value in values.items()
+            if name in cls.model_fields or name not in RETIRED or value != RETIRED[name]
+        }
+
+
+class EncoderConfig(CsslConfig):
+    """Choose the network."""
 
     encoder: str = option(
         "cssl.rb3d", "network that turns subtomograms into features: plugin.name", paper="RB3D"
@@ -27,8 +54,8 @@ class EncoderConfig(Config):
     )
 
 
-class ViewConfig(Config):
-    """How a view is drawn; see ``views.Views``."""
+class ViewConfig(CsslConfig):
+    """Say how a view is drawn; see ``views.Views``."""
 
     crop: tuple[float, float] = option(
         (0.8, 1.0),
@@ -125,12 +152,12 @@ class ViewConfig(Config):
     @classmethod
     def _ordered(cls, crop: tuple[float, float]) -> tuple[float, float]:
         if not 0 < crop[0] <= crop[1] <= 1:
-            raise ValueError("expected two shares in order, above 0 and at most 1")
+            raise ValueError("expected two fractions in order, above 0 and at most 1")
         return crop
 
 
 class PretrainConfig(EncoderConfig, ViewConfig):
-    """What simclr, moco and swav share."""
+    """Hold the options that simclr, moco and swav share."""
 
     epochs: int = option(
         40,
@@ -183,8 +210,8 @@ class PretrainConfig(EncoderConfig, ViewConfig):
     )
 
 
-class ClusterConfig(Config):
-    """How features become clusters in a run without --label-fraction."""
+class ClusterConfig(CsslConfig):
+    """Say how features become clusters in a run without ``label_fraction``."""
 
     k_min: int = option(2, "smallest number of clusters to consider", ge=1, le=200)
     k_max: int = option(15, "largest number of clusters to consider", ge=1, le=200)
@@ -192,13 +219,10 @@ class ClusterConfig(Config):
         16, "principal components that are clustered", advanced=True, ge=1, le=128
     )
     restarts: int = option(5, "starts of each mixture", advanced=True, ge=1, le=100)
-    reg_covar: float = option(
-        1e-5, "added to covariances, as a fraction of the mean variance", advanced=True, gt=0, le=1
-    )
 
 
-class FineTuneConfig(Config):
-    """Learning from labels."""
+class FineTuneConfig(CsslConfig):
+    """Say how a classifier learns from labels."""
 
     fine_tune_epochs: int = option(
         30,
@@ -233,9 +257,6 @@ class FineTuneConfig(Config):
         paper="5e-4; 1e-4 for 25 and 50 % of real labels",
         presets={"fast": None, "paper": 5e-4},
     )
-    fine_tune_decay: float = option(
-        1e-4, "weight decay of fine-tuning", advanced=True, ge=0, le=1, paper="1e-4"
-    )
     fine_tune_views: bool = option(
         False,
         "show the labelled subtomograms as random views too",
@@ -261,13 +282,13 @@ class FineTuneConfig(Config):
 
 
 FRACTION = (
-    "share of the labels of the training part to learn from; drawn class by class, smaller "
-    "shares inside larger"
+    "fraction of the labels of the training part to learn from; drawn class by class, smaller "
+    "fractions inside larger"
 )
 
 
 class SelfSupervisedConfig(PretrainConfig, ClusterConfig, FineTuneConfig):
-    """A run with --label-fraction ends as a classifier, one without as clusters."""
+    """Configure a run that ends in a classifier with ``label_fraction``, else in clusters."""
 
     label_fraction: float | None = option(
         None, FRACTION + "; none: pretrain and sort, labels unseen", gt=0, le=1
@@ -275,6 +296,8 @@ class SelfSupervisedConfig(PretrainConfig, ClusterConfig, FineTuneConfig):
 
 
 class SimclrConfig(SelfSupervisedConfig):
+    """Configure ``simclr``."""
+
     optimiser: Literal["adam", "lars", "larc"] = option(
         "adam",
         "of the pretraining",
@@ -311,6 +334,8 @@ class SimclrConfig(SelfSupervisedConfig):
 
 
 class MocoConfig(SelfSupervisedConfig):
+    """Configure ``moco``."""
+
     learning_rate: float = option(
         1e-3, "of the pretraining", gt=0, le=10, paper="1e-4", presets={"fast": 1e-3, "paper": 1e-4}
     )
@@ -342,16 +367,20 @@ class MocoConfig(SelfSupervisedConfig):
         "let the momentum grow from 0 over the run, and the queue count from 0.6 of it on",
         paper="no",
         presets={"fast": True, "paper": False},
+        advanced=True,
     )
     symmetric: bool = option(
         True,
         "both views are queries, and the other keys of their batch are negatives too",
         paper="no",
         presets={"fast": True, "paper": False},
+        advanced=True,
     )
 
 
 class SwavConfig(SelfSupervisedConfig):
+    """Configure ``swav``."""
+
     optimiser: Literal["adam", "lars", "larc"] = option(
         "adam",
         "of the pretraining",
@@ -385,16 +414,12 @@ class SwavConfig(SelfSupervisedConfig):
         advanced=True,
         ge=2,
         le=100_000,
-        paper="3000 (SwAV's), which so few cubes cannot fill",
+        paper="3000 (SwAV's), which so few subtomograms cannot fill",
         presets={"fast": 30, "paper": 60},
     )
-    epsilon: float = option(
-        0.05, "smoothness of the codes", advanced=True, gt=0, le=10, paper="0.05"
-    )
-    sinkhorn: int = option(3, "rounds of balancing the codes", ge=1, le=1000, paper="3")
     queue: int = option(
         0,
-        "earlier vectors that share in the balancing; 0: none",
+        "earlier vectors that take part in the balancing; 0: none",
         advanced=True,
         ge=0,
         le=1_000_000,
@@ -409,6 +434,7 @@ class SwavConfig(SelfSupervisedConfig):
         le=1,
         paper="0",
         presets={"fast": 0.6, "paper": 0.0},
+        advanced=True,
     )
     freeze: int = option(
         10,
@@ -417,10 +443,13 @@ class SwavConfig(SelfSupervisedConfig):
         le=1_000_000,
         paper="313 (SwAV's)",
         presets={"fast": 10, "paper": 313},
+        advanced=True,
     )
 
 
 class SupervisedConfig(EncoderConfig, FineTuneConfig, ViewConfig):
+    """Configure ``supervised``."""
+
     weights: str | None = option(
         None, "folder of a finished run whose encoder to start from; none: random weights"
     )

@@ -1,6 +1,4 @@
-"""Fine-tuning: an encoder, pretrained or not, and a linear classifier learn from labels; best
-validation epoch.
-"""
+"""Fine-tune an encoder and a linear classifier on labels; the best validation epoch counts."""
 
 from __future__ import annotations
 
@@ -26,14 +24,18 @@ from cryoet_cssl.views import Views
 
 CHECKPOINT, PHASE, BATCH = "fine-tuning", "fine-tune", 256
 
+WEIGHT_DECAY = 1e-4
+"""Of fine-tuning, as published."""
+
 
 class Classifier(nn.Module):
-    """Volumes (n, 1, b, b, b) -> scores (n, k) before the softmax."""
+    """Score volumes (n, 1, b, b, b) by encoder and linear layer: (n, k) before the softmax."""
 
     def __init__(self, encoder: nn.Module, k: int) -> None:
         super().__init__()
         self.encoder = encoder
-        self.head = nn.Linear(encoder.dim, k)
+        dim: Any = encoder.dim  # an int in every encoder, which torch's types do not know
+        self.head = nn.Linear(dim, k)
         nn.init.normal_(self.head.weight, std=0.01)
         nn.init.zeros_(self.head.bias)
 
@@ -44,6 +46,7 @@ class Classifier(nn.Module):
         self.head.bias.copy_(biases)
 
     def forward(self, volumes: Tensor) -> Tensor:
+        """Apply the module; the class says the shapes."""
         scores: Tensor = self.head(self.encoder(volumes))
         return scores
 
@@ -58,14 +61,39 @@ def fine_tune(
     config: Any,
     run: Run,
 ) -> list[str]:
-    """Train on ``parts.learnt``; the network ends with the weights of the best epoch by validation
-    accuracy, then loss.
+    """Train on ``parts.learnt`` and keep the weights of the best validation epoch.
 
-    The weights at the start are a candidate too. Returns notes. Without validation cubes the last
-    epoch counts.
+    The best epoch is that of the highest validation accuracy, then the lowest loss.
+
+    The weights at the start are a candidate too. Without validation subtomograms the last epoch
+    counts.
+
+    Parameters
+    ----------
+    network : Classifier
+        Encoder and classifier, changed in place.
+    volumes : DeviceVolumes
+        Standardised volumes of the data set, for the device.
+    labels : np.ndarray
+        Class of each subtomogram (n,), -1 where it is unknown.
+    parts : Parts
+        Which rows are trained on, which choose the epoch and which only count.
+    views : Views
+        How random views are drawn, where ``fine_tune_views`` asks for them.
+    rate : float
+        Learning rate of the first epoch; it falls along a cosine.
+    config : Any
+        Options of the run.
+    run : Run
+        The run: device, random numbers, log and checkpoints.
+
+    Returns
+    -------
+    list[str]
+        Notes for the report.
     """
     trained = network.head.parameters() if config.freeze_encoder else network.parameters()
-    optimiser = optimiser_of(config.fine_tune_optimiser, trained, rate, config.fine_tune_decay)
+    optimiser = optimiser_of(config.fine_tune_optimiser, trained, rate, WEIGHT_DECAY)
     targets = torch.from_numpy(labels)
     best, state = _resume(network, optimiser, run)
     if not best:
@@ -90,7 +118,10 @@ def fine_tune(
     network.load_state_dict(best)
     network.eval()
     if not len(parts.val):
-        return ["no labelled cube was left for validation, so the last epoch of fine-tuning counts"]
+        return [
+            "no labelled subtomogram was left for validation, so the last epoch of "
+            "fine-tuning counts"
+        ]
     return []
 
 
@@ -101,8 +132,25 @@ def _copied(network: nn.Module) -> dict[str, Tensor]:
 def scores_of(
     network: nn.Module, volumes: DeviceVolumes, rows: np.ndarray | None, run: Run
 ) -> Tensor:
-    """Scores or features (n, k) float32 on the CPU, in eval mode, so that a cube's do not depend on
-    its batch.
+    """Compute scores or features (n, k) in eval mode.
+
+    The values of a subtomogram do not depend on the others of its batch.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Encoder or classifier.
+    volumes : DeviceVolumes
+        Standardised volumes of the data set, for the device.
+    rows : np.ndarray | None
+        Rows of the data set; None for all.
+    run : Run
+        The run: device, random numbers, log and checkpoints.
+
+    Returns
+    -------
+    Tensor
+        Float32, on the CPU.
     """
     network.eval()
     parts = []
@@ -116,7 +164,7 @@ def scores_of(
 def _resume(
     network: Classifier, optimiser: torch.optim.Optimizer, run: Run
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The best weights so far and where an interrupted run stands."""
+    """Return the best weights so far and where an interrupted run stands."""
     saved = run.load(CHECKPOINT)
     if saved is None:
         return {}, {"epochs": 0, "best": [-1.0, 0.0], "best_epoch": -1}
@@ -164,9 +212,7 @@ def _epoch(
 
 
 def _batches(parts: Parts, config: Any, run: Run, epoch: int) -> list[Tensor]:
-    """Batches of this process: the learnt rows, in a new order, again and again until as many as
-    asked are drawn.
-    """
+    """Draw batches of this process: learnt rows in new orders, until enough are drawn."""
     rows = torch.from_numpy(parts.learnt)
     wanted = len(parts.labelled) if config.same_steps else len(rows)
     generator = run.generator("fine-tune", epoch)

@@ -1,6 +1,4 @@
-"""What a finished run knows: a classifier, or clusters of features; both hold the encoder for
-others to use.
-"""
+"""Hold what a finished run knows: a classifier, or clusters of features, with the encoder."""
 
 from __future__ import annotations
 
@@ -8,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from cryoet_core.algorithms.mixtures.gmm import Mixture
 from cryoet_core.algorithms.mixtures.selection import (
@@ -34,10 +32,25 @@ from cryoet_cssl.finetune import Classifier, scores_of
 from cryoet_cssl.losses import unit
 from cryoet_cssl.optimisers import under
 
+REG_COVAR = 1e-5
+"""Added to covariances, as a fraction of the mean variance, so that they stay invertible."""
+
 
 class ClassifierLabeller:
-    """Names cubes by the classes that it was taught. ``network`` and ``feature_layer`` serve
-    ``cryoet explain``.
+    """Label subtomograms with the classes that the classifier has learnt.
+
+    ``network`` and ``feature_layer`` serve ``cryoet explain``.
+
+    Parameters
+    ----------
+    classifier : Classifier
+        Encoder and linear classifier.
+    classes : tuple[str, ...]
+        Names of the classes, in the order of the scores.
+    record : dict[str, Any]
+        Record of the encoder, from which it can be built again.
+    facts : dict[str, Any]
+        Checksum of the run's own data and the split of its rows.
     """
 
     task = "classification"
@@ -56,9 +69,10 @@ class ClassifierLabeller:
             facts,
         )
 
-    def label(self, data: Subtomograms, run: Run) -> Labels:
-        """Softmax of the scores, the encoder's features as the embedding; ``split`` for the data of
-        the run itself.
+    def label(self, data: Any, run: Run) -> Labels:
+        """Label by the softmax of the scores, with the encoder's features as the embedding.
+
+        For the data of the run itself, ``extra`` holds the ``split``.
         """
         _check_box(data, self.record)
         features = scores_of(self.classifier.encoder, run.volumes(data), None, run)
@@ -70,17 +84,19 @@ class ClassifierLabeller:
         return Labels(shares.argmax(1), shares, self.classes, features.numpy(), extra)
 
     def network(self) -> nn.Module:
-        """Standardised volumes (n, 1, b, b, b) -> scores (n, k) before the softmax."""
+        """Return the module from standardised volumes (n, 1, b, b, b) to scores (n, k)."""
         return self.classifier
 
     def feature_layer(self) -> nn.Module | None:
-        """The last convolution block, whose output is (n, c, z, y, x); None where the encoder names
-        none.
+        """Return the last convolution block, whose output is (n, c, z, y, x), or None.
+
+        It is None where the encoder names no such block.
         """
         layer: nn.Module | None = getattr(self.classifier.encoder, "last_block", None)
         return layer
 
     def save(self, run: Run) -> None:
+        """Write the checkpoint that ``load`` reads."""
         tensors = encoder_tensors(self.classifier.encoder)
         tensors |= {
             f"head.{name}": value for name, value in self.classifier.head.state_dict().items()
@@ -93,7 +109,19 @@ class ClassifierLabeller:
 
 
 class ClusterLabeller:
-    """Names cubes by the Gaussian mixture of their features' principal components."""
+    """Label subtomograms by the Gaussian mixture of their features' principal components.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+        Network from volumes (n, 1, b, b, b) to features (n, dim).
+    projection : Projection
+        Projection of features to principal components.
+    mixture : Mixture
+        Gaussian mixture of the components; each Gaussian is a cluster.
+    record : dict[str, Any]
+        Record of the encoder, from which it can be built again.
+    """
 
     def __init__(
         self, encoder: nn.Module, projection: Projection, mixture: Mixture, record: dict[str, Any]
@@ -106,14 +134,15 @@ class ClusterLabeller:
         )
         self.classes = tuple(f"cluster{i + 1}" for i in range(mixture.k))
 
-    def label(self, data: Subtomograms, run: Run) -> Labels:
-        """Posterior probabilities, the principal components as the embedding."""
+    def label(self, data: Any, run: Run) -> Labels:
+        """Label by posterior probabilities, with the principal components as the embedding."""
         _check_box(data, self.record)
         points = self.projection(unit(scores_of(self.encoder, run.volumes(data), None, run)))
         shares = self.mixture.posterior(points).float().numpy()
         return Labels(shares.argmax(1), shares, self.classes, points.numpy())
 
     def save(self, run: Run) -> None:
+        """Write the checkpoint that ``load`` reads."""
         mixture = self.mixture
         tensors = encoder_tensors(self.encoder) | {
             "projection.mean": self.projection.mean,
@@ -134,7 +163,28 @@ def fit_clusters(
     config: Any,
     run: Run,
 ) -> ClusterLabeller:
-    """Principal components of the features of ``rows``, and the mixture with the lowest BIC."""
+    """Fit principal components to the features of ``rows``, then the mixture with the lowest BIC.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+        Network from volumes (n, 1, b, b, b) to features (n, dim).
+    data : Subtomograms
+        Subtomograms, all of one box size.
+    rows : np.ndarray
+        Rows (m,) to cluster.
+    record : dict[str, Any]
+        Record of the encoder, from which it can be built again.
+    config : Any
+        Options of the run.
+    run : Run
+        The run: device, random numbers, log and checkpoints.
+
+    Returns
+    -------
+    ClusterLabeller
+        Labeller of the mixture, without clusters that have no member.
+    """
     ks = candidates(config.k_min, config.k_max, len(rows))
     features = unit(scores_of(encoder, run.volumes(data), rows, run))
     projection = Projection.fit(
@@ -142,7 +192,7 @@ def fit_clusters(
     )
     points = projection(features)
     generator = run.generator("mixture")
-    mixtures = search(points, ks, generator, restarts=config.restarts, reg=config.reg_covar)
+    mixtures = search(points, ks, generator, restarts=config.restarts, reg=REG_COVAR)
     chosen = choose(mixtures)
     used = torch.bincount(mixtures[chosen].predict(points), minlength=chosen).nonzero()[:, 0]
     mixture = mixtures[chosen].select(used)
@@ -151,7 +201,7 @@ def fit_clusters(
 
 
 def load(run: Run) -> ClassifierLabeller | ClusterLabeller | None:
-    """The labeller that a run has saved, on the run's device; None where it has not."""
+    """Return the labeller that a run has saved, on the run's device, or None where it has not."""
     saved = run.load(CHECKPOINT)
     if saved is None:
         return None
@@ -165,15 +215,24 @@ def load(run: Run) -> ClassifierLabeller | ClusterLabeller | None:
         classifier.head.load_state_dict(under("head", tensors))
         return ClassifierLabeller(classifier, tuple(state["classes"]), record, state["facts"])
     projection = Projection(tensors["projection.mean"], tensors["projection.axes"])
-    parts: list[Tensor] = [
-        tensors[f"mixture.{name}"] for name in ("weights", "means", "covariances")
-    ]
-    mixture = Mixture(*parts, state["facts"]["log_likelihood"], state["facts"]["n"])
+    mixture = Mixture(
+        tensors["mixture.weights"],
+        tensors["mixture.means"],
+        tensors["mixture.covariances"],
+        state["facts"]["log_likelihood"],
+        state["facts"]["n"],
+    )
     return ClusterLabeller(encoder, projection, mixture, record)
 
 
 def loaded(run: Run) -> ClassifierLabeller | ClusterLabeller:
-    """As ``load``; RunError where there is none."""
+    """Return the labeller as ``load`` does.
+
+    Raises
+    ------
+    RunError
+        Where the run has saved none.
+    """
     found = load(run)
     if found is None:
         raise RunError(
@@ -189,6 +248,6 @@ def _state(record: dict[str, Any]) -> dict[str, Any]:
 def _check_box(data: Subtomograms, record: dict[str, Any]) -> None:
     if data.box != record["box"]:
         raise UserError(
-            f"the run was trained on cubes of {record['box']} voxels, the data set has {data.box}; "
-            "cut or resample the new cubes to the same box and voxel size"
+            f"the run was trained on subtomograms of {record['box']} voxels, the data set has "
+            f"{data.box}; cut or resample the new subtomograms to the same box size and voxel size"
         )

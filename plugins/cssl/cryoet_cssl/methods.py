@@ -1,7 +1,7 @@
-"""The methods: pretraining (simclr, moco, swav) that ends in clusters or, with labels, in a
-classifier; supervised.
+"""Define the methods: simclr, moco and swav, which pretrain, and supervised.
 
-Read ``SelfSupervised.fit`` and ``Supervised.fit`` first.
+Pretraining ends in clusters or, with labels, in a classifier. Read ``SelfSupervised.fit`` and
+``Supervised.fit`` first.
 """
 
 from __future__ import annotations
@@ -45,8 +45,9 @@ TINY: dict[str, Any] = {
 
 
 class SelfSupervised(Trainer):
-    """Pretrain an encoder on two views of each cube; then clusters, or a classifier from a share of
-    the labels.
+    """Pretrain an encoder on two views of each subtomogram, then cluster or classify.
+
+    A classifier learns from a fraction of the labels; without one the features are clustered.
     """
 
     task = "clustering"
@@ -58,6 +59,7 @@ class SelfSupervised(Trainer):
     objective: ClassVar[type[Objective]]
 
     def fit(self, inputs: Mapping[str, Any], run: Run) -> Labeller:
+        """Train, or resume an interrupted training, and return what was learnt."""
         data, fraction = inputs["data"], self.config.label_fraction
         finished = labellers.load(run)
         if finished is not None:
@@ -71,6 +73,7 @@ class SelfSupervised(Trainer):
         return taught(encoder, record, data, parts, self.config, run, notes, pretrained=True)
 
     def load(self, run: Run) -> Labeller:
+        """Rebuild what ``fit`` returned from the run's folder."""
         return labellers.loaded(run)
 
     def _sorted(self, data: Subtomograms, run: Run) -> Labeller:
@@ -90,8 +93,29 @@ class SelfSupervised(Trainer):
         run: Run,
         known: tuple[np.ndarray, Parts] | None = None,
     ) -> tuple[nn.Module, dict[str, Any], list[str]]:
-        """The encoder trained on ``rows``, its record and notes; labels, where ``known``, are for
-        the monitor alone.
+        """Train an encoder on ``rows`` without labels.
+
+        Parameters
+        ----------
+        data : Subtomograms
+            Subtomograms, all of one box size.
+        rows : np.ndarray
+            Rows (m,) to learn from, two at least.
+        run : Run
+            The run: device, random numbers, log and checkpoints.
+        known : tuple[np.ndarray, Parts] | None, optional
+            Labels and parts for the accuracy in the log, which changes nothing; None for no
+            labels.
+
+        Returns
+        -------
+        tuple[nn.Module, dict[str, Any], list[str]]
+            The encoder, its record and notes for the report.
+
+        Raises
+        ------
+        UserError
+            Where there are fewer than two subtomograms.
         """
         if len(rows) < 2:
             raise UserError(
@@ -118,19 +142,22 @@ class SelfSupervised(Trainer):
 
 
 class Simclr(SelfSupervised):
+    """Pretrain with SimCLR: the partner among the other views of the batch."""
+
     name = "simclr"
     summary = (
-        "self-supervised pretraining: two views of a cube among the other cubes of the batch "
-        "(SimCLR)"
+        "self-supervised pretraining: finds the other view of a subtomogram in its batch (SimCLR)"
     )
     Config = SimclrConfig
     objective = SimclrObjective
 
 
 class Moco(SelfSupervised):
+    """Pretrain with MoCo: the partner among keys of earlier batches."""
+
     name = "moco"
     summary = (
-        "self-supervised pretraining: two views of a cube among a queue of earlier ones (MoCo)"
+        "self-supervised pretraining: finds the other view among a queue of earlier ones (MoCo)"
     )
     Config = MocoConfig
     objective = MocoObjective
@@ -138,17 +165,17 @@ class Moco(SelfSupervised):
 
 
 class Swav(SelfSupervised):
+    """Pretrain with SwAV: each view predicts the prototypes of the other."""
+
     name = "swav"
-    summary = (
-        "self-supervised pretraining: two views of a cube predict each other's prototypes (SwAV)"
-    )
+    summary = "self-supervised pretraining: two views predict each other's prototypes (SwAV)"
     Config = SwavConfig
     objective = SwavObjective
     tiny: ClassVar = TINY | {"prototypes": 8, "queue": 24, "freeze": 1, "warm_up": 0.5}
 
 
 class Supervised(Trainer):
-    """A classifier from labelled cubes, its encoder fresh or from another run."""
+    """Train a classifier from labelled subtomograms, its encoder fresh or from another run."""
 
     name, task = "supervised", "classification"
     summary = "a classifier from labelled subtomograms, from scratch or from a pretrained encoder"
@@ -160,6 +187,7 @@ class Supervised(Trainer):
     tiny_box = 12
 
     def fit(self, inputs: Mapping[str, Any], run: Run) -> Labeller:
+        """Train, or resume an interrupted training, and return what was learnt."""
         data, config = inputs["data"], self.config
         finished = labellers.load(run)
         if finished is not None:
@@ -177,6 +205,7 @@ class Supervised(Trainer):
         )
 
     def load(self, run: Run) -> Labeller:
+        """Rebuild what ``fit`` returned from the run's folder."""
         return labellers.loaded(run)
 
 
@@ -184,7 +213,22 @@ class Supervised(Trainer):
 
 
 def fresh_encoder(config: Any, box: int, run: Run) -> tuple[nn.Module, dict[str, Any]]:
-    """The encoder that the options name, with weights drawn by the seed, and its record."""
+    """Build the encoder that the options name, with weights drawn by the seed.
+
+    Parameters
+    ----------
+    config : Any
+        Options of the run.
+    box : int
+        Box size in voxels.
+    run : Run
+        The run: device, random numbers, log and checkpoints.
+
+    Returns
+    -------
+    tuple[nn.Module, dict[str, Any]]
+        The encoder on the run's device, and its record.
+    """
     options = {"head": config.head} if config.encoder == "cssl.rb3d" else {}
     same_on_every_process("encoder", run)
     encoder = build_encoder(config.encoder, box, **options).to(run.device)
@@ -192,11 +236,22 @@ def fresh_encoder(config: Any, box: int, run: Run) -> tuple[nn.Module, dict[str,
 
 
 def same_on_every_process(what: str, run: Run) -> None:
-    """Seed the weights that are drawn next: by the run's seed, not by the process."""
+    """Seed the weights that are drawn next by the run's seed, equal on every process."""
     torch.manual_seed(run.generator(what).initial_seed())
 
 
 def views_for(data: Subtomograms, config: Any, run: Run) -> Views:
+    """Build the views of a data set.
+
+    Parameters
+    ----------
+    data : Subtomograms
+        Subtomograms, all of one box size.
+    config : Any
+        Options of the run.
+    run : Run
+        The run: device, random numbers, log and checkpoints.
+    """
     return Views(config, data.box, data.voxel_size, data.tilt_range, data.tilt_axis, run.device)
 
 
@@ -211,11 +266,34 @@ def taught(
     *,
     pretrained: bool,
 ) -> Labeller:
-    """Fine-tune on the learnt part, write the read-outs of the encoder before and after, save the
-    classifier.
+    """Fine-tune on the learnt part, write the read-outs before and after, and save the classifier.
 
     A pretrained encoder gets a classifier that fits it and small steps, which do not undo what it
     has learnt.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+        Encoder to start from.
+    record : dict[str, Any]
+        Record of the encoder, from which it can be built again.
+    data : Subtomograms
+        Subtomograms, all of one box size.
+    parts : Parts
+        Which rows are trained on, which choose the epoch and which only count.
+    config : Any
+        Options of the run.
+    run : Run
+        The run: device, random numbers, log and checkpoints.
+    notes : list[str]
+        Notes of the pretraining.
+    pretrained : bool
+        Whether the encoder is pretrained.
+
+    Returns
+    -------
+    Labeller
+        The saved labeller.
     """
     volumes = run.volumes(data)
     with run.timer("read-outs"):
@@ -248,16 +326,20 @@ def taught(
 
 
 def _missing(data: Subtomograms, parts: Parts) -> list[str]:
-    """A note where classes have no cube to learn from."""
+    """Write a note where classes have no subtomogram to learn from."""
     taught_classes = set(np.unique(data.labels[parts.learnt]).tolist())
     lacking = [name for index, name in enumerate(data.class_names) if index not in taught_classes]
-    return [f"no cube to learn from of {', '.join(lacking)}: never predicted"] if lacking else []
+    return (
+        [f"no subtomogram to learn from of {', '.join(lacking)}: never predicted"]
+        if lacking
+        else []
+    )
 
 
 def _table(rows: list[list[Any]], parts: Parts, config: Any) -> dict[str, Any]:
     counts = (
         f"{len(parts.learnt)} of {len(parts.labelled)} training labels, {len(parts.val)} "
-        "validation cubes, "
+        "validation subtomograms, "
     )
     return {
         "title": "Accuracy from the labels learnt",
@@ -267,6 +349,6 @@ def _table(rows: list[list[Any]], parts: Parts, config: Any) -> dict[str, Any]:
             for name, *numbers in rows
         ],
         "note": counts
-        + f"{len(parts.test)} test cubes; the probe and the neighbours see the encoder before "
-        "fine-tuning",
+        + f"{len(parts.test)} test subtomograms; the probe and the neighbours see the encoder "
+        "before fine-tuning",
     }

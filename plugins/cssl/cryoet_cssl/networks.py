@@ -1,10 +1,9 @@
-"""The encoders: RB3D with both published heads, CB3D and DSRF3D.
+"""Define the encoders: RB3D with both published heads, CB3D and DSRF3D.
 
-Che et al., "Improved deep learning-based macromolecules structure classification from electron
-cryo-tomograms" (2018) for all three; RB3D with pooling instead of dense layers is the later
-version, of the time of the contrastive methods. None has batch normalisation, so a cube's features
-do not depend on its company. All run in the channels-last layout, in which the convolutions of a
-CPU are twice as fast.
+All three are from Che et al. (2017), arXiv:1707.04885; RB3D with pooling instead of dense layers
+is the later version, of the time of the contrastive methods. None has batch normalisation, so the
+features of a subtomogram do not depend on the others of its batch. All run in the channels-last
+layout, in which the convolutions of a CPU are twice as fast.
 """
 
 from __future__ import annotations
@@ -23,8 +22,9 @@ LAST = torch.channels_last_3d
 
 
 class Unit(nn.Module):
-    """32 channels to 32: a 3^3 convolution beside a 1-3-1 bottleneck, 16 channels each, put side by
-    side, not added.
+    """Map 32 channels to 32: a 3^3 convolution beside a 1-3-1 bottleneck, 16 channels each.
+
+    The two are put side by side, not added.
     """
 
     def __init__(self, dropout: float) -> None:
@@ -36,17 +36,24 @@ class Unit(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Apply the module; the class says the shapes."""
         main = self.last(relu_(self.middle(relu_(self.narrow(x)))))
         return relu_(torch.cat([self.shortcut(x), self.dropout(main)], 1))
 
 
 class Rb3d(nn.Module):
-    """Volumes (n, 1, b, b, b) -> features (n, dim): a stem and four units, 115,904 parameters, then
-    the head.
+    """Encode volumes (n, 1, b, b, b) to features (n, dim): a stem, four units, then the head.
 
-    head "pool": averages over the eight octants, dim 256, the same weights for any box of 4 voxels
-    or more. "dense": two dense layers of 1024, for one box only; 135 million parameters at 32^3.
-    Dropout (0.7 in the units, 0.5 between the dense layers) belongs to the dense version.
+    Stem and units have 115,904 parameters. Dropout (0.7 in the units, 0.5 between the dense
+    layers) belongs to the dense version.
+
+    Parameters
+    ----------
+    box : int
+        Box size in voxels, 4 at least.
+    head : Head, optional
+        "pool": averages over the eight octants, dim 256, the same weights for any box. "dense":
+        two dense layers of 1024, for one box only; 135 million parameters at 32^3.
     """
 
     def __init__(self, box: int, head: Head = "pool") -> None:
@@ -59,13 +66,14 @@ class Rb3d(nn.Module):
         self.dim = 1024 if dense else 256
         self.pooled = not dense
         for layer in self.modules():
-            if isinstance(layer, nn.Conv3d) and not dense:
+            if isinstance(layer, nn.Conv3d) and layer.bias is not None and not dense:
                 nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
                 nn.init.zeros_(layer.bias)
         if dense:
             _glorot(self)
 
     def forward(self, volumes: Tensor) -> Tensor:
+        """Apply the module; the class says the shapes."""
         x = self.units(
             relu_(max_pool3d(self.stem(volumes), 2))
         )  # the maximum of relu is the relu of the maximum
@@ -75,13 +83,23 @@ class Rb3d(nn.Module):
 
     @property
     def last_block(self) -> nn.Module:
-        """What class activation maps look at: (n, 32, b / 2, b / 2, b / 2)."""
+        """Block for class activation maps: (n, 32, b / 2, b / 2, b / 2)."""
         return self.units[-1]
 
 
 class Stack(nn.Module):
-    """Volumes (n, 1, b, b, b) -> features (n, dim): blocks of convolutions and poolings, then two
-    dense layers.
+    """Encode volumes (n, 1, b, b, b) with blocks of convolutions, then two dense layers.
+
+    Parameters
+    ----------
+    blocks : list[nn.Module]
+        Convolutions and poolings.
+    flat : int
+        Numbers that the blocks make of a volume.
+    dim : int
+        Features (n, dim) of the result.
+    dropout : float
+        Probability of dropout after each dense layer.
     """
 
     def __init__(self, blocks: list[nn.Module], flat: int, dim: int, dropout: float) -> None:
@@ -92,30 +110,39 @@ class Stack(nn.Module):
         _glorot(self)
 
     def forward(self, volumes: Tensor) -> Tensor:
+        """Apply the module; the class says the shapes."""
         features: Tensor = self.head(self.blocks(volumes).flatten(1))
         return features
 
     @property
     def last_block(self) -> nn.Module:
-        """What class activation maps look at: the last convolution's activations."""
+        """Layer for class activation maps: the last convolution's activations."""
         return [layer for layer in self.blocks if isinstance(layer, nn.ReLU)][-1]
 
 
 def rb3d(box: int, head: Head = "pool") -> nn.Module:
-    """RB3D for cubes of ``box`` voxels; see ``Rb3d``. UserError for boxes below 4 or an unknown
-    head.
+    """Build RB3D for subtomograms of ``box`` voxels; see ``Rb3d``.
+
+    Raises
+    ------
+    UserError
+        For boxes below 4 voxels or an unknown head.
     """
     if head not in ("pool", "dense"):
         raise UserError(f"encoder cssl.rb3d: head {head!r}; expected pool or dense")
-    return Rb3d(box, head).to(memory_format=LAST)
+    return _channels_last(Rb3d(box, head))
 
 
 def cb3d(box: int) -> nn.Module:
-    """CB3D, the C3D network: 64, 128, 2 x 256, 2 x 512, 2 x 512 channels, features (n, 4096). Boxes
-    from 16 voxels.
+    """Build CB3D, the C3D network: 64, 128, 2 x 256, 2 x 512, 2 x 512 channels, features (n, 4096).
 
     The first pooling leaves the beam axis as it is; before the last, the other two are padded by
     one voxel a side.
+
+    Raises
+    ------
+    UserError
+        For boxes below 16 voxels.
     """
     _need(box, 16, "cssl.cb3d")
     blocks = [
@@ -132,20 +159,29 @@ def cb3d(box: int) -> nn.Module:
         nn.MaxPool3d(2),
     ]
     flat = 512 * (box // 16) * ((box // 16 + 2) // 2) ** 2
-    return Stack(blocks, flat, 4096, 0.5).to(memory_format=LAST)
+    return _channels_last(Stack(blocks, flat, 4096, 0.5))
 
 
 def dsrf3d(box: int) -> nn.Module:
-    """DSRF3D, second version: 2 x 32, 2 x 64, 2 x 128 channels (858,400 parameters), features (n,
-    1024).
+    """Build DSRF3D, second version: 2 x 32, 2 x 64, 2 x 128 channels, features (n, 1024).
 
-    Boxes from 8 voxels. Convolutions are padded; the publication does not say.
+    The convolutions have 858,400 parameters. They are padded; the publication does not say.
+
+    Raises
+    ------
+    UserError
+        For boxes below 8 voxels.
     """
     _need(box, 8, "cssl.dsrf3d")
     blocks: list[nn.Module] = []
     for before, after in ((1, 32), (32, 64), (64, 128)):
         blocks += [*_convolutions(before, after, after), nn.MaxPool3d(2)]
-    return Stack(blocks, 128 * (box // 8) ** 3, 1024, 0.7).to(memory_format=LAST)
+    return _channels_last(Stack(blocks, 128 * (box // 8) ** 3, 1024, 0.7))
+
+
+def _channels_last(network: nn.Module) -> nn.Module:
+    network.to(memory_format=LAST)  # type: ignore[call-overload]  # torch's stubs lack the overload
+    return network
 
 
 def _convolutions(*channels: int) -> list[nn.Module]:
@@ -166,12 +202,13 @@ def _glorot(module: nn.Module) -> None:
     for layer in module.modules():
         if isinstance(layer, (nn.Conv3d, nn.Linear)):
             nn.init.xavier_uniform_(layer.weight)
-            nn.init.zeros_(layer.bias)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
 
 def _need(box: int, least: int, name: str) -> None:
     if box < least:
         raise UserError(
-            f"encoder {name}: cubes of {box} voxels; expected {least} or more; cut larger ones or "
-            "take another encoder"
+            f"encoder {name}: subtomograms of {box} voxels; expected {least} or more; cut larger "
+            "ones or take another encoder"
         )

@@ -1,7 +1,6 @@
-"""What the three methods learn by: modules that hold the encoder and say how good two views of a
-batch are.
+"""Define what the three methods learn by: modules that rate two views of a batch.
 
-``objective(first, second)`` gives the loss and the share of views that found their partner;
+``objective(first, second)`` gives the loss and the fraction of views that found their partner;
 ``before_step`` and ``after_step`` stand around the optimiser's step. All that a step changes is in
 ``state_dict``.
 """
@@ -29,17 +28,28 @@ Gather = Callable[[Tensor], Tensor]
 """Rows of all processes, in rank order."""
 INSTANCE_TEMPERATURE = 0.2
 """Of SwAV's warm-up, as in SimCLR."""
+EPSILON, ROUNDS = 0.05, 3
+"""Smoothness of SwAV's codes and rounds of balancing them, as published.
+"""
 QUEUE_FROM = 0.6
-"""The share of a run after which MoCo's queue counts, with ``ramp``."""
+"""The fraction of a run after which MoCo's queue counts, with ``ramp``."""
 
 
 def projector(dim: int, out: int, norm: bool) -> nn.Sequential:
-    """Linear, ReLU, linear, dim -> dim -> out; with ``norm`` batch normalisation after both linear
-    layers.
+    """Build the projection head: linear, ReLU, linear, dim -> dim -> out.
 
-    The second leaves nothing that all cubes share, so that neither the features of an encoder
-    without normalisation, which are nearly one vector at first, nor their drift while it learns
-    hides how cubes differ.
+    Normalisation after the second layer leaves nothing that all subtomograms share. So neither the
+    features of an encoder without normalisation, which are nearly one vector at first, nor their
+    drift while it learns hides how subtomograms differ.
+
+    Parameters
+    ----------
+    dim : int
+        Features of the encoder.
+    out : int
+        Length of the result.
+    norm : bool
+        Whether batch normalisation follows both linear layers.
     """
     middle: list[nn.Module] = [nn.BatchNorm1d(dim)] if norm else []
     last: list[nn.Module] = [nn.BatchNorm1d(out, affine=False)] if norm else []
@@ -47,36 +57,50 @@ def projector(dim: int, out: int, norm: bool) -> nn.Sequential:
 
 
 class Objective(nn.Module):
-    """The encoder, its projection head, and the features (2n, dim) of the last batch, for the
-    monitors.
+    """Hold the encoder, its projection head and the features (2n, dim) of the last batch.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+        Network from volumes (n, 1, b, b, b) to features (n, dim).
+    config : Any
+        Options of the run, of which ``projection`` and ``projection_norm`` count here.
+    gather : Gather
+        Function that joins rows of all processes, in rank order.
     """
 
     def __init__(self, encoder: nn.Module, config: Any, gather: Gather) -> None:
         super().__init__()
         self.encoder, self.config, self.gather = encoder, config, gather
-        self.projector = projector(encoder.dim, config.projection, config.projection_norm)
-        self.features = torch.empty(0, encoder.dim)
+        dim: Any = encoder.dim  # an int in every encoder, which torch's types do not know
+        self.projector = projector(dim, config.projection, config.projection_norm)
+        self.features = torch.empty(0, dim)
         self.done = 0.0
-        """The share of the run that is over, set before every epoch."""
+        """The fraction of the run that is over, set before every epoch."""
 
     def projected(self, views: Tensor) -> Tensor:
-        """Unit vectors (n, projection)."""
+        """Project views (n, 1, b, b, b) to unit vectors (n, projection)."""
         self.features = self.encoder(views)
         return unit(self.projector(self.features))
 
     def before_step(self) -> None:
-        """Between the gradients and the optimiser's step."""
+        """Do nothing between the gradients and the optimiser's step."""
 
     def after_step(self) -> None:
-        """After the optimiser's step."""
+        """Do nothing after the optimiser's step."""
 
 
 class SimclrObjective(Objective):
-    """Chen et al. (2020): the partner among the other views of the batch. Negatives are those of
-    this process.
+    """Find the partner among the other views of the batch (SimCLR), negatives from this process.
+
+    References
+    ----------
+    Chen et al. (2020). A simple framework for contrastive learning of visual representations.
+    arXiv:2002.05709.
     """
 
     def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+        """Apply the module; the class says the shapes."""
         one, two = self.projected(torch.cat([first, second])).chunk(2)
         logits, partner = nt_xent_logits(one, two, self.config.temperature)
         return nn.functional.cross_entropy(logits, partner), (
@@ -85,18 +109,31 @@ class SimclrObjective(Objective):
 
 
 class MocoObjective(Objective):
-    """He et al. (2020): the key of the other view among earlier keys, made by a slowly following
-    encoder.
+    """Find the key of the other view among earlier keys, made by a slowly following encoder (MoCo).
 
     The whole key network, projection included, follows: key = m key + (1 - m) query; buffers are
-    copied. The batch need not divide the queue; of a larger batch the last keys stay. Without batch
-    normalisation in the encoder, shuffling batches between processes would change nothing and is
-    left out.
+    copied. The batch need not divide the queue; of a larger batch the last keys stay. Without
+    batch normalisation in the encoder, shuffling batches between processes would change nothing
+    and is left out.
 
-    ``symmetric``, ours: both views are queries, and the keys of the batch's other cubes are
-    negatives too. ``ramp``, ours: m grows from 0 along a cosine, and the queue counts from
-    ``QUEUE_FROM`` of the run on. An encoder that still changes in every step has nothing in common
-    with its own past, and keys from there only keep it from learning.
+    Option ``symmetric``, ours: both views are queries, and the keys of the batch's other
+    subtomograms are negatives too. Option ``ramp``, ours: m grows from 0 along a cosine, and the
+    queue counts from ``QUEUE_FROM`` of the run on. An encoder that still changes in every step has
+    nothing in common with its own past, and keys from there only keep it from learning.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+        Network from volumes (n, 1, b, b, b) to features (n, dim).
+    config : Any
+        Options of the run.
+    gather : Gather
+        Function that joins rows of all processes, in rank order.
+
+    References
+    ----------
+    He et al. (2020). Momentum contrast for unsupervised visual representation learning.
+    arXiv:1911.05722.
     """
 
     queue: Tensor
@@ -110,6 +147,7 @@ class MocoObjective(Objective):
         self.register_buffer("place", torch.zeros((), dtype=torch.long))
 
     def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+        """Apply the module; the class says the shapes."""
         symmetric = self.config.symmetric
         with torch.no_grad():
             keys = unit(
@@ -128,9 +166,7 @@ class MocoObjective(Objective):
         return loss, share
 
     def _compared(self, queries: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss of queries (n, f) whose own keys are the rows of ``keys``, and the share that is
-        nearest to them.
-        """
+        """Return the loss of queries (n, f) with their own keys (n, f), and the fraction found."""
         queue = (
             self.queue.clone()
             if self.done >= QUEUE_FROM or not self.config.ramp
@@ -146,7 +182,7 @@ class MocoObjective(Objective):
 
     @property
     def momentum(self) -> float:
-        """m of the next step."""
+        """The momentum m of the next step."""
         m: float = self.config.momentum
         return m * (1 - math.cos(math.pi * self.done)) / 2 if self.config.ramp else m
 
@@ -160,25 +196,39 @@ class MocoObjective(Objective):
 
     @torch.no_grad()
     def after_step(self) -> None:
+        """Update what follows the optimiser's step."""
         m = self.momentum
         for key, query in ((self.key_encoder, self.encoder), (self.key_projector, self.projector)):
             for old, new in zip(key.parameters(), query.parameters(), strict=True):
                 old.mul_(m).add_(new, alpha=1 - m)
-            for old, new in zip(key.buffers(), query.buffers(), strict=True):
-                old.copy_(new)
+            for kept, made in zip(key.buffers(), query.buffers(), strict=True):
+                kept.copy_(made)
 
 
 class SwavObjective(Objective):
-    """Caron et al. (2020): each view predicts the other's balanced code over prototypes. No
-    multi-crop.
+    """Predict the other view's balanced code over prototypes (SwAV), without multi-crop.
 
     The codes of a batch are balanced together with those of earlier vectors, once the queue is
     full, for a small batch cannot fill the prototypes.
 
-    ``warm_up``, ours: at first the views of a cube are told from other cubes (NT-Xent), and the
-    prototypes then start as vectors of cubes. Before two views have anything in common, their codes
-    have not either, and the best answer to codes that cannot be predicted is to say the same of
-    every cube.
+    Option ``warm_up``, ours: at first the views of a subtomogram are told from other subtomograms
+    (NT-Xent), and the prototypes then start as vectors of subtomograms. Before two views have
+    anything in common, their codes have not either, and the best answer to codes that cannot be
+    predicted is to say the same of every subtomogram.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+        Network from volumes (n, 1, b, b, b) to features (n, dim).
+    config : Any
+        Options of the run.
+    gather : Gather
+        Function that joins rows of all processes, in rank order.
+
+    References
+    ----------
+    Caron et al. (2020). Unsupervised learning of visual features by contrasting cluster
+    assignments. arXiv:2006.09882.
     """
 
     queue: Tensor
@@ -193,10 +243,11 @@ class SwavObjective(Objective):
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
 
     def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+        """Apply the module; the class says the shapes."""
         vectors = self.projected(torch.cat([first, second])).chunk(2)
         if self.done < self.config.warm_up:
             self._enqueue([part.detach() for part in vectors])
-            logits, partner = nt_xent_logits(*vectors, INSTANCE_TEMPERATURE)
+            logits, partner = nt_xent_logits(vectors[0], vectors[1], INSTANCE_TEMPERATURE)
             return nn.functional.cross_entropy(logits, partner), (
                 logits.argmax(1) == partner
             ).float().mean()
@@ -216,16 +267,12 @@ class SwavObjective(Objective):
         start = self._start(len(vectors))
         if len(queue) and int(self.seen) >= len(queue):
             everyone = torch.cat([everyone, queue])
-        codes = sinkhorn(
-            similarities(everyone, self.prototypes), self.config.epsilon, self.config.sinkhorn
-        )
+        codes = sinkhorn(similarities(everyone, self.prototypes), EPSILON, ROUNDS)
         return codes[start : start + len(vectors)]
 
     @torch.no_grad()
     def _start_prototypes(self, vectors: Tensor) -> None:
-        """As many as there are take the vectors of cubes, the newest first; the same on every
-        process.
-        """
+        """Start prototypes with vectors of subtomograms, newest first, alike on all processes."""
         known = torch.cat([self.gather(vectors), self.queue[0][: int(self.seen)]])[
             : len(self.prototypes)
         ]
@@ -249,11 +296,13 @@ class SwavObjective(Objective):
         self.seen.add_(len(self.gather(vectors[0])))
 
     def before_step(self) -> None:
+        """Change gradients before the optimiser's step."""
         if int(self.steps) < self.config.freeze:
             self.prototypes.grad = None
 
     @torch.no_grad()
     def after_step(self) -> None:
+        """Update what follows the optimiser's step."""
         if self.done < self.config.warm_up:
             return
         self.steps.add_(1)

@@ -1,4 +1,4 @@
-"""Optimisers by name, LARS and LARC among them, and their state as tensors of a checkpoint."""
+"""Build optimisers by name, LARS and LARC among them, and store their state as tensors."""
 
 from __future__ import annotations
 
@@ -13,11 +13,24 @@ TRUST, MOMENTUM = 1e-3, 0.9
 
 
 class Lars(torch.optim.SGD):
-    """SGD with momentum whose step for each matrix is scaled by |weights| / |gradient| (You et al.
-    2017).
+    """Scale the SGD step of each matrix by |weights| / |gradient|, with momentum (LARS).
 
-    With ``clip`` (LARC) the scale is never larger than 1 beside the plain learning rate. Biases and
-    other vectors take plain steps without decay, as is usual.
+    Biases and other vectors take plain steps without decay, as is usual.
+
+    Parameters
+    ----------
+    parameters : Iterable[nn.Parameter]
+        Parameters to train.
+    lr : float
+        Learning rate.
+    weight_decay : float
+        Weight decay of matrices.
+    clip : bool
+        Whether the scale is at most 1 beside the plain learning rate (LARC).
+
+    References
+    ----------
+    You et al. (2017). Large batch training of convolutional networks. arXiv:1708.03888.
     """
 
     def __init__(
@@ -28,6 +41,7 @@ class Lars(torch.optim.SGD):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
+        """Make one step."""
         for group in self.param_groups:
             for p in group["params"]:
                 if p.grad is None or p.ndim < 2:
@@ -44,7 +58,19 @@ class Lars(torch.optim.SGD):
 def optimiser_of(
     name: str, parameters: Iterable[nn.Parameter], rate: float, decay: float
 ) -> torch.optim.Optimizer:
-    """ "adam", "sgd" (momentum 0.9), "lars" or "larc"."""
+    """Build an optimiser by name.
+
+    Parameters
+    ----------
+    name : str
+        "adam", "sgd" (momentum 0.9), "lars" or "larc".
+    parameters : Iterable[nn.Parameter]
+        Parameters to train.
+    rate : float
+        Learning rate.
+    decay : float
+        Weight decay.
+    """
     if name == "adam":
         return torch.optim.Adam(parameters, lr=rate, weight_decay=decay)
     if name == "sgd":
@@ -53,18 +79,25 @@ def optimiser_of(
 
 
 def cosine(rate: float, done: float) -> float:
-    """The learning rate when the share ``done`` of all steps is made: from ``rate`` down to 0."""
+    """Return the learning rate after the fraction ``done`` of all steps: from ``rate`` down to 0.
+
+    Examples
+    --------
+    >>> round(cosine(1.0, 0.5), 3)
+    0.5
+    """
     return rate * 0.5 * (1 + math.cos(math.pi * done))
 
 
 def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of all parameters."""
     for group in optimiser.param_groups:
         group["lr"] = rate
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The state of each parameter, for a checkpoint; ``restore`` takes it back."""
-    found = {}
+    """Return the state of each parameter, for a checkpoint; ``restore`` takes it back."""
+    found: dict[str, Tensor] = {}
     for index, state in optimiser.state_dict()["state"].items():
         found |= {
             f"optimiser.{index}.{key}": value
@@ -75,7 +108,7 @@ def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def restore(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Put what ``optimiser_tensors`` gave back into a new optimiser of the same parameters."""
+    """Load what ``optimiser_tensors`` gave into a new optimiser of the same parameters."""
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         if name.startswith("optimiser."):
@@ -85,7 +118,7 @@ def restore(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> 
 
 
 def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors whose names start with ``prefix.``, without it."""
+    """Return the tensors whose names start with ``prefix.``, without it."""
     return {
         name[len(prefix) + 1 :]: value
         for name, value in tensors.items()
@@ -94,5 +127,5 @@ def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors with ``prefix.`` before their names."""
+    """Return the same tensors with ``prefix.`` before their names."""
     return {f"{prefix}.{name}": value for name, value in tensors.items()}

@@ -1,5 +1,6 @@
-"""Which cubes are learnt from, which choose the epoch, which only count: the same for every method
-with one seed.
+"""Say which subtomograms are learnt from, which choose the epoch and which only count.
+
+It is the same for every method with one seed.
 """
 
 from __future__ import annotations
@@ -19,9 +20,21 @@ TRAIN, VAL, TEST = range(len(SPLITS))
 
 @dataclass(frozen=True)
 class Parts:
-    """codes (n,) int8 into ``SPLITS``, -1 for none of them. labelled: rows of the training part
-    with a label; learnt: those of them that the label fraction leaves. val, test: labelled rows of
-    these parts."""
+    """Rows of a labelled data set by what they are used for.
+
+    Attributes
+    ----------
+    codes : np.ndarray
+        Index into ``SPLITS`` (n,) int8, -1 for none of them.
+    labelled : np.ndarray
+        Rows of the training part that have a label.
+    learnt : np.ndarray
+        Those of them that the label fraction leaves.
+    val : np.ndarray
+        Labelled rows of the validation part.
+    test : np.ndarray
+        Labelled rows of the test part.
+    """
 
     codes: np.ndarray
     labelled: np.ndarray
@@ -36,10 +49,26 @@ class Parts:
 
 
 def parts_of(data: Subtomograms, fraction: float, seed: int) -> Parts:
-    """The split that the file holds, else 60:20:20 drawn class by class; then the share of the
-    training labels.
+    """Take the split of the file, or draw 60:20:20 class by class; then the label fraction.
 
-    UserError where no labelled cube is left to learn from.
+    Parameters
+    ----------
+    data : Subtomograms
+        Subtomograms, all of one box size.
+    fraction : float
+        Fraction of the training labels to learn from.
+    seed : int
+        Seed of the random numbers.
+
+    Returns
+    -------
+    Parts
+        The parts.
+
+    Raises
+    ------
+    UserError
+        Where no labelled subtomogram is left to learn from.
     """
     codes = file_split(data)
     if codes is None:
@@ -48,7 +77,7 @@ def parts_of(data: Subtomograms, fraction: float, seed: int) -> Parts:
     if not len(labelled[TRAIN]):
         raise UserError(
             f"{data.paths[0]}: no labelled subtomogram in the training part "
-            f"({int((codes == TRAIN).sum())} cubes); "
+            f"({int((codes == TRAIN).sum())} subtomograms); "
             "expected one at least; give more labelled data or another split"
         )
     learnt = nested_share(data.labels, labelled[TRAIN], fraction, seed)
@@ -56,8 +85,25 @@ def parts_of(data: Subtomograms, fraction: float, seed: int) -> Parts:
 
 
 def nested_share(labels: np.ndarray, rows: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """The share ``fraction`` of ``rows`` of each class, at least one; a larger share holds what a
-    smaller one does.
+    """Take a fraction of the rows of each class, at least one.
+
+    A larger fraction holds what a smaller one does.
+
+    Parameters
+    ----------
+    labels : np.ndarray
+        Class of each subtomogram (n,), -1 where it is unknown.
+    rows : np.ndarray
+        Rows (m,) to take from.
+    fraction : float
+        Fraction to take, 0 to 1.
+    seed : int
+        Seed of the random numbers.
+
+    Returns
+    -------
+    np.ndarray
+        Rows taken, sorted.
     """
     kept = []
     for label in np.unique(labels[rows]):
@@ -68,13 +114,14 @@ def nested_share(labels: np.ndarray, rows: np.ndarray, fraction: float, seed: in
 
 
 def file_split(data: Subtomograms) -> np.ndarray | None:
-    """The split column of the files; None where it is missing or says nothing."""
+    """Return the split column of the files, or None where it is missing or says nothing."""
     return data.split if data.split is not None and (data.split >= 0).any() else None
 
 
 def rows_without_labels(data: Subtomograms) -> np.ndarray:
-    """What a run that sees no labels learns from: the training part where the files hold a split,
-    else everything.
+    """Return the rows that a run learns from when it sees no labels.
+
+    These are the training part where the files hold a split, else all.
     """
     codes = file_split(data)
     return np.arange(len(data)) if codes is None else np.flatnonzero(codes == TRAIN)

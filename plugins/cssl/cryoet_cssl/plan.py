@@ -1,7 +1,7 @@
-"""Options that no constant suits: what is left open follows from the number of cubes and of steps.
+"""Fill in options that no constant suits, from the number of subtomograms and of steps.
 
-The published constants belong to 37,600 steps on 3,000 cubes. What carries over to a small set are
-ratios.
+The published constants belong to 37,600 steps on 3,000 subtomograms. What carries over to a small
+set are ratios.
 """
 
 from __future__ import annotations
@@ -9,23 +9,35 @@ from __future__ import annotations
 from typing import Any
 
 LOOK_BACK = 40
-"""Such a share of the run, 1 / 40, the key encoder of MoCo looks back on: 0.999 at the published
-number of steps.
-"""
+"""The key encoder of MoCo averages over 1 / 40 of the run: 0.999 at the published steps."""
 QUEUE_SHARE = 4
-"""A queue above a quarter of the cubes holds other views of the very cubes that it is compared
-with.
-"""
+"""A longer queue, above a quarter of the subtomograms, holds other views of those compared."""
 
 
 def steps_of(cubes: int, batch: int, epochs: int) -> int:
-    """Steps of a pretraining; see ``pretrain.shuffled``."""
+    """Return the steps of a pretraining; see ``pretrain.shuffled``.
+
+    Parameters
+    ----------
+    cubes : int
+        Number of subtomograms.
+    batch : int
+        Subtomograms in a step.
+    epochs : int
+        Passes over the subtomograms.
+
+    Examples
+    --------
+    >>> steps_of(100, 32, 2)
+    6
+    """
     return epochs * max(1, min(cubes // batch, cubes // 2))
 
 
 def planned(config: Any, cubes: int) -> tuple[Any, list[str]]:
-    """The configuration without open options, and a note of what was chosen. Only options that are
-    none change.
+    """Return the configuration without open options, and a note of what was chosen.
+
+    Only options that are none change.
     """
     steps = steps_of(cubes, config.batch_size, config.epochs)
     values = {
@@ -36,4 +48,6 @@ def planned(config: Any, cubes: int) -> tuple[Any, list[str]]:
     if not chosen:
         return config, []
     words = ", ".join(f"{name} {value}" for name, value in chosen.items())
-    return config.model_copy(update=chosen), [f"for {cubes} cubes and {steps} steps: {words}"]
+    return config.model_copy(update=chosen), [
+        f"for {cubes} subtomograms and {steps} steps: {words}"
+    ]

@@ -1,5 +1,6 @@
-"""Pretraining: two views of each cube, one loss, no label. An interrupted one goes on at its last
-finished epoch.
+"""Pretrain on two views of each subtomogram, without labels.
+
+An interrupted pretraining resumes at its last finished epoch.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ from cryoet_cssl.views import Views
 
 CHECKPOINT, PHASE = "pretraining", "pretrain"
 COLLAPSED = 0.1
-"""Features whose deviation is below this share of what evenly spread unit vectors have say next to
-nothing.
+"""Standard deviation of features, as a fraction of that of evenly spread unit vectors, below which
+they say next to nothing.
 """
 
 WEAKEST = 0.1
@@ -46,10 +47,31 @@ def pretrain(
     run: Run,
     monitor: Monitor,
 ) -> list[str]:
-    """Train on the cubes ``rows``, all processes together; notes about what went wrong.
+    """Train on the subtomograms ``rows``, all processes together.
 
-    ``monitor(epoch)`` gives further numbers for the log. The key of every random number is the
-    epoch and step.
+    The key of every random number is the epoch and step.
+
+    Parameters
+    ----------
+    objective : Objective
+        The module that is trained.
+    volumes : DeviceVolumes
+        Standardised volumes of the data set, for the device.
+    rows : np.ndarray
+        Rows (m,) to learn from.
+    views : Views
+        How random views are drawn.
+    config : Any
+        Options of the run.
+    run : Run
+        The run: device, random numbers, log and checkpoints.
+    monitor : Monitor
+        Function of the epoch that gives further numbers for the log.
+
+    Returns
+    -------
+    list[str]
+        Notes about what went wrong.
     """
     optimiser = _optimiser(objective, config)
     done, spread = _resume(objective, optimiser, run)
@@ -78,25 +100,26 @@ def pretrain(
     objective.eval()
     if spread[0] < COLLAPSED:
         return [
-            f"the features have collapsed: their deviation is {spread[0]:.2f} of that of evenly "
-            "spread ones"
+            f"the features have collapsed: their standard deviation is {spread[0]:.2f} of "
+            "that of evenly spread ones"
         ]
     return []
 
 
 def strength(done: float, growth: float) -> float:
-    """How much of crop, turn, shift and scale is drawn: from a tenth to all while the share
-    ``growth`` of the run.
+    """Return how much of crop, rotation, shift and scale is drawn, 0.1 to 1.
+
+    It grows from a tenth to all while the run's fraction ``done`` rises to ``growth``.
     """
     return 1.0 if done >= growth else WEAKEST + (1 - WEAKEST) * done / growth
 
 
 def feature_spread(features: Tensor) -> tuple[float, float]:
-    """Two signs of collapse, of features (n, f) brought to length 1.
+    """Return two signs of collapse, of features (n, f) brought to length 1.
 
-    Their standard deviation per dimension times sqrt(f): 1 for evenly spread ones, 0 when all are
-    equal. And the number of directions along which they vary, (sum of variances)^2 / sum of
-    squares.
+    The first is their standard deviation per dimension times sqrt(f): 1 for evenly spread ones, 0
+    when all are equal. The second is the number of directions along which they vary, (sum of
+    variances)^2 / sum of squares.
     """
     vectors = unit(features.double())
     spread = vectors.std(0, correction=0)
@@ -135,7 +158,7 @@ def _epoch(
     run: Run,
     epoch: int,
 ) -> tuple[float, float]:
-    """One pass; the mean loss and share of partners found over the processes."""
+    """Make one pass; return the mean loss and fraction of partners found over the processes."""
     objective.train()
     run.reseed("pretrain", epoch)
     sums = torch.zeros(2, dtype=torch.float64, device=run.device)
@@ -158,10 +181,25 @@ def _epoch(
 
 
 def shuffled(rows: Tensor, size: int, run: Run, *key: str | int) -> list[Tensor]:
-    """This process's rows in a new order, in batches of ``size`` over all processes or more; as
-    many on every process.
+    """Put this process's rows in a new order and into batches, as many on every process.
 
     Where a process has two rows, so has each of its batches: batch normalisation needs them.
+
+    Parameters
+    ----------
+    rows : Tensor
+        Rows (m,) of this process.
+    size : int
+        Least rows in a batch, over all processes.
+    run : Run
+        The run: device, random numbers, log and checkpoints.
+    *key : str | int
+        Key of the random numbers.
+
+    Returns
+    -------
+    list[Tensor]
+        Batches of rows.
     """
     total = int(run.all_reduce(torch.tensor(float(len(rows)), device=run.device)))
     steps = max(1, min(total // size, total // run.world_size // 2))

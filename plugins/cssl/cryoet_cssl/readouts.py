@@ -1,6 +1,4 @@
-"""Cheap read-outs of frozen features: a linear probe and nearest neighbours, from the same few
-labels.
-"""
+"""Read out frozen features: a linear probe and nearest neighbours, from the same few labels."""
 
 from __future__ import annotations
 
@@ -23,8 +21,9 @@ LARGEST = 1000
 
 
 def linear_probe(features: np.ndarray, labels: np.ndarray) -> Any:
-    """A logistic regression on standardised features (n, f); has ``predict``. One class only: it
-    predicts that.
+    """Fit a logistic regression on standardised features (n, f); the result has ``predict``.
+
+    Where there is one class only, it predicts that.
     """
     from sklearn.dummy import DummyClassifier
     from sklearn.linear_model import LogisticRegression
@@ -39,9 +38,18 @@ def linear_probe(features: np.ndarray, labels: np.ndarray) -> Any:
 def probe_weights(
     features: np.ndarray, labels: np.ndarray, k: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Weights (k, f) and biases (k,) whose scores are those of a linear probe on features (n, f).
+    """Return weights (k, f) and biases (k,) whose scores are those of a linear probe.
 
     A class without a row here gets a score below all others.
+
+    Parameters
+    ----------
+    features : np.ndarray
+        Features (n, f).
+    labels : np.ndarray
+        Classes (n,), 0 to k - 1.
+    k : int
+        Number of classes.
     """
     present = np.unique(labels)
     weights, biases = np.zeros((k, features.shape[1])), np.full(k, -ABSENT)
@@ -59,7 +67,7 @@ def probe_weights(
 
 
 def nearest_neighbours(features: np.ndarray, labels: np.ndarray) -> Any:
-    """The vote of the ten nearest by cosine, weighted by closeness; has ``predict``."""
+    """Fit the vote of the ten nearest by cosine, weighted by closeness."""
     from sklearn.neighbors import KNeighborsClassifier
 
     count = min(NEIGHBOURS, len(labels))
@@ -67,14 +75,38 @@ def nearest_neighbours(features: np.ndarray, labels: np.ndarray) -> Any:
 
 
 def accuracy_on(model: Any, features: np.ndarray, labels: np.ndarray) -> float | None:
-    """None where there is no row."""
+    """Return the accuracy of a model, or None where there is no row.
+
+    Parameters
+    ----------
+    model : Any
+        Has ``predict``.
+    features : np.ndarray
+        Features (n, f).
+    labels : np.ndarray
+        Known classes (n,).
+    """
     return float((model.predict(features) == labels).mean()) if len(labels) else None
 
 
 def readouts(
     encoder: nn.Module, volumes: DeviceVolumes, labels: np.ndarray, parts: Parts, run: Run
 ) -> list[list[Any]]:
-    """Rows of the report's table: name, accuracy on the validation part, on the test part."""
+    """Return rows of the report's table: name, accuracy on the validation part, on the test part.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+        Network from volumes (n, 1, b, b, b) to features (n, dim).
+    volumes : DeviceVolumes
+        Standardised volumes of the data set, for the device.
+    labels : np.ndarray
+        Class of each subtomogram (n,), -1 where it is unknown.
+    parts : Parts
+        Which rows are trained on, which choose the epoch and which only count.
+    run : Run
+        The run: device, random numbers, log and checkpoints.
+    """
     features = {
         name: unit_features(encoder, volumes, getattr(parts, name), run)
         for name in ("learnt", "val", "test")
@@ -100,8 +132,22 @@ def readouts(
 def neighbour_accuracy(
     encoder: nn.Module, volumes: DeviceVolumes, labels: np.ndarray, parts: Parts, run: Run
 ) -> float | None:
-    """Accuracy of the nearest neighbours on the validation part: how far the features are, for the
-    log alone.
+    """Return the accuracy of the nearest neighbours on the validation part, for the log alone.
+
+    It shows how far the features are; None where the validation part is empty.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+        Network from volumes (n, 1, b, b, b) to features (n, dim).
+    volumes : DeviceVolumes
+        Standardised volumes of the data set, for the device.
+    labels : np.ndarray
+        Class of each subtomogram (n,), -1 where it is unknown.
+    parts : Parts
+        Which rows are trained on, which choose the epoch and which only count.
+    run : Run
+        The run: device, random numbers, log and checkpoints.
     """
     learnt, val = (
         np.random.default_rng(run.seed).permutation(rows)[:LARGEST]
@@ -116,8 +162,21 @@ def neighbour_accuracy(
 def unit_features(
     encoder: nn.Module, volumes: DeviceVolumes, rows: np.ndarray, run: Run
 ) -> np.ndarray:
-    """Features (n, f) of length 1."""
+    """Compute features (n, f) of length 1.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+        Network from volumes (n, 1, b, b, b) to features (n, dim).
+    volumes : DeviceVolumes
+        Standardised volumes of the data set, for the device.
+    rows : np.ndarray
+        Rows of the data set.
+    run : Run
+        The run: device, random numbers, log and checkpoints.
+    """
     if not len(rows):
-        return np.empty((0, encoder.dim), np.float32)
+        dim: Any = encoder.dim  # an int in every encoder, which torch's types do not know
+        return np.empty((0, dim), np.float32)
     features: Tensor = unit(scores_of(encoder, volumes, rows, run))
     return features.numpy()

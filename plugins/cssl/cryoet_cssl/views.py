@@ -1,9 +1,8 @@
-"""Random views of cubes: one affine resampling for all geometry, then one pass through Fourier
-space.
+"""Draw random views of subtomograms: one affine resampling, then one pass through Fourier space.
 
-A view of a particle is what the microscope might have shown of it instead: turned, moved, seen
-through the missing wedge of the data set, with other noise. The wedge is drawn after the turn, so
-it lies as in the data, and what the turned cube has lost in its own wedge stays lost.
+A view of a particle is what the microscope might have shown of it instead: rotated, shifted, seen
+through the missing wedge of the data set, with other noise. The wedge is drawn after the rotation,
+so it lies as in the data, and what the rotated subtomogram has lost in its own wedge stays lost.
 """
 
 from __future__ import annotations
@@ -22,12 +21,25 @@ DEFOCUS = (2.0, 6.0)
 
 
 class Views:
-    """``views(volumes, generator)``: one random view of each volume (n, 1, b, b, b), standardised,
-    on their device.
+    """Draw one random, standardised view of each volume: ``views(volumes, generator)``.
 
-    config: a ``ViewConfig``. voxel_size in Å; tilt_range in degrees, None: +-60. All numbers come
-    from ``generator`` (on the CPU), noise on a GPU from one seeded by it, so that the same
-    generator gives the same views.
+    All numbers come from ``generator`` (on the CPU), noise on a GPU from one seeded by it, so that
+    the same generator gives the same views.
+
+    Parameters
+    ----------
+    config : Any
+        A ``ViewConfig``.
+    box : int
+        Box size in voxels.
+    voxel_size : float
+        Voxel size in Å.
+    tilt_range : tuple[float, float] | None
+        Lowest and highest tilt in degrees; None for -60 and 60.
+    tilt_axis : str
+        "y" or "x".
+    device : torch.device
+        Device of the volumes.
     """
 
     def __init__(
@@ -44,11 +56,10 @@ class Views:
         self.angles = _tilt_angles(box, tilt_axis).to(device)
         self.frequencies = radial_frequency(box, voxel_size).to(device)
         self.strength = 1.0
-        """0 to 1: the share of the crop, turn, shift and scale that is drawn; pretraining begins
-        with small changes.
-        """
+        """How much of crop, rotation, shift and scale is drawn, 0 to 1; it begins weakly."""
 
     def __call__(self, volumes: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw one view (n, 1, b, b, b) of each volume."""
         noise = generator
         if volumes.device.type != "cpu":
             noise = torch.Generator(volumes.device).manual_seed(generator.initial_seed())
@@ -60,21 +71,36 @@ class Views:
     def resampled(
         self, volumes: Tensor, generator: torch.Generator, noise: torch.Generator
     ) -> Tensor:
-        """Crop and resize, turn, move and scale in one interpolation."""
+        """Crop and resize, rotate, shift and scale in one interpolation.
+
+        Parameters
+        ----------
+        volumes : Tensor
+            Volumes (n, 1, b, b, b), standardised, protein bright.
+        generator : torch.Generator
+            Source of random numbers, on the CPU.
+        noise : torch.Generator
+            Source of noise, on the device of the volumes.
+
+        Returns
+        -------
+        Tensor
+            Views (n, 1, b, b, b) before noise and wedge.
+        """
         matrices, shifts = self.placements(len(volumes), generator)
         return rotate(volumes, matrices, shifts, fill=self.config.fill, generator=noise)
 
     def placements(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Matrices (n, 3, 3) and shifts (n, 3) in voxels for ``rotate``; a matrix is a rotation
-        times a magnification.
+        """Draw matrices (n, 3, 3) and shifts (n, 3) in voxels for ``rotate``.
 
-        The voxel p of a view comes from o + (s / a) R^T (p - t): crop of relative edge s at o,
-        rotation R, scale a, shift t. ``rotate`` samples M^T (p - u), which is the same for M = (s /
-        a) R and u = t - (a / s) R o.
+        A matrix is a rotation times a magnification. The voxel p of a view comes from o + (s / a)
+        R^T (p - t): crop of relative edge s at o, rotation R, scale a, shift t. ``rotate`` samples
+        M^T (p - u), which is the same for M = (s / a) R and u = t - (a / s) R o.
         """
         config = self.config
         crops = self.strength * _chance(n, config.crop_probability, generator)
-        edges = 1 - crops * (1 - _uniform(n, *config.crop, generator))
+        smallest, largest = config.crop
+        edges = 1 - crops * (1 - _uniform(n, smallest, largest, generator))
         offsets = _uniform((n, 3), -0.5, 0.5, generator) * (self.box * (1 - edges))[:, None]
         moves = _chance(n, config.affine_probability, generator)
         scales = 1 + self.strength * moves * _uniform(n, -config.zoom, config.zoom, generator)
@@ -103,7 +129,22 @@ class Views:
     def filtered(
         self, volumes: Tensor, generator: torch.Generator, noise: torch.Generator
     ) -> Tensor:
-        """Noise, then the missing wedge, for noise has it too."""
+        """Add noise, then apply the missing wedge, which noise has too.
+
+        Parameters
+        ----------
+        volumes : Tensor
+            Volumes (n, 1, b, b, b), standardised, protein bright.
+        generator : torch.Generator
+            Source of random numbers, on the CPU.
+        noise : torch.Generator
+            Source of noise, on the device of the volumes.
+
+        Returns
+        -------
+        Tensor
+            Volumes (n, 1, b, b, b).
+        """
         config, n = self.config, len(volumes)
         wedges, levels = (
             _chance(n, config.wedge, generator),
@@ -128,8 +169,9 @@ class Views:
         return seen
 
     def _masks(self, wanted: Tensor, generator: torch.Generator) -> Tensor:
-        """(n, 1, b, b, b // 2 + 1): 1 where the tilts of each view reach; each end of the range is
-        off by a jitter.
+        """Return masks (n, 1, b, b, b // 2 + 1): 1 where the tilts of each view reach.
+
+        Each end of the range varies by a jitter.
         """
         ends = torch.tensor(self.tilt_range) + self.config.wedge_jitter * _uniform(
             (len(wanted), 2), -1, 1, generator
@@ -139,21 +181,19 @@ class Views:
         )
         low, high = (end[:, None, None, None, None] for end in ends.unbind(1))
         here, there = self.angles
-        return (
-            ((here >= low) & (here <= high) & (there >= low) & (there <= high)) | here.isnan()
-        ).float()
+        seen: Tensor = (here >= low) & (here <= high) & (there >= low) & (there <= high)
+        masks: Tensor = (seen | here.isnan()).float()
+        return masks
 
     def _colours(self, n: int, generator: torch.Generator) -> Tensor:
-        """(n, 1, b, b, b // 2 + 1): contrast transfer functions of random defocus, mean
-        square 1.
-        """
+        """Return transfer functions (n, 1, b, b, b // 2 + 1) of random defocus, mean square 1."""
         defocus = _uniform(n, *DEFOCUS, generator).to(self.frequencies.device)
         transfer = ctf(self.frequencies, defocus)
         return (transfer / transfer.square().mean((1, 2, 3), keepdim=True).sqrt())[:, None]
 
 
 def partial_rotations(matrices: Tensor, share: float) -> Tensor:
-    """Rotations (n, 3, 3) about the same axes by ``share`` of the angle (Rodrigues)."""
+    """Rotate about the same axes as matrices (n, 3, 3) by ``share`` of the angle (Rodrigues)."""
     if share == 1:
         return matrices
     cosine = ((matrices.diagonal(dim1=1, dim2=2).sum(1) - 1) / 2).clamp(-1, 1)
@@ -164,7 +204,7 @@ def partial_rotations(matrices: Tensor, share: float) -> Tensor:
 
 
 def beam_rotations(radians: Tensor) -> Tensor:
-    """(n, 3, 3) right-handed rotations about the beam, axes (z, y, x)."""
+    """Return right-handed rotations (n, 3, 3) about the beam, axes (z, y, x)."""
     c, s, zero, one = (
         radians.cos(),
         radians.sin(),
@@ -176,8 +216,7 @@ def beam_rotations(radians: Tensor) -> Tensor:
 
 
 def _tilt_angles(box: int, tilt_axis: str) -> Tensor:
-    """(2, b, b, b // 2 + 1): the tilt in degrees whose plane holds each frequency, and that of its
-    opposite.
+    """Return tilts (2, b, b, b // 2 + 1) in degrees that see each frequency and its opposite.
 
     NaN on the tilt axis, which every tilt sees. The two differ only where an even box cannot hold
     both signs.

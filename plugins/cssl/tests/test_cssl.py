@@ -13,6 +13,7 @@ import mrcfile
 import numpy as np
 import pytest
 import torch
+from cryoet_cssl.config import SwavConfig
 from cryoet_cssl.finetune import scores_of
 from cryoet_cssl.labellers import ClassifierLabeller
 from cryoet_cssl.methods import Moco, Simclr, Supervised, fresh_encoder
@@ -421,7 +422,7 @@ def test_views_grow_from_weak_to_full() -> None:
 def test_what_was_left_open_is_told(cubes: Path, tmp_path: Path) -> None:
     trainer, run, data = start(Moco, cubes, tmp_path / "run", queue=None)
     trainer.fit({"data": data}, run)
-    assert run.read_json("notes.json") == ["for 36 cubes and 4 steps: queue 9, momentum 0.0"]
+    assert run.read_json("notes.json") == ["for 36 subtomograms and 4 steps: queue 9, momentum 0.0"]
     assert run.load("pretraining")[0]["objective.queue"].shape[0] == 9  # type: ignore[index]
 
 
@@ -429,3 +430,11 @@ def test_parts_know_their_training_rows() -> None:
     none = np.array([], dtype=np.int64)
     parts = Parts(np.array([0, 1, 0, 2, -1], np.int8), none, none, none, none)
     np.testing.assert_array_equal(parts.train, [0, 2])
+
+
+def test_configurations_of_older_runs_are_still_read() -> None:
+    now = SwavConfig.from_layers("fast")
+    before = now.model_dump(mode="json") | {"epsilon": 0.05, "sinkhorn": 3, "reg_covar": 1e-5}
+    assert SwavConfig.model_validate(before) == now
+    with pytest.raises(ValueError, match="epsilon"):
+        SwavConfig.model_validate(before | {"epsilon": 0.1})

@@ -63,7 +63,7 @@ def test_by_name_for_other_plugins() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: cb3d(15), "cssl.cb3d: cubes of 15 voxels; expected 16"),
+        (lambda: cb3d(15), "cssl.cb3d: subtomograms of 15 voxels; expected 16"),
         (lambda: dsrf3d(7), "expected 8"),
         (lambda: rb3d(3), "expected 4"),
         (lambda: rb3d(16, head="conv"), "expected pool or dense"),
@@ -189,7 +189,7 @@ def test_open_options_follow_the_data_and_the_steps(
     config = MocoConfig.from_layers("fast", {}, {"epochs": epochs, "batch_size": batch})
     found, notes = planned(config, cubes)
     assert (found.queue, found.momentum) == (queue, momentum)
-    assert f"for {cubes} cubes" in notes[0]
+    assert f"for {cubes} subtomograms" in notes[0]
     given, silent = planned(MocoConfig.from_layers("paper"), cubes)
     assert (given.queue, given.momentum, silent) == (128, 0.999, [])
     assert planned(SimclrConfig.from_layers("fast"), cubes)[1] == []

@@ -182,5 +182,5 @@ def test_noise_has_the_spectrum_that_is_asked_for() -> None:
 
 @pytest.mark.parametrize("crop", ["0.9,0.8", "0,1", "0.5,1.2"])
 def test_a_crop_that_makes_no_sense_is_refused(crop: str) -> None:
-    with pytest.raises(UserError, match=r"`crop`: got .* expected two shares in order"):
+    with pytest.raises(UserError, match=r"`crop`: got .* expected two fractions in order"):
         ViewConfig.from_layers("fast", {}, {"crop": crop})

@@ -1,5 +1,6 @@
-"""Copies of cubes that the microscope could have recorded as well: what keeps the missing wedge in
-its place.
+"""Make copies of subtomograms that the microscope could have recorded as well.
+
+They keep the missing wedge in its place.
 """
 
 from __future__ import annotations
@@ -11,9 +12,23 @@ AXES = (2, 3, 4)
 
 
 def augmented(volumes: Tensor, kind: str, generator: torch.Generator) -> Tensor:
-    """Volumes (n, 1, b, b, b), each turned by 180 degrees about one axis or none ("turns"), or
-    mirrored in any of the three axes ("mirrors", which also make the other hand), or as they are
-    ("none")."""
+    """Change each volume at random in a way that keeps the missing wedge in its place.
+
+    Parameters
+    ----------
+    volumes : Tensor
+        Volumes (n, 1, b, b, b).
+    kind : str
+        "turns": rotate each by 180 degrees about one axis or none; "mirrors": mirror each in any
+        of the three axes, which also makes the other hand; "none": leave all as they are.
+    generator : torch.Generator
+        Source of random numbers, on the CPU.
+
+    Returns
+    -------
+    Tensor
+        Changed volumes (n, 1, b, b, b).
+    """
     if kind == "none":
         return volumes
     bits = torch.randint(2, (3, len(volumes)), generator=generator, dtype=torch.bool)
@@ -25,6 +40,6 @@ def augmented(volumes: Tensor, kind: str, generator: torch.Generator) -> Tensor:
 
 
 def mirrored(volumes: Tensor, axis: int) -> Tensor:
-    """Mirrored along ``axis`` about voxel b // 2, where structures are centred."""
+    """Mirror along ``axis`` about voxel b // 2, where structures are centred."""
     flipped = volumes.flip(axis)
     return flipped.roll(1, axis) if volumes.shape[axis] % 2 == 0 else flipped

@@ -1,4 +1,4 @@
-"""The options of the six methods: what they share, and what is each one's own."""
+"""Declare the options of the six methods: shared ones, and those of each."""
 
 from __future__ import annotations
 
@@ -10,15 +10,32 @@ Augment = Literal["none", "turns", "mirrors"]
 
 
 def setting(fast: Any, help: str, paper: Any, **more: Any) -> Any:
-    """An option whose value differs between the presets; the default is that of ``fast``."""
+    """Declare an option whose value may differ between the presets.
+
+    The default is that of ``fast``.
+
+    Parameters
+    ----------
+    fast : Any
+        Value of the preset ``fast``.
+    help : str
+        One line that says what the option does, and its unit.
+    paper : Any
+        Value of the preset ``paper``.
+    **more : Any
+        ``words``, the published value in words, and what ``option`` takes.
+
+    Returns
+    -------
+    Any
+        A field of pydantic.
+    """
     words = more.pop("words", None)
     return option(fast, help, paper=words, presets={"fast": fast, "paper": paper}, **more)
 
 
 class DomainConfig(Config):
-    """What every method has: the domains, the encoder, the first stage and how accuracy is
-    taken.
-    """
+    """Hold what every method has: domains, encoder, first stage and how accuracy is taken."""
 
     shots: int | None = option(
         None,
@@ -66,31 +83,38 @@ class DomainConfig(Config):
     )
     edge: int = setting(
         16,
-        "edge to which larger cubes are Fourier-cropped before the network, voxels; 0: as they are",
+        "edge to which larger subtomograms are Fourier-cropped, voxels; 0: as they are",
         0,
         ge=0,
         le=512,
     )
     domain_norm: bool = setting(
-        True, "batch statistics of each domain are kept apart in what both share", False
+        True,
+        "batch statistics of each domain are kept apart in what both share",
+        False,
+        advanced=True,
     )
     # how it learns
     source_epochs: int = setting(
         20, "epochs of stage 1, on the source", 20, ge=1, le=10000, words="20"
     )
     batch_size: int = setting(
-        32, "source cubes in a batch of stage 1", 32, ge=2, le=65536, words="32"
+        32, "source subtomograms in a batch of stage 1", 32, ge=2, le=65536, words="32"
     )
     learning_rate: float = setting(1e-3, "of Adam in stage 1", 1e-3, gt=0, le=1, words="1e-3")
     augment: Augment = setting(
         "turns",
-        "what is done to the cubes in training: turns by 180 degrees about an axis, which keep the "
-        "missing wedge; "
-        "mirrors: in any axis, too",
+        "change of the subtomograms in training; turns: rotations by 180 degrees about an axis, "
+        "which keep the missing wedge; mirrors: in any axis, too",
         "none",
     )
     smoothing: float = setting(
-        0.1, "of the labels: this share is spread over all classes", 0.0, ge=0, lt=1
+        0.1,
+        "of the labels: this fraction is spread over all classes",
+        0.0,
+        ge=0,
+        lt=1,
+        advanced=True,
     )
     calibrate: bool = option(
         True,
@@ -100,13 +124,19 @@ class DomainConfig(Config):
 
 
 class AlignConfig(DomainConfig):
-    """Stage 2.1, which brings source and unlabelled target together."""
+    """Configure stage 2.1, which brings source and unlabelled target together."""
 
     align_epochs: int = setting(
         20, "epochs of stage 2.1, on both domains", 20, ge=1, le=10000, words="20"
     )
     align_batch: int = setting(
-        32, "cubes of each domain in a batch of stage 2.1", 128, ge=2, le=65536, words="128"
+        32,
+        "subtomograms of each domain in a batch of stage 2.1",
+        128,
+        ge=2,
+        le=65536,
+        words="128",
+        advanced=True,
     )
     align_learning_rate: float = setting(
         1e-3, "of Adam in stage 2.1", 2e-4, gt=0, le=1, words="2e-4"
@@ -114,7 +144,7 @@ class AlignConfig(DomainConfig):
 
 
 class CoralConfig(AlignConfig):
-    """Stage 2.1 by covariances."""
+    """Configure stage 2.1 by covariances."""
 
     alpha: float = option(500.0, "weight of the CORAL loss", advanced=True, ge=0, paper="500")
     squared: bool = option(
@@ -126,7 +156,7 @@ class CoralConfig(AlignConfig):
 
 
 class ShotConfig(DomainConfig):
-    """The last stage, which learns from the shots."""
+    """Configure the last stage, which learns from the shots."""
 
     adapt_epochs: int = setting(30, "epochs of the last stage", 30, ge=1, le=10000, words="30")
     adapt_learning_rate: float = setting(
@@ -135,19 +165,37 @@ class ShotConfig(DomainConfig):
 
 
 class PairConfig(ShotConfig):
-    """Pairs of cubes, and the discriminator that tells their groups apart."""
+    """Configure pairs of subtomograms, and the discriminator that tells their groups apart."""
 
     discriminator_epochs: int = setting(
         100, "epochs of the discriminator", 100, ge=1, le=10000, words="100"
     )
     discriminator_batch: int = setting(
-        40, "pairs in a batch of the discriminator", 40, ge=4, le=65536, words="40"
+        40,
+        "pairs in a batch of the discriminator",
+        40,
+        ge=4,
+        le=65536,
+        words="40",
+        advanced=True,
     )
     discriminator_learning_rate: float = setting(
-        2e-4, "of Adam for the discriminator", 2e-4, gt=0, le=1, words="2e-4"
+        2e-4,
+        "of Adam for the discriminator",
+        2e-4,
+        gt=0,
+        le=1,
+        words="2e-4",
+        advanced=True,
     )
     pair_batch: int = setting(
-        20, "cross-domain pairs in a batch of the last stage", 20, ge=2, le=65536, words="20"
+        20,
+        "cross-domain pairs in a batch of the last stage",
+        20,
+        ge=2,
+        le=65536,
+        words="20",
+        advanced=True,
     )
     pair_draws: int | None = setting(
         None,
@@ -157,11 +205,13 @@ class PairConfig(ShotConfig):
         ge=1,
         le=1000,
         words="1",
+        advanced=True,
     )
     keep_statistics: bool = setting(
         False,
         "the last stage normalises with the batch statistics that the stage before it left",
         False,
+        advanced=True,
     )
     gamma: float = option(
         0.2, "weight of the domain-class confusion", advanced=True, ge=0, paper="0.2 (code)"
@@ -169,7 +219,7 @@ class PairConfig(ShotConfig):
 
 
 class FsftConfig(PairConfig, CoralConfig):
-    """All stages of paper 001, and its ablations."""
+    """Configure all stages of FSFT, and its ablations."""
 
     align_learning_rate: float = setting(
         3e-4,
@@ -197,15 +247,15 @@ class FsftConfig(PairConfig, CoralConfig):
 
 
 class FadaConfig(PairConfig):
-    """FADA: one encoder, discriminator on features, encoder and discriminator by turns."""
+    """Configure FADA: one encoder, and a discriminator on features, trained alternately."""
 
 
 class DeepCoralConfig(CoralConfig):
-    """Deep CORAL: one encoder, source labels and equal covariances."""
+    """Configure Deep CORAL: one encoder, source labels and equal covariances."""
 
 
 class SwdConfig(AlignConfig):
-    """Source labels and equal distributions of random projections."""
+    """Configure source labels and equal distributions of random projections."""
 
     swd_weight: float = option(1.0, "weight of the sliced Wasserstein loss", advanced=True, ge=0)
     projections: int = option(
@@ -219,10 +269,14 @@ class SwdConfig(AlignConfig):
 
 
 class FineTuneConfig(ShotConfig):
-    """Stage 1, then the shots alone."""
+    """Configure stage 1, then the shots alone."""
 
     adapt_epochs: int = setting(
-        20, "epochs on the shots, each of as many cubes as the source has", 50, ge=1, le=10000
+        20,
+        "epochs on the shots, each of as many subtomograms as the source has",
+        50,
+        ge=1,
+        le=10000,
     )
     tune_batch: int = option(
         32, "shots in a batch of the last stage", advanced=True, ge=2, le=65536
@@ -230,4 +284,4 @@ class FineTuneConfig(ShotConfig):
 
 
 class SourceOnlyConfig(DomainConfig):
-    """Stage 1 alone."""
+    """Configure stage 1 alone."""

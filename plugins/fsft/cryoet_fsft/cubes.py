@@ -1,4 +1,4 @@
-"""The cubes of one domain on the device, at the size that the network sees."""
+"""Hold the subtomograms of one domain on the device, at the size that the network sees."""
 
 from __future__ import annotations
 
@@ -17,11 +17,19 @@ BATCH = 64
 
 
 class Cubes:
-    """Batches (b, 1, e, e, e) float32 of a data set, standardised; e is ``edge``, or the box where
-    ``edge`` is 0.
+    """Give batches (b, 1, e, e, e) float32 of a data set, standardised.
 
-    Smaller cubes are cut out of the spectrum, once, and held as float16 on the device where they
-    fit in the run's memory; else they are read and cut batch by batch, with the same numbers.
+    Smaller subtomograms are cut out of the spectrum, once, and held as float16 on the device where
+    they fit in the run's memory; else they are read and cut batch by batch, with the same numbers.
+
+    Parameters
+    ----------
+    data : Subtomograms
+        Subtomograms, all of one box size.
+    run : Run
+        The run: device, random numbers, log and checkpoints.
+    edge : int, optional
+        Edge e in voxels; 0 for the box size.
     """
 
     def __init__(self, data: Subtomograms, run: Run, edge: int = 0) -> None:
@@ -36,7 +44,7 @@ class Cubes:
         return len(self.volumes)
 
     def __getitem__(self, rows: Tensor) -> Tensor:
-        """A batch for a vector of indices."""
+        """Return a batch for a vector of indices."""
         if self._small is not None:
             return self._small[rows.to(self.device)].float()
         return self._cropped(self.volumes[rows]) if self.cut else self.volumes[rows]
@@ -56,8 +64,7 @@ class Cubes:
 
 
 def fourier_crop(volumes: Tensor, edge: int) -> Tensor:
-    """Volumes (..., b, b, b) on a coarser grid (..., edge, edge, edge) of the same extent: low
-    frequencies alone.
+    """Crop volumes (..., b, b, b) in Fourier space to (..., edge, edge, edge) of the same extent.
 
     What is at voxel b // 2 comes to edge // 2. Frequencies at the new Nyquist limit are left out.
     """

@@ -1,4 +1,4 @@
-"""Which classes both domains have, and which target volumes are shots, held out or counted."""
+"""Say which classes both domains have, and which target volumes are shots, held out or counted."""
 
 from __future__ import annotations
 
@@ -22,12 +22,24 @@ DEFAULT_SHOTS = 3
 
 @dataclass(frozen=True)
 class Domains:
-    """Source and target, matched.
+    """Source and target, matched by class.
 
-    classes: names that both have. source_rows (n,): volumes of these classes, source_labels (n,)
-    their classes. target_labels (m,): classes, -1 where unknown or of a class that the source
-    lacks. split (m,) int8: 0 shots, 1 held out, 2 the rest. notes: what the user has to know.
-    counted: shots are counted in the accuracy (protocol paper).
+    Attributes
+    ----------
+    classes : tuple[str, ...]
+        Names that both have.
+    source_rows : Tensor
+        Volumes (n,) of these classes.
+    source_labels : Tensor
+        Their classes (n,).
+    target_labels : Tensor
+        Classes (m,), -1 where unknown or of a class that the source lacks.
+    split : Tensor
+        Codes (m,) int8: 0 shots, 1 held out, 2 the rest.
+    counted : bool
+        Whether shots are counted in the accuracy (protocol paper).
+    notes : tuple[str, ...]
+        What the user has to know.
     """
 
     classes: tuple[str, ...]
@@ -57,7 +69,7 @@ class Domains:
         return (known if self.counted else known & (self.split == TEST)).nonzero()[:, 0]
 
     def without_last_shot(self) -> Domains:
-        """The last shot of each class that has several becomes a held-out one."""
+        """Hold out the last shot of each class that has several."""
         split, shots = self.split.clone(), self.shots
         labels = self.target_labels[shots]
         last = torch.cat((labels[1:] != labels[:-1], torch.ones(1, dtype=torch.bool)))
@@ -74,11 +86,33 @@ def match(
     needs_shots: bool,
     counted: bool = False,
 ) -> Domains:
-    """Match the classes of both domains by name and choose the shots. UserError where they do not
-    fit.
+    """Match the classes of both domains by name and choose the shots.
 
-    shots: of each class, drawn from the labelled target volumes (of the file's split "train" where
-    it has one); None: all of that split, or 3 drawn ones where the file has none.
+    Parameters
+    ----------
+    source : Subtomograms
+        Labelled subtomograms to learn from.
+    target : Subtomograms
+        Subtomograms to classify.
+    shots : int | None
+        Shots of each class, drawn from the labelled target volumes (of the file's split "train"
+        where it has one); None for all of that split, or 3 drawn ones where the file has none.
+    seed : int
+        Seed of the random numbers.
+    needs_shots : bool
+        Whether the method learns from shots.
+    counted : bool, optional
+        Whether shots are counted in the accuracy.
+
+    Returns
+    -------
+    Domains
+        The matched domains.
+
+    Raises
+    ------
+    UserError
+        Where the domains do not fit or labels are missing.
     """
     names = (_named(source), _named(target))
     _check_geometry(source, target, *names)
@@ -197,7 +231,7 @@ def _missing(
     source: Subtomograms,
     target: Subtomograms,
 ) -> list[str]:
-    """A line for the classes that only one domain has."""
+    """Write a line for the classes that only one domain has."""
     lines = []
     if target_names:
         only_source = [name for name in source_names if name not in target_names]

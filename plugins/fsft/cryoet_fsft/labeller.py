@@ -1,4 +1,4 @@
-"""The classifier that a run leaves: the target's branch, with calibrated probabilities."""
+"""Hold the classifier that a run leaves: the target's branch, with calibrated probabilities."""
 
 from __future__ import annotations
 
@@ -22,8 +22,18 @@ MODEL = "model"
 
 @dataclass
 class DomainLabeller:
-    """Classes of target volumes. ``facts``: box, edge, network options, split of the run's own
-    target, protocol.
+    """Classify target volumes.
+
+    Attributes
+    ----------
+    networks : Networks
+        Encoder of both domains and classifier.
+    classes : tuple[str, ...]
+        Names of the classes.
+    temperature : float
+        Divisor of the logits.
+    facts : Mapping[str, Any]
+        Box size, edge, network options, split of the run's own target, protocol.
     """
 
     networks: Networks
@@ -33,11 +43,11 @@ class DomainLabeller:
 
     @torch.no_grad()
     def label(self, data: Any, run: Run) -> Labels:
-        """Labels with probabilities softmax(logits / temperature) and features as the embedding.
+        """Label by softmax(logits / temperature), with the features as the embedding.
 
-        ``extra["split"]``, of volumes of the run's own target: 0 shot, 1 held out, 2 neither. Under
-        the protocol of the paper all of them are 2, and the run's own target is labelled with
-        statistics of its batches.
+        Of volumes of the run's own target, ``extra["split"]`` says: 0 shot, 1 held out, 2 neither.
+        Under the protocol of the paper all of them are 2, and the run's own target is labelled
+        with statistics of its batches.
         """
         if data.box != self.facts["box"]:
             raise UserError(
@@ -89,7 +99,7 @@ def save(run: Run, labeller: DomainLabeller) -> None:
 
 
 def load(run: Run) -> DomainLabeller | None:
-    """The model of a run; None when it is not there yet."""
+    """Return the model of a run, or None when it is not there yet."""
     saved = run.load(MODEL)
     if saved is None:
         return None

@@ -1,5 +1,6 @@
-"""What the stages minimise, as corrected in the README: CORAL, sliced Wasserstein, domain-class
-confusion.
+"""Define what the stages minimise: CORAL, sliced Wasserstein and domain-class confusion.
+
+The formulas are corrected as the README says.
 """
 
 from __future__ import annotations
@@ -18,7 +19,13 @@ from torch.nn.functional import cross_entropy
 
 
 def covariance(features: Tensor) -> Tensor:
-    """Unbiased covariance (d, d) of features (n, d). ValueError for n < 2."""
+    """Return the unbiased covariance (d, d) of features (n, d).
+
+    Raises
+    ------
+    ValueError
+        For fewer than 2 rows.
+    """
     if len(features) < 2:
         raise ValueError(f"covariance: {len(features)} rows, expected at least 2")
     centred = features - features.mean(0)
@@ -26,11 +33,27 @@ def covariance(features: Tensor) -> Tensor:
 
 
 def coral(source: Tensor, target: Tensor, squared: bool = True) -> Tensor:
-    """Difference of the covariances of features (n, d) and (m, d): ||Cs - Ct||_F^2 / (4 d^2), paper
-    001 eq. (5).
+    """Compare the covariances of two sets of features: ||Cs - Ct||_F^2 / (4 d^2), eq. (5) of FSFT.
 
-    ``squared=False`` is the norm itself over 4 d^2, as in the reference code; its gradient at 0 is
-    0.
+    Parameters
+    ----------
+    source : Tensor
+        Features (n, d).
+    target : Tensor
+        Features (m, d).
+    squared : bool, optional
+        True for the squared norm; False for the norm itself over 4 d^2, as in the reference code;
+        its gradient at 0 is 0.
+
+    Returns
+    -------
+    Tensor
+        The loss, a scalar.
+
+    References
+    ----------
+    Sun and Saenko (2016). Deep CORAL: correlation alignment for deep domain adaptation.
+    doi:10.1007/978-3-319-49409-8_35.
     """
     difference = covariance(source) - covariance(target)
     size = difference.square().sum() if squared else torch.linalg.vector_norm(difference)
@@ -40,11 +63,26 @@ def coral(source: Tensor, target: Tensor, squared: bool = True) -> Tensor:
 def sliced_wasserstein(
     source: Tensor, target: Tensor, directions: Tensor, power: float = 2.0
 ) -> Tensor:
-    """SWD_p^p: mean over directions (d, L) of the mean |difference|^p of the sorted projections of
-    (n, d) and (m, d).
+    """Average |difference|^p of sorted projections over directions: the sliced Wasserstein SWD_p^p.
 
-    The p-th power, not its root, whose gradient is infinite at equal sets. Where n and m differ,
-    the smaller set's quantile function is interpolated at the quantiles of the larger.
+    It is the p-th power, not its root, whose gradient is infinite at equal sets. Where n and m
+    differ, the smaller set's quantile function is interpolated at the quantiles of the larger.
+
+    Parameters
+    ----------
+    source : Tensor
+        Features (n, d).
+    target : Tensor
+        Features (m, d).
+    directions : Tensor
+        Unit vectors (d, L) to project on.
+    power : float, optional
+        The exponent p.
+
+    Returns
+    -------
+    Tensor
+        The loss, a scalar.
     """
     x, y = (source @ directions).sort(dim=0).values, (target @ directions).sort(dim=0).values
     size = max(len(x), len(y))
@@ -52,9 +90,7 @@ def sliced_wasserstein(
 
 
 def _quantiles(ordered: Tensor, size: int) -> Tensor:
-    """Ordered columns (n, L) at the mid-quantiles (i + 1/2) / size, linear between those of the n
-    values.
-    """
+    """Interpolate ordered columns (n, L) at the mid-quantiles (i + 1/2) / size."""
     n = len(ordered)
     if n == size:
         return ordered
@@ -73,16 +109,36 @@ def random_directions(
     device: torch.device,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """``count`` directions (d, count) uniform on the unit sphere."""
+    """Draw directions uniformly on the unit sphere.
+
+    Parameters
+    ----------
+    d : int
+        Dimensions.
+    count : int
+        Number of directions.
+    generator : torch.Generator
+        Source of random numbers, on the CPU.
+    device : torch.device
+        Device of the result.
+    dtype : torch.dtype, optional
+        Type of the result.
+
+    Returns
+    -------
+    Tensor
+        Unit vectors (d, count).
+    """
     drawn = torch.randn(d, count, generator=generator, dtype=dtype).to(device)
-    return drawn / drawn.norm(dim=0)
+    directions: Tensor = drawn / drawn.norm(dim=0)
+    return directions
 
 
 def domain_class_confusion(same_class: Tensor, other_class: Tensor) -> Tensor:
-    """Paper 001 eq. (8) with a plus: cross-domain pairs are to look as if they were of one domain.
+    """Ask cross-domain pairs to look as if they were of one domain: eq. (8) of FSFT with a plus.
 
-    Logits (a, 4) of pairs of G2 and (b, 4) of G4: -E log D(G2)[G1] - E log D(G4)[G3], each mean
-    over its pairs.
+    Logits (a, 4) of pairs of G2 and (b, 4) of G4 give -E log D(G2)[G1] - E log D(G4)[G3], each
+    mean over its pairs.
     """
     first = same_class.new_full((len(same_class),), SAME_DOMAIN_SAME_CLASS, dtype=torch.long)
     third = other_class.new_full((len(other_class),), SAME_DOMAIN_OTHER_CLASS, dtype=torch.long)

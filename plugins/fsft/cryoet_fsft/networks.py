@@ -1,5 +1,6 @@
-"""The encoder in two parts, blocks 1-2 per domain and blocks 3-4 shared, and the classifier (paper
-001, Figure 2).
+"""Define the encoder, blocks 1-2 per domain and blocks 3-4 shared, and the classifier.
+
+See FSFT, Figure 2, doi:10.1093/bioinformatics/btaa671.
 """
 
 from __future__ import annotations
@@ -20,9 +21,7 @@ convolution of smaller ones is not a number now and then (2.13, seen at 2 voxels
 
 
 class DomainNorm(nn.Module):
-    """Batch normalisation with one scale and shift; with ``domains`` 2, each domain has statistics
-    of its own.
-    """
+    """Normalise batches with one scale and shift; with ``domains`` 2, statistics are kept apart."""
 
     def __init__(self, channels: int, domains: int) -> None:
         super().__init__()
@@ -31,7 +30,7 @@ class DomainNorm(nn.Module):
             norm.weight, norm.bias = self.norms[0].weight, self.norms[0].bias
 
     def of(self, domain: int) -> nn.BatchNorm3d:
-        """The one that a domain passes."""
+        """Return the normalisation that a domain passes."""
         norm = self.norms[domain if len(self.norms) > 1 else 0]
         assert isinstance(norm, nn.BatchNorm3d)
         return norm
@@ -43,10 +42,19 @@ class DomainNorm(nn.Module):
 
 
 class Block(nn.Module):
-    """Conv3d 3^3, batch normalisation, ReLU, MaxPool3d 2: (n, i, b, b, b) -> (n, o, b // 2, ...).
+    """Convolve 3^3, normalise, ReLU and pool by 2: (n, i, b, b, b) -> (n, o, b // 2, ...).
 
     The maximum is taken before the ReLU, and before the normalisation where that gives the same
     (``pooled_norm``).
+
+    Parameters
+    ----------
+    before : int
+        Channels i.
+    after : int
+        Channels o.
+    domains : int, optional
+        Domains with batch statistics of their own.
     """
 
     def __init__(self, before: int, after: int, domains: int = 1) -> None:
@@ -55,11 +63,13 @@ class Block(nn.Module):
         self.norm = DomainNorm(after, domains)
 
     def forward(self, x: Tensor, domain: int = SOURCE) -> Tensor:
+        """Apply the module; the class says the shapes."""
         return pooled_norm(self._convolved(x), self.norm.of(domain)).relu()
 
     def both(self, ours: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor]:
-        """The same for a batch of the source and one of the target: convolved together, normalised
-        apart.
+        """Apply the block to a batch of the source and one of the target.
+
+        They are convolved together and normalised apart.
         """
         first, second = self._convolved(torch.cat((ours, theirs))).split((len(ours), len(theirs)))
         return (
@@ -75,16 +85,18 @@ class Block(nn.Module):
 
 
 class Blocks(nn.ModuleList):
-    """Blocks one after the other."""
+    """Apply blocks one after the other."""
 
     def forward(self, x: Tensor, domain: int = SOURCE) -> Tensor:
+        """Apply the module; the class says the shapes."""
         for block in self:
             x = block(x, domain)
         return x
 
     def both(self, ours: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor]:
-        """A batch of each domain, as if each passed alone; small maps are convolved quicker
-        together.
+        """Apply the blocks to a batch of each domain, as if each passed alone.
+
+        Small maps are convolved quicker together.
         """
         for block in self:
             assert isinstance(block, Block)
@@ -93,12 +105,27 @@ class Blocks(nn.ModuleList):
 
 
 class Networks(nn.Module):
-    """Source and target blocks f^s and f^t (1 -> h -> h), shared blocks f^0 (h -> h -> z) and the
-    classifier g.
+    """Hold source, target and shared blocks and the classifier.
+
+    Source blocks f^s and target blocks f^t are 1 -> h -> h, shared blocks f^0 are h -> h -> z.
 
     Volumes (n, 1, b, b, b) -> maps (n, h, b // 4, ...) -> features (n, d), d = z (b // 16)^3 ->
-    logits (n, classes). With ``split`` False one front serves both domains. ``domain_norm``: what
-    is shared keeps batch statistics of each domain apart.
+    logits (n, classes) of the classifier g.
+
+    Parameters
+    ----------
+    box : int
+        Edge b of the volumes in voxels.
+    classes : int
+        Number of classes.
+    width : int
+        Channels h of the first three blocks.
+    channels : int
+        Channels z of the last block.
+    split : bool, optional
+        Whether each domain has blocks of its own; else one front serves both.
+    domain_norm : bool, optional
+        Whether what is shared keeps batch statistics of each domain apart.
     """
 
     def __init__(
@@ -118,10 +145,10 @@ class Networks(nn.Module):
         self.shared = Blocks([Block(width, width, domains), Block(width, channels, domains)])
         self.classifier = nn.Linear(self.dim, classes)
         self.target = copy.deepcopy(self.source) if split else self.source
-        self.to(memory_format=torch.channels_last_3d)
+        self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # torch's stubs lack the overload
 
     def encode(self, volumes: Tensor, domain: int) -> tuple[Tensor, Tensor]:
-        """Maps of the domain's own blocks and features of volumes of one domain."""
+        """Compute maps of the domain's own blocks and features of volumes of one domain."""
         front = self.source if domain == SOURCE else self.target
         maps = front(volumes.contiguous(memory_format=torch.channels_last_3d), domain)
         return maps, self.shared(maps, domain).flatten(1)
@@ -129,9 +156,7 @@ class Networks(nn.Module):
     def encode_both(
         self, ours: Tensor, theirs: Tensor
     ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        """What ``encode`` gives for volumes of the source and for those of the target, in less time
-        than twice one.
-        """
+        """Compute what ``encode`` gives for both domains, in less time than twice one."""
         ours, theirs = (x.contiguous(memory_format=torch.channels_last_3d) for x in (ours, theirs))
         if self.target is self.source:
             maps = self.source.both(ours, theirs)
@@ -141,12 +166,13 @@ class Networks(nn.Module):
         return (maps[0], features[0].flatten(1)), (maps[1], features[1].flatten(1))
 
     def forward(self, volumes: Tensor, domain: int) -> Tensor:
+        """Apply the module; the class says the shapes."""
         logits: Tensor = self.classifier(self.encode(volumes, domain)[1])
         return logits
 
     @torch.no_grad()
     def begin_target(self) -> None:
-        """The target's blocks and statistics start as those of the source."""
+        """Start the target's blocks and statistics as those of the source."""
         if self.target is not self.source:
             self.target.load_state_dict(self.source.state_dict())
         for module in self.modules():
@@ -155,11 +181,21 @@ class Networks(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Group of a pair (4 logits) from the features (n, d) and, with ``conv``, the maps (n, h, m, m,
-    m) of its members.
+    """Tell the group of a pair (4 logits) from the features (n, d) and maps of its members.
 
-    D1: 2d -> 64 -> 64; D3: maps side by side, two blocks (2h -> 2h -> z), 64; both side by side ->
-    64 -> 4.
+    Maps, with ``conv``, are (n, h, m, m, m). D1: 2d -> 64 -> 64; D3: maps side by side, two blocks
+    (2h -> 2h -> z), 64; both side by side -> 64 -> 4.
+
+    Parameters
+    ----------
+    box : int
+        Edge of the volumes in voxels.
+    width : int
+        Channels h of the maps.
+    channels : int
+        Channels z of the last block.
+    conv : bool, optional
+        Whether it sees maps too.
     """
 
     def __init__(self, box: int, width: int, channels: int, *, conv: bool = True) -> None:
@@ -172,9 +208,10 @@ class Discriminator(nn.Module):
         self.pooled = nn.Linear(dim, 64) if conv else None
         hidden = [nn.Linear(128, 64), nn.ReLU()] if conv else []
         self.head = nn.Sequential(*hidden, nn.Linear(64, 4))
-        self.to(memory_format=torch.channels_last_3d)
+        self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # torch's stubs lack the overload
 
     def forward(self, first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> Tensor:
+        """Apply the module; the class says the shapes."""
         found = self.vector(torch.cat((first[1], second[1]), 1))
         if self.blocks is not None and self.pooled is not None:
             seen = self.blocks(torch.cat((first[0], second[0]), 1)).flatten(1)
@@ -184,10 +221,16 @@ class Discriminator(nn.Module):
 
 
 def feature_size(box: int, channels: int) -> int:
-    """Features that four blocks make of a cube. UserError for a cube that they pool away."""
+    """Return how many features four blocks make of a subtomogram.
+
+    Raises
+    ------
+    UserError
+        For a subtomogram that they pool away.
+    """
     if box < 2**BLOCKS:
         raise UserError(
-            f"cubes of {box} voxels: expected at least {2**BLOCKS}, for the network halves them "
-            "four times"
+            f"subtomograms of {box} voxels: expected at least {2**BLOCKS}, for the network "
+            "halves them four times"
         )
     return channels * int(box // 2**BLOCKS) ** 3

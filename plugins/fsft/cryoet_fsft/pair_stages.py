@@ -1,5 +1,6 @@
-"""The stages with pairs of cubes: discriminator, and encoders that confuse it (paper 001, sections
-2.2 and 2.3).
+"""Define the stages with pairs of subtomograms: discriminator, and encoders that confuse it.
+
+See FSFT, sections 2.2 and 2.3.
 """
 
 from __future__ import annotations
@@ -26,11 +27,10 @@ LEAST_STEPS = 12
 
 
 class DiscriminatorStage(TrainingStage):
-    """Stage 2.2: the discriminator learns the four groups of pairs; encoders and classifier are
-    frozen.
+    """Train the discriminator on the four groups of pairs (stage 2.2); all else is frozen.
 
-    Frozen means that what they say of a cube never changes, so every cube passes them once, before
-    the first epoch.
+    Frozen means that what the encoders say of a subtomogram never changes, so every subtomogram
+    passes them once, before the first epoch.
     """
 
     name, title, moves = "discriminate", "2.2: discriminator", False
@@ -51,9 +51,11 @@ class DiscriminatorStage(TrainingStage):
 
     @property
     def modules(self) -> Mapping[str, nn.Module]:
+        """Modules that the checkpoint holds."""
         return {"networks": self.job.networks, "discriminator": self.discriminator}
 
     def epoch(self, number: int) -> float:
+        """Train for one epoch and return its mean loss."""
         if self._seen is None:
             domains = self.job.domains
             self._seen = (
@@ -73,11 +75,20 @@ class DiscriminatorStage(TrainingStage):
 
 
 class ConfusionStage(TrainingStage):
-    """Stage 3: encoders and classifier confuse the discriminator about the domain and classify
-    source and shots.
+    """Train encoders and classifier to confuse the discriminator about the domain (stage 3).
 
-    gamma L_DCD + L_s + L_t on cross-domain pairs. The discriminator is frozen; with ``adversarial``
-    it learns, after each batch, to tell the groups of other pairs apart again.
+    They also classify source and shots: gamma L_DCD + L_s + L_t on cross-domain pairs. The
+    discriminator is frozen; with ``adversarial`` it learns, after each batch, to tell the groups
+    of other pairs apart again.
+
+    Parameters
+    ----------
+    job : Job
+        What the stages of the run work on.
+    title : str
+        Title in the table of stages.
+    adversarial : bool
+        Whether the discriminator learns too.
     """
 
     name = "adapt"
@@ -94,9 +105,11 @@ class ConfusionStage(TrainingStage):
 
     @property
     def modules(self) -> Mapping[str, nn.Module]:
+        """Modules that the checkpoint holds."""
         return {"networks": self.job.networks, "discriminator": self.discriminator}
 
     def epoch(self, number: int) -> float:
+        """Train for one epoch and return its mean loss."""
         generator, config, losses = self.generator(number), self.job.config, []
         m, size = len(self.job.domains.shots), max(1, config.pair_batch // 2)
         for _ in range(config.pair_draws or -(-LEAST_STEPS // max(1, m // size))):
@@ -110,9 +123,23 @@ class ConfusionStage(TrainingStage):
         return mean(losses)
 
     def confuse(self, pairs: Pairs, shots: Tensor, generator: torch.Generator) -> Tensor:
-        """One step of encoders and classifier on the cross-domain pairs, G2 and G4, of some shots.
+        """Make one step of encoders and classifier on cross-domain pairs, G2 and G4, of some shots.
 
         A shot is in one pair of each group and passes the encoder once.
+
+        Parameters
+        ----------
+        pairs : Pairs
+            Pairs of all shots.
+        shots : Tensor
+            Places (s,) of the shots of this step.
+        generator : torch.Generator
+            Source of random numbers, on the CPU.
+
+        Returns
+        -------
+        Tensor
+            The loss, a scalar.
         """
         networks, m = self.job.networks.train(), len(self.job.domains.shots)
         if self.job.config.keep_statistics:
@@ -142,7 +169,7 @@ class ConfusionStage(TrainingStage):
         return value
 
     def discriminate(self, pairs: Pairs, generator: torch.Generator) -> None:
-        """One step of the discriminator on pairs of all groups, the encoders as they are."""
+        """Make one step of the discriminator on pairs of all groups, the encoders as they are."""
         networks = self.job.networks.eval()
         self.discriminator.train()
         shots = self.job.domains.shots
@@ -155,14 +182,15 @@ class ConfusionStage(TrainingStage):
                 torch.empty(len(pairs), *part.shape[1:], device=part.device, dtype=part.dtype)
                 for part in first
             ]
-            for chosen, batch, domain in (
-                (inside, lambda rows: self.source_batch(rows, generator), SOURCE),
-                (~inside, lambda rows: self.target_batch(shots[rows], generator), TARGET),
-            ):
+            for chosen, domain in ((inside, SOURCE), (~inside, TARGET)):
                 if chosen.any():
-                    for whole, part in zip(
-                        second, networks.encode(batch(pairs.second[chosen])[0], domain), strict=True
-                    ):
+                    rows = pairs.second[chosen]
+                    volumes, _ = (
+                        self.source_batch(rows, generator)
+                        if domain == SOURCE
+                        else self.target_batch(shots[rows], generator)
+                    )
+                    for whole, part in zip(second, networks.encode(volumes, domain), strict=True):
                         whole[chosen.to(part.device)] = part
         with self.job.run.autocast():
             logits = self.discriminator(first, (second[0], second[1]))
@@ -170,19 +198,35 @@ class ConfusionStage(TrainingStage):
 
 
 def keep_statistics(networks: nn.Module) -> None:
-    """Batch normalisation with the running statistics, which stay as they are."""
+    """Normalise batches with the running statistics, which stay as they are."""
     for module in networks.modules():
         if isinstance(module, nn.BatchNorm3d):
             module.eval()
 
 
 def sampler(job: Job) -> PairSampler:
+    """Build the sampler of pairs."""
     domains = job.domains
     return PairSampler(domains.source_labels, domains.target_labels[domains.shots])
 
 
 def gathered(pairs: Pairs, source: Encoded, shots: Encoded) -> tuple[Encoded, Encoded]:
-    """Maps and features of both members of pairs, from those of all source cubes and all shots."""
+    """Look up maps and features of both members of pairs.
+
+    Parameters
+    ----------
+    pairs : Pairs
+        Pairs (p,).
+    source : Encoded
+        Maps and features of all source subtomograms.
+    shots : Encoded
+        Maps and features of all shots.
+
+    Returns
+    -------
+    tuple[Encoded, Encoded]
+        Maps and features of the first and of the second members.
+    """
     device = source[1].device
     first, second = pairs.first.to(device), pairs.second.to(device)
     across = (

@@ -1,4 +1,4 @@
-"""Pairs of cubes in four groups, drawn for all shots at once as index tensors."""
+"""Draw pairs of subtomograms in four groups, for all shots at once as index tensors."""
 
 from __future__ import annotations
 
@@ -10,8 +10,17 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pairs (p,) of places: ``first`` in the source; ``second`` in the source where ``group`` is G1
-    or G3, else among the shots. group: 0 to 3, the groups G1 to G4 of ``losses``."""
+    """Pairs (p,) of places.
+
+    Attributes
+    ----------
+    first : Tensor
+        Places in the source.
+    second : Tensor
+        Places in the source where ``group`` is G1 or G3, else among the shots.
+    group : Tensor
+        0 to 3, the groups G1 to G4 of ``losses``.
+    """
 
     first: Tensor
     second: Tensor
@@ -21,15 +30,19 @@ class Pairs:
         return len(self.group)
 
     def select(self, rows: Tensor) -> Pairs:
-        """The pairs at ``rows`` (indices or a mask)."""
+        """Return the pairs at ``rows`` (indices or a mask)."""
         return Pairs(self.first[rows], self.second[rows], self.group[rows])
 
 
 class PairSampler:
-    """Draws, for each shot, one pair of every group (reference code of paper 001, section 2.2).
+    """Draw, for each shot, one pair of every group (reference code of FSFT, section 2.2).
 
-    source_labels (n,), shot_labels (m,): classes 0 to k - 1, each in both, at least two of each in
-    the source.
+    Parameters
+    ----------
+    source_labels : Tensor
+        Classes (n,), 0 to k - 1, at least two of each.
+    shot_labels : Tensor
+        Classes (m,), 0 to k - 1, each of them.
     """
 
     def __init__(self, source_labels: Tensor, shot_labels: Tensor) -> None:
@@ -38,13 +51,15 @@ class PairSampler:
         self.counts = torch.bincount(source_labels, minlength=self.k)
         self.starts = self.counts.cumsum(0) - self.counts
         if int(self.counts.min()) < 2 or self.k < 2:
-            raise ValueError("PairSampler: expected two classes and two source cubes of each")
+            raise ValueError(
+                "PairSampler: expected two classes and two source subtomograms of each"
+            )
 
     def draw(self, generator: torch.Generator) -> Pairs:
-        """4 m pairs, the m of each group in turn; pair i of G2 and of G4 has shot i, source cubes
-        are fresh draws.
+        """Draw 4 m pairs, the m of each group in turn.
 
-        The other class is the next one of a random cycle.
+        Pair i of G2 and of G4 has shot i; source subtomograms are fresh draws. The other class is
+        the next one of a random cycle.
         """
         m, own = len(self.shot_labels), self.shot_labels
         cycle = torch.randperm(self.k, generator=generator)
@@ -56,7 +71,7 @@ class PairSampler:
         place = self._place(own, uniform[0])
         away = ((uniform[1] * (self.counts[own] - 1)).long() + 1 + place) % self.counts[
             own
-        ]  # never the cube itself
+        ]  # never the subtomogram itself
         shots = torch.arange(m)
         first = [
             self._row(own, place),
@@ -67,7 +82,7 @@ class PairSampler:
         return Pairs(torch.cat(first), torch.cat(second), torch.arange(4).repeat_interleave(m))
 
     def _place(self, labels: Tensor, uniform: Tensor) -> Tensor:
-        """A place within each class, from numbers in [0, 1)."""
+        """Return a place within each class, from numbers in [0, 1)."""
         return (uniform * self.counts[labels]).long()
 
     def _row(self, labels: Tensor, place: Tensor) -> Tensor:

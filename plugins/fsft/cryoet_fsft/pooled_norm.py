@@ -1,6 +1,4 @@
-"""Batch normalisation followed by a maximum over 2^3 voxels, as one step that keeps and touches
-less.
-"""
+"""Normalise batches and take the maximum over 2^3 voxels, in one step that needs less memory."""
 
 from __future__ import annotations
 
@@ -14,12 +12,14 @@ AXES = (0, 2, 3, 4)
 
 
 def pooled_norm(x: Tensor, norm: nn.BatchNorm3d) -> Tensor:
-    """``max_pool3d(norm(x), 2)`` for x (n, c, d, h, w), with the same gradients and running
-    statistics.
+    """Return ``max_pool3d(norm(x), 2)`` for x (n, c, d, h, w).
+
+    Gradients and running statistics are the same, too.
 
     On a CPU in training only the maxima are normalised, an eighth of the voxels, and neither the
-    normalised volume nor its gradient is held: half the memory of a block. There, without training,
-    the maximum is taken first where every scale is positive. Elsewhere it is what it says.
+    normalised volume nor its gradient is held: half the memory of a block. There, without
+    training, the maximum is taken first where every scale is positive. Elsewhere it is computed as
+    written.
     """
     if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64):
         return max_pool3d(norm(x), 2)
@@ -34,7 +34,7 @@ def pooled_norm(x: Tensor, norm: nn.BatchNorm3d) -> Tensor:
         )
     assert norm.num_batches_tracked is not None
     norm.num_batches_tracked += 1
-    pooled: Tensor = _PooledNorm.apply(x, norm.weight, norm.bias, norm)
+    pooled: Tensor = _PooledNorm.apply(x, norm.weight, norm.bias, norm)  # type: ignore[no-untyped-call]
     return pooled
 
 
@@ -57,7 +57,7 @@ class _PooledNorm(torch.autograd.Function):
         return torch.addcmul(_wide(bias), unit, _wide(weight))
 
     @staticmethod
-    def backward(ctx: Any, above: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, above: Tensor) -> tuple[Tensor | None, ...]:
         x, index, unit, weight, mean, scale = ctx.saved_tensors
         count = x.numel() // x.shape[1]
         to_bias, to_weight = above.sum(AXES), (above * unit).sum(AXES)

@@ -1,6 +1,4 @@
-"""Accuracy on the target on the way, by either protocol, and the temperature of the
-probabilities.
-"""
+"""Take the target accuracy on the way, by either protocol, and calibrate the probabilities."""
 
 from __future__ import annotations
 
@@ -25,7 +23,7 @@ COLDEST, HOTTEST = 0.5, 20.0
 
 @torch.no_grad()
 def target_logits(job: Job, rows: Tensor) -> Tensor:
-    """Logits (n, classes) float32 of target volumes, by the job's protocol."""
+    """Compute logits (n, classes) float32 of target volumes, by the job's protocol."""
     networks = job.networks.eval()
     with job.run.autocast():
         if not job.domains.counted or len(rows) < 2:
@@ -38,9 +36,7 @@ def target_logits(job: Job, rows: Tensor) -> Tensor:
 
 
 def accuracy(job: Job) -> float | None:
-    """Share of the labelled target volumes that count whose class is found; None where there are
-    none.
-    """
+    """Return the fraction of counted target volumes whose class is found, or None without any."""
     rows = job.domains.scored
     if not len(rows):
         return None
@@ -51,7 +47,7 @@ def accuracy(job: Job) -> float | None:
 
 @contextmanager
 def batch_statistics(networks: nn.Module) -> Iterator[None]:
-    """Batch normalisation with the statistics of each batch, the running ones left as they are."""
+    """Normalise with the statistics of each batch, the running ones left as they are."""
     norms = [module for module in networks.modules() if isinstance(module, nn.BatchNorm3d)]
     kept = [(norm.running_mean, norm.running_var) for norm in norms]
     try:
@@ -64,8 +60,21 @@ def batch_statistics(networks: nn.Module) -> Iterator[None]:
 
 
 def batched_logits(n: int, run: Run, compute: Callable[[Tensor], Tensor]) -> Tensor:
-    """``compute(rows)`` for shuffled batches of 32 (the shuffle is the seed's), rows back in
-    order.
+    """Compute in shuffled batches of 32 (the shuffle is the seed's), rows back in order.
+
+    Parameters
+    ----------
+    n : int
+        Number of rows.
+    run : Run
+        The run: device, random numbers, log and checkpoints.
+    compute : Callable[[Tensor], Tensor]
+        Function from rows (b,) to values (b, ...).
+
+    Returns
+    -------
+    Tensor
+        Values (n, ...).
     """
     order = torch.randperm(n, generator=run.generator("batch statistics"))
     found = torch.cat(
@@ -75,7 +84,7 @@ def batched_logits(n: int, run: Run, compute: Callable[[Tensor], Tensor]) -> Ten
 
 
 def fitted_temperature(logits: Tensor, labels: Tensor) -> float:
-    """The temperature with the least cross-entropy of logits (n, classes), between 0.5 and 20."""
+    """Return the temperature of least cross-entropy of logits (n, classes), between 0.5 and 20."""
     scores, truth = logits.double().cpu(), labels.cpu()
 
     def loss(log_temperature: float) -> float:

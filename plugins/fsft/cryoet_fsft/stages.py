@@ -1,5 +1,6 @@
-"""What stages work on, and the stages without pairs: source, alignment, fine-tuning (paper 001,
-section 2).
+"""Define what stages work on, and the stages without pairs: source, alignment, fine-tuning.
+
+See FSFT, section 2.
 """
 
 from __future__ import annotations
@@ -24,10 +25,26 @@ Encoded = tuple[Tensor, Tensor]
 
 @dataclass
 class Job:
-    """What the stages of one run work on. ``source`` and ``target`` are the cubes of the whole
-    files.
+    """What the stages of one run work on.
 
-    record: what a stage's checkpoint is good for: the source, its classes and the encoder.
+    Attributes
+    ----------
+    config : Any
+        Options of the run.
+    run : Run
+        The run: device, random numbers, log and checkpoints.
+    domains : Domains
+        Source and target, matched.
+    source : Cubes
+        Subtomograms of the whole source.
+    target : Cubes
+        Subtomograms of the whole target.
+    networks : Networks
+        Encoder and classifier.
+    record : Mapping[str, Any]
+        What a stage's checkpoint is good for: the source, its classes and the encoder.
+    discriminator : Discriminator | None
+        The discriminator, in methods that have one.
     """
 
     config: Any
@@ -41,7 +58,17 @@ class Job:
 
 
 class TrainingStage:
-    """What stages have in common: the job, an optimiser, batches of cubes with their labels."""
+    """Hold what stages have in common: the job, an optimiser, batches with their labels.
+
+    Parameters
+    ----------
+    job : Job
+        What the stages of the run work on.
+    epochs : int
+        Number of epochs.
+    learning_rate : float
+        Learning rate of Adam.
+    """
 
     name: str
     title: str
@@ -55,18 +82,19 @@ class TrainingStage:
 
     @property
     def modules(self) -> Mapping[str, nn.Module]:
-        """What its checkpoint holds."""
+        """Modules that the checkpoint holds."""
         return {"networks": self.job.networks}
 
     @property
     def record(self) -> Mapping[str, Any]:
+        """Return what the checkpoint is good for."""
         return self.job.record
 
     def finish(self) -> None:
-        """Nothing to do after the last epoch."""
+        """Do nothing after the last epoch."""
 
     def source_batch(self, places: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Source cubes at places among the classes in use, and their labels."""
+        """Return source subtomograms at places among the classes in use, and their labels."""
         domains = self.job.domains
         cubes = augmented(
             self.job.source[domains.source_rows[places]], self.job.config.augment, generator
@@ -74,21 +102,23 @@ class TrainingStage:
         return cubes, domains.source_labels[places].to(cubes.device)
 
     def target_batch(self, rows: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Target cubes at rows of the file, and their labels."""
+        """Return target subtomograms at rows of the file, and their labels."""
         cubes = augmented(self.job.target[rows], self.job.config.augment, generator)
         return cubes, self.job.domains.target_labels[rows].to(cubes.device)
 
     def classified(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Mean cross-entropy, eq. (2) with the 1/n of eq. (1)."""
+        """Compute the mean cross-entropy, eq. (2) with the 1/n of eq. (1)."""
         return cross_entropy(logits.float(), labels, label_smoothing=self.job.config.smoothing)
 
     def generator(self, number: int) -> torch.Generator:
+        """Return the source of random numbers of an epoch."""
         return self.job.run.generator(self.name, number)
 
 
 class SourceStage(TrainingStage):
-    """Stage 1: source blocks, shared blocks and classifier on the source; the target then starts as
-    the source.
+    """Train source blocks, shared blocks and classifier on the source (stage 1).
+
+    The target then starts as the source.
     """
 
     name, title = "source", "1: source"
@@ -97,6 +127,7 @@ class SourceStage(TrainingStage):
         super().__init__(job, job.config.source_epochs, job.config.learning_rate)
 
     def epoch(self, number: int) -> float:
+        """Train for one epoch and return its mean loss."""
         generator, networks = self.generator(number), self.job.networks.train()
         losses = []
         for places in batches(
@@ -109,6 +140,7 @@ class SourceStage(TrainingStage):
         return mean(losses)
 
     def finish(self) -> None:
+        """Start the target as the source."""
         self.job.networks.begin_target()
 
 
@@ -116,11 +148,19 @@ Distance = Callable[[Tensor, Tensor, torch.Generator], Tensor]
 
 
 class AlignStage(TrainingStage):
-    """Stage 2.1: source labels, and a distance between the features of source and unlabelled
-    target.
+    """Train on source labels and a distance between both domains' features (stage 2.1).
 
-    An epoch is one pass over the source; as many target cubes are drawn, the whole target before
-    any of them twice.
+    An epoch is one pass over the source; as many target subtomograms are drawn, the whole target
+    before any of them twice.
+
+    Parameters
+    ----------
+    job : Job
+        What the stages of the run work on.
+    title : str
+        Title in the table of stages.
+    distance : Distance
+        Function of both domains' features and a generator.
     """
 
     name = "align"
@@ -136,6 +176,7 @@ class AlignStage(TrainingStage):
 
     @property
     def record(self) -> Mapping[str, Any]:
+        """Return what the checkpoint is good for."""
         run, config = self.job.run, self.job.config
         target = [
             part.get("sha256_sampled", part["path"]) for part in run.facts["fingerprints"]["target"]
@@ -149,6 +190,7 @@ class AlignStage(TrainingStage):
         return {**self.job.record, "target": target, "alignment": how | options}
 
     def epoch(self, number: int) -> float:
+        """Train for one epoch and return its mean loss."""
         generator, networks = self.generator(number), self.job.networks.train()
         n, m = len(self.job.domains.source_rows), len(self.job.target)
         size = min(self.job.config.align_batch, n, m)
@@ -170,7 +212,7 @@ class AlignStage(TrainingStage):
 
 
 class TuneStage(TrainingStage):
-    """Fine-tuning: cross-entropy on the shots, as many cubes in an epoch as the source has."""
+    """Train on the shots, on as many subtomograms in an epoch as the source has."""
 
     name, title = "adapt", "fine-tuning on the shots"
 
@@ -178,6 +220,7 @@ class TuneStage(TrainingStage):
         super().__init__(job, job.config.adapt_epochs, job.config.adapt_learning_rate)
 
     def epoch(self, number: int) -> float:
+        """Train for one epoch and return its mean loss."""
         generator, networks, shots = (
             self.generator(number),
             self.job.networks.train(),
@@ -194,13 +237,30 @@ class TuneStage(TrainingStage):
 
 
 def mean(losses: list[Tensor]) -> float:
-    """Of the batches of an epoch; the only place where the device is waited for."""
+    """Average the losses of an epoch; the only place where the device is waited for."""
     return float(torch.stack(losses).mean())
 
 
 @torch.no_grad()
 def encoded(job: Job, cubes: Cubes, rows: Tensor, domain: int) -> Encoded:
-    """Maps and features of the cubes at ``rows``, with running statistics."""
+    """Compute maps and features with running statistics.
+
+    Parameters
+    ----------
+    job : Job
+        What the stages of the run work on.
+    cubes : Cubes
+        Subtomograms of one domain.
+    rows : Tensor
+        Rows of that domain.
+    domain : int
+        ``SOURCE`` or ``TARGET``.
+
+    Returns
+    -------
+    Encoded
+        Maps (n, h, m, m, m) and features (n, d).
+    """
     networks = job.networks.eval()
     with job.run.autocast():
         parts = [networks.encode(cubes[part], domain) for part in rows.split(BATCH)]

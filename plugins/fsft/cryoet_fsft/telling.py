@@ -1,6 +1,4 @@
-"""What a run leaves for its report: the stages' table, maps of both domains before and after,
-notes.
-"""
+"""Write what a run leaves for its report: the table of stages, maps of both domains, notes."""
 
 from __future__ import annotations
 
@@ -19,7 +17,7 @@ SHOWN = 400
 
 
 def protocol_words(job: Job) -> str:
-    """How the target accuracies of this run were taken."""
+    """Say how the target accuracies of this run were taken."""
     count = len(job.domains.scored)
     if not count:
         return "no labelled target volume is left to take an accuracy from"
@@ -37,7 +35,7 @@ def protocol_words(job: Job) -> str:
 
 
 def stage_table(job: Job, stages: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Target accuracy after each stage (Table 4 of paper 001)."""
+    """Return the table of the target accuracy after each stage (Table 4 of FSFT)."""
     seconds = job.run.facts.get("timings", {})
     rows = [
         [
@@ -65,8 +63,9 @@ def stage_table(job: Job, stages: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def maps(job: Job, moment: str) -> list[dict[str, Any]]:
-    """Two panels, by domain and by class: both domains' features on the two main axes of their
-    joint variance.
+    """Return two panels, by domain and by class, of features on their two main axes.
+
+    The axes are those of the joint variance of both domains.
     """
     rows = [sample(len(job.domains.source_rows), job), sample(len(job.target), job)]
     labels = [job.domains.source_labels[rows[0]], job.domains.target_labels[rows[1]]]
@@ -88,13 +87,13 @@ def maps(job: Job, moment: str) -> list[dict[str, Any]]:
 
 
 def sample(n: int, job: Job) -> Tensor:
-    """At most 400 of n rows, in order."""
+    """Draw at most 400 of n rows, in order."""
     drawn = torch.randperm(n, generator=job.run.generator("map", n))[:SHOWN]
     return drawn.sort().values
 
 
 def plane(features: Tensor) -> np.ndarray:
-    """The first two principal components (n, 2) of features (n, d)."""
+    """Return the first two principal components (n, 2) of features (n, d)."""
     centred = features.double().cpu() - features.double().cpu().mean(0)
     _, _, axes = torch.linalg.svd(centred, full_matrices=False)
     axes = axes[:2]
@@ -106,7 +105,22 @@ def plane(features: Tensor) -> np.ndarray:
 
 
 def groups(points: np.ndarray, codes: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Named groups of points that are not empty."""
+    """Group points by code, without empty groups.
+
+    Parameters
+    ----------
+    points : np.ndarray
+        Points (n, 2).
+    codes : np.ndarray
+        Group of each point (n,).
+    names : Sequence[str]
+        Names of the groups.
+
+    Returns
+    -------
+    list[dict[str, Any]]
+        Name and coordinates of each group.
+    """
     return [
         {
             "name": name,

@@ -1,6 +1,4 @@
-"""What the six methods have in common: domains, encoder, stages, calibration and what a run
-leaves.
-"""
+"""Define what the six methods have in common: domains, encoder, stages, calibration, reports."""
 
 from __future__ import annotations
 
@@ -35,7 +33,7 @@ MakeStage = Callable[[Job], Stage]
 
 
 class DomainTrainer(Trainer):
-    """A subclass says which stages it runs and whether it learns from shots."""
+    """Run the stages that a subclass names, with or without shots."""
 
     task = "classification"
     inputs: ClassVar = {
@@ -52,15 +50,24 @@ class DomainTrainer(Trainer):
 
     @abstractmethod
     def stages(self) -> list[MakeStage]:
-        """The stages in order; the last one of a method that learns from shots is the one that sees
-        them.
-        """
+        """Return the stages in order; the last one sees the shots, where any does."""
 
     def discriminator(self, edge: int, width: int, channels: int) -> Discriminator | None:
-        """The discriminator, in methods that have one."""
+        """Build the discriminator, in methods that have one.
+
+        Parameters
+        ----------
+        edge : int
+            Edge of the volumes in voxels.
+        width : int
+            Channels of the convolutions.
+        channels : int
+            Channels of the last block.
+        """
         return None
 
     def fit(self, inputs: Mapping[str, Any], run: Run) -> DomainLabeller:
+        """Train, or resume an interrupted training, and return what was learnt."""
         finished = models.load(run)
         if finished is not None:
             return finished
@@ -86,6 +93,7 @@ class DomainTrainer(Trainer):
         return self.load(run)
 
     def load(self, run: Run) -> DomainLabeller:
+        """Rebuild what ``fit`` returned from the run's folder."""
         found = models.load(run)
         assert found is not None
         return found
@@ -132,11 +140,11 @@ class DomainTrainer(Trainer):
         return Job(config, run, domains, *cubes, networks, record, discriminator)
 
     def _temperature(self, job: Job, makers: list[MakeStage]) -> float:
-        """Fitted on labelled target volumes that the networks have not learnt from.
+        """Fit the temperature on labelled target volumes that the networks have not learnt from.
 
-        Those are the file's split val, or else, in a method that does not learn from the shots, the
-        shots; in one that does, the last shot of each class, which a second run of the last stage
-        leaves out.
+        Those are the file's split val, or else, in a method that does not learn from the shots,
+        the shots; in one that does, the last shot of each class, which a second run of the last
+        stage leaves out.
         """
         saved = job.run.load("temperature")
         if saved is not None:
@@ -162,7 +170,7 @@ class DomainTrainer(Trainer):
         return found
 
     def _without_last_shots(self, job: Job) -> Job:
-        """The job as it was before the last stage, with a shot of each class less."""
+        """Return the job as it was before the last stage, with a shot of each class less."""
         domains = job.domains.without_last_shot()
         networks, discriminator = copy.deepcopy(job.networks), copy.deepcopy(job.discriminator)
         before = replace(job, domains=domains, networks=networks, discriminator=discriminator)
@@ -216,7 +224,7 @@ class DomainTrainer(Trainer):
 
 
 def _restore_stage(job: Job, name: str) -> None:
-    """The networks as a finished stage left them."""
+    """Load the networks as a finished stage left them."""
     saved = job.run.load(name)
     assert saved is not None
     for part, module in (("networks.", job.networks), ("discriminator.", job.discriminator)):

@@ -1,6 +1,4 @@
-"""Run a stage epoch by epoch: log, checkpoint, go on after an interruption, give up on numbers that
-are none.
-"""
+"""Run a stage epoch by epoch: log, save, resume, and stop on a loss that is no number."""
 
 from __future__ import annotations
 
@@ -24,11 +22,10 @@ POINTS = 5
 
 
 class Stage(Protocol):
-    """One stage of a method. ``name``: its phase in the log and its checkpoint, which holds
-    ``modules``.
+    """Say what one stage of a method has to offer.
 
-    moves: whether it changes what the encoders say, so that the accuracy is worth taking on the
-    way.
+    ``name`` is its phase in the log and its checkpoint, which holds ``modules``. ``moves`` says
+    whether it changes what the encoders say, so that the accuracy is worth taking on the way.
     """
 
     name: str
@@ -44,20 +41,37 @@ class Stage(Protocol):
     def record(self) -> Mapping[str, Any]: ...
 
     def epoch(self, number: int) -> float:
-        """Train for one epoch; the mean loss."""
+        """Train for one epoch and return the mean loss."""
 
     def finish(self) -> None:
-        """What is done once after the last epoch."""
+        """Do what is done once after the last epoch."""
 
 
 def run_stage(
     stage: Stage, run: Run, score: Callable[[], float | None], *, best: bool = False
 ) -> dict[str, Any]:
-    """Run a stage, or what is left of it; its facts: title, epochs, accuracy and loss.
+    """Run a stage, or what is left of it.
 
-    score: the target accuracy as the networks stand, None where it is not known. best: keep the
-    epoch with the highest accuracy instead of the last. Raises RunError when the loss is no number
-    any more.
+    Parameters
+    ----------
+    stage : Stage
+        The stage.
+    run : Run
+        The run: device, random numbers, log and checkpoints.
+    score : Callable[[], float | None]
+        Function that gives the target accuracy as the networks stand, None where it is not known.
+    best : bool, optional
+        Whether to keep the epoch with the highest accuracy instead of the last.
+
+    Returns
+    -------
+    dict[str, Any]
+        Facts: name, title, epochs, loss and accuracy.
+
+    Raises
+    ------
+    RunError
+        When the loss is no number any more.
     """
     tensors, state = run.load(stage.name) or ({}, {"done": 0})
     done, loss, highest = int(state["done"]), state.get("loss"), state.get("highest")
@@ -107,15 +121,29 @@ def run_stage(
     run.save(
         stage.name,
         _weights(stage),
-        {"done": stage.epochs, "finished": True, "facts": facts} | stage.record,
+        {"done": stage.epochs, "finished": True, "facts": facts, **stage.record},
     )
     return facts
 
 
 def take_over(stage: Stage, folder: Path, run: Run, *, required: bool) -> bool:
-    """Give a run the finished stage of another one; whether it could.
+    """Give a run the finished stage of another one; return whether it could.
 
-    UserError, where it is required, when that run has none, or of other data, networks or options.
+    Parameters
+    ----------
+    stage : Stage
+        The stage to take over.
+    folder : Path
+        Folder of the other run.
+    run : Run
+        The run: device, random numbers, log and checkpoints.
+    required : bool
+        Whether it is an error where that run does not fit.
+
+    Raises
+    ------
+    UserError
+        Where required, when that run has none, or of other data, networks or options.
     """
     if run.load(stage.name) is not None:
         return True
@@ -142,7 +170,7 @@ def take_over(stage: Stage, folder: Path, run: Run, *, required: bool) -> bool:
 
 
 def _weights(stage: Stage) -> dict[str, Tensor]:
-    found = {}
+    found: dict[str, Tensor] = {}
     for name, module in stage.modules.items():
         found |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
     return found
@@ -174,16 +202,31 @@ def _restore(stage: Stage, tensors: Mapping[str, Tensor]) -> None:
 
 
 def batches(n: int, size: int, generator: torch.Generator) -> list[Tensor]:
-    """Shuffled places 0 to n - 1 in batches of ``size``; what is left over is spread over them,
-    none is dropped.
+    """Shuffle places 0 to n - 1 into batches.
+
+    What is left over is spread over them, none is dropped.
 
     So no batch is so small that its statistics or covariance are undefined.
+
+    Parameters
+    ----------
+    n : int
+        Number of places.
+    size : int
+        Least places in a batch, where n allows.
+    generator : torch.Generator
+        Source of random numbers, on the CPU.
+
+    Returns
+    -------
+    list[Tensor]
+        Batches of places.
     """
     return list(torch.randperm(n, generator=generator).tensor_split(max(1, n // size)))
 
 
 def step(optimiser: torch.optim.Optimizer, loss: Tensor) -> Tensor:
-    """One step down the loss; its value."""
+    """Make one step down the loss and return its value."""
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     optimiser.step()

@@ -51,7 +51,7 @@ def test_any_box_from_16_on(box: int) -> None:
 
 
 def test_a_smaller_box_is_refused() -> None:
-    with pytest.raises(UserError, match="cubes of 15 voxels: expected at least 16"):
+    with pytest.raises(UserError, match="subtomograms of 15 voxels: expected at least 16"):
         Networks(15, 3, 2, 4)
 
 

@@ -50,5 +50,5 @@ def test_the_same_generator_gives_the_same_pairs() -> None:
 
 
 def test_a_class_with_one_source_cube_makes_no_pair() -> None:
-    with pytest.raises(ValueError, match="two source cubes"):
+    with pytest.raises(ValueError, match="two source subtomograms"):
         PairSampler(torch.tensor([0, 0, 1]), torch.tensor([0, 1]))

@@ -1,6 +1,4 @@
-"""The attention block of ProtoNet-CE: each query and the class centres change in the light of one
-another.
-"""
+"""Define the attention block of ProtoNet-CE: query and class centres change one another."""
 
 from __future__ import annotations
 
@@ -9,12 +7,21 @@ from torch.nn.functional import log_softmax
 
 
 class Attention(nn.Module):
-    """One head over tokens (..., t, dim): softmax(Q K^T / sqrt(dim)) V, a dense layer, added to the
-    tokens, normalised.
+    """Attend with one head over tokens (..., t, dim), add a dense layer of it, and normalise.
 
-    Dense layers with bias; query, key and value weights start N(0, 1 / dim) in variance, the last
-    one Xavier normal. 1,051,648 parameters at dim 512 (FEAT, Ye et al. 2020, as the code of paper
-    002 has it).
+    It is softmax(Q K^T / sqrt(dim)) V, a dense layer, added to the tokens. Dense layers have a
+    bias; query, key and value weights start N(0, 1 / dim) in variance, the last one Xavier normal.
+    There are 1,051,648 parameters at dim 512, as the code of Uddin 2021 has it.
+
+    Parameters
+    ----------
+    dim : int
+        Length of the tokens.
+
+    References
+    ----------
+    Ye et al. (2020). Few-shot learning via embedding adaptation with set-to-set functions (FEAT).
+    arXiv:1812.03664.
     """
 
     def __init__(self, dim: int) -> None:
@@ -27,8 +34,9 @@ class Attention(nn.Module):
         nn.init.xavier_normal_(self.output.weight)
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """The tokens as changed, and the logarithm of the attention (..., t, t) whose rows are the
-        tokens that look.
+        """Return the changed tokens and the logarithm of the attention (..., t, t).
+
+        Rows of the attention are the tokens that look.
         """
         scores = self.query(tokens) @ self.key(tokens).transpose(-1, -2) / self.dim**0.5
         log_attention = log_softmax(scores, -1)

@@ -1,4 +1,4 @@
-"""What may be done to a training volume without making it another structure."""
+"""Change a training volume without making it another structure."""
 
 from __future__ import annotations
 
@@ -9,12 +9,24 @@ from cryoet_core.algorithms.transforms import random_rotations, rotate
 
 
 def augmented(volumes: Tensor, how: str, generator: torch.Generator) -> Tensor:
-    """Copies of volumes (n, 1, d, h, w), each changed by itself. ``how``: none, flips, rotations.
+    """Copy volumes, each changed by itself.
 
-    flips: each axis reversed or not, about voxel n // 2. A wedge that is symmetric about the beam
-    and the tilt axis stays where it is; an odd number of flips also changes the hand, which at
-    these resolutions hardly shows. rotations: any of SO(3), corners filled with noise; the missing
-    wedge turns with the particle.
+    Parameters
+    ----------
+    volumes : Tensor
+        Volumes (n, 1, d, h, w).
+    how : str
+        "none"; "flips": reverse each axis or not, about voxel n // 2; "rotations": any of SO(3),
+        corners filled with noise. A wedge that is symmetric about the beam and the tilt axis stays
+        where it is in flips; an odd number of flips also changes the hand, which at these
+        resolutions hardly shows. In rotations the missing wedge rotates with the particle.
+    generator : torch.Generator
+        Source of random numbers, on the CPU.
+
+    Returns
+    -------
+    Tensor
+        Volumes (n, 1, d, h, w).
     """
     if how == "flips":
         return _flipped(volumes, generator)
@@ -29,9 +41,7 @@ def augmented(volumes: Tensor, how: str, generator: torch.Generator) -> Tensor:
 
 
 def _flipped(volumes: Tensor, generator: torch.Generator) -> Tensor:
-    """Each of the eight ways at once, so that a volume is copied once and not once for each
-    axis.
-    """
+    """Flip in each of the eight ways at once, so that a volume is copied once and not per axis."""
     ways = torch.randint(8, (len(volumes),), generator=generator).to(volumes.device)
     turned = torch.empty_like(volumes)
     for way in range(8):

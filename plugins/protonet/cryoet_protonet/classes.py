@@ -1,4 +1,4 @@
-"""Which classes and which volumes are trained on."""
+"""Choose which classes and which volumes are trained on."""
 
 from __future__ import annotations
 
@@ -21,8 +21,16 @@ LEAST_HELD = 2
 
 @dataclass(frozen=True)
 class Parts:
-    """Rows of each training class that are trained on, and that are held out; rows of each unseen
-    class.
+    """Rows of a data set by what they are used for.
+
+    Attributes
+    ----------
+    train : Mapping[str, Tensor]
+        Rows of each training class that are trained on.
+    held : Mapping[str, Tensor]
+        Rows of each training class that are held out.
+    unseen : Mapping[str, Tensor]
+        Rows of each unseen class.
     """
 
     train: Mapping[str, Tensor]
@@ -31,11 +39,11 @@ class Parts:
 
     @property
     def known(self) -> tuple[Tensor, Tensor]:
-        """The rows trained on and the rows held out, of all training classes."""
+        """Rows trained on and rows held out, of all training classes."""
         return torch.cat(list(self.train.values())), torch.cat(list(self.held.values()))
 
     def codes(self, n: int) -> np.ndarray:
-        """(n,) int8: 0 trained on, 1 held out, 2 of a class unseen in training or of none."""
+        """Return codes (n,) int8: 0 trained on, 1 held out, 2 of an unseen class or of none."""
         codes = np.full(n, TEST, dtype=np.int8)
         for code, rows in zip((TRAIN, HELD), self.known, strict=True):
             codes[rows.numpy()] = code
@@ -45,8 +53,28 @@ class Parts:
 def split_classes(
     names: Sequence[str], chosen: Sequence[str], unseen: int | None, run: Run
 ) -> tuple[list[str], list[str]]:
-    """Training classes and unseen classes among ``names``, in their order. UserError: an unknown or
-    doubled name.
+    """Split class names into training classes and unseen classes, in their order.
+
+    Parameters
+    ----------
+    names : Sequence[str]
+        Names of the classes that have a volume.
+    chosen : Sequence[str]
+        Training classes; empty to draw them by the seed.
+    unseen : int | None
+        Number of classes to leave out where none is chosen; None for two fifths.
+    run : Run
+        The run: device, random numbers, log and checkpoints.
+
+    Returns
+    -------
+    tuple[list[str], list[str]]
+        Training classes and unseen classes.
+
+    Raises
+    ------
+    UserError
+        For an unknown or repeated name.
     """
     unknown = [name for name in chosen if name not in names]
     if unknown:
@@ -62,9 +90,21 @@ def split_classes(
 
 
 def split_rows(data: Any, config: Any, run: Run) -> Parts:
-    """Parts of a labelled data set.
+    """Split a labelled data set into parts.
 
-    UserError where the training classes are too few or too small.
+    Parameters
+    ----------
+    data : Any
+        Subtomograms, all of one box size.
+    config : Any
+        Options of the run.
+    run : Run
+        The run: device, random numbers, log and checkpoints.
+
+    Raises
+    ------
+    UserError
+        Where the training classes are too few or too small.
     """
     present = [name for i, name in enumerate(data.class_names) if (data.labels == i).any()]
     train, unseen = split_classes(present, config.train_classes, config.unseen, run)

@@ -1,4 +1,4 @@
-"""The options of ``cryoet run protonet`` and ``cryoet run protonet_ce``."""
+"""Declare the options of ``cryoet run protonet`` and ``cryoet run protonet_ce``."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from cryoet_core.plugins.config import Config, option
 
 
 class ProtoNetConfig(Config):
-    """Defaults are those of the fast preset; the paper preset is the published network and
-    schedule.
+    """Configure ``protonet``; defaults are those of the fast preset.
+
+    The paper preset is the published network and schedule.
     """
 
     train_classes: list[str] = option(
@@ -96,7 +97,7 @@ class ProtoNetConfig(Config):
     augment: Literal["none", "flips", "rotations"] = option(
         "flips",
         "change training volumes at random: flips keep the missing wedge in place, rotations of "
-        "SO(3) turn it",
+        "SO(3) rotate it",
         advanced=True,
         paper="none",
         presets={"fast": "flips", "paper": "none"},
@@ -178,7 +179,7 @@ class ProtoNetConfig(Config):
 
 
 class ProtoNetCEConfig(ProtoNetConfig):
-    """As ``protonet``, with the second stage."""
+    """Configure ``protonet_ce``: as ``protonet``, with the second stage."""
 
     attention_epochs: int = option(
         8,

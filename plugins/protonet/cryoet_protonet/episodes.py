@@ -1,4 +1,4 @@
-"""Episodes: which volumes are support and which are queries, many at once, as indices."""
+"""Draw episodes: which volumes are support and which are queries, many at once, as indices."""
 
 from __future__ import annotations
 
@@ -16,8 +16,14 @@ _CHUNK = 1 << 23
 
 @dataclass(frozen=True)
 class Episodes:
-    """Row numbers of e episodes: support (e, way, shot), queries (e, way, query), both class by
-    class; int64.
+    """Row numbers of e episodes, class by class.
+
+    Attributes
+    ----------
+    support : Tensor
+        Support rows (e, way, shot) int64.
+    queries : Tensor
+        Query rows (e, way, query) int64.
     """
 
     support: Tensor
@@ -28,15 +34,16 @@ class Episodes:
 
     @property
     def way(self) -> int:
+        """Classes in an episode."""
         return self.support.shape[1]
 
     @property
     def rows(self) -> Tensor:
-        """(e, way * (shot + query)): the support of an episode, then its queries."""
+        """Rows (e, way * (shot + query)): the support of an episode, then its queries."""
         return torch.cat([self.support.flatten(1), self.queries.flatten(1)], 1)
 
     def split(self, size: int) -> Iterator[Episodes]:
-        """Parts of ``size`` episodes, the last one smaller."""
+        """Split into parts of ``size`` episodes, the last one smaller."""
         parts = zip(self.support.split(size), self.queries.split(size), strict=True)
         return (Episodes(support, queries) for support, queries in parts)
 
@@ -49,11 +56,32 @@ def draw_episodes(
     query: int,
     generator: torch.Generator,
 ) -> Episodes:
-    """Draw ``count`` episodes: ``way`` of the classes, of each ``shot`` and ``query`` rows, without
-    replacement.
+    """Draw episodes: some classes, and support and query rows of each, without replacement.
 
-    ``rows`` are the volumes of each class. UserError where there are fewer classes or volumes than
-    an episode needs.
+    Parameters
+    ----------
+    rows : Mapping[str, Tensor]
+        Volumes of each class.
+    count : int
+        Number of episodes.
+    way : int
+        Classes in an episode.
+    shot : int
+        Support volumes of each class in an episode.
+    query : int
+        Query volumes of each class in an episode.
+    generator : torch.Generator
+        Source of random numbers, on the CPU.
+
+    Returns
+    -------
+    Episodes
+        The episodes.
+
+    Raises
+    ------
+    UserError
+        Where there are fewer classes or volumes than an episode needs.
     """
     check_episode(rows, way, shot, query)
     sizes = torch.tensor([len(r) for r in rows.values()])
@@ -70,7 +98,24 @@ def draw_episodes(
 
 
 def check_episode(rows: Mapping[str, Tensor], way: int, shot: int, query: int) -> None:
-    """UserError where the classes in ``rows`` do not suffice for one episode."""
+    """Check that the classes suffice for one episode.
+
+    Parameters
+    ----------
+    rows : Mapping[str, Tensor]
+        Volumes of each class.
+    way : int
+        Classes in an episode.
+    shot : int
+        Support volumes of each class in an episode.
+    query : int
+        Query volumes of each class in an episode.
+
+    Raises
+    ------
+    UserError
+        Where they do not.
+    """
     if len(rows) < way:
         raise UserError(
             f"`way` {way}: episodes have {len(rows)} classes to draw from; lower `way` or give "
@@ -87,8 +132,16 @@ def check_episode(rows: Mapping[str, Tensor], way: int, shot: int, query: int) -
 
 
 def queries_of(rows: Mapping[str, Tensor], shot: int, most: int) -> int:
-    """How many queries of each class an episode can have: ``most``, or what ``shot`` leaves of the
-    smallest class.
+    """Return how many queries of each class an episode can have.
+
+    Parameters
+    ----------
+    rows : Mapping[str, Tensor]
+        Volumes of each class.
+    shot : int
+        Support volumes of each class, which the smallest class has to spare.
+    most : int
+        Queries wanted.
     """
     return min(most, max(min((len(r) for r in rows.values()), default=0) - shot, 1))
 
@@ -96,9 +149,7 @@ def queries_of(rows: Mapping[str, Tensor], shot: int, most: int) -> int:
 def _draw(
     table: Tensor, sizes: Tensor, count: int, way: int, each: int, generator: torch.Generator
 ) -> Tensor:
-    """(count, way, each) rows: the largest of random keys, first over the classes, then over each
-    class's rows.
-    """
+    """Draw rows (count, way, each) by the largest random keys, of classes, then of rows."""
     classes = torch.rand(count, len(table), generator=generator).topk(way).indices
     keys = torch.rand(count, way, table.shape[1], generator=generator)
     keys.masked_fill_(torch.arange(table.shape[1]) >= sizes[classes][..., None], -1.0)

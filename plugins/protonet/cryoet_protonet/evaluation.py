@@ -1,4 +1,4 @@
-"""Accuracy over thousands of episodes: index arithmetic on embeddings that were computed once."""
+"""Take the accuracy over thousands of episodes, by index arithmetic on finished embeddings."""
 
 from __future__ import annotations
 
@@ -19,8 +19,21 @@ _CHUNK = 1 << 22
 def episode_logits(
     points: Tensor, episodes: Episodes, attention: Attention | None = None
 ) -> Tensor:
-    """(e, way * query, way): minus the squared distances of the queries from the prototypes; points
-    (n, d).
+    """Return minus the squared distances of the queries from the prototypes.
+
+    Parameters
+    ----------
+    points : Tensor
+        Embeddings (n, d) of the volumes.
+    episodes : Episodes
+        Episodes of these volumes.
+    attention : Attention | None, optional
+        Attention block of ProtoNet-CE; None without a second stage.
+
+    Returns
+    -------
+    Tensor
+        Logits (e, way * query, way).
     """
     centres = prototypes(points[episodes.support])
     queries = points[episodes.queries].flatten(1, 2)
@@ -33,7 +46,22 @@ def episode_logits(
 def episode_accuracies(
     points: Tensor, episodes: Episodes, attention: Attention | None = None
 ) -> Tensor:
-    """(e,) share of the queries of each episode that are nearest to their own class's prototype."""
+    """Return the fraction of queries that are nearest to their own class's prototype.
+
+    Parameters
+    ----------
+    points : Tensor
+        Embeddings (n, d) of the volumes.
+    episodes : Episodes
+        Episodes of these volumes.
+    attention : Attention | None, optional
+        Attention block of ProtoNet-CE; None without a second stage.
+
+    Returns
+    -------
+    Tensor
+        Fraction of each episode (e,).
+    """
     tokens = 1 if attention is None else 8 * (episodes.way + 1)
     size = max(1, _CHUNK // (episodes.rows.shape[1] * points.shape[1] * tokens))
     parts = []
@@ -45,7 +73,7 @@ def episode_accuracies(
 
 
 def interval(accuracies: Tensor) -> tuple[float, float]:
-    """Mean and 1.96 s / sqrt(E) of E accuracies, s with E - 1; 0 for a single one."""
+    """Return mean and 1.96 s / sqrt(E) of E accuracies, s with E - 1; 0 for a single one."""
     accuracies = accuracies.double()
     half = 1.96 * float(accuracies.std()) / len(accuracies) ** 0.5 if len(accuracies) > 1 else 0.0
     return float(accuracies.mean()), half
@@ -61,10 +89,31 @@ def evaluate(
     generator: torch.Generator,
     attention: Attention | None = None,
 ) -> list[dict[str, Any]]:
-    """The same episodes for each of several embeddings ``points`` (name -> (n, d)); one row of
-    facts for each.
+    """Evaluate several embeddings on the same episodes.
 
-    ``attention`` changes the first of them only, for which it was trained.
+    Parameters
+    ----------
+    points : Mapping[str, Tensor]
+        Embeddings (n, d) by name.
+    rows : Mapping[str, Tensor]
+        Volumes of each class.
+    way : int
+        Classes in an episode.
+    shot : int
+        Support volumes of each class in an episode.
+    query : int
+        Query volumes of each class in an episode.
+    count : int
+        Number of episodes.
+    generator : torch.Generator
+        Source of random numbers, on the CPU.
+    attention : Attention | None, optional
+        Changes the first embedding only, for which it was trained; None for none.
+
+    Returns
+    -------
+    list[dict[str, Any]]
+        A row of facts for each embedding.
     """
     episodes = draw_episodes(rows, count, way, shot, query, generator)
     facts = []

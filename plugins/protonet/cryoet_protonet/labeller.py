@@ -1,6 +1,4 @@
-"""Names volumes by the nearest prototype, and says "none of these" of what is far from all of
-them.
-"""
+"""Label volumes by the nearest prototype, or as "none of these" where all are far."""
 
 from __future__ import annotations
 
@@ -28,8 +26,24 @@ _CHUNK = 1 << 22
 
 @dataclass(frozen=True)
 class Support:
-    """Labelled examples: points (m, d), classes (m,) into names, split codes (m,); which volumes
-    they are.
+    """Labelled examples, and which volumes they are.
+
+    Attributes
+    ----------
+    names : tuple[str, ...]
+        Names of the classes.
+    points : Tensor
+        Embeddings (m, d).
+    classes : Tensor
+        Index into names (m,).
+    codes : np.ndarray
+        Split codes (m,) int8.
+    files : tuple[str, ...]
+        Checksums of the files.
+    file : np.ndarray
+        Index of each example's file (m,).
+    row : np.ndarray
+        Row of each example in its file (m,).
     """
 
     names: tuple[str, ...]
@@ -44,8 +58,18 @@ class Support:
     def of(
         cls, data: Any, points: Tensor, names: list[str], codes: np.ndarray | None = None
     ) -> Support:
-        """The volumes of ``data`` that are of one of the classes ``names``; points (n, d) of
-        all.
+        """Take the volumes of ``data`` that are of one of the named classes.
+
+        Parameters
+        ----------
+        data : Any
+            Subtomograms, all of one box size.
+        points : Tensor
+            Embeddings (n, d) of all volumes.
+        names : list[str]
+            Names of the classes to take.
+        codes : np.ndarray | None, optional
+            Split codes (n,) of all volumes; None for 2 throughout.
         """
         numbers = np.full(len(data.class_names) + 1, -1)
         numbers[[list(data.class_names).index(name) for name in names]] = np.arange(len(names))
@@ -66,19 +90,21 @@ class Support:
 
     @property
     def counts(self) -> Tensor:
+        """Number of examples of each class (k,)."""
         return torch.bincount(self.classes, minlength=len(self.names))
 
     @property
     def centres(self) -> Tensor:
-        """(k, d) prototypes: the means of the classes."""
+        """Prototypes (k, d): the means of the classes."""
         sums = self.points.new_zeros(len(self.names), self.points.shape[1]).index_add_(
             0, self.classes, self.points
         )
         return sums / self.counts[:, None]
 
     def find(self, data: Any) -> np.ndarray:
-        """(n,) which example each volume of ``data`` is, -1 for none: the same row of a file with
-        the same content.
+        """Return which example each volume of ``data`` is (n,), -1 for none.
+
+        An example is known by the same row of a file with the same content.
         """
         known = {digest: number for number, digest in enumerate(self.files)}
         numbers = np.array([known.get(_digest(path), -1) for path in data.paths])[data.source_file]
@@ -92,11 +118,26 @@ class Support:
 
 
 class ProtoLabeller:
-    """Labels by the prototypes of labelled examples.
+    """Label by the prototypes of labelled examples.
 
     A volume that is an example itself is compared with the prototype that the others of its class
     make. ``extra`` has the ``distance`` to the nearest prototype, 1 for a typical member, and for
     the run's own volumes the ``split``.
+
+    Parameters
+    ----------
+    space : Space
+        The embedding.
+    support : Support
+        Labelled examples.
+    scales : Scales
+        What the training classes say of distances.
+    reject : float
+        Fraction of members that may be called none of these.
+    facts : dict[str, Any]
+        Box size, tilt range, tilt axis and record of the encoder.
+    attention : Attention | None, optional
+        Attention block of ProtoNet-CE; None without a second stage.
     """
 
     def __init__(
@@ -115,7 +156,7 @@ class ProtoLabeller:
         self.temperature = temperature(support.centres, support.counts, scales.variance)
 
     def with_support(self, support: Any, run: Run) -> ProtoLabeller:
-        """The same embedding with the prototypes and the threshold of other labelled examples."""
+        """Return a labeller with the prototypes and the threshold of other labelled examples."""
         self._check(support)
         names = [name for i, name in enumerate(support.class_names) if (support.labels == i).any()]
         if not names:
@@ -129,6 +170,7 @@ class ProtoLabeller:
         )
 
     def label(self, data: Any, run: Run) -> Labels:
+        """Label subtomograms."""
         self._check(data)
         points = self.space.points(run.volumes(data), run)
         own = torch.from_numpy(self.support.find(data)).to(points.device)
@@ -157,13 +199,13 @@ class ProtoLabeller:
         )
 
     def _threshold(self) -> float:
-        """The distance beyond which a volume is none of these.
+        """Return the distance beyond which a volume is none of these.
 
-        The (1 - reject) quantile of members' distances: those of held-out volumes of the training
-        classes, which count for ``PRIOR`` volumes, and, where a class has several examples, those
-        of each from the others. Of these there are few, so the quantile is that of conformal
-        prediction (Vovk et al. 2005): the new volume counts as one more, beyond all of them. The
-        largest distance at most.
+        It is the (1 - reject) quantile of members' distances: those of held-out volumes of the
+        training classes, which count for ``PRIOR`` volumes, and, where a class has several
+        examples, those of each from the others. Of these there are few, so the quantile is that of
+        conformal prediction (Vovk et al. 2005): the new volume counts as one more, beyond all of
+        them. It is the largest distance at most.
         """
         found = self.scales.members
         weights, unseen = torch.full((len(found),), PRIOR / max(len(found), 1)), 0.0
@@ -187,7 +229,7 @@ class ProtoLabeller:
     def _check(self, data: Any) -> None:
         if data.box != self.facts["box"]:
             raise UserError(
-                f"{data.paths[0]}: cubes of {data.box} voxels, but the run was trained on "
+                f"{data.paths[0]}: subtomograms of {data.box} voxels, but the run was trained on "
                 f"{self.facts['box']}; "
                 "cut or resample them to the same box and voxel size"
             )
@@ -200,12 +242,29 @@ def compared(
     variance: float,
     attention: Attention | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Relative distances (n, k) and logits (n, k), float64, of points (n, d); own (n,): which
-    example each is, or -1.
+    """Compare points with the prototypes.
 
-    A relative distance is the squared one over what a member's would be: ``variance`` times 1 + 1 /
-    (number of examples), for the prototype errs too. Logits are those of Gaussian classes with that
-    variance in all dimensions.
+    A relative distance is the squared one over what a member's would be: ``variance`` times 1 + 1
+    / (number of examples), for the prototype errs too. Logits are those of Gaussian classes with
+    that variance in all dimensions.
+
+    Parameters
+    ----------
+    support : Support
+        Labelled examples.
+    points : Tensor
+        Embeddings (n, d) of the volumes.
+    own : Tensor
+        Which example each point is (n,), or -1.
+    variance : float
+        Variance within a class, all dimensions together.
+    attention : Attention | None, optional
+        Attention block of ProtoNet-CE; None without a second stage.
+
+    Returns
+    -------
+    tuple[Tensor, Tensor]
+        Relative distances (n, k) and logits (n, k), float64.
     """
     around, left, alone = _without_themselves(points, own, support)
     squares = (points[:, None].double() - around.double()).square().sum(-1)
@@ -223,8 +282,9 @@ def compared(
 def _without_themselves(
     points: Tensor, own: Tensor, support: Support
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """For each point the prototypes (n, k, d) without it, from how many examples (n, k), and where
-    from none.
+    """Return for each point the prototypes without it, from how many examples, and where from none.
+
+    All three have the shape (n, k, ...).
     """
     centres, counts = support.centres, support.counts
     n, k = len(points), len(centres)

@@ -1,4 +1,4 @@
-"""A finished run's labeller, in one checkpoint."""
+"""Save and load a finished run's labeller, in one checkpoint."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _CENTRING = ("template", "whitening")
 
 
 def save(run: Run, labeller: ProtoLabeller) -> None:
-    """Everything that labelling needs; the encoder as ``cryoet_core.runs.encoders`` wants it."""
+    """Write everything that labelling needs, the encoder as ``runs.encoders`` wants it."""
     space, support, scales = labeller.space, labeller.support, labeller.scales
     tensors = dict(encoder_tensors(space.encoder)) | {
         f"network.{k}": getattr(space.network, k) for k in _LINEAR
@@ -53,7 +53,13 @@ def save(run: Run, labeller: ProtoLabeller) -> None:
 
 
 def load(run: Run) -> ProtoLabeller:
-    """The labeller that ``save`` wrote. RunError where there is none."""
+    """Return the labeller that ``save`` wrote.
+
+    Raises
+    ------
+    RunError
+        Where there is none.
+    """
     saved = run.load(MODEL)
     if saved is None:
         raise RunError(
@@ -76,9 +82,9 @@ def load(run: Run) -> ProtoLabeller:
     if "centring" in facts:
         tilts = tuple(facts["tilt_range"]) if facts["tilt_range"] else None
         invariants = Invariants(facts["box"], tilts, facts["tilt_axis"], device)
-        space.descriptors = Descriptors(
-            Centring(**part("centring"), **_reach(facts["centring"])), invariants
-        )
+        max_shift, spread = facts["centring"]
+        centring = Centring(max_shift=max_shift, spread=spread, **part("centring"))
+        space.descriptors = Descriptors(centring, invariants)
         space.described = Linear(**part("described"))
     attention = None
     if facts["attention"]:
@@ -99,7 +105,3 @@ def load(run: Run) -> ProtoLabeller:
     scales = Scales(facts["variance"], tensors["members"])
     kept = {k: facts[k] for k in ("box", "tilt_range", "tilt_axis", "encoder")}
     return ProtoLabeller(space, support, scales, facts["reject"], kept, attention)
-
-
-def _reach(found: list[float]) -> dict[str, float]:
-    return {"max_shift": found[0], "spread": found[1]}

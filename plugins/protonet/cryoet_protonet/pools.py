@@ -1,4 +1,4 @@
-"""The steps of an epoch: which volumes each encodes, and which episodes it draws among these."""
+"""Draw the steps of an epoch: which volumes each encodes, and which episodes it draws of these."""
 
 from __future__ import annotations
 
@@ -14,8 +14,14 @@ from cryoet_protonet.episodes import Episodes, draw_episodes, queries_of
 
 @dataclass(frozen=True)
 class Step:
-    """One optimiser step: rows (m,) of the volumes that are encoded; ``episodes`` count from 0
-    within these.
+    """One optimiser step.
+
+    Attributes
+    ----------
+    rows : Tensor
+        Rows (m,) of the volumes that are encoded.
+    episodes : Episodes
+        Episodes, counted from 0 within these rows.
     """
 
     rows: Tensor
@@ -25,10 +31,25 @@ class Step:
 def training_steps(
     rows: Mapping[str, Tensor], config: Any, pool: int, generator: torch.Generator
 ) -> Iterator[Step]:
-    """``episodes_per_epoch`` episodes of the classes in ``rows``, ``episodes_per_step`` to a step.
+    """Draw ``episodes_per_epoch`` episodes, ``episodes_per_step`` to a step.
 
-    pool: volumes that a step encodes once and that its episodes share. 0, or where the episodes of
-    a step need no more than that: every episode has volumes of its own, as published.
+    Parameters
+    ----------
+    rows : Mapping[str, Tensor]
+        Volumes of each class.
+    config : Any
+        Options of the run.
+    pool : int
+        Volumes that a step encodes once and that its episodes have in common. With 0, or where the
+        episodes of a step need no more than that, every episode has volumes of its own, as
+        published.
+    generator : torch.Generator
+        Source of random numbers, on the CPU.
+
+    Returns
+    -------
+    Iterator[Step]
+        The steps.
     """
     count, size = config.episodes_per_epoch, config.episodes_per_step
     query = queries_of(rows, config.shot, config.query)
@@ -45,7 +66,10 @@ def training_steps(
 
 
 def own(episodes: Episodes) -> Step:
-    """A step whose episodes share nothing: a volume that is in two of them is encoded twice."""
+    """Return a step whose episodes have no volumes in common.
+
+    A volume that is in two of them is encoded twice.
+    """
     rows = episodes.rows
     places = torch.arange(rows.numel()).view_as(rows)
     supported = episodes.support[0].numel()
@@ -59,8 +83,25 @@ def own(episodes: Episodes) -> Step:
 def draw_pool(
     rows: Mapping[str, Tensor], pool: int, way: int, each: int, generator: torch.Generator
 ) -> list[Tensor]:
-    """About ``pool`` volumes: at least ``each`` of some classes, of ``way`` classes at least,
-    without replacement.
+    """Draw volumes of some classes, without replacement.
+
+    Parameters
+    ----------
+    rows : Mapping[str, Tensor]
+        Volumes of each class.
+    pool : int
+        Volumes to draw, about.
+    way : int
+        Classes to draw from, at least.
+    each : int
+        Volumes of each drawn class, at least.
+    generator : torch.Generator
+        Source of random numbers, on the CPU.
+
+    Returns
+    -------
+    list[Tensor]
+        Volumes of each drawn class.
     """
     classes = min(len(rows), max(way, pool // each))
     chosen = torch.randperm(len(rows), generator=generator)[:classes].tolist()

@@ -1,8 +1,8 @@
-"""ProtoNet3D and ProtoNet-CE: few-shot classification of structures that were never in training.
+"""Classify structures that were never in training: ProtoNet3D and ProtoNet-CE.
 
 An encoder is trained on episodes of the training classes; then any class is known by the mean of a
-few examples, its prototype, and a volume is named by the nearest one (paper 002; Li et al. 2020,
-doi 10.1371/journal.pcbi.1008227).
+few examples, its prototype, and a volume is labelled by the nearest one (Uddin 2021; Li et al.
+2020, doi:10.1371/journal.pcbi.1008227).
 """
 
 from __future__ import annotations
@@ -34,6 +34,14 @@ OWN = "protonet.protonet3d"
 
 
 class ProtoNet(Trainer):
+    """Train an encoder on episodes and label by prototypes (ProtoNet3D).
+
+    References
+    ----------
+    Few-shot learning for classification of novel macromolecular structures in cryo-electron
+    tomograms (2020). PLOS Computational Biology. doi:10.1371/journal.pcbi.1008227.
+    """
+
     name, task = "protonet", "classification"
     summary = (
         "few-shot classification: names new structures from one to five examples each (ProtoNet3D)"
@@ -54,11 +62,13 @@ class ProtoNet(Trainer):
     }
 
     def fit(self, inputs: Mapping[str, Any], run: Run) -> ProtoLabeller:
+        """Train, or resume an interrupted training, and return what was learnt."""
         if run.load(files.MODEL) is None:  # else this is a resumed run, and the work is done
             self._fit(inputs["data"], run)
         return self.load(run)
 
     def load(self, run: Run) -> ProtoLabeller:
+        """Rebuild what ``fit`` returned from the run's folder."""
         return files.load(run)
 
     def _fit(self, data: Any, run: Run) -> None:
@@ -108,7 +118,7 @@ class ProtoNet(Trainer):
         files.save(run, labeller)
 
     def _encoder(self, box: int, run: Run) -> tuple[nn.Module, dict[str, Any]]:
-        """The encoder to train, and how to build it again."""
+        """Build the encoder to train, and the record to build it again."""
         config = self.config
         run.reseed("encoder weights")
         if config.weights is not None:
@@ -135,11 +145,13 @@ class ProtoNet(Trainer):
         parts: Parts,
         run: Run,
     ) -> tuple[Attention | None, Tensor]:
-        """Nothing here: the embedding as it is."""
+        """Leave the embedding as it is: there is no second stage here."""
         return None, points
 
 
 class ProtoNetCE(ProtoNet):
+    """Train as ``ProtoNet``, then attention between query and prototypes (ProtoNet-CE)."""
+
     name = "protonet_ce"
     summary = "protonet with attention between query and prototypes (ProtoNet-CE)"
     Config = ProtoNetCEConfig

@@ -1,6 +1,4 @@
-"""What the training classes say of distances: how far members lie from their prototype, and how
-sure one may be.
-"""
+"""Measure on the training classes how far members lie from prototypes."""
 
 from __future__ import annotations
 
@@ -20,9 +18,13 @@ _MOST_DOUBT = 100.0
 class Scales:
     """What held-out volumes of the training classes say.
 
-    variance: of a class's points about their mean, all dimensions together. members (m,): squared
-    distances of volumes from the prototype of the others of their class (``member_distances``), in
-    units of their mean, rising.
+    Attributes
+    ----------
+    variance : float
+        Variance of a class's points about their mean, all dimensions together.
+    members : Tensor
+        Squared distances (m,) of volumes from the prototype of the others of their class
+        (``member_distances``), in units of their mean, rising.
     """
 
     variance: float
@@ -30,11 +32,10 @@ class Scales:
 
 
 def member_distances(points: Tensor, classes: Tensor) -> Tensor:
-    """Squared distances of points (m, d) from the means of the others of their class (m,), over 1 +
-    1 / (others).
+    """Return squared distances of points (m, d) from the means of the others of their class (m,).
 
-    The expected value is the variance within a class. Points that are alone in their class are left
-    out.
+    They are divided by 1 + 1 / (others), so that the expected value is the variance within a
+    class. Points that are alone in their class are left out.
     """
     counts = torch.bincount(classes)
     sums = points.new_zeros(len(counts), points.shape[1]).index_add_(0, classes, points)
@@ -45,10 +46,21 @@ def member_distances(points: Tensor, classes: Tensor) -> Tensor:
 
 
 def gaussian_logits(logits: Tensor, expected: Tensor | float, dim: int) -> Tensor:
-    """Minus squared distances to log-likelihoods of classes that scatter alike in all ``dim``
-    dimensions.
+    """Turn minus squared distances into log-likelihoods of classes with equal scatter.
 
-    ``expected``: the squared distance of a member, all dimensions together.
+    Parameters
+    ----------
+    logits : Tensor
+        Minus squared distances (n, k).
+    expected : Tensor | float
+        Squared distance of a member, all dimensions together.
+    dim : int
+        Number of dimensions.
+
+    Returns
+    -------
+    Tensor
+        Log-likelihoods (n, k), up to a constant.
     """
     return logits / (2 * expected / dim)
 
@@ -60,12 +72,28 @@ def left_out_distances(
     rows: tuple[Tensor, Tensor],
     classes: Tensor,
 ) -> Tensor:
-    """``member_distances`` of held-out volumes as if their class had been unseen when the
-    descriptors were whitened.
+    """Return ``member_distances`` of held-out volumes as if their class had been unseen.
 
     The whitening fits the classes that it was made of; without this, members of new classes would
-    seem far away. features (n, f), described (n, g), classes (n,); rows: those trained on and those
-    held out.
+    seem far away.
+
+    Parameters
+    ----------
+    space : Space
+        The embedding.
+    features : Tensor
+        Features (n, f) of the encoder.
+    described : Tensor | None
+        Descriptors (n, g) of all volumes; None where they are not joined.
+    rows : tuple[Tensor, Tensor]
+        Rows trained on and rows held out.
+    classes : Tensor
+        Class of each row (n,).
+
+    Returns
+    -------
+    Tensor
+        Distances (m,).
     """
     known, found = torch.cat(rows), []
     for number in classes[rows[1]].unique():
@@ -83,8 +111,16 @@ def left_out_distances(
 
 
 def fit_scales(squares: Tensor, points: Tensor, held: Mapping[str, Tensor]) -> Scales:
-    """Scales from ``left_out_distances`` (m,) and the points (n, d) of all volumes; held: held-out
-    rows by class.
+    """Fit the scales.
+
+    Parameters
+    ----------
+    squares : Tensor
+        Distances (m,) of ``left_out_distances``.
+    points : Tensor
+        Embeddings (n, d) of the volumes.
+    held : Mapping[str, Tensor]
+        Held-out rows by class.
     """
     variance = max(float(squares.mean()), 1e-12) if len(squares) else 1.0
     rows = torch.cat(list(held.values())).to(points.device)
@@ -96,13 +132,21 @@ def fit_scales(squares: Tensor, points: Tensor, held: Mapping[str, Tensor]) -> S
 
 
 def temperature(centres: Tensor, counts: Tensor, variance: float) -> float:
-    """By which logits are divided so that probabilities say how often a label is right: 1 +
-    variance / between / n.
+    """Return the divisor of logits that makes probabilities say how often a label is right.
 
-    A prototype (k, d) of n examples (k,) errs by variance / n, which inflates the distances between
-    prototypes and, where classes lie close together, leaves little in them that is true.
-    ``between``: the variance between classes, from the distances of the prototypes less that error.
-    At most 101, where nothing is left.
+    It is 1 + variance / between / n. A prototype of n examples errs by variance / n, which
+    inflates the distances between prototypes and, where classes lie close together, leaves little
+    in them that is true. ``between`` is the variance between classes, from the distances of the
+    prototypes less that error. The result is at most 101, where nothing is left.
+
+    Parameters
+    ----------
+    centres : Tensor
+        Prototypes (k, d).
+    counts : Tensor
+        Examples of each (k,).
+    variance : float
+        Variance within a class, all dimensions together.
     """
     share = variance * float((1 / counts.double()).mean())
     if len(centres) < 2:

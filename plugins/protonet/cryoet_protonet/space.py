@@ -1,4 +1,4 @@
-"""Volumes to points: the network's features and the descriptors, side by side."""
+"""Map volumes to points: the network's features and the descriptors, side by side."""
 
 from __future__ import annotations
 
@@ -23,14 +23,34 @@ one in the cache.
 
 @dataclass
 class Descriptors:
-    """Rotation-invariant descriptors (n, f) of centred volumes."""
+    """Compute rotation-invariant descriptors (n, f) of centred volumes.
+
+    Attributes
+    ----------
+    centring : Centring
+        Centring of the volumes.
+    invariants : Invariants
+        Descriptors of centred volumes.
+    """
 
     centring: Centring
     invariants: Invariants
 
     @classmethod
     def fit(cls, data: Any, volumes: DeviceVolumes, max_shift: float, run: Run) -> Descriptors:
-        """Centring is learnt from 500 volumes, without labels."""
+        """Learn the centring from 500 volumes, without labels.
+
+        Parameters
+        ----------
+        data : Any
+            Subtomograms, all of one box size.
+        volumes : DeviceVolumes
+            Standardised volumes of the data set, for the device.
+        max_shift : float
+            How far a particle may lie from the box centre, in voxels.
+        run : Run
+            The run: device, random numbers, log and checkpoints.
+        """
         some = sample_rows(len(data))
         centring = Centring.fit(
             lambda: volumes.batches(BATCH, some), data.box, max_shift, run.device
@@ -38,6 +58,7 @@ class Descriptors:
         return cls(centring, Invariants(data.box, data.tilt_range, data.tilt_axis, run.device))
 
     def __call__(self, volumes: DeviceVolumes) -> Tensor:
+        """Compute the descriptors (n, f) of all volumes."""
         batches = volumes.batches(BATCH)
         return torch.cat(
             [torch.cat(self.invariants(self.centring.centred(batch)), 1) for batch in batches]
@@ -48,9 +69,20 @@ class Descriptors:
 class Space:
     """The embedding (n, dim) in which prototypes are compared.
 
-    Where descriptors are joined, squared distances are in units of the variance within a class: the
-    descriptors are whitened within the training classes, the network's features scaled as a whole
-    to ``network_share`` of that. Alone, the network's features are left as they are.
+    Where descriptors are joined, squared distances are in units of the variance within a class:
+    the descriptors are whitened within the training classes, the network's features scaled as a
+    whole to ``network_share`` of that. Alone, the network's features are left as they are.
+
+    Attributes
+    ----------
+    encoder : nn.Module
+        Network from volumes (n, 1, b, b, b) to features (n, f).
+    network : Linear
+        Scale of the features.
+    descriptors : Descriptors | None
+        Descriptors; None where they are not joined.
+    described : Linear | None
+        Whitening of the descriptors; None where they are not joined.
     """
 
     encoder: nn.Module
@@ -60,6 +92,7 @@ class Space:
 
     @property
     def dim(self) -> int:
+        """Length of a point."""
         return self.network.matrix.shape[1] + (
             0 if self.described is None else self.described.matrix.shape[1]
         )
@@ -70,14 +103,14 @@ class Space:
         return self.network.matrix.shape[1]
 
     def points(self, volumes: DeviceVolumes, run: Run) -> Tensor:
-        """(n, dim) float32, each volume by itself."""
+        """Return points (n, dim) float32, each volume by itself."""
         features = encoded(self.encoder, volumes, run)
         return self.joined(
             features, None if self.descriptors is None else self.descriptors(volumes)
         )
 
     def joined(self, features: Tensor, descriptors: Tensor | None) -> Tensor:
-        """Features (n, f) of the encoder and descriptors (n, g) to points."""
+        """Join features (n, f) of the encoder and descriptors (n, g) to points."""
         points = self.network(features)
         if descriptors is None or self.described is None:
             return points
@@ -93,12 +126,27 @@ def fit_space(
     classes: Tensor,
     network_share: float,
 ) -> Space:
-    """The scales, from features (n, f) and descriptors (n, g) of all volumes and their classes
-    (n,).
+    """Fit the scales of the embedding.
 
-    ``rows``: those trained on and those held out. The encoder has seen the former, which lie closer
-    together for it than new ones would: its scale is that of the latter. The descriptors have seen
-    nothing, and use both.
+    The encoder has seen the rows trained on, which lie closer together for it than new ones would:
+    its scale is that of the rows held out. The descriptors have seen nothing, and use both.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+        Network from volumes (n, 1, b, b, b) to features (n, dim).
+    features : Tensor
+        Features (n, f) of all volumes.
+    descriptors : Descriptors | None
+        How descriptors are computed; None where they are not joined.
+    described : Tensor | None
+        Descriptors (n, g) of all volumes; None where they are not joined.
+    rows : tuple[Tensor, Tensor]
+        Rows trained on and rows held out.
+    classes : Tensor
+        Class of each row (n,).
+    network_share : float
+        Weight of the network's features beside the descriptors.
     """
     if descriptors is None or described is None:
         return Space(encoder, Linear.identity(features.shape[1]))
@@ -111,7 +159,19 @@ def fit_space(
 def encoded(
     encoder: nn.Module, volumes: DeviceVolumes, run: Run, rows: Tensor | None = None
 ) -> Tensor:
-    """Features (n, f) float32 in eval mode, so that a volume's are the same in any company."""
+    """Compute features (n, f) float32 in eval mode, so that a volume's are the same in any company.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+        Network from volumes (n, 1, b, b, b) to features (n, dim).
+    volumes : DeviceVolumes
+        Standardised volumes of the data set, for the device.
+    run : Run
+        The run: device, random numbers, log and checkpoints.
+    rows : Tensor | None, optional
+        Rows to encode; None for all.
+    """
     encoder.eval()
     size = _HOST_BATCH if run.device.type == "cpu" else BATCH
     parts = []

@@ -37,7 +37,21 @@ Embed = Callable[[Tensor, torch.Generator], Tensor]
 def encoder_stage(
     encoder: nn.Module, volumes: DeviceVolumes, parts: Parts, config: Any, run: Run
 ) -> Stage:
-    """Stage 1: the encoder alone, its features as they are."""
+    """Build stage 1: the encoder alone, its features as they are.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+        Network from volumes (n, 1, b, b, b) to features (n, dim).
+    volumes : DeviceVolumes
+        Standardised volumes of the data set, for the device.
+    parts : Parts
+        Which rows are trained on, which choose the epoch and which only count.
+    config : Any
+        Options of the run.
+    run : Run
+        The run: device, random numbers, log and checkpoints.
+    """
     held = validation_episodes(parts, config, run)
 
     def embed(rows: Tensor, generator: torch.Generator) -> Tensor:
@@ -67,11 +81,26 @@ def attention_stage(
     config: Any,
     run: Run,
 ) -> Stage:
-    """Stage 2: the attention, and unless frozen the encoder, which the direct distances go on
-    training.
+    """Build stage 2: the attention, and unless frozen the encoder, which direct distances train.
 
-    points (n, d): the embeddings as stage 1 left them; described (n, g): descriptors of all
-    volumes, where joined.
+    Parameters
+    ----------
+    attention : Attention
+        The attention block.
+    space : Space
+        The embedding as stage 1 left it.
+    volumes : DeviceVolumes
+        Standardised volumes of the data set, for the device.
+    points : Tensor
+        Embeddings (n, d) as stage 1 left them.
+    described : Tensor | None
+        Descriptors (n, g) of all volumes; None where they are not joined.
+    parts : Parts
+        Which rows are trained on, which choose the epoch and which only count.
+    config : Any
+        Options of the run.
+    run : Run
+        The run: device, random numbers, log and checkpoints.
     """
     held, frozen = validation_episodes(parts, config, run), config.freeze_encoder
     modules = nn.ModuleDict(
@@ -93,7 +122,8 @@ def attention_stage(
         divergence = attention_divergence(
             log_attention, attention_targets(classes, step.episodes.way)
         )
-        return episode_loss(logits, classes) + config.attention_weight * divergence
+        weight: float = config.attention_weight
+        return episode_loss(logits, classes) + weight * divergence
 
     def accuracy() -> float:
         if frozen:
@@ -108,8 +138,18 @@ def attention_stage(
 
 
 def validation_episodes(parts: Parts, config: Any, run: Run) -> Episodes:
-    """Episodes of the held-out volumes; fewer shots and queries than in training where too few are
-    held out.
+    """Draw episodes of the held-out volumes.
+
+    They have fewer shots and queries where too few volumes are held out.
+
+    Parameters
+    ----------
+    parts : Parts
+        Which rows are trained on, which choose the epoch and which only count.
+    config : Any
+        Options of the run.
+    run : Run
+        The run: device, random numbers, log and checkpoints.
     """
     shot = min(config.shot, max(min(len(rows) for rows in parts.held.values()) // 2, 1))
     query = queries_of(parts.held, shot, config.query)
@@ -119,7 +159,19 @@ def validation_episodes(parts: Parts, config: Any, run: Run) -> Episodes:
 
 
 def held_features(encoder: nn.Module, volumes: DeviceVolumes, parts: Parts, run: Run) -> Tensor:
-    """(n, f) features: those of held-out volumes, 0 elsewhere."""
+    """Compute features (n, f) of held-out volumes, 0 elsewhere.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+        Network from volumes (n, 1, b, b, b) to features (n, dim).
+    volumes : DeviceVolumes
+        Standardised volumes of the data set, for the device.
+    parts : Parts
+        Which rows are trained on, which choose the epoch and which only count.
+    run : Run
+        The run: device, random numbers, log and checkpoints.
+    """
     rows = parts.known[1]
     features = encoded(encoder, volumes, run, rows)
     return features.new_zeros(len(volumes), features.shape[1]).index_copy_(
@@ -142,8 +194,21 @@ def _trained_features(
 
 
 def embedded(embed: Embed, step: Step, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Support (e, way, shot, d) and queries (e, way * query, d) of a step's episodes, its volumes
-    embedded once.
+    """Embed a step's volumes once and look up its episodes.
+
+    Parameters
+    ----------
+    embed : Embed
+        Function from rows (m,) to points (m, d), with gradients.
+    step : Step
+        The step.
+    generator : torch.Generator
+        Source of random numbers for augmentation.
+
+    Returns
+    -------
+    tuple[Tensor, Tensor]
+        Support (e, way, shot, d) and queries (e, way * query, d).
     """
     points = embed(step.rows, generator)
     support, queries = (

@@ -1,6 +1,4 @@
-"""What a run reports of itself: accuracy over episodes, of the unseen classes and of volumes held
-out of training.
-"""
+"""Report accuracy over episodes, of unseen classes and of volumes held out of training."""
 
 from __future__ import annotations
 
@@ -21,8 +19,12 @@ UNSEEN, HELD = "unseen classes", "held-out volumes of training classes"
 
 
 def check_evaluation(parts: Parts, config: Any) -> None:
-    """UserError, before anything is trained, where the unseen classes are too small for the
-    evaluation's episodes.
+    """Check, before anything is trained, that unseen classes suffice for the evaluation's episodes.
+
+    Raises
+    ------
+    UserError
+        Where they are too small.
     """
     if config.evaluation_episodes and len(parts.unseen) > 1:
         for shot in config.evaluation_shots:
@@ -33,7 +35,23 @@ def check_evaluation(parts: Parts, config: Any) -> None:
 def write_tables(
     points: Tensor, space: Space, attention: Attention | None, parts: Parts, config: Any, run: Run
 ) -> None:
-    """episodes.json with every figure, tables.json and notes.json for the report."""
+    """Write episodes.json with every figure, and tables.json and notes.json for the report.
+
+    Parameters
+    ----------
+    points : Tensor
+        Embeddings (n, d) of the volumes.
+    space : Space
+        The embedding.
+    attention : Attention | None
+        Attention block of ProtoNet-CE; None without a second stage.
+    parts : Parts
+        Which rows are trained on, which choose the epoch and which only count.
+    config : Any
+        Options of the run.
+    run : Run
+        The run: device, random numbers, log and checkpoints.
+    """
     kinds = _embeddings(points, space, attention)
     rows = []
     for group, members in ((UNSEEN, parts.unseen), (HELD, parts.held)):
@@ -61,7 +79,7 @@ def write_tables(
 
 
 def _embeddings(points: Tensor, space: Space, attention: Attention | None) -> Mapping[str, Tensor]:
-    """The method's own embedding first, then what it is made of."""
+    """Name the method's own embedding first, then what it is made of."""
     kinds = {"": points}
     if attention is not None:
         kinds["without attention"] = points

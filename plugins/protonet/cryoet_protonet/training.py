@@ -1,6 +1,4 @@
-"""The loop of both stages: episodes, several to a step; the epoch with the best validation accuracy
-is kept.
-"""
+"""Train either stage on episodes, several to a step; keep the best validation epoch."""
 
 from __future__ import annotations
 
@@ -21,8 +19,22 @@ Loss = Callable[[Step, torch.Generator], Tensor]
 
 @dataclass
 class Stage:
-    """One stage of training: what is trained, its loss, how good it is on volumes held out; the
-    volumes of a pool.
+    """One stage of training.
+
+    Attributes
+    ----------
+    name : str
+        Name in the log and of the checkpoint.
+    modules : nn.ModuleDict
+        What is trained.
+    loss : Loss
+        Its loss.
+    accuracy : Callable[[], float]
+        How good it is on volumes held out.
+    epochs : int
+        Number of epochs at most.
+    pool : int
+        Volumes of a pool.
     """
 
     name: str
@@ -35,7 +47,19 @@ class Stage:
 
 @dataclass
 class Progress:
-    """Where a stage is: the next epoch, the best accuracy and the epochs since it was reached."""
+    """Where a stage is.
+
+    Attributes
+    ----------
+    epoch : int
+        The next epoch.
+    best : float
+        The best accuracy.
+    since : int
+        Epochs since it was reached.
+    finished : bool
+        Whether training has ended.
+    """
 
     epoch: int = 0
     best: float = -1.0
@@ -44,16 +68,26 @@ class Progress:
 
 
 def learning_rate(config: Any, epoch: int) -> float:
-    """Halved every ``halve_every`` epochs, from the first epoch on as given."""
+    """Return the learning rate of an epoch, halved every ``halve_every`` epochs."""
     rate: float = config.learning_rate * 0.5 ** (epoch // config.halve_every)
     return rate
 
 
 def train(stage: Stage, parts: Parts, config: Any, run: Run) -> None:
-    """Train the stage's modules, or go on with them, and leave them in eval mode with the best
-    epoch's weights.
+    """Train the stage's modules, or resume, and keep the best epoch's weights, in eval mode.
 
-    Saves a checkpoint with the stage's name after each epoch.
+    A checkpoint with the stage's name is saved after each epoch.
+
+    Parameters
+    ----------
+    stage : Stage
+        The stage.
+    parts : Parts
+        Which rows are trained on, which choose the epoch and which only count.
+    config : Any
+        Options of the run.
+    run : Run
+        The run: device, random numbers, log and checkpoints.
     """
     modules = stage.modules.to(run.device)
     optimiser = torch.optim.Adam(modules.parameters(), lr=1.0)
@@ -93,7 +127,8 @@ def _epoch(
         loss.backward()
         optimiser.step()
         total += loss.detach() * len(step.episodes)
-    return float(total) / config.episodes_per_epoch
+    count: int = config.episodes_per_epoch
+    return float(total) / count
 
 
 # ---- checkpoints ---------------------------------------------------------------------------------
@@ -112,7 +147,7 @@ def _save(
 def _restored(
     stage: Stage, optimiser: torch.optim.Optimizer, best: dict[str, Tensor], run: Run
 ) -> Progress:
-    """What the last epoch of an interrupted run left; else the beginning."""
+    """Return what the last epoch of an interrupted run left, else the beginning."""
     saved = run.load(stage.name)
     if saved is None:
         return Progress()

@@ -54,7 +54,8 @@ def test_pooling_before_the_rectifier_is_the_published_network() -> None:
 
 def test_a_small_cube_is_refused() -> None:
     with pytest.raises(
-        UserError, match=r"`blocks` 4 with `bin` 2 needs cubes of at least 32 voxels.* has 24"
+        UserError,
+        match=r"`blocks` 4 with `bin` 2 needs subtomograms of at least 32 voxels.* has 24",
     ):
         ProtoNet3D(24, blocks=4, bin=2)
 

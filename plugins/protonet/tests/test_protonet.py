@@ -245,7 +245,7 @@ def test_support_without_labels_or_of_another_box(
     from cryoet_core.testing.data import write_subtomograms as kit
 
     small = open_subtomograms([kit(tmp_path / "small.h5", 16, per_class=2)])
-    with pytest.raises(UserError, match="cubes of 16 voxels, but the run was trained on 24"):
+    with pytest.raises(UserError, match="subtomograms of 16 voxels, but the run was trained on 24"):
         labeller.with_support(small, run)
 
 
