@@ -207,7 +207,7 @@ def test_scores_of_the_posterior_histogram_count_every_particle(full):
 
 def test_the_pages_plots_carry_units_and_no_logo(full):
     html = full[2]
-    for label in ("number of clusters K", "BIC (lower is better)", "DDBI (lower is better)", "share of labels kept",
+    for label in ("number of clusters K", "BIC (lower is better)", "DDBI (lower is better)", "fraction of labels kept",
                   "training loss", "highest posterior "
                       "probability", "subtomograms", "iteration"):  # fmt: skip
         assert json.dumps(label)[1:-1] in html, label
