@@ -249,7 +249,7 @@ def test_data_that_is_gone_is_said_and_stored_scores_are_shown(tmp_path):
     page = report(run)
     assert "set.h5 is no longer where the run found it" in page.text
     assert f"{scores['matched_accuracy']:.3f}" in page.text
-    assert "the data was not at hand" in page.text
+    assert "the data file was not found" in page.text
     assert embedding_map(gather(run)).with_slices is False
 
 

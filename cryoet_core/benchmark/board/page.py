@@ -1,6 +1,4 @@
-"""leaderboard.html: the same tables as one offline page, with links to the runs' reports and
-accuracy against cost.
-"""
+"""leaderboard.html: the tables as one offline page, with reports and accuracy against cost."""
 
 from __future__ import annotations
 
@@ -18,7 +16,22 @@ from cryoet_core.report.page import document
 
 
 def leaderboard(found: Sequence[Board], facts: Mapping[str, Any], folder: Path) -> str:
-    """The page; links to reports are relative to ``folder``, where it will lie."""
+    """Return the page.
+
+    Parameters
+    ----------
+    found : sequence of Board
+        The tables.
+    facts : mapping
+        Those of ``leaderboard.closing_facts``.
+    folder : Path
+        Where the page will lie; links to reports are relative to it.
+
+    Returns
+    -------
+    str
+        HTML.
+    """
     parts = [
         _overview(found, facts),
         *(_section(board, folder) for board in found),
