@@ -154,7 +154,6 @@ class Facts:
         return np.asarray(table[self.predictions.labels.labels] == self.true)
 
     def average_of(self, name: str) -> tuple[np.ndarray, float] | None:
-        """Return the average of a class with its voxel size in Å; None without one."""
         return self.averages.get(file_name(name))
 
 

@@ -93,19 +93,17 @@ def _overview(found: Sequence[Board], facts: Mapping[str, Any]) -> Section:
         "measured",
         "failed",
         "not run",
-        "best in the runs that all share",
+        "best in the runs that all methods have",
         "runs",
     )
     words = [
         "A figure is our mean over the seeds ± half of its 95 % interval (Student's t; none for "
-        "one seed); below it "
-        "what the paper prints. "
+        "one seed). The figure that the paper prints is below it. "
     ]
     if facts["scale"] != "paper":
         words.append(
             f"At the scale {facts['scale']} data and training are smaller than the papers': the "
-            "two compare in kind "
-            "only. "
+            "figures can be compared in trend only. "
         )
     if facts["without_a_table"]:
         words.append(f"No table takes {', '.join(facts['without_a_table'])}.")
