@@ -45,7 +45,7 @@ def _about(facts: Mapping[str, Any]) -> list[str]:
         "seed), then the "
         "figure printed in the paper. Where the scale is not *paper*, data and training are "
         "smaller than the papers', "
-        "and the two compare in kind only.",
+        "and the figures can be compared in trend only.",
     ]
     if facts["without_a_table"]:
         lines += [

@@ -93,7 +93,7 @@ def _overview(found: Sequence[Board], facts: Mapping[str, Any]) -> Section:
         "measured",
         "failed",
         "not run",
-        "best in the runs that all methods have",
+        "best in the runs that all entries have",
         "runs",
     )
     words = [
