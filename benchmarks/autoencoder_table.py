@@ -201,8 +201,11 @@ def measure(args: argparse.Namespace, cell: dict[str, object]) -> dict[str, obje
 
 def markdown(results: Path) -> str:
     lines = [json.loads(line) for line in results.open()] if results.exists() else []
-    return "\n\n".join(part for part in (_table([x for x in lines if x["part"] == "table"]),
-                                          _dice([x for x in lines if x["part"] == "edss"])) if part)  # fmt: skip
+    parts = (
+        _table([x for x in lines if x["part"] == "table"]),
+        _dice([x for x in lines if x["part"] == "edss"]),
+    )
+    return "\n\n".join(part for part in parts if part)
 
 
 def _table(lines: Sequence[dict[str, float]]) -> str:

@@ -2,7 +2,7 @@
 and in what memory.
 
     python benchmarks/bench_fsft.py methods         # six methods at the same epochs
-    python benchmarks/bench_fsft.py order           # the same schedule in the reference code's order of work
+    python benchmarks/bench_fsft.py order           # same schedule in the reference's order
     python benchmarks/bench_fsft.py memory          # peak memory for 43 classes x 100 cubes of 35^3
 
 Seconds are processor time of the training alone (one thread: nothing else is waited for), scoring

@@ -1,7 +1,8 @@
 """Training and evaluation of ``protonet`` beside the way of the published code, by turns in one
 process.
 
-    python benchmarks/bench_protonet.py [--per-class 200] [--pool 60] [--batch 10] [--threads 1] [--rounds 3]
+    python benchmarks/bench_protonet.py [--per-class 200] [--pool 60] [--batch 10] \
+        [--threads 1] [--rounds 3]
 
 Training: an epoch of 2-way, 5-shot episodes with 15 queries each (ours 100, the other way 25; time
 per episode is what is compared), then the validation on held-out volumes. Ours, as the preset fast:

@@ -2,8 +2,8 @@
 simulated structures.
 
     python benchmarks/cssl_table.py --structures ../shared/data/structures/10A --seeds 0
-    python benchmarks/cssl_table.py --structures ../shared/data/structures/10A --count 5 --per-class 100 --bin 2 \
-        --epochs 40 --fine-tune-epochs 15
+    python benchmarks/cssl_table.py --structures ../shared/data/structures/10A \
+        --count 5 --per-class 100 --bin 2 --epochs 40 --fine-tune-epochs 15
 
 For each SNR and seed a set of ``--count`` structures is simulated at 32^3 voxels of 10 Å and split
 60:20:20. A method pretrains once, on the training part without its labels; each share of the labels

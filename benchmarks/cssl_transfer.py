@@ -145,15 +145,9 @@ def markdown(results: Path) -> str:
 def _shown(cells: list[Cell], given: bool) -> str:
     if not cells:
         return "not run"
-    scores = " ".join(
-        f"{cell['matched_accuracy']:.2f}"
-        for cell in sorted(cells, key=lambda cell: int(cell["seed"]))
-    )
-    counts = (
-        ""
-        if given
-        else f", K {' '.join(str(cell['k']) for cell in sorted(cells, key=lambda c: int(c['seed'])))}"
-    )
+    by_seed = sorted(cells, key=lambda cell: int(cell["seed"]))
+    scores = " ".join(f"{cell['matched_accuracy']:.2f}" for cell in by_seed)
+    counts = "" if given else f", K {' '.join(str(cell['k']) for cell in by_seed)}"
     return f"{np.mean([cell['matched_accuracy'] for cell in cells]):.3f} ({scores}{counts})"
 
 

@@ -1,7 +1,8 @@
 """Which views teach most: read-outs of SimCLR's features after a short pretraining with one thing
 changed at a time.
 
-    python benchmarks/cssl_views.py --structures ../shared/data/structures/10A --count 5 --per-class 60 --bin 2
+    python benchmarks/cssl_views.py --structures ../shared/data/structures/10A \
+        --count 5 --per-class 60 --bin 2
 
 Linear probe and ten nearest neighbours on frozen features, from all training labels, on validation
 and test part together. Sets, split and random numbers are those of ``cssl_table.py``. Finished

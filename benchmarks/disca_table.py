@@ -1,8 +1,8 @@
 """Matched accuracy of ``disca`` and ``invariants`` on simulated sets of real structures: the table
 of the README.
 
-    python benchmarks/disca_table.py --structures ../shared/data/structures/10A --rows plain --seeds 0 1 2 \
-        --results benchmarks/results/disca.jsonl
+    python benchmarks/disca_table.py --structures ../shared/data/structures/10A \
+        --rows plain --seeds 0 1 2 --results benchmarks/results/disca.jsonl
 
 Every cell simulates its set, runs both methods with K free in 2..15 and labels hidden, and appends
 one line of JSON; cells that are in the file already are skipped, so an interrupted table goes on.

@@ -1,7 +1,8 @@
 """Target accuracy of ``fsft``, its stages, its ablations and the five other methods on simulated
 pairs of domains.
 
-    python benchmarks/fsft_table.py --structures ../shared/data/structures/10A --pairs 0.1:0.1 1000:1000 \
+    python benchmarks/fsft_table.py --structures ../shared/data/structures/10A \
+        --pairs 0.1:0.1 1000:1000 \
         --variants fsft no-coral adversarial no-conv-discriminator --seeds 0 1 2 --shots 3
 
 Source (Cs 2.2 mm, defocus 10 um) and target (Cs 2.0 mm, defocus 5 um) are simulated of the same

@@ -175,7 +175,7 @@ WRONG = {
     "executor": (["--all", "--executor", "pbs"], "--executor pbs: expected local or slurm"),
     "folder": (
         ["--suite", "paper002", "--method", "toy", "--out", "full"],
-        "is no benchmark's folder",
+        "is no folder of a benchmark",
     ),
     "compare": (["--compare", "x", "y"], "x: no such file; expected results.jsonl"),
 }

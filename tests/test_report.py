@@ -207,7 +207,7 @@ def test_scores_of_the_posterior_histogram_count_every_particle(full):
 
 def test_the_pages_plots_carry_units_and_no_logo(full):
     html = full[2]
-    for label in ("number of clusters K", "BIC (lower is better)", "DDBI (lower is better)", "share of labels kept",
+    for label in ("number of clusters K", "BIC (lower is better)", "DDBI (lower is better)", "fraction of labels kept",
                   "training loss", "highest posterior "
                       "probability", "subtomograms", "iteration"):  # fmt: skip
         assert json.dumps(label)[1:-1] in html, label
@@ -249,7 +249,7 @@ def test_data_that_is_gone_is_said_and_stored_scores_are_shown(tmp_path):
     page = report(run)
     assert "set.h5 is no longer where the run found it" in page.text
     assert f"{scores['matched_accuracy']:.3f}" in page.text
-    assert "the data was not at hand" in page.text
+    assert "the data file was not found" in page.text
     assert embedding_map(gather(run)).with_slices is False
 
 

@@ -1,5 +1,4 @@
-"""One cell: its commands in processes of their own, with time and peak memory; what came out is in
-its folder.
+"""One cell: its commands in processes of their own, with time and peak memory.
 
     python -m cryoet_core.benchmark.cell FOLDER
 
@@ -33,8 +32,17 @@ _PAUSE = 0.05
 
 
 def run_cell(folder: str) -> dict[str, Any]:
-    """Do the steps of a cell that are not done yet; its outcome, which is in ``outcome.json``
-    too.
+    """Do the steps of a cell that are not done yet.
+
+    Parameters
+    ----------
+    folder : str
+        The folder of the cell.
+
+    Returns
+    -------
+    dict
+        Its outcome, which is in ``outcome.json`` too.
     """
     where = Path(folder)
     spec = files.read_json(where / SPEC)
@@ -160,14 +168,13 @@ def _reason(code: int, late: str, err: Path) -> str:
 
 
 def die_with_parent() -> None:
-    """Linux: end this process when the one that started it ends, however that ends. Elsewhere
-    nothing.
-    """
+    """End this process when the one that started it ends, however that ends (Linux alone)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 def main() -> int:
+    """Run the cell that the command line names."""
     die_with_parent()
     run_cell(sys.argv[1])
     return 0

@@ -1,6 +1,4 @@
-"""Runs jobs, each a cell's folder, as processes here (``Local``) or as SLURM jobs (``slurm``); the
-loop is the same.
-"""
+"""Runs jobs, each the folder of a cell, as processes here or as SLURM jobs (``slurm``)."""
 
 from __future__ import annotations
 
@@ -24,8 +22,18 @@ _PAUSE = 0.1
 
 @dataclass(frozen=True)
 class CellProcess:
-    """A cell's folder, where its ``cell.json`` lies. It starts when the files in ``needs`` are
-    there.
+    """The folder of a cell, where its ``cell.json`` lies.
+
+    Attributes
+    ----------
+    folder : Path
+        The folder.
+    label : str
+        What the cell is called on the terminal.
+    makes : Path or None
+        The file that it makes, where it makes data.
+    needs : tuple of Path
+        Files that must be there before it starts.
     """
 
     folder: Path
@@ -34,7 +42,7 @@ class CellProcess:
     needs: tuple[Path, ...] = ()
 
     def outcome(self) -> dict[str, Any] | None:
-        """What came out; None while nothing did."""
+        """Return what came out; None while nothing did."""
         path = self.folder / cell.OUTCOME
         return files.read_json(path) if path.exists() else None
 
@@ -42,17 +50,39 @@ class CellProcess:
 class Running(Protocol):
     """A job that was started."""
 
-    def ended(self) -> bool: ...
+    def ended(self) -> bool:
+        """Say whether it has ended."""
 
-    def kill(self) -> None: ...
+    def kill(self) -> None:
+        """End it."""
 
 
 class Executor(Protocol):
-    """Starts jobs. ``slots``: how many may run at once."""
+    """Starts jobs.
+
+    Attributes
+    ----------
+    slots : int
+        How many may run at once.
+    """
 
     slots: int
 
-    def start(self, job: CellProcess, slot: int, /) -> Running: ...
+    def start(self, job: CellProcess, slot: int, /) -> Running:
+        """Start a job.
+
+        Parameters
+        ----------
+        job : CellProcess
+            The cell to run.
+        slot : int
+            The free slot that it takes.
+
+        Returns
+        -------
+        Running
+            The started job.
+        """
 
 
 def work_through(
@@ -61,8 +91,25 @@ def work_through(
     started: Callable[[CellProcess], None],
     ended: Callable[[CellProcess, dict[str, Any]], None],
 ) -> None:
-    """Run every job, in order as far as its needs allow. A job whose needs failed fails with their
-    reason.
+    """Run every job, in order as far as its needs allow.
+
+    A job whose needs failed fails with their reason.
+
+    Parameters
+    ----------
+    jobs : sequence of CellProcess
+        The cells to run.
+    executor : Executor
+        Starts them.
+    started : callable
+        Called with each job that was started.
+    ended : callable
+        Called with each job that ended, and its outcome.
+
+    Raises
+    ------
+    RunError
+        A file that a job needs is gone, and nothing makes it again.
     """
     waiting = list(jobs)
     running: dict[int, tuple[CellProcess, Running]] = {}
@@ -140,8 +187,15 @@ class _Process:
 class Local:
     """Processes on this machine, ``slots`` at once, each with one GPU if there are any.
 
-    Each takes its share of the cores, unless the environment says how many threads
+    Each takes an equal part of the cores, unless the environment says how many threads
     (``OMP_NUM_THREADS``).
+
+    Parameters
+    ----------
+    slots : int
+        How many processes run at once.
+    gpus : int
+        How many GPUs there are.
     """
 
     def __init__(self, slots: int, gpus: int = 0) -> None:
@@ -150,6 +204,20 @@ class Local:
         self._environment = os.environ | dict.fromkeys(_THREADS, threads)
 
     def start(self, job: CellProcess, slot: int, /) -> Running:
+        """Start a job.
+
+        Parameters
+        ----------
+        job : CellProcess
+            The cell to run.
+        slot : int
+            The free slot that it takes.
+
+        Returns
+        -------
+        Running
+            The started job.
+        """
         environment = dict(self._environment)
         if self.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = _gpu(slot % self.gpus)
@@ -171,7 +239,7 @@ _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

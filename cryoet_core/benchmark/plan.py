@@ -32,8 +32,23 @@ OTHER_SEED = 1000
 class Cell:
     """One run of a method on one data set with one seed, and the evaluations after it.
 
-    ``key`` depends on the method, its options, the content of its data and the seed; tables that
-    ask for the same run share it.
+    Attributes
+    ----------
+    key : str
+        Depends on the method, its options, the content of its data and the seed. Tables that ask
+        for the same run use the same cell.
+    method : str
+        The method.
+    seed : int
+        The seed.
+    scale : str
+        "smoke", "small" or "paper".
+    words : tuple of str
+        The command of the run.
+    evaluations : tuple of (str, tuple of str)
+        Names and commands of the evaluations.
+    sources : tuple of DataRecipe
+        The files that it reads.
     """
 
     key: str
@@ -47,8 +62,24 @@ class Cell:
 
 @dataclass(frozen=True)
 class Place:
-    """An entry of a table under a condition: the cells behind it, or the reason why there are
-    none.
+    """An entry of a table under a condition.
+
+    Attributes
+    ----------
+    suite : Suite
+        The suite.
+    table : SuiteTable
+        The table.
+    entry : Entry
+        The row.
+    condition : tuple of (str, str)
+        Names and values of the axes.
+    cells : tuple of Cell
+        The cells behind it.
+    reason : str
+        Why there are none.
+    command : str
+        What would measure it.
     """
 
     suite: Suite
@@ -68,7 +99,25 @@ class Place:
 
 @dataclass
 class BenchmarkPlan:
-    """Every place of some suites at a scale."""
+    """Every place of some suites at a scale.
+
+    Attributes
+    ----------
+    suites : sequence of Suite
+        The suites.
+    scale : str
+        "smoke", "small" or "paper".
+    seeds : int
+        How many seeds.
+    stock : Stock
+        Where the data come from.
+    installed : mapping of str to PluginInfo
+        The installed methods.
+    methods : sequence of str
+        The methods that are asked for; all without any.
+    custom : sequence of str
+        Suites that were named by their path.
+    """
 
     suites: Sequence[Suite]
     scale: Scale
@@ -81,7 +130,7 @@ class BenchmarkPlan:
 
     @cached_property
     def places(self) -> list[Place]:
-        """In the order of the tables."""
+        """Every place, in the order of the tables."""
         return [
             self._place(suite, table, entry, condition)
             for suite in self.suites
@@ -96,7 +145,7 @@ class BenchmarkPlan:
         return {cell.key: cell for place in self.places for cell in place.cells}
 
     def entries(self, table: SuiteTable) -> list[Entry]:
-        """Those of the table and one for each other installed method that fits it."""
+        """Return the entries of a table, and one for each other installed method that fits it."""
         named = {entry.method for entry in table.entry}
         more = [
             name for name, info in self.installed.items() if name not in named and fits(info, table)
@@ -258,8 +307,27 @@ def variables_of(
     *,
     structures: bool,
 ) -> dict[str, str]:
-    """What ``{name}`` stands for: the axes' values, what these bring with them, the entry's, and
-    the seed.
+    """Return what ``{name}`` stands for.
+
+    Parameters
+    ----------
+    suite : Suite
+        The suite.
+    table : SuiteTable
+        The table.
+    entry : Entry
+        The row.
+    condition : tuple of (str, str)
+        Names and values of the axes.
+    seed : int
+        The seed.
+    structures : bool
+        Whether a folder of structures is given.
+
+    Returns
+    -------
+    dict of str to str
+        The values of the axes, what these bring with them, those of the entry, and the seed.
     """
     found: dict[str, Any] = dict(suite.values.get("", {}))
     for _, value in condition:
@@ -272,8 +340,19 @@ def variables_of(
 
 
 def fits(info: PluginInfo, table: SuiteTable) -> bool:
-    """Whether a method that no entry names belongs into a table: its task, inputs and options say
-    so.
+    """Say whether a method that no entry names belongs into a table.
+
+    Parameters
+    ----------
+    info : PluginInfo
+        The method.
+    table : SuiteTable
+        The table.
+
+    Returns
+    -------
+    bool
+        True where task, inputs and options fit.
     """
     trainer = info.trainer
     if trainer is None or trainer.task != table.task:
@@ -301,7 +380,18 @@ def _absent(place: Place, reason: str) -> Place:
 
 
 def every_source(cells: Sequence[Cell]) -> list[DataRecipe]:
-    """What has to be made for some cells, each file once, what it is made of before it."""
+    """Return what has to be made for some cells.
+
+    Parameters
+    ----------
+    cells : sequence of Cell
+        The cells.
+
+    Returns
+    -------
+    list of DataRecipe
+        Each file once, and after what it is made of.
+    """
     found: dict[Path, DataRecipe] = {}
 
     def add(source: DataRecipe) -> None:

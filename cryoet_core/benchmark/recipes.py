@@ -19,8 +19,22 @@ PROGRAM, PREPARE = "cryoet", "prepare"
 
 @dataclass(frozen=True)
 class DataRecipe:
-    """A file that cells read. ``words`` make it (none: it is the user's); ``missing`` says why
-    there is none.
+    """A file that cells read.
+
+    Attributes
+    ----------
+    name : str
+        Name of the recipe.
+    key : str
+        Depends on how the file is made, or on its content.
+    path : Path
+        The file.
+    words : tuple of str
+        The command that makes it; empty for a file of the user.
+    needs : tuple of DataRecipe
+        What it is made of.
+    missing : str
+        Why there is none.
     """
 
     name: str
@@ -33,10 +47,20 @@ class DataRecipe:
 
 @dataclass
 class Stock:
-    """Where the files of a benchmark come from: simulated into ``folder``, or the user's
-    (``files``).
+    """Where the files of a benchmark come from: simulated, or given by the user.
 
-    A file is named after how it is made, so that recipes that say the same share it.
+    A file is named after how it is made, so that equal recipes use the same file.
+
+    Attributes
+    ----------
+    folder : Path
+        Where files are simulated into.
+    scale : str
+        "smoke", "small" or "paper".
+    structures : Path or None
+        A folder of structures.
+    files : mapping of str to Path
+        Files of the user, by name.
     """
 
     folder: Path
@@ -46,7 +70,27 @@ class Stock:
     _known: dict[tuple[Any, ...], DataRecipe] = field(default_factory=dict)
 
     def source(self, suite: Suite, name: str, variables: Mapping[str, str]) -> DataRecipe:
-        """The file of a recipe for these variables. UserError: no such recipe or variable."""
+        """Return the file of a recipe.
+
+        Parameters
+        ----------
+        suite : Suite
+            The suite.
+        name : str
+            Name of the recipe; it may hold variables.
+        variables : mapping of str to str
+            Values by the names of the variables.
+
+        Returns
+        -------
+        DataRecipe
+            The file.
+
+        Raises
+        ------
+        UserError
+            There is no such recipe or variable.
+        """
         name = filled(name, variables)
         key = (suite.name, name, *sorted(variables.items()))
         if key not in self._known:
@@ -153,15 +197,26 @@ class Stock:
 
 
 def maps_in(folder: Path) -> dict[str, Path]:
-    """The structures of a folder by name. UserError where there is none."""
+    """Return the structures of a folder by name; a UserError where there is none."""
     from cryoet_core.simulate.shapes.structures import find_structures, structure_name
 
     return {structure_name(path): path.absolute() for path in find_structures([folder])}
 
 
 def check_file(path: Path, recipe: Recipe) -> None:
-    """UserError when the user's file is not what the recipe says: another kind, no labels, too few
-    classes.
+    """Check that a file of the user is what the recipe says.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    recipe : Recipe
+        The recipe.
+
+    Raises
+    ------
+    UserError
+        The file is of another kind, has no labels or too few classes.
     """
     from cryoet_core.plugins.interfaces import InputSpec
     from cryoet_core.runs.inputs import open_input
@@ -180,14 +235,43 @@ def check_file(path: Path, recipe: Recipe) -> None:
 
 
 def filled_options(options: Options, variables: Mapping[str, str]) -> Options:
-    """Variables replaced; an option that becomes empty text is left out."""
+    """Replace variables in options; an option that becomes empty text is left out.
+
+    Parameters
+    ----------
+    options : dict
+        Options of a command.
+    variables : mapping of str to str
+        Values by the names of the variables.
+
+    Returns
+    -------
+    dict
+        The options.
+    """
     done = {name: filled(value, variables) for name, value in options.items()}
     return {name: value for name, value in done.items() if value != ""}
 
 
 def words_of_options(options: Options, *, several: bool = False) -> list[str]:
-    """``{"per-class": 8, "ctf": False}`` as ``--per-class 8 --no-ctf``; lists with commas, or as
-    several words.
+    """Return options as they are typed on the command line.
+
+    Parameters
+    ----------
+    options : dict
+        Options of a command.
+    several : bool
+        Whether a list becomes several words; otherwise it is joined by commas.
+
+    Returns
+    -------
+    list of str
+        The words.
+
+    Examples
+    --------
+    >>> words_of_options({"per-class": 8, "ctf": False})
+    ['--per-class', '8', '--no-ctf']
     """
     words: list[str] = []
     for name, value in options.items():

@@ -1,6 +1,4 @@
-"""results.jsonl: one line for each cell that was run, with everything that is needed to
-believe it.
-"""
+"""results.jsonl: one line for each cell that was run, with what is needed to believe it."""
 
 from __future__ import annotations
 
@@ -22,11 +20,25 @@ MEASURED = ("wall_seconds", "fit_seconds", "cpu_seconds", "peak_memory", "peak_d
 def line_of(
     made: Cell, outcome: Mapping[str, Any], folder: Path, out: Path, places: Sequence[Place]
 ) -> dict[str, Any]:
-    """What is kept of a cell: its metrics, cost and provenance. ``run`` is relative to the
-    benchmark's folder ``out``.
+    """Return what is kept of a cell: its metrics, cost and provenance.
 
-    places: where in the tables the cell stands. Paths in ``command`` are relative to where the
-    benchmark was called.
+    Parameters
+    ----------
+    made : Cell
+        The cell.
+    outcome : mapping
+        What came out.
+    folder : Path
+        The folder of the cell.
+    out : Path
+        The folder of the benchmark. The path of the run in the line is relative to it.
+    places : sequence of Place
+        Where in the tables the cell stands.
+
+    Returns
+    -------
+    dict
+        The line. Paths in ``command`` are relative to where the benchmark was called.
     """
     run = outcome.get("run") or {}
     steps = {step["name"]: step for step in outcome["steps"]}
@@ -66,8 +78,19 @@ def line_of(
 
 
 def metrics_of(facts: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    """Every number among the facts of the steps: of the run under its name, of others after the
-    step's, of dicts after the dict's (``r5.f1``, ``stages.3``)."""
+    """Return every number among the facts of the steps.
+
+    Parameters
+    ----------
+    facts : mapping of str to mapping
+        Facts by step.
+
+    Returns
+    -------
+    dict of str to float
+        Those of the run under their own names, of other steps after the step's, of dicts after the
+        dict's (``r5.f1``, ``stages.3``).
+    """
     found: dict[str, float] = {}
 
     def walk(prefix: str, value: Any) -> None:
@@ -87,9 +110,20 @@ def metrics_of(facts: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
 
 
 def metrics_of_tables(tables: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Every number in the tables that a method left for its report: ``title | row | column``.
+    """Return every number in the tables that a method left for its report.
 
-    A row is named by its first cell, or by as many as tell it from the others, joined by commas.
+    A row is named by its first cell, or by as many cells as distinguish it from the others, joined
+    by commas.
+
+    Parameters
+    ----------
+    tables : sequence of mapping
+        The tables.
+
+    Returns
+    -------
+    dict of str to float
+        By ``title | row | column``.
     """
     found: dict[str, float] = {}
     for table in tables:
@@ -136,10 +170,22 @@ def _config(run: Path) -> Any:
 
 
 def read_results(path: Path) -> dict[str, dict[str, Any]]:
-    """The last line of each cell by its key, from results.jsonl or the folder that holds it; a torn
-    line is left out.
+    """Read the last line of each cell; a torn line is left out.
 
-    UserError when there is no such file.
+    Parameters
+    ----------
+    path : Path
+        results.jsonl, or the folder that holds it.
+
+    Returns
+    -------
+    dict of str to dict
+        Lines by the key of the cell.
+
+    Raises
+    ------
+    UserError
+        There is no such file.
     """
     path = path / RESULTS if path.is_dir() else path
     if not path.is_file():
@@ -151,7 +197,13 @@ def read_results(path: Path) -> dict[str, dict[str, Any]]:
 
 
 class Results:
-    """The results of a benchmark's folder, read at the start and added to."""
+    """The results of a benchmark's folder, read at the start and added to.
+
+    Parameters
+    ----------
+    out : Path
+        The folder.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / RESULTS
@@ -164,11 +216,24 @@ class Results:
         self.lines[line["key"]] = files.plain(line)
 
     def is_done(self, key: str) -> bool:
-        """Whether a cell has been measured (failed ones are tried again)."""
+        """Say whether a cell has been measured (failed ones are tried again)."""
         return key in self.lines and self.lines[key]["status"] == "ok"
 
 
 def report_of(line: Mapping[str, Any], out: Path) -> str | None:
-    """The report of a cell's run, relative to the benchmark's folder, if there is one."""
+    """Return the report of a cell's run.
+
+    Parameters
+    ----------
+    line : mapping
+        The line of the cell.
+    out : Path
+        The folder of the benchmark.
+
+    Returns
+    -------
+    str or None
+        The path relative to ``out``, if there is one.
+    """
     path = Path(line["run"]) / "report.html"
     return str(path) if (out / path).exists() else None

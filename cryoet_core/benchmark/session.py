@@ -1,6 +1,4 @@
-"""What ``cryoet benchmark`` does, without a command line: plan, run what is missing, write the
-leaderboard.
-"""
+"""What ``cryoet benchmark`` does: plan, run what is missing, write the leaderboard."""
 
 from __future__ import annotations
 
@@ -38,8 +36,38 @@ MOST_AT_ONCE = 8
 
 @dataclass
 class Wish:
-    """What is asked for on the command line. No suites: all of the program's; no methods: all that
-    fit.
+    """What is asked for.
+
+    Attributes
+    ----------
+    suites : sequence of str
+        Names or paths; all suites of the program without any.
+    methods : sequence of str
+        All that fit without any.
+    scale : str
+        "smoke", "small" or "paper".
+    seeds : int or None
+        How many seeds; the scale decides without it.
+    out : Path or None
+        The folder to write.
+    structures : Path or None
+        A folder of structures.
+    files : mapping of str to Path
+        Files of the user, by name.
+    executor : str
+        "local" or "slurm".
+    slurm : mapping of str to str
+        Parameters of SLURM.
+    jobs : int or None
+        How many cells run at once.
+    gpus : int
+        How many GPUs there are.
+    limit : float or None
+        Minutes after which a command of a cell is ended; the scale decides without it.
+    resume : bool
+        Whether cells that are done are kept.
+    dry_run : bool
+        Whether to plan alone.
     """
 
     suites: Sequence[str] = ()
@@ -58,7 +86,7 @@ class Wish:
     dry_run: bool = False
 
     def checked(self) -> Scale:
-        """The scale. UserError for what cannot be."""
+        """Return the scale; a UserError names an argument that is out of its range."""
         if self.scale not in SCALES:
             raise UserError(f"`scale` {self.scale}: expected {', '.join(SCALES)}")
         if self.executor not in ("local", "slurm"):
@@ -74,7 +102,25 @@ class Wish:
 
 
 def run_benchmark(wish: Wish, show: Show | None = None) -> dict[str, Any]:
-    """Run every cell that is missing and write the leaderboard; the facts of the closing line."""
+    """Run every cell that is missing and write the leaderboard.
+
+    Parameters
+    ----------
+    wish : Wish
+        What is asked for.
+    show : Show, optional
+        Tells what happens; silent without it.
+
+    Returns
+    -------
+    dict
+        The facts of the closing line.
+
+    Raises
+    ------
+    UserError
+        What is asked for cannot be done.
+    """
     scale = wish.checked()
     out = (wish.out or Path("runs") / f"benchmark-{scale}").absolute()
     plan = make_plan(wish, scale, out)
@@ -103,8 +149,26 @@ def run_benchmark(wish: Wish, show: Show | None = None) -> dict[str, Any]:
 
 
 def make_plan(wish: Wish, scale: Scale, out: Path) -> BenchmarkPlan:
-    """The places and cells of what is asked for. UserError: no such suite or method, or one that
-    fits no table.
+    """Plan the places and cells of what is asked for.
+
+    Parameters
+    ----------
+    wish : Wish
+        What is asked for.
+    scale : str
+        "smoke", "small" or "paper".
+    out : Path
+        The folder of the benchmark.
+
+    Returns
+    -------
+    BenchmarkPlan
+        The plan.
+
+    Raises
+    ------
+    UserError
+        There is no such suite or method, or a method fits no table.
     """
     from cryoet_core.plugins.discovery import inspect_all
 
@@ -220,12 +284,12 @@ def _write_spec(folder: Path, steps: list[dict[str, Any]], limit: float) -> None
 
 
 def _opened(out: Path, scale: Scale) -> Any:
-    """Make the folder, or go on with it; hold its lock. UserError when it is something else's."""
+    """Make the folder, or resume in it; hold its lock. UserError when it is something else's."""
     marker = out / MARKER
     if out.exists() and not marker.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(
-            f"`out` {out}: exists and is no benchmark's folder; expected a new one, or one to go "
-            "on with"
+            f"`out` {out}: exists and is no folder of a benchmark; expected a new one, or one to "
+            "resume"
         )
     files.make_folder(out)
     if marker.exists() and files.read_json(marker)["scale"] != scale:

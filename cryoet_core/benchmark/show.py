@@ -1,4 +1,4 @@
-"""What a benchmark tells while it runs: what runs, what is left, when it will probably end."""
+"""What a benchmark says while it runs: what runs, what is left, when it will probably end."""
 
 from __future__ import annotations
 
@@ -24,8 +24,14 @@ HEADLINES = ("accuracy", "matched_accuracy", "f1", "r5.f1")
 
 
 class Show:
-    """Lines on the terminal; on a real one, below them what runs just now. To standard error where
-    ``to_stderr``.
+    """Lines on the terminal; on a real one, below them what runs just now.
+
+    Parameters
+    ----------
+    silent : bool
+        Whether to say nothing.
+    to_stderr : bool
+        Whether to write to standard error.
     """
 
     def __init__(self, *, silent: bool = False, to_stderr: bool = False) -> None:
@@ -39,11 +45,22 @@ class Show:
         self._total, self._slots = 0, 1
 
     def say(self, line: str) -> None:
+        """Write a line."""
         if not self.silent:
             self.console.print(line, markup=False)
 
     def planned(self, cells: int, done: int, out: str) -> None:
-        """The first line."""
+        """Write the first line.
+
+        Parameters
+        ----------
+        cells : int
+            How many cells there are.
+        done : int
+            How many are done.
+        out : str
+            The folder.
+        """
         before = f", {done} of them are measured already" if done else ""
         self.say(f"{cells} runs{before}; results in {out}")
 
@@ -51,7 +68,21 @@ class Show:
     def running(
         self, jobs: Sequence[CellProcess], cells: Mapping[Path, Cell], results: Results, slots: int
     ) -> Iterator[None]:
-        """While jobs run. What earlier runs of a method took tells how long the next will."""
+        """Show what runs while the context lasts.
+
+        What earlier runs of a method took tells how long the next will.
+
+        Parameters
+        ----------
+        jobs : sequence of CellProcess
+            What is to run.
+        cells : mapping of Path to Cell
+            Cells by the folder of the job.
+        results : Results
+            What the folder holds.
+        slots : int
+            How many jobs run at once.
+        """
         self._total, self._slots = len(jobs), slots
         self._left = [job.folder for job in jobs]
         self._methods = {
@@ -70,10 +101,20 @@ class Show:
                 self._status.stop()
 
     def started(self, job: CellProcess) -> None:
+        """Say that a job was started."""
         self._running[job.folder] = job.label
         self._refresh()
 
     def ended(self, job: CellProcess, outcome: Mapping[str, Any]) -> None:
+        """Say what came out of a job.
+
+        Parameters
+        ----------
+        job : CellProcess
+            The job.
+        outcome : mapping
+            What came out.
+        """
         self._running.pop(job.folder, None)
         self._left.remove(job.folder)
         seconds = sum(step.get("wall_seconds", 0.0) for step in outcome["steps"])
@@ -95,9 +136,7 @@ class Show:
         return f"{len(self._left)} left, about {duration(seconds)}, ends at {ends}"
 
     def expected_seconds(self) -> float:
-        """Until the end, if each job takes as long as those of its method did so far (or as all
-        did).
-        """
+        """Return the time to the end, if each job takes as long as its method or all did."""
         every = [value for values in self._seconds.values() for value in values]
         usual = sum(every) / len(every) if every else 0.0
         means = {

@@ -23,11 +23,10 @@ files.
 
 
 class Slurm:
-    """SLURM jobs, ``slots`` in the queue at once; ``cluster="local"`` is submitit's own executor,
-    for a trial.
+    """SLURM jobs, ``slots`` in the queue at once.
 
     A job in the queue outlives a benchmark that is killed; the next one finds it there and waits
-    for it.
+    for it. ``cluster="local"`` is submitit's own executor, for a trial.
     """
 
     def __init__(
@@ -62,6 +61,20 @@ class Slurm:
         self._executor.update_parameters(**asked)
 
     def start(self, job: CellProcess, slot: int, /) -> Running:
+        """Start a job.
+
+        Parameters
+        ----------
+        job : CellProcess
+            The cell to run.
+        slot : int
+            The free slot that it takes.
+
+        Returns
+        -------
+        Running
+            The started job.
+        """
         kept = job.folder / KEPT
         if (
             self._cluster == "slurm"
@@ -111,10 +124,20 @@ class _Trial:
 
 
 def in_queue(number: str) -> bool:
-    """Whether SLURM has a job that has not ended. A controller that does not answer is no sign of
-    an end.
+    """Say whether SLURM has a job that has not ended.
 
-    By squeue, which works on clusters without accounting too.
+    It asks squeue, which works on clusters without accounting too. A controller that does not
+    answer is no sign of an end.
+
+    Parameters
+    ----------
+    number : str
+        Number of the job.
+
+    Returns
+    -------
+    bool
+        True where it is in the queue.
     """
     asked = subprocess.run(
         ["squeue", "-h", "-j", number, "-o", "%T"], capture_output=True, text=True, check=False

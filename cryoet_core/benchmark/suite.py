@@ -1,5 +1,4 @@
-"""What a benchmark measures: suites in TOML, with recipes for data, methods, metrics and the
-published figures.
+"""What a benchmark measures: suites in TOML, with data, methods, metrics and published figures.
 
 The suites of this program are package data, so that ``cryoet benchmark --all`` works from anywhere
 and after any kind of installation. A suite of one's own is a file of the same form: ``cryoet
@@ -44,7 +43,15 @@ class _Part(pydantic.BaseModel):
 
 
 class ByScale(_Part):
-    """Anything that may have other options at a scale."""
+    """Anything that may have other options at a scale.
+
+    Attributes
+    ----------
+    options : dict
+        At every scale.
+    smoke, small, paper : dict
+        At this scale, over ``options``.
+    """
 
     options: Options = {}
     smoke: Options = {}
@@ -52,19 +59,35 @@ class ByScale(_Part):
     paper: Options = {}
 
     def options_at(self, scale: Scale) -> Options:
-        """The options of every scale with those of this one over them."""
+        """Return the options of every scale with those of this one over them."""
         more: Options = getattr(self, scale)
         return self.options | more
 
 
 class Recipe(ByScale):
-    """How a file comes about: simulated, given by the user (``files``), or made of another
-    recipe's.
+    """How a file is made: simulated, given by the user, or derived from another recipe.
 
-    structures: names of maps, or how many of the folder given with ``--structures``; without that
-    folder the built-in ``phantoms`` are taken (none: the recipe needs the folder). labels: of the
-    recipe of this name, a share of the particles' centres, as picks. template: the density of this
-    particle.
+    Attributes
+    ----------
+    simulate : str or None
+        "subtomograms" or "tomogram".
+    structures : int or list of str
+        Names of maps, or how many of the folder that the user gives; without that folder the
+        built-in ``phantoms`` are taken.
+    phantoms : int or list of str
+        Built-in complexes; with none the recipe needs the folder.
+    files : str or None
+        Name of a file of the user.
+    kind : str
+        "subtomograms" or "tomograms".
+    classes : int or None
+        Least number of classes of a file of the user.
+    about : str
+        What the file of the user is.
+    labels : str or None
+        A recipe; a fraction of its particle centres becomes picks.
+    template : str or None
+        A particle, whose density is made.
     """
 
     simulate: Literal["subtomograms", "tomogram"] | None = None
@@ -93,19 +116,36 @@ class Recipe(ByScale):
 
 
 class Evaluation(ByScale):
-    """A ``cryoet evaluate`` after the run; its scores are metrics under its own name
-    (``r5.f1``).
+    """A ``cryoet evaluate`` after the run; its scores are metrics under its own name (``r5.f1``).
+
+    Attributes
+    ----------
+    data : str
+        Name of the recipe.
     """
 
     data: str
 
 
 class Entry(ByScale):
-    """A row: a method with options. ``metrics``: where it leaves the table's metrics, if elsewhere
-    than others.
+    """A row: a method with options.
 
-    scales: at which it is measured. published: metric -> figures as printed, nested in the order of
-    the table's axes; nan where none is printed. spread: what is printed after their ±.
+    Attributes
+    ----------
+    label : str
+        Name of the row.
+    method : str
+        The method.
+    inputs, values : dict of str to str
+        Over those of the table.
+    metrics : list of str
+        Where the method leaves the metrics of the table, if elsewhere than others.
+    scales : list of str
+        At which it is measured.
+    published : dict
+        Figures as printed, by metric, nested in the order of the axes; nan where none is printed.
+    spread : dict
+        What is printed after their ±.
     """
 
     label: str
@@ -121,11 +161,35 @@ class Entry(ByScale):
 class SuiteTable(ByScale):
     """A table: entries by conditions. See ``docs/benchmark.md`` for every key.
 
-    task: an installed method of this task that no entry names gets one of its own, if it takes the
-    table's inputs and has the options in ``needs``; no task: only the entries. options: for every
-    method that has them. main: the metric of tests, of the best and of accuracy against cost
-    (default: the first). axes: name -> values; the last one makes the columns. at: the values of
-    the axes at a scale.
+    Attributes
+    ----------
+    id, title, source, note : str
+        What is written above the table.
+    task : str or None
+        An installed method of this task that no entry names gets an entry, if it takes the inputs
+        of the table and has the options in ``needs``. Without a task there are only the entries.
+    needs : list of str
+        Options that such a method must have.
+    inputs : dict of str to str
+        Recipes by the name of the input.
+    values : dict of str to str
+        Values of variables.
+    axes : dict of str to list of str
+        Values by axis; the last axis makes the columns.
+    at : dict
+        Values of the axes at a scale.
+    metrics, names : list of str
+        The metrics, and how they are called.
+    main : str
+        Metric of tests, of the best and of accuracy against cost; the first without it.
+    percent : bool
+        Whether figures are in percent.
+    lower_is_better : bool
+        Whether the lowest value is the best.
+    evaluate : list of str
+        Evaluations after the run.
+    entry : list of Entry
+        The rows.
     """
 
     id: str
@@ -147,7 +211,7 @@ class SuiteTable(ByScale):
     entry: list[Entry] = []
 
     def conditions(self, scale: Scale | None = None) -> list[Condition]:
-        """Every condition, or those measured at a scale, in the order of the axes."""
+        """Return every condition, or those measured at a scale, in the order of the axes."""
         chosen = {**self.axes, **(self.at.get(scale, {}) if scale else {})}
         return [
             tuple(zip(chosen, values, strict=True))
@@ -160,13 +224,41 @@ class SuiteTable(ByScale):
         return self.metrics.index(self.main) if self.main else 0
 
     def metric_of(self, entry: Entry, index: int) -> str:
-        """Where an entry leaves the table's metric number ``index``."""
+        """Say where an entry leaves a metric of the table.
+
+        Parameters
+        ----------
+        entry : Entry
+            The row.
+        index : int
+            Number of the metric.
+
+        Returns
+        -------
+        str
+            Name of the metric.
+        """
         return entry.metrics[index] if entry.metrics else self.metrics[index]
 
     def printed(
         self, entry: Entry, condition: Condition, index: int
     ) -> tuple[float, float | None] | None:
-        """The published figure and what stands after its ±; None where none is printed."""
+        """Return the published figure and what is printed after its ±.
+
+        Parameters
+        ----------
+        entry : Entry
+            The row.
+        condition : tuple of (str, str)
+            Names and values of the axes.
+        index : int
+            Number of the metric.
+
+        Returns
+        -------
+        (float, float or None) or None
+            None where no figure is printed.
+        """
         value = self._at(entry.published.get(self.metrics[index]), condition)
         if value is None or isnan(value):
             return None
@@ -211,7 +303,21 @@ class SuiteTable(ByScale):
 
 
 class Suite(_Part):
-    """The tables of one paper, or of one's own."""
+    """The tables of one paper, or of one's own.
+
+    Attributes
+    ----------
+    name, title, note : str
+        What is written above the tables.
+    values : dict
+        Values of variables, by the value of an axis.
+    data : dict of str to Recipe
+        How files are made.
+    evaluate : dict of str to Evaluation
+        Evaluations by name.
+    table : list of SuiteTable
+        The tables.
+    """
 
     name: str = pydantic.Field(pattern=r"^[a-z0-9_-]+$")
     title: str
@@ -233,7 +339,7 @@ class Suite(_Part):
         return self
 
     def recipe(self, name: str) -> Recipe:
-        """A recipe by its name, variables replaced. UserError: there is none."""
+        """Return a recipe by its name; a UserError where there is none."""
         if name not in self.data:
             raise UserError(f"suite {self.name}: no recipe {name!r}{close_names(name, self.data)}")
         return self.data[name]
@@ -250,7 +356,30 @@ def _has_shape(nested: Any, shape: Sequence[int]) -> bool:
 
 
 def filled(text: Any, variables: Mapping[str, str]) -> Any:
-    """``{name}`` in a text, or in the texts of a list, replaced. UserError: no such variable."""
+    """Replace ``{name}`` in a text, or in the texts of a list.
+
+    Parameters
+    ----------
+    text : str or list of str
+        What holds variables.
+    variables : mapping of str to str
+        Values by the names of the variables.
+
+    Returns
+    -------
+    str or list of str
+        The same with values.
+
+    Raises
+    ------
+    UserError
+        There is no such variable.
+
+    Examples
+    --------
+    >>> filled("seed {seed}", {"seed": "3"})
+    'seed 3'
+    """
     if isinstance(text, list):
         return [filled(part, variables) for part in text]
     if not isinstance(text, str):
@@ -265,7 +394,7 @@ def filled(text: Any, variables: Mapping[str, str]) -> Any:
 
 
 def builtin_names() -> list[str]:
-    """The suites that come with the program, the papers' first."""
+    """Return the names of the suites that come with the program, those of papers first."""
     names = [
         item.name.removesuffix(".toml")
         for item in _folder().iterdir()
@@ -279,14 +408,28 @@ def _folder() -> Traversable:
 
 
 def load_suites(words: Sequence[str]) -> list[Suite]:
-    """Suites by name or by path, all of the program's for none. UserError: no such suite, or a file
-    that is wrong.
+    """Load suites by name or by path.
+
+    Parameters
+    ----------
+    words : sequence of str
+        Names or paths; all suites of the program without any.
+
+    Returns
+    -------
+    list of Suite
+        The suites.
+
+    Raises
+    ------
+    UserError
+        There is no such suite, or a file is wrong.
     """
     return [load_suite(word) for word in (words or builtin_names())]
 
 
 def load_suite(word: str) -> Suite:
-    """A suite of the program by its name, or of a TOML file."""
+    """Load a suite of the program by its name, or one of a TOML file."""
     if word in builtin_names():
         return _parse(_folder().joinpath(f"{word}.toml").read_text(encoding="utf-8"), word)
     path = Path(word)

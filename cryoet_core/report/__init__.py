@@ -12,11 +12,25 @@ REPORT = "report.html"
 
 
 def write_report(run_dir: Path) -> Path:
-    """Write report.html into a run's folder and return its path.
+    """Write report.html into the folder of a run.
 
     What a method did not leave (model selection, averages, embedding, ...) is left out, and so are
-    the particles' slices when the data is gone or has changed. UserError when ``run_dir`` is no run
-    folder or cannot be written.
+    the slices of particles when the data is gone or has changed.
+
+    Parameters
+    ----------
+    run_dir : Path
+        The folder of the run.
+
+    Returns
+    -------
+    Path
+        The page.
+
+    Raises
+    ------
+    UserError
+        ``run_dir`` is no folder of a run or cannot be written.
     """
     from cryoet_core.report.facts import gather
     from cryoet_core.report.page import render

@@ -16,7 +16,7 @@ _WIDE_MATRIX = 14
 
 
 def errors(facts: Facts) -> Section | None:
-    """Confusion matrix and the table of the classes."""
+    """Show the confusion matrix and the table of the classes; None without known classes."""
     scores = facts.scores
     if not scores or not scores.get("n") or not scores.get("confusion"):
         return None
@@ -28,13 +28,13 @@ def errors(facts: Facts) -> Section | None:
 def _matrix(confusion: dict[str, Any], facts: Facts) -> str:
     counts = np.array(confusion["counts"], dtype=np.int64)
     totals = counts.sum(axis=1, keepdims=True)
-    shares = counts / np.maximum(totals, 1)
+    fractions = counts / np.maximum(totals, 1)
     wide = max(counts.shape) > _WIDE_MATRIX
     rows = []
     for i, name in enumerate(confusion["rows"]):
         cells = "".join(
             _cell(int(n), float(s), i == j, wide)
-            for j, (n, s) in enumerate(zip(counts[i], shares[i], strict=True))
+            for j, (n, s) in enumerate(zip(counts[i], fractions[i], strict=True))
         )
         rows.append(
             f"<tr><th>{text(name)}</th>{cells}<td class=num>{int(totals[i, 0]):,}</td></tr>"
@@ -48,7 +48,11 @@ def _matrix(confusion: dict[str, Any], facts: Facts) -> str:
     found = "found clusters" if task == "clustering" else "predicted classes"
     caption = paragraph(
         f"Rows: known classes; columns: {found}. Each cell: number of subtomograms"
-        + (" (the share of its row is its colour)." if wide else " and its share of the row.")
+        + (
+            " (the colour shows the fraction of its row)."
+            if wide
+            else " and its fraction of the row."
+        )
         + (
             " Matched clusters come first, so agreement lies on the framed diagonal."
             if task == "clustering"
@@ -64,11 +68,11 @@ def _matrix(confusion: dict[str, Any], facts: Facts) -> str:
     )
 
 
-def _cell(count: int, share: float, diagonal: bool, wide: bool) -> str:
+def _cell(count: int, fraction: float, diagonal: bool, wide: bool) -> str:
     # a ramp from white to the accent's blue; white text where the blue is dark
-    red, green, blue = (round(255 + share * (c - 255)) for c in (0, 114, 178))
-    ink = "#fff" if share > 0.8 else plots.INK
-    inner = f"{count}" if wide or not count else f"{count:,}<small>{100 * share:.0f} %</small>"
+    red, green, blue = (round(255 + fraction * (c - 255)) for c in (0, 114, 178))
+    ink = "#fff" if fraction > 0.8 else plots.INK
+    inner = f"{count}" if wide or not count else f"{count:,}<small>{100 * fraction:.0f} %</small>"
     kind = ' class="diagonal"' if diagonal else ""
     return (
         f"<td{kind} "
@@ -77,6 +81,20 @@ def _cell(count: int, share: float, diagonal: bool, wide: bool) -> str:
 
 
 def per_class(scores: dict[str, Any], facts: Facts) -> str:
+    """Return the table of the scores of each class as HTML.
+
+    Parameters
+    ----------
+    scores : dict
+        A clustering or classification report.
+    facts : Facts
+        What is known of the run.
+
+    Returns
+    -------
+    str
+        HTML; empty where the report has no classes.
+    """
     rows = scores.get("per_class") or []
     if not rows:
         return ""
@@ -101,7 +119,7 @@ def per_class(scores: dict[str, Any], facts: Facts) -> str:
 
 
 def cluster_table(facts: Facts) -> Section | None:
-    """Counts and certainty of each class where no true label is known."""
+    """Show counts and certainty of each class where no true label is known."""
     if (facts.scores and facts.scores.get("n")) or facts.predictions is None or not facts.classes:
         return None
     labels = facts.predictions.labels
@@ -114,5 +132,5 @@ def cluster_table(facts: Facts) -> Section | None:
         sure = Markup(percent(float((chosen > 0.9).mean()))) if len(chosen) else None
         head = Markup(f"{palette.mark(i).swatch()}{text(name)}")
         rows.append([head, len(chosen), Markup(percent(len(chosen) / total)), mean, sure])
-    heads = ["class", "subtomograms", "share", "mean posterior", "posterior above 0.9"]
+    heads = ["class", "subtomograms", "fraction", "mean posterior", "posterior above 0.9"]
     return Section("Classes in numbers", table(heads, rows, "classes"))

@@ -1,5 +1,6 @@
-"""The map of the embedding: a point per particle, its slices under the pointer, coloured by cluster
-or true class.
+"""The map of the embedding: a point for each particle, coloured by cluster or true class.
+
+Under the pointer it shows the slices of the particle.
 """
 
 from __future__ import annotations
@@ -23,8 +24,22 @@ _READ = 256
 
 @dataclass(frozen=True)
 class EmbeddingMap:
-    """The plot, and what its legends say: label -> name for the clusters and for the true
-    classes.
+    """The plot of an embedding, and what its legends say.
+
+    Attributes
+    ----------
+    plot : bokeh Figure
+        The plot.
+    shown : int
+        How many particles it shows.
+    layouts : tuple of str
+        Names of the layouts that the reader can choose.
+    clusters, classes : dict of int to str
+        Names of the clusters and of the true classes, by label.
+    class_marks : dict of int to Mark
+        Colour and marker of each true class.
+    with_slices : bool
+        Whether slices of the particles are shown.
     """
 
     plot: Any
@@ -37,7 +52,20 @@ class EmbeddingMap:
 
 
 def embedding_map(facts: Facts, width: int = 890, height: int = 640) -> EmbeddingMap | None:
-    """None when the method left no embedding, or fewer than two particles."""
+    """Draw the embedding of a run.
+
+    Parameters
+    ----------
+    facts : Facts
+        What is known of the run.
+    width, height : int
+        Pixels.
+
+    Returns
+    -------
+    EmbeddingMap or None
+        None when the method left no embedding, or there are fewer than two particles.
+    """
     predictions = facts.predictions
     if predictions is None or predictions.labels.embedding is None or len(predictions) < 2:
         return None
@@ -66,8 +94,21 @@ def embedding_map(facts: Facts, width: int = 890, height: int = 640) -> Embeddin
 
 
 def sample(labels: np.ndarray, most: int, least: int = 5) -> np.ndarray:
-    """Ascending rows: all, or ``most`` at random with at least ``least`` of each label (fewer if it
-    has fewer).
+    """Choose the particles to show.
+
+    Parameters
+    ----------
+    labels : ndarray of int, shape (n,)
+        Labels of all particles.
+    most : int
+        How many to choose at most.
+    least : int
+        How many to choose at least of each label (fewer if it has fewer).
+
+    Returns
+    -------
+    ndarray of int
+        Rows in ascending order: all, or ``most`` at random.
     """
     if len(labels) <= most:
         return np.arange(len(labels))
@@ -81,8 +122,19 @@ def sample(labels: np.ndarray, most: int, least: int = 5) -> np.ndarray:
 
 
 def class_marks(facts: Facts) -> dict[int, Mark]:
-    """A mark for each true class: that of the cluster which it was matched to, else one that no
-    cluster has.
+    """Return a mark for each true class.
+
+    It is the mark of the cluster that the class was matched to, or one that no cluster has.
+
+    Parameters
+    ----------
+    facts : Facts
+        What is known of the run.
+
+    Returns
+    -------
+    dict of int to Mark
+        Marks by label.
     """
     if facts.data is None or facts.scores is None:
         return {}

@@ -26,14 +26,17 @@ _DAMAGED = paragraph("This part is damaged and was left out.", kind="caption")
 
 
 def tables(facts: Facts) -> list[Section]:
+    """Return the tables that the method left."""
     return [Section(_title(each, "Table"), _table(each)) for each in facts.tables]
 
 
 def scatters(facts: Facts) -> list[Section]:
+    """Return the scatter plots that the method left."""
     return [_scatters(each, number) for number, each in enumerate(facts.scatters)]
 
 
 def pictures(facts: Facts) -> list[Section]:
+    """Return the pictures that the method left."""
     return [
         Section(_title(each, "Pictures"), _pictures(each, facts.folder)) for each in facts.pictures
     ]

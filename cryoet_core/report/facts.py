@@ -1,6 +1,4 @@
-"""Everything that a report says, read from the run's folder and from the data file while it is
-still there.
-"""
+"""What a report says, read from the folder of a run and from the data file while it is there."""
 
 from __future__ import annotations
 
@@ -33,12 +31,40 @@ LEAST_EVIDENCE = 1.0
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a run. None, or empty: the run did not leave it.
+    """What is known of a run; None, or empty: the run did not leave it.
 
-    data: the volumes that ``predictions`` names, row for row. averages: class name -> (volume,
-    voxel size in Å). remarks: what the reader has to know beyond the method's own ``notes``.
-    surveys: of a run that picks particles. tables, scatters, pictures: what the method left to be
-    shown as it is (``extras``).
+    Attributes
+    ----------
+    folder : Path
+        The folder of the run.
+    record, run : dict
+        What the run says of itself.
+    task : str
+        "clustering", "classification" or "picking".
+    metrics : list of dict
+        The logged rows.
+    selection : dict or None
+        The model selection.
+    yardsticks : dict of str to dict
+        Scores of the baselines, by method.
+    notes : list of str
+        Notes of the method.
+    remarks : list of str
+        What the reader has to know beyond ``notes``.
+    predictions : Predictions or None
+        The labels.
+    data : Subtomograms or None
+        The volumes that ``predictions`` names, row for row.
+    averages : dict of str to (ndarray, float)
+        Class averages, with the voxel size in Å.
+    options : list of OptionInfo
+        Options of the method.
+    stored_scores : dict or None
+        Scores as the run stored them.
+    surveys : tuple of SurveyFacts
+        Of a run that picks particles.
+    tables, scatters, pictures : tuple
+        What the method left to be shown as it is (``extras``).
     """
 
     folder: Path
@@ -62,6 +88,7 @@ class Facts:
 
     @property
     def method(self) -> str:
+        """Name of the method."""
         return str(self.record["method"])
 
     @property
@@ -132,8 +159,22 @@ class Facts:
 
 
 def gather(folder: Path) -> Facts:
-    """Read a run's folder. UserError when it is none; a damaged part of it is a remark, not an
-    error.
+    """Read the folder of a run; a damaged part of it is a remark, not an error.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+
+    Returns
+    -------
+    Facts
+        What is known.
+
+    Raises
+    ------
+    UserError
+        It is no folder of a run.
     """
     folder = folder.absolute()
     record = runfolder.read(folder)

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from cryoet_core.report import picking
-from cryoet_core.report.drawing.words import duration, number, plural, size, text
+from cryoet_core.report.drawing.templates import fill
+from cryoet_core.report.drawing.words import duration, number, plural, size
 from cryoet_core.report.facts import Facts
 from cryoet_core.report.provenance import card
 
 
 def header(facts: Facts) -> str:
+    """Return the top of the page as HTML."""
     names = [
         Path(path).name for paths in (facts.record.get("inputs") or {}).values() for path in paths
     ]
@@ -27,11 +29,14 @@ def header(facts: Facts) -> str:
         f"preset {facts.record['preset']}" if facts.record.get("preset") else None,
         f"seed {facts.record['seed']}" if facts.record.get("seed") is not None else None,
     ]
-    line = " · ".join(text(word) for word in words if word)
-    tiles = "".join(_tile(*tile) for tile in _tiles(facts))
-    tiles = f'<div class="tiles">{tiles}</div>' if tiles else ""
-    on = f" <span>on {text(data)}</span>" if data else ""
-    return f"<header><h1>{text(facts.method)}{on}</h1><p>{line}</p>{_status(facts)}{tiles}</header>"
+    return fill(
+        "header.html",
+        method=facts.method,
+        data=data,
+        words=[word for word in words if word],
+        banner=_status(facts),
+        tiles=_tiles(facts),
+    )
 
 
 def _status(facts: Facts) -> str:
@@ -40,11 +45,7 @@ def _status(facts: Facts) -> str:
         return ""
     reason = f": {facts.run['reason']}" if facts.run.get("reason") else ""
     said = {"failed": f"This run failed{reason}.", "done": "This run left no predictions."}
-    return f'<p class="banner">{text(said.get(str(status), "This run is not finished."))}</p>'
-
-
-def _tile(name: str, value: str, below: str) -> str:
-    return f"<div><small>{text(name)}</small><b>{text(value)}</b><span>{text(below)}</span></div>"
+    return said.get(str(status), "This run is not finished.")
 
 
 def _tiles(facts: Facts) -> list[tuple[str, str, str]]:

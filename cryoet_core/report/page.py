@@ -1,29 +1,22 @@
-"""The page: sections in order, one style sheet, one script, the plotting library inline; nothing is
-loaded.
-"""
+"""The page: sections in order, with style sheet, script and plotting library inline."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import resources
+from dataclasses import replace
 from typing import Any
 
 from cryoet_core.report import confusion, extras, picking, provenance, sections
 from cryoet_core.report.drawing.section import Section, slot
+from cryoet_core.report.drawing.templates import fill, read
 from cryoet_core.report.drawing.words import text
 from cryoet_core.report.embedding import embedding_map
 from cryoet_core.report.facts import Facts
 from cryoet_core.report.header import header
 
-_POLICY = (
-    "default-src 'none'; img-src data: blob:; font-src data:; style-src 'unsafe-inline'; "
-    "script-src 'unsafe-inline'"
-)
-"""Even a fault of ours could not make the reader's browser fetch anything."""
-
 
 def render(facts: Facts) -> str:
-    """The whole report as HTML."""
+    """Return the whole report as HTML."""
     found = embedding_map(facts)
     parts = [
         sections.notes(facts),
@@ -47,37 +40,53 @@ def render(facts: Facts) -> str:
 
 
 def document(title: str, head: str, parts: Sequence[Section]) -> str:
-    """A page of sections under a head (HTML), complete in itself."""
-    plots = {name: plot for part in parts for name, plot in part.plots.items()}
-    body = "".join(f"<section><h2>{text(part.title)}</h2>{part.html}</section>" for part in parts)
-    library, script, body = _with_plots(body, plots)
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{text(title)}</title>'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<style>{_file('page.css')}</style>{library}</head>\n"
-        f"<body><main>{head}\n{body}</main>\n{script}<script>{_file('page.js')}</script></body></html>\n"
+    """Return a page that is complete in itself.
+
+    Parameters
+    ----------
+    title : str
+        Title of the page.
+    head : str
+        What stands above the sections, as HTML.
+    parts : sequence of Section
+        The sections in order.
+
+    Returns
+    -------
+    str
+        The page as HTML; it loads nothing.
+    """
+    library, plots, places = _embedded({k: v for part in parts for k, v in part.plots.items()})
+    return fill(
+        "page.html",
+        title=title,
+        head=head,
+        parts=[replace(part, html=_with_plots(part.html, places)) for part in parts],
+        style=read("page.css"),
+        script=read("page.js"),
+        library=library,
+        plots=plots,
     )
 
 
-def _file(name: str) -> str:
-    return resources.files("cryoet_core.report").joinpath(name).read_text(encoding="utf-8")
-
-
-def _with_plots(body: str, plots: dict[str, Any]) -> tuple[str, str, str]:
-    """The library (only what these plots need), the script with the plots' data, and the body with
-    its slots filled.
+def _embedded(plots: dict[str, Any]) -> tuple[str, str, dict[str, str]]:
+    """The library (only what these plots need), the script with their data, and the HTML of each
+    plot.
     """
     if not plots:
-        return "", "", body
+        return "", "", {}
     from bokeh.embed import components
     from bokeh.resources import Resources
 
     library = Resources(mode="inline", components=["bokeh"]).render_js()
     script, places = components(plots)
+    return library, script, dict(places)
+
+
+def _with_plots(html: str, places: dict[str, str]) -> str:
     for name, place in places.items():
-        body = body.replace(slot(name), place)
-    return library, script, body
+        html = html.replace(slot(name), place)
+    return html
 
 
 def _side_by_side(pair: list[Section | None]) -> Section | None:

@@ -1,6 +1,4 @@
-"""The parts of a report that a run leaves which picks particles: how well, where, and how long it
-took.
-"""
+"""The parts of a report on picked particles: how well, where, and how long it took."""
 
 from __future__ import annotations
 
@@ -31,8 +29,17 @@ _RULES = {
 
 
 def sections(surveys: Sequence[SurveyFacts]) -> list[Section]:
-    """Agreement with known particles, scores, pictures and the tomograms' rows, for each survey in
-    turn.
+    """Return the sections of each survey: agreement, scores, tomograms and pictures.
+
+    Parameters
+    ----------
+    surveys : sequence of SurveyFacts
+        What the run left.
+
+    Returns
+    -------
+    list of Section
+        The sections, one survey after the other.
     """
     found = []
     for survey in surveys:
@@ -76,11 +83,10 @@ def _agreement(survey: SurveyFacts, on: str) -> Section | None:
     )
     words = [
         f"A pick and a particle match at most {scores['radius']:g} Å{voxels} apart, one to one: "
-        f"{_RULES.get(scores['rule'], scores['rule'])}. AP: the area under the steps of the "
-        "precision-recall curve of "
-        "all picks. F-beta (4): a missed particle counts as much as 16 false picks. Best F1: that "
-        "of the picks above "
-        "the best threshold, which is known only where the particles are."
+        f"{_RULES.get(scores['rule'], scores['rule'])}. AP is the area under the "
+        "precision-recall curve of all picks, in steps. F-beta (4): a missed particle counts as "
+        "much as 16 false picks. Best F1 is that of the picks above the best threshold, which can "
+        "be chosen only where the particles are known."
     ]
     if scores.get("mean_distance") is not None:
         words.append(
@@ -286,7 +292,18 @@ def _few(names: Sequence[str], most: int = 4) -> str:
 
 
 def tiles(surveys: Sequence[SurveyFacts]) -> list[tuple[str, str, str]]:
-    """Name, value and what stands below it, of the numbers that matter first."""
+    """Return the numbers that matter first.
+
+    Parameters
+    ----------
+    surveys : sequence of SurveyFacts
+        What the run left.
+
+    Returns
+    -------
+    list of (str, str, str)
+        Name, value and what stands below it.
+    """
     survey = next((survey for survey in surveys if survey.scores), surveys[0])
     count = sum(int(row.get("picks") or 0) for row in survey.rows)
     failed = f"{survey.failed} failed" if survey.failed else "all done"

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from cryoet_core.report.drawing.section import Section
-from cryoet_core.report.drawing.words import Markup, duration, number, percent, size, table, text
+from cryoet_core.report.drawing.templates import fill
+from cryoet_core.report.drawing.words import (
+    Markup,
+    duration,
+    number,
+    percent,
+    plural,
+    size,
+    table,
+    text,
+)
 from cryoet_core.report.facts import Facts
+
+Titled: TypeAlias = tuple[str, Markup, str]
+"""Title, table and note."""
 
 
 def configuration(facts: Facts) -> Section | None:
-    """Every option of the method: its value, and where that comes from."""
+    """List every option of the method: its value, and where that comes from."""
     values: dict[str, Any] = facts.record.get("config") or {}
     if not values:
         return None
@@ -45,6 +58,7 @@ def configuration(facts: Facts) -> Section | None:
 
 
 def flag(name: str) -> Markup:
+    """Return the name of an option as it is typed."""
     return Markup(f"<code>--{text(name.replace('_', '-'))}</code>")
 
 
@@ -63,8 +77,8 @@ def _value(value: Any) -> str:
 
 
 def origin(facts: Facts) -> Section | None:
-    """Two columns: how it was run and with what; the input files; the time."""
-    run, parts = facts.run, []
+    """Say how the run was made and with what, its input files and its time."""
+    run = facts.run
     came: dict[str, Any] = run.get("provenance") or {}
     options: dict[str, Any] = facts.record.get("options") or {}
     peak = run.get("peak_memory") or {}
@@ -76,7 +90,7 @@ def origin(facts: Facts) -> Section | None:
         ("folder", str(facts.folder)),
         ("started", _time(run.get("started"))),
         ("finished", _time(run.get("finished"))),
-        ("resumed", f"{run['resumed']} times" if run.get("resumed") else None),
+        ("resumed", plural(run["resumed"], "time") if run.get("resumed") else None),
         ("seed", facts.record.get("seed")),
         ("device", came.get("device")),
         ("processes", run.get("processes")),
@@ -96,24 +110,12 @@ def origin(facts: Facts) -> Section | None:
     rows += [(name, version) for name, version in (came.get("packages") or {}).items()]
     plugin = (came.get("plugins") or {}).get(facts.method)
     rows += [("plugin", plugin)] if plugin else []
-    parts.append(
-        _titled(
-            "How it was run",
-            table(["", ""], [r for r in rows if r[1] not in (None, "")], "facts", []),
-        )
-    )
-    right = [part for part in (_timings(run), _inputs(run)) if part]
-    if right:
-        parts.append(Markup("".join(right)))
     if not any(value not in (None, "") for _, value in rows):
         return None
-    return Section(
-        "Origin", f'<div class="columns">{"".join(f"<div>{part}</div>" for part in parts)}</div>'
-    )
-
-
-def _titled(title: str, html: str) -> Markup:
-    return Markup(f"<h3>{text(title)}</h3>{html}")
+    how = table(["", ""], [r for r in rows if r[1] not in (None, "")], "facts", [])
+    right = [part for part in (_timings(run), _inputs(run)) if part]
+    columns = [[("How it was run", how, "")], right]
+    return Section("Origin", fill("origin.html", columns=[column for column in columns if column]))
 
 
 def _time(stamp: Any) -> str | None:
@@ -121,14 +123,14 @@ def _time(stamp: Any) -> str | None:
     return f"{stamp[:10]} {stamp[11:19]} {stamp[19:]}".strip() if isinstance(stamp, str) else None
 
 
-def _timings(run: dict[str, Any]) -> str:
-    """Seconds of each phase; phases may lie inside one another, so shares need not add up."""
+def _timings(run: dict[str, Any]) -> Titled | None:
+    """Seconds of each phase; phases may lie inside one another, so fractions need not add up."""
     timings = {
         k: float(v) for k, v in (run.get("timings") or {}).items() if isinstance(v, (int, float))
     }
     wall = float(run.get("wall_seconds") or 0)
     if not timings and not wall:
-        return ""
+        return None
     rows = [
         [
             name,
@@ -139,15 +141,15 @@ def _timings(run: dict[str, Any]) -> str:
         for name, seconds in sorted(timings.items(), key=lambda pair: -pair[1])
     ]
     rows.append([Markup("<b>wall time</b>"), duration(wall), None, ""])
-    note = '<p class="caption">A phase may be part of another one.</p>' if len(timings) > 1 else ""
-    return _titled("Time", table(["phase", "time", "share", ""], rows, "facts", [1, 2]) + note)
+    note = "A phase may be part of another one." if len(timings) > 1 else ""
+    return "Time", table(["phase", "time", "fraction", ""], rows, "facts", [1, 2]), note
 
 
-def _bar(share: float) -> Markup:
-    return Markup(f'<span class="share"><i style="width:{100 * min(share, 1):.1f}%"></i></span>')
+def _bar(fraction: float) -> Markup:
+    return Markup(f'<span class="share"><i style="width:{100 * min(fraction, 1):.1f}%"></i></span>')
 
 
-def _inputs(run: dict[str, Any]) -> str:
+def _inputs(run: dict[str, Any]) -> Titled | None:
     rows = []
     for name, group in (run.get("fingerprints") or {}).items():
         for print_ in group:
@@ -155,12 +157,12 @@ def _inputs(run: dict[str, Any]) -> str:
             code = Markup(f"<code>{text(str(print_.get('sha256_sampled', ''))[:16])}</code>")
             rows.append([f"--{name}", Path(print_["path"]).name, bytes_, code])
     if not rows:
-        return ""
-    return _titled("Input", table(["", "file", "size", "SHA-256 of samples"], rows, "facts", [2]))
+        return None
+    return "Input", table(["", "file", "size", "SHA-256 of samples"], rows, "facts", [2]), ""
 
 
 def card(facts: Facts) -> str | None:
-    """``box 32³, voxels of 12.0 Å, tilts -60° to 60°, SNR 0.1``."""
+    """Describe the data: ``box 32³, voxels of 12.0 Å, tilts -60° to 60°, SNR 0.1``."""
     data = facts.data
     if data is None:
         kept = (facts.run.get("facts") or {}).get("data") or {}

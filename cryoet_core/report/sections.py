@@ -1,6 +1,4 @@
-"""What a reader wants to know first: the result in numbers, the classes as pictures, where it goes
-wrong.
-"""
+"""The result in numbers, the classes as pictures, and where the result goes wrong."""
 
 from __future__ import annotations
 
@@ -26,6 +24,7 @@ _COLUMNS = (
 
 
 def notes(facts: Facts) -> Section | None:
+    """List the notes of the method and the remarks of the report."""
     lines = facts.notes + facts.remarks
     if not lines:
         return None
@@ -34,16 +33,14 @@ def notes(facts: Facts) -> Section | None:
 
 
 def comparison(facts: Facts) -> Section | None:
-    """The method's line, the yardsticks' and the constant answer's: they are only worth something
-    side by side.
-    """
+    """Compare the method with baselines and with one class for all."""
     scores = facts.scores
     if not scores or not scores.get("n") or facts.task == "classification":
         return None
     others = {name: values for name, values in facts.yardsticks.items() if name != facts.method}
     lines = [
         (facts.method, "this method", scores),
-        *((name, "yardstick", values) for name, values in others.items()),
+        *((name, "baseline", values) for name, values in others.items()),
     ]
     best = {
         key: max((float(s[key]) for _, _, s in lines if s.get(key) is not None), default=None)
@@ -80,10 +77,9 @@ def comparison(facts: Facts) -> Section | None:
     )
     caption = paragraph(
         "; ".join(words),
-        ". Each cluster counts for at most one class (the best one-to-one matching); further "
-        "clusters of a class are "
-        "errors. Balanced: mean over the classes. NMI is normalised by the mean of the two "
-        "entropies.",
+        ". Each cluster is matched with at most one class (the best one-to-one matching); further "
+        "clusters of a class count as errors. Balanced accuracy is the mean over the classes. NMI "
+        "is normalised by the mean of the two entropies.",
         kind="caption",
     )
     missing = ""
@@ -109,7 +105,7 @@ def _best(value: float | None, best: float | None, several: bool) -> Any:
 
 
 def class_averages(facts: Facts) -> Section | None:
-    """A card per class: three slices, count, share, and the true class that it was matched to."""
+    """Show a card for each class: slices, count, fraction, and the known class matched to it."""
     names = facts.classes or tuple(facts.averages)
     if not facts.averages:
         return None
@@ -122,9 +118,7 @@ def class_averages(facts: Facts) -> Section | None:
         found = facts.average_of(name)
         pictures = _slices(*found) if found else '<div class="absent">no average</div>'
         count = int(facts.counts[index]) if len(facts.counts) else None
-        share = (
-            f"{plural(count, 'particle')}, {percent(count / total)}" if count is not None else ""
-        )
+        held = f"{plural(count, 'particle')}, {percent(count / total)}" if count is not None else ""
         known = (
             f"known class: <b>{text(matching[name])}</b>"
             if name in matching
@@ -134,12 +128,12 @@ def class_averages(facts: Facts) -> Section | None:
         swatch = palette.mark(index).swatch()
         cards.append(
             '<div class="card"><div '
-            f'class="cardhead">{swatch}<b>{text(name)}</b><span>{share}</span></div>'
+            f'class="cardhead">{swatch}<b>{text(name)}</b><span>{held}</span></div>'
             f"{pictures}{matched}</div>"
         )
     empty = [name for name, count in zip(facts.classes, facts.counts, strict=True) if not count]
     missed = len(facts.predictions) - int(facts.counts.sum()) if facts.predictions else 0
-    lines = ["Each class is shown on a grey scale of its own, protein bright."]
+    lines = ["Each class has its own grey scale; protein is bright."]
     lines.append(_poses_of_averages(facts))
     if empty:
         lines.append(f"Without particles: {', '.join(empty)}.")
@@ -155,12 +149,12 @@ def _poses_of_averages(facts: Facts) -> str:
     """How the averaged particles lie, for it decides what an average can show."""
     wanted = (facts.record.get("config") or {}).get("align_averages")
     if facts.predictions and "rotations" in facts.predictions.labels.extra and wanted is not False:
-        return "Particles were turned back by the poses that the method found."
+        return "Particles were rotated back by the poses that the method found."
     if wanted:
         return "The particles of each class were aligned to one another by a search."
     return (
-        "An average of particles that were not aligned shows the envelope that their "
-        "orientations share."
+        "Particles were not aligned, so an average shows only the envelope that is common to "
+        "all orientations."
     )
 
 
@@ -183,6 +177,7 @@ def _slices(volume: np.ndarray, voxel_size: float) -> str:
 
 
 def choice_of_k(facts: Facts) -> Section | None:
+    """Show how the number of clusters was chosen."""
     plot = plots.selection_curve(facts.selection or {}, 560)
     if plot is None or facts.selection is None:
         return None
@@ -207,6 +202,7 @@ def choice_of_k(facts: Facts) -> Section | None:
 
 
 def iterations(facts: Facts) -> Section | None:
+    """Plot the numbers that were logged during the training."""
     word = "iteration" if facts.task == "clustering" else "step"
     found = plots.metric_curves(facts.metrics, word)
     if not found:
@@ -219,6 +215,20 @@ def iterations(facts: Facts) -> Section | None:
 
 
 def embedding(facts: Facts, found: EmbeddingMap | None) -> Section | None:
+    """Show the map of the embedding with its legends.
+
+    Parameters
+    ----------
+    facts : Facts
+        What is known of the run.
+    found : EmbeddingMap or None
+        The plot.
+
+    Returns
+    -------
+    Section or None
+        None without a plot.
+    """
     if found is None or facts.predictions is None:
         return None
     n = len(facts.predictions)
@@ -231,15 +241,15 @@ def embedding(facts: Facts, found: EmbeddingMap | None) -> Section | None:
         assert facts.data is not None
         sigma = images.SMOOTHING * facts.data.voxel_size
         hint = (
-            " Under the pointer: the particle's central xy, xz and yz slices, smoothed for the "
-            "eye by a Gaussian of "
+            " Under the pointer: the central xy, xz and yz slices of the particle, smoothed by "
+            "a Gaussian of "
             f"σ = {images.SMOOTHING:g} voxel ({sigma:.0f}\u00a0Å), each particle on a grey scale "
             "of its own."
         )
     else:
         hint = (
-            " The particles' slices cannot be shown, for the data was not at hand when this was "
-            "written."
+            " Slices of the particles cannot be shown, because the data file was not found when "
+            "this report was written."
         )
     kinds = {
         "t-SNE": "t-SNE keeps neighbours together; distances between groups mean little.",
@@ -251,7 +261,7 @@ def embedding(facts: Facts, found: EmbeddingMap | None) -> Section | None:
         found_word = "cluster" if facts.task == "clustering" else "class found"
         controls += _buttons("colour", (found_word, "true class"), ("cluster", "true class"))
     clusters = {i: palette.mark(i) for i in found.clusters}
-    legends = '<p class="hint">Click names to see them alone.</p>'
+    legends = '<p class="hint">Click a name to see its points alone.</p>'
     legends += _legend("cluster", found.clusters, clusters, False)
     legends += _legend("class", found.classes, found.class_marks, True) if found.classes else ""
     html = (
@@ -288,6 +298,7 @@ def _legend(kind: str, names: dict[int, str], marks: dict[int, palette.Mark], hi
 
 
 def certainty(facts: Facts) -> Section | None:
+    """Show how sure the method is of its labels."""
     if facts.predictions is None or not len(facts.predictions) or not facts.classes:
         return None
     best = facts.predictions.labels.probabilities.max(axis=1)

@@ -1,6 +1,4 @@
-"""What a run that picks particles left: its own picks, and those of later predictions that were
-evaluated.
-"""
+"""What a run that picks particles left: its picks, and those of evaluated predictions."""
 
 from __future__ import annotations
 
@@ -27,12 +25,26 @@ PREDICTIONS = "predictions"
 
 @dataclass(frozen=True)
 class SurveyFacts:
-    """Picks in some tomograms. name: "" for the run's own data. rows: status.json. scores: a
-    detection report.
+    """Picks in some tomograms.
 
-    truth: the known particles that ``scores`` compares with, where they were kept. paths, reading:
-    the tomograms' files and what was said of them. diameter: Å of the particle, None where neither
-    method nor comparison says it.
+    Attributes
+    ----------
+    name : str
+        Name of the prediction; "" for the run's own data.
+    rows : list of dict
+        The tomograms as status.json has them.
+    picks : Picks or None
+        The picks.
+    scores : dict or None
+        A detection report.
+    truth : Picks or None
+        The known particles that ``scores`` compares with, where they were kept.
+    paths : list of Path
+        Files of the tomograms.
+    reading : dict
+        What was said of the tomograms when they were read.
+    diameter : float or None
+        Of the particle in Å; None where neither method nor comparison says it.
     """
 
     name: str
@@ -46,18 +58,33 @@ class SurveyFacts:
 
     @property
     def failed(self) -> int:
+        """How many tomograms failed."""
         return sum(row.get("status") == "failed" for row in self.rows)
 
     @property
     def seconds(self) -> float:
+        """How long the tomograms took, in seconds."""
         return float(sum(row.get("seconds") or 0 for row in self.rows))
 
 
 def gather_surveys(
     folder: Path, record: Mapping[str, Any], remarks: list[str]
 ) -> tuple[SurveyFacts, ...]:
-    """The run's own survey, and those among its predictions that hold an evaluation; none for other
-    runs.
+    """Read the survey of a run, and those of its predictions that were evaluated.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder of the run.
+    record : mapping
+        What the run says of itself.
+    remarks : list of str
+        Remarks for the reader are appended.
+
+    Returns
+    -------
+    tuple of SurveyFacts
+        Empty for runs that pick nothing.
     """
     if not (folder / STATUS).exists():
         return ()
@@ -144,10 +171,20 @@ def _read(path: Path, kind: type, remarks: list[str]) -> Any:
 def hits_of(
     survey: SurveyFacts, truth: Picks | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """Rows of picks that hit, of false picks, and of truth that was missed, as the comparison
-    counted them.
+    """Say which picks hit, as the comparison counted them.
 
-    None where the truth is not at hand, or is not the one that was compared with.
+    Parameters
+    ----------
+    survey : SurveyFacts
+        Picks with their scores.
+    truth : Picks or None
+        The known particles.
+
+    Returns
+    -------
+    tuple of three ndarrays, or None
+        Rows of picks that hit, of false picks, and of missed particles. None where the truth is
+        not at hand, or is not the one that was compared with.
     """
     from cryoet_core.evaluation.detection import compared
 

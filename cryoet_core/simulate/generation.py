@@ -1,5 +1,4 @@
-"""Subtomograms of known structures: rotated, shifted, among neighbours, imaged, with noise of an
-exact SNR.
+"""Simulate subtomograms of known structures: rotated, shifted, imaged, with noise of an exact SNR.
 
 ``simulate`` yields batches; ``write_subtomograms`` stores them.
 """
@@ -32,12 +31,28 @@ EMPTY = "empty"
 
 @dataclass(frozen=True)
 class Batch:
-    """Simulated particles ``indices`` (b,) of the whole set.
+    """A batch of simulated particles.
 
-    volumes (b, box, box, box) float32 on the device, protein bright; clean: the same without noise,
-    or None. labels (b,) into the class names; rotations (b, 3, 3) active; shifts (b, 3) voxels (z,
-    y, x); defocus (b,) um; snr (b,): measured var(signal) / var(noise); neighbours (b,): how many
-    were placed.
+    Attributes
+    ----------
+    indices : ndarray of int64, shape (b,)
+        Numbers of the particles in the whole set.
+    volumes : Tensor of float32, shape (b, box, box, box)
+        On the device of the simulation, protein bright.
+    clean : Tensor or None
+        The same volumes without noise, where they are asked for.
+    labels : ndarray of int64, shape (b,)
+        Indices into the class names.
+    rotations : ndarray of float32, shape (b, 3, 3)
+        Active rotations.
+    shifts : ndarray of float32, shape (b, 3)
+        Voxels (z, y, x).
+    defocus : ndarray of float32, shape (b,)
+        Underfocus in µm.
+    snr : ndarray of float32, shape (b,)
+        Measured var(signal) / var(noise).
+    neighbours : ndarray of int64, shape (b,)
+        How many neighbours were placed.
     """
 
     indices: NDArray[np.int64]
@@ -53,7 +68,21 @@ class Batch:
 
 @dataclass(frozen=True)
 class SimulationPlan:
-    """The random part of a batch: who is where (target first), the defoci and the white noise."""
+    """The random part of a batch.
+
+    Attributes
+    ----------
+    indices : ndarray of int64, shape (b,)
+        Numbers of the particles in the whole set.
+    labels : ndarray of int64, shape (b,)
+        Indices into the class names.
+    scenes : list of list of Placed
+        The structures in each box, the target first.
+    defocus : list of float
+        Underfocus in µm.
+    noise : ndarray of float32 or None
+        White noise.
+    """
 
     indices: NDArray[np.int64]
     labels: NDArray[np.int64]
@@ -63,7 +92,20 @@ class SimulationPlan:
 
 
 def class_names(structures: Sequence[Structure], settings: SimulationSettings) -> tuple[str, ...]:
-    """Names of the labels: the structures', then "empty" where there are cubes without a target."""
+    """Return the names of the labels.
+
+    Parameters
+    ----------
+    structures : sequence of Structure
+        The classes, in the order of their labels.
+    settings : SimulationSettings
+        What is simulated.
+
+    Returns
+    -------
+    tuple of str
+        The names of the structures, then "empty" where there are subtomograms without a target.
+    """
     names = tuple(s.name for s in structures)
     return (*names, EMPTY) if settings.empty(len(structures)) else names
 
@@ -75,12 +117,34 @@ def simulate(
     device: torch.device | str = "cpu",
     indices: Sequence[int] | None = None,
 ) -> Iterator[Batch]:
-    """Simulate ``per_class`` particles of each structure (and the empty cubes), in random order,
-    batch by batch.
+    """Simulate ``per_class`` particles of each structure in random order, batch by batch.
 
-    Particle i is the same in any batch size and whichever ``indices`` are asked for, and has the
-    same class, pose, shift, neighbours and white noise under any optics and SNR. Raises UserError
-    for no structure or two of one name.
+    Subtomograms without a target are added where the settings ask for them. Particle i is the same
+    in any batch size and whichever ``indices`` are asked for. It has the same class, pose, shift,
+    neighbours and white noise under any optics and SNR.
+
+    Parameters
+    ----------
+    structures : sequence of Structure
+        The classes, in the order of their labels.
+    settings : SimulationSettings
+        What is simulated.
+    batch_size : int, optional
+        Subtomograms in a batch; chosen by the box size and the device without it.
+    device : torch.device or str
+        Where to compute.
+    indices : sequence of int, optional
+        The particles of the set to simulate; all without it.
+
+    Yields
+    ------
+    Batch
+        The next particles.
+
+    Raises
+    ------
+    UserError
+        There is no structure, or two have the same name.
     """
     labels = plan_labels(structures, settings)
     wanted = np.arange(len(labels)) if indices is None else np.asarray(indices, dtype=np.int64)
@@ -135,13 +199,39 @@ def _in_order(
 
 
 def default_batch(box: int, device: torch.device | str) -> int:
-    """A batch of about 8 MB of voxels on a CPU and 128 MB on a GPU, at most 1024 cubes."""
+    """Return a batch size of about 8 MB of voxels on a CPU and 128 MB on a GPU, at most 1024.
+
+    Parameters
+    ----------
+    box : int
+        Box size in voxels.
+    device : torch.device or str
+        Where the batch is computed.
+
+    Returns
+    -------
+    int
+        Subtomograms in a batch.
+    """
     voxels = (1 << 21) if torch.device(device).type == "cpu" else (1 << 25)
     return min(1024, max(1, voxels // box**3))
 
 
 def plan_labels(structures: Sequence[Structure], settings: SimulationSettings) -> NDArray[np.int64]:
-    """The class of every particle of the set, in its order."""
+    """Return the class of every particle of the set, in its order.
+
+    Parameters
+    ----------
+    structures : sequence of Structure
+        The classes, in the order of their labels.
+    settings : SimulationSettings
+        What is simulated.
+
+    Returns
+    -------
+    ndarray of int64, shape (n,)
+        Indices into the class names.
+    """
     if not structures:
         raise UserError("no structures; expected at least one: give `structures` or `phantoms`")
     names = [s.name for s in structures]
@@ -162,7 +252,35 @@ def write_subtomograms(
     provenance: dict[str, Any] | None = None,
     progress: Callable[[Sequence[Any]], Iterable[Any]] = iter,
 ) -> int:
-    """Simulate into a store and return how many; ``progress`` wraps the loop over batches."""
+    """Simulate subtomograms into a store.
+
+    Parameters
+    ----------
+    path : str or Path
+        The store to write (.h5).
+    structures : sequence of Structure
+        The classes, in the order of their labels.
+    settings : SimulationSettings
+        What is simulated.
+    batch_size : int, optional
+        Subtomograms in a batch; chosen by the box size and the device without it.
+    device : torch.device or str
+        Where to compute.
+    provenance : dict, optional
+        What the store says about its origin.
+    progress : callable
+        Wraps the loop over the batches.
+
+    Returns
+    -------
+    int
+        How many subtomograms were written.
+
+    Raises
+    ------
+    UserError
+        There is no structure, or two have the same name.
+    """
     from cryoet_core.store import SubtomogramWriter
 
     count = len(plan_labels(structures, settings))
@@ -206,7 +324,7 @@ def _plan(
     for index in indices.tolist():
         pose = draw_pose(settings.seed, index, settings.orientation)
         label = int(labels[index])
-        # An empty cube still has the place and the noise that one of the classes would have had.
+        # Without a target, the place and the noise are still those that a class would have had.
         shape = label if label < len(structures) else index % len(structures)
         target = Placed.of(
             shape, structures[shape], pose.rotation, pose.shift * settings.max_shift * spacing

@@ -1,6 +1,4 @@
-"""Image formation by one filter in 3-D: contrast transfer, missing wedge, detector, and noise of an
-exact SNR.
-"""
+"""Form images by one filter in 3-D: CTF, missing wedge, detector, and noise of an exact SNR."""
 
 from __future__ import annotations
 
@@ -20,8 +18,16 @@ AXES = (-3, -2, -1)
 
 
 class Images(NamedTuple):
-    """volumes (b, box, box, box); clean: without noise, where it is asked for; snr (b,): measured
-    in the volumes.
+    """Images of a batch of densities.
+
+    Attributes
+    ----------
+    volumes : Tensor, shape (b, box, box, box)
+        With noise.
+    clean : Tensor or None
+        Without noise, where it is asked for.
+    snr : Tensor, shape (b,)
+        Measured in the volumes.
     """
 
     volumes: Tensor
@@ -30,11 +36,17 @@ class Images(NamedTuple):
 
 
 class Microscope:
-    """The filters of one simulation, computed once: each particle's transfer is that of its
-    defocus.
+    """The filters of one simulation, computed once; each particle has the transfer of its defocus.
 
-    Protein comes out bright: the transfer is that of a micrograph, where it is dark, with the sign
-    turned.
+    Protein is bright: the transfer is that of a micrograph, where protein is dark, with the
+    opposite sign.
+
+    Parameters
+    ----------
+    settings : SimulationSettings
+        Optics, tilt range and box size.
+    device : torch.device or str
+        Where to compute.
     """
 
     def __init__(self, settings: SimulationSettings, device: torch.device | str = "cpu") -> None:
@@ -65,8 +77,17 @@ class Microscope:
             self.seen = self.seen * _sphere(box).to(device)
 
     def transfer(self, defocus: Sequence[float]) -> Tensor:
-        """Contrast transfer with the wedge and the detector, (b or 1, box, box, box // 2 + 1),
-        protein bright.
+        """Return the contrast transfer with the missing wedge and the detector, protein bright.
+
+        Parameters
+        ----------
+        defocus : sequence of float
+            Underfocus of each image in µm.
+
+        Returns
+        -------
+        Tensor, shape (b or 1, box, box, box // 2 + 1)
+            The transfer over Fourier space.
         """
         if not self.settings.ctf:
             return self.seen[None]
@@ -82,15 +103,51 @@ class Microscope:
         )
 
     def variance(self, spectrum: Tensor) -> Tensor:
-        """(b,): variance over the box of volumes given by their half spectra (Parseval)."""
+        """Return the variance over the box of volumes, from their half spectra (Parseval).
+
+        Parameters
+        ----------
+        spectrum : Tensor, shape (b, box, box, box // 2 + 1)
+            Half spectra.
+
+        Returns
+        -------
+        Tensor, shape (b,)
+            One variance for each volume.
+        """
         return (torch.view_as_real(spectrum).square().sum(-1) * self.counts).sum(AXES)
 
     def back(self, spectrum: Tensor) -> Tensor:
+        """Transform half spectra back to volumes.
+
+        Parameters
+        ----------
+        spectrum : Tensor, shape (b, box, box, box // 2 + 1)
+            Half spectra.
+
+        Returns
+        -------
+        Tensor, shape (b, box, box, box)
+            The volumes.
+        """
         volumes: Tensor = torch.fft.irfftn(spectrum, s=(self.box,) * 3, dim=AXES)
         return volumes
 
     def project(self, densities: Tensor, defocus: Sequence[float]) -> Tensor:
-        """Images without noise of densities (b, box, box, box)."""
+        """Form images without noise.
+
+        Parameters
+        ----------
+        densities : Tensor, shape (b, box, box, box)
+            Densities, protein positive.
+        defocus : sequence of float
+            Underfocus of each image in µm.
+
+        Returns
+        -------
+        Tensor, shape (b, box, box, box)
+            The images.
+        """
         return self.back(torch.fft.rfftn(densities, dim=AXES) * self.transfer(defocus) * self.band)
 
     def image(
@@ -101,12 +158,28 @@ class Microscope:
         noise: Tensor | None,
         defocus: Sequence[float],
     ) -> Images:
-        """Images of densities (b, box, box, box). ``noise`` is white, of the same shape (b, 2, ...)
-        in AITom's mode.
+        """Form images of densities with noise.
 
-        SNR = var(signal) / var(noise) over the final volume, where the signal is the target's
-        alone: neighbours, whose image ``around`` is added, do not change the noise, nor does
-        leaving the target out (``present`` False).
+        SNR = var(signal) / var(noise) over the final volume, where the signal is that of the target
+        alone. Neighbours do not change the noise, nor does leaving the target out.
+
+        Parameters
+        ----------
+        target : Tensor, shape (b, box, box, box)
+            Densities of the targets.
+        around : Tensor or None
+            Images of the neighbours, of the same shape, which are added.
+        present : Tensor of bool, shape (b,)
+            Whether the target is shown.
+        noise : Tensor or None
+            White noise of the same shape; (b, 2, ...) in AITom's mode.
+        defocus : sequence of float
+            Underfocus of each image in µm.
+
+        Returns
+        -------
+        Images
+            Volumes with and without noise, and their SNR.
         """
         raw = torch.fft.rfftn(target, dim=AXES)
         transfer = self.transfer(defocus)
@@ -151,8 +224,27 @@ class Microscope:
 def aitom_ctf(
     k: Tensor, defocus: list[float], cs_mm: float, voltage_kv: float, voxel_size: float
 ) -> Tensor:
-    """AITom's transfer, (m, len(k)): a sine without amplitude contrast, protein bright, Gaussian
-    envelope 0.4.
+    """Return AITom's transfer: a sine without amplitude contrast, protein bright, with an envelope.
+
+    The envelope is a Gaussian of 0.4.
+
+    Parameters
+    ----------
+    k : Tensor, shape (n,)
+        Spatial frequencies in 1/Å.
+    defocus : list of float
+        Underfocus in µm, m values.
+    cs_mm : float
+        Spherical aberration in mm.
+    voltage_kv : float
+        Acceleration voltage in kV.
+    voxel_size : float
+        Å per voxel.
+
+    Returns
+    -------
+    Tensor, shape (m, n)
+        The transfer at each frequency.
     """
     wavelength = electron_wavelength(voltage_kv)
     under = torch.tensor(defocus, dtype=torch.float64, device=k.device)[:, None] * 1e4

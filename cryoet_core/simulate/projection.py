@@ -22,14 +22,37 @@ CHUNK_BYTES = 1 << 26
 
 
 def detector_width(depth: int, width: int) -> int:
-    """Pixels along x' that every voxel of a volume is seen in, at every tilt."""
+    """Return the number of pixels along x' in which every voxel is seen at every tilt.
+
+    Parameters
+    ----------
+    depth, width : int
+        Voxels of the volume along z and x.
+
+    Returns
+    -------
+    int
+        Pixels.
+    """
     return math.ceil(math.hypot(depth, width)) + 2
 
 
 def project(volume: Tensor, tilts: Sequence[float]) -> Tensor:
-    """Line integrals, (tilts, y, x'), of a volume (z, y, x) at tilts in degrees; lengths in voxels.
+    """Compute line integrals of a volume, one image for each tilt.
 
     Voxel n // 2 of z and x is seen at pixel ``detector_width(...) // 2``.
+
+    Parameters
+    ----------
+    volume : Tensor, shape (z, y, x)
+        The density.
+    tilts : sequence of float
+        Tilts in degrees.
+
+    Returns
+    -------
+    Tensor, shape (tilts, y, x')
+        Line integrals; lengths are in voxels.
     """
     depth, height, width = volume.shape
     pixels = detector_width(depth, width)
@@ -48,10 +71,23 @@ def project(volume: Tensor, tilts: Sequence[float]) -> Tensor:
 
 
 def back_project(series: Tensor, tilts: Sequence[float], depth: int, width: int) -> Tensor:
-    """The sum over tilts of images (tilts, y, x') smeared along the beam, a volume (depth, y,
-    width).
+    """Sum images smeared along the beam over all tilts.
 
     Each image is continued between its pixels as the band-limited function through them.
+
+    Parameters
+    ----------
+    series : Tensor, shape (tilts, y, x')
+        The images.
+    tilts : sequence of float
+        Tilts in degrees.
+    depth, width : int
+        Voxels of the volume along z and x.
+
+    Returns
+    -------
+    Tensor, shape (depth, y, width)
+        The volume.
     """
     height = series.shape[1]
     volume = torch.zeros((depth, height, width), device=series.device)

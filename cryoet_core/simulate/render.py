@@ -1,7 +1,7 @@
-"""Placed structures as densities in cubes.
+"""Placed structures as densities in boxes.
 
-Densities are sampled from a template on finer voxels than the cube's, limited to the cube's Nyquist
-frequency, so that turning a particle costs no resolution.
+Densities are sampled from a template on finer voxels than those of the box. The template is limited
+to the Nyquist frequency of the box, so that rotating a particle costs no resolution.
 """
 
 from __future__ import annotations
@@ -22,8 +22,22 @@ from cryoet_core.simulate.shapes.structures import Structure
 
 
 def template(structure: Structure, voxel_size: float) -> Tensor:
-    """The density as it is sampled: nothing above the final Nyquist frequency, trilinear blur made
-    up for.
+    """Return the density of a structure as it is sampled.
+
+    It holds nothing above the final Nyquist frequency, and the blur of trilinear sampling is
+    corrected.
+
+    Parameters
+    ----------
+    structure : Structure
+        The structure on fine voxels.
+    voxel_size : float
+        Å per voxel of what is simulated.
+
+    Returns
+    -------
+    Tensor, shape (n, n, n)
+        On the voxels of the structure.
     """
     density = pad(torch.from_numpy(structure.density), (4,) * 6)
     frequency = frequency_grid(len(density))  # cycles per template voxel
@@ -41,11 +55,28 @@ def render(
     templates: list[Tensor],
     settings: SimulationSettings,
 ) -> Tensor:
-    """Densities (rows, box, box, box): each (row, placed) added to its row, all of one class
-    sampled in one call.
+    """Draw placed structures into boxes, all of one class in one call.
 
-    A structure smaller than the cube is sampled in a window of its own size, which is then added at
+    A structure smaller than the box is sampled in a window of its own size, which is then added at
     its place.
+
+    Parameters
+    ----------
+    items : list of (int, Placed)
+        The row of each structure, and where it is placed.
+    rows : int
+        How many boxes.
+    structures : sequence of Structure
+        The classes, in the order of their labels.
+    templates : list of Tensor
+        Of each structure, see ``template``.
+    settings : SimulationSettings
+        Box size and voxel size.
+
+    Returns
+    -------
+    Tensor, shape (rows, box, box, box)
+        The densities.
     """
     box, device = settings.box, templates[0].device
     scene = torch.zeros((rows, box, box, box), device=device)
@@ -70,8 +101,22 @@ def render_into(
     voxel_size: float,
     batch_voxels: int = 1 << 21,
 ) -> None:
-    """Add the densities of structures, placed in Å from voxel 0, to a volume (z, y, x), a few of a
-    class at a time.
+    """Add the densities of placed structures to a volume, a few of a class at a time.
+
+    Parameters
+    ----------
+    volume : Tensor, shape (z, y, x)
+        Changed in place.
+    items : sequence of Placed
+        Structures, placed in Å from voxel 0.
+    structures : sequence of Structure
+        The classes, in the order of their labels.
+    templates : list of Tensor
+        Of each structure, see ``template``.
+    voxel_size : float
+        Å per voxel of the volume.
+    batch_voxels : int
+        Most voxels that are sampled at once.
     """
     for label in sorted({placed.label for placed in items}):
         mine = [placed for placed in items if placed.label == label]
@@ -93,14 +138,27 @@ def render_into(
 
 
 def window_side(structure: Structure, voxel_size: float) -> int:
-    """Side in voxels of a cube that holds the structure in any rotation and sub-voxel shift."""
+    """Return the side of a box that holds the structure in any rotation and sub-voxel shift.
+
+    Parameters
+    ----------
+    structure : Structure
+        The structure.
+    voxel_size : float
+        Å per voxel of what is simulated.
+
+    Returns
+    -------
+    int
+        Voxels.
+    """
     return 2 * math.ceil(structure.radius / voxel_size + 3)
 
 
 def _sampled(
     template: Tensor, items: Sequence[Placed], shifts: np.ndarray, side: int, scale: float
 ) -> Tensor:
-    """(n, side, side, side): the template turned as each item is, its centre at side // 2 + shift
+    """(n, side, side, side): the template rotated as each item is, its centre at side // 2 + shift
     (voxels).
     """
     rotations = torch.from_numpy(np.array([p.rotation for p in items], dtype=np.float32)).to(

@@ -11,11 +11,59 @@ from cryoet_core.support.errors import UserError
 
 @dataclass(frozen=True)
 class SimulationSettings:
-    """Settings of simulated subtomograms; checked on creation: a UserError names the option.
+    """Settings of simulated subtomograms, checked on creation.
 
-    Lengths: voxel_size Å, max_shift voxels, defocus um underfocus (one value, or the ends of a
-    range), cs mm, voltage kV, bfactor Å^2, phase_shift and tilts degrees. snr may be infinite: no
-    noise.
+    Attributes
+    ----------
+    per_class : int
+        Subtomograms of each structure.
+    box : int
+        Box size in voxels.
+    voxel_size : float
+        Å per voxel.
+    snr : float
+        var(signal) / var(noise); infinite for no noise.
+    tilt_range : (float, float)
+        Lowest and highest tilt in degrees.
+    tilt_step : float or None
+        Degrees between tilts; None for a continuous range.
+    defocus : tuple of float
+        Underfocus in µm: one value, or the ends of a range.
+    cs : float
+        Spherical aberration in mm.
+    voltage : float
+        Acceleration voltage in kV.
+    amplitude_contrast : float
+        Fraction of the contrast that comes from amplitude.
+    bfactor : float
+        Decay of the signal with frequency, in Å^2.
+    phase_shift : float
+        Of a phase plate, in degrees.
+    ctf : bool
+        Whether the contrast transfer function is applied.
+    mtf : str
+        Transfer of the detector: ``"none"`` or ``"sinc"``.
+    max_shift : float
+        Largest shift of the target along each axis, in voxels.
+    crowding : int
+        Most neighbours around a target.
+    empty_fraction : float
+        Fraction of the subtomograms that have no target.
+    orientation : str
+        Law of the rotations: ``"uniform"`` on SO(3), or ``"aitom"``, see ``few_orientations``.
+    snr_mode : str
+        Meaning of ``snr``: ``"variance"`` as above, or ``"aitom"`` as in AITom's generator.
+    contrast : str
+        ``"bright"`` or ``"dark"`` protein in what is written.
+    clean : bool
+        Whether volumes without noise are kept too.
+    seed : int
+        Seed of all random numbers.
+
+    Raises
+    ------
+    UserError
+        A value is out of its range; the message names the argument.
     """
 
     per_class: int = 200
@@ -86,18 +134,27 @@ class SimulationSettings:
         return 1 if self.contrast == "bright" else -1
 
     def empty(self, classes: int) -> int:
-        """How many cubes without a target go with ``classes`` classes, so that they are the asked
-        share of all.
+        """Return how many subtomograms without a target make the asked fraction of all.
+
+        Parameters
+        ----------
+        classes : int
+            How many classes there are.
+
+        Returns
+        -------
+        int
+            Subtomograms without a target.
         """
         return round(self.empty_fraction / (1 - self.empty_fraction) * self.per_class * classes)
 
     def as_dict(self) -> dict[str, Any]:
-        """Every setting, as it can be written to JSON (an infinite SNR becomes None)."""
+        """Return every setting as it can be written to JSON (an infinite SNR becomes None)."""
         values = asdict(self)
         return values | {"snr": self.snr if math.isfinite(self.snr) else None}
 
     def optics(self) -> dict[str, Any]:
-        """The microscope, for a store's header."""
+        """Return the microscope, for the header of a store."""
         names = (
             "ctf",
             "cs",

@@ -1,11 +1,10 @@
-"""Whole tomograms with known truth: structures packed among distractors, imaged, with noise of an
-exact SNR.
+"""Whole tomograms with known truth: structures packed among distractors, imaged, with noise.
 
-SNR. The signal of a particle is its own image, without neighbours and without noise, and its
-variance is taken over the cube whose side is its structure's diameter, as in a simulated
-subtomogram. S^2 is the mean of that over the particles of the tomogram (each structure's from 16
-random rotations), and noise is scaled so that S^2 / var(noise over the whole volume) is exactly
-``snr``. Crowding, membranes and beads therefore do not change the noise.
+SNR. The signal of a particle is its own image, without neighbours and without noise. Its variance
+is taken over the box whose side is the diameter of the structure, as in a simulated subtomogram.
+S^2 is the mean of that over the particles of the tomogram (each structure's from 16 random
+rotations), and noise is scaled so that S^2 / var(noise over the whole volume) is exactly ``snr``.
+Crowding, membranes and beads therefore do not change the noise.
 
 The same seed gives tomogram i the same scene and the same white noise under any optics, SNR or
 route.
@@ -44,11 +43,10 @@ CLEARANCE = 8
 
 
 class Route(Protocol):
-    """Image formation: ``image`` of a density (z, y, x) without noise, and ``noise`` of arbitrary
-    scale.
-    """
+    """A way to form images of a whole tomogram."""
 
-    def image(self, density: Tensor, /) -> Tensor: ...
+    def image(self, density: Tensor, /) -> Tensor:
+        """Form the image of a density (z, y, x) without noise."""
 
     def noise(
         self,
@@ -56,13 +54,41 @@ class Route(Protocol):
         generator: np.random.Generator,
         profile: Array,
         device: torch.device,
-    ) -> Tensor: ...
+    ) -> Tensor:
+        """Return noise of arbitrary scale.
+
+        Parameters
+        ----------
+        shape : sequence of int
+            Voxels (z, y, x).
+        generator : numpy.random.Generator
+            The source of random numbers.
+        profile : ndarray, shape (y, x)
+            Standard deviation of the noise over the field.
+        device : torch.device
+            Where to compute.
+
+        Returns
+        -------
+        Tensor, shape (z, y, x)
+            The noise.
+        """
 
 
 @dataclass(frozen=True)
 class SimulatedScene:
-    """What is in a tomogram: density (z, y, x) float32 without any optics, the room's masks and the
-    particles.
+    """What is in a tomogram.
+
+    Attributes
+    ----------
+    density : ndarray of float32, shape (z, y, x)
+        Without any optics.
+    room : Room
+        The masks of particles and distractors.
+    placed : list of Placed
+        The particles.
+    label_names : tuple of str
+        The classes, then the distractors.
     """
 
     density: NDArray[np.float32]
@@ -75,11 +101,24 @@ class SimulatedScene:
 class SimulatedTomogram:
     """A tomogram with its truth.
 
-    volume, clean (z, y, x) float32, protein bright, with and without noise (clean only where it is
-    asked for). picks: position (centre of mass, Å), class and rotation of every particle. ids (z,
-    y, x) int32: row of the picks + 1, 0 outside of particles. labels (z, y, x) uint8: 0, or 1 +
-    index into ``label_names``: the classes, then the distractors. facts: defocus, copies, filled
-    share of the volume and SNR, nominal and measured.
+    Attributes
+    ----------
+    name : str
+        Name of the tomogram.
+    volume : ndarray of float32, shape (z, y, x)
+        With noise, protein bright.
+    clean : ndarray or None
+        Without noise, where it is asked for.
+    picks : Picks
+        Position (centre of mass, Å), class and rotation of every particle.
+    ids : ndarray of int32, shape (z, y, x)
+        Row of the picks + 1; 0 outside of particles.
+    labels : ndarray of uint8, shape (z, y, x)
+        0, or 1 + index into ``label_names``.
+    label_names : tuple of str
+        The classes, then the distractors.
+    facts : dict
+        Defocus, copies, filled fraction of the volume, and SNR, nominal and measured.
     """
 
     name: str
@@ -100,8 +139,32 @@ def simulate_tomogram(
     device: torch.device | str = "cpu",
     clean: bool = False,
 ) -> SimulatedTomogram:
-    """Simulate tomogram ``index`` of the set that the settings and their seed describe. UserError
-    as ``pack``.
+    """Simulate one tomogram of the set that the settings and their seed describe.
+
+    Parameters
+    ----------
+    structures : sequence of Structure
+        The classes, in the order of their labels.
+    settings : TomogramSettings
+        What is simulated.
+    index : int
+        Number of the tomogram in the set.
+    name : str
+        Name of the tomogram.
+    device : torch.device or str
+        Where to compute.
+    clean : bool
+        Whether the volume without noise is kept too.
+
+    Returns
+    -------
+    SimulatedTomogram
+        The tomogram with its truth.
+
+    Raises
+    ------
+    UserError
+        The structures do not fit the settings, or there is no room for all copies.
     """
     settings.check(structures)
     where = torch.device(device)
@@ -142,7 +205,29 @@ def simulate_tomogram(
 def build_scene(
     structures: Sequence[Structure], templates: list[Tensor], settings: TomogramSettings, index: int
 ) -> SimulatedScene:
-    """The particles of tomogram ``index`` among its distractors, which are placed first."""
+    """Place the particles of one tomogram among its distractors, which are placed first.
+
+    Parameters
+    ----------
+    structures : sequence of Structure
+        The classes, in the order of their labels.
+    templates : list of Tensor
+        Of each structure, see ``render.template``.
+    settings : TomogramSettings
+        What is simulated.
+    index : int
+        Number of the tomogram in the set.
+
+    Returns
+    -------
+    SimulatedScene
+        Density, masks and particles.
+
+    Raises
+    ------
+    UserError
+        There is no room for all copies or distractors.
+    """
     room = Room(settings.shape, settings.voxel_size)
     density = np.zeros(settings.shape, np.float32)
     counts = (settings.membranes, settings.filaments, settings.beads)
@@ -164,11 +249,24 @@ def build_scene(
 
 
 def noise_profile(shape: tuple[int, int, int], gradient: float, direction: float) -> Array:
-    """Standard deviation of the noise over the field (y, x): a ramp from 1 - gradient / 2 to 1 +
-    gradient / 2.
+    """Return the standard deviation of the noise over the field.
 
-    As under ice that thickens along ``direction`` (radians in the plane). The mean square is made
-    1.
+    It is a ramp from 1 - gradient / 2 to 1 + gradient / 2, as under ice that thickens along
+    ``direction``, scaled so that the mean square is 1.
+
+    Parameters
+    ----------
+    shape : (int, int, int)
+        Voxels (z, y, x).
+    gradient : float
+        Difference between the two ends of the ramp.
+    direction : float
+        Radians in the plane.
+
+    Returns
+    -------
+    ndarray, shape (y, x)
+        The profile.
     """
     y, x = (np.linspace(-1, 1, n) for n in shape[1:])
     along = np.sin(direction) * y[:, None] + np.cos(direction) * x
@@ -183,7 +281,7 @@ def _own_variances(
     templates: list[Tensor],
     settings: TomogramSettings,
 ) -> Array:
-    """The variance of each structure's own image over the cube of its diameter, the mean over
+    """The variance of each structure's own image over the box of its diameter, the mean over
     rotations.
 
     The samples of a structure stand in a row along the tilt axis, along which nothing is smeared,
@@ -217,7 +315,7 @@ def _measured(
     placed: Sequence[Placed],
     voxel_size: float,
 ) -> dict[str, Any]:
-    """SNR as measured: of each class alone, in the particles' cubes with all that is in them, and
+    """SNR as measured: of each class alone, in the particles' boxes with all that is in them, and
     in the volume.
     """
     level = _variance(noise)

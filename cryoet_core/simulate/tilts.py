@@ -1,5 +1,4 @@
-"""Image formation by a tilt series (route "tilts"): projection, contrast transfer of each image,
-back-projection.
+"""Image formation by a tilt series (route "tilts"): projection, CTF of each image, back-projection.
 
 Each image has the defocus gradient of its tilt and the decay of the dose that the specimen has had
 by then, taken in order of growing tilt. A weighted back-projection brings the density back on its
@@ -36,16 +35,25 @@ scattering.
 
 
 class TiltRoute:
-    """Reconstructions of densities (z, y, x) of any shape, protein bright, and of the noise of
-    their images.
-    """
+    """Reconstructions of densities of any shape, protein bright, and of their noise."""
 
     def __init__(self, settings: TomogramSettings, defocus: float) -> None:
         self.settings, self.defocus = settings, defocus
         self.tilts = tilt_angles(settings.tilt_range, settings.tilt_step)
 
     def image(self, density: Tensor) -> Tensor:
-        """The density without noise, as it is reconstructed: (z, y, x), the same shape."""
+        """Reconstruct a density from its tilt series without noise.
+
+        Parameters
+        ----------
+        density : Tensor, shape (z, y, x)
+            Protein positive.
+
+        Returns
+        -------
+        Tensor, shape (z, y, x)
+            The image, protein bright.
+        """
         depth, _, width = density.shape
         series = project(density, self.tilts)
         doses = exposures(self.tilts, self.settings.dose)
@@ -60,10 +68,25 @@ class TiltRoute:
         profile: Array,
         device: torch.device,
     ) -> Tensor:
-        """White noise in every image, times ``profile`` (y, x), reconstructed; its scale is
-        arbitrary.
+        """Reconstruct white noise in every image, times ``profile``.
 
         It grows with the path through the ice, by which a steeper image has fewer electrons.
+
+        Parameters
+        ----------
+        shape : sequence of int
+            Voxels (z, y, x).
+        generator : numpy.random.Generator
+            The source of random numbers.
+        profile : ndarray, shape (y, x)
+            Standard deviation of the noise over the field.
+        device : torch.device
+            Where to compute.
+
+        Returns
+        -------
+        Tensor, shape (z, y, x)
+            Noise of arbitrary scale.
         """
         depth, height, width = shape
         series = torch.empty((len(self.tilts), height, detector_width(depth, width)), device=device)
@@ -81,8 +104,19 @@ class TiltRoute:
         return self.reconstruct(series, depth, width)
 
     def reconstruct(self, series: Tensor, depth: int, width: int) -> Tensor:
-        """Weighted back-projection of images (tilts, y, x') that shows a density on its own
-        scale.
+        """Reconstruct a density on its own scale by weighted back-projection.
+
+        Parameters
+        ----------
+        series : Tensor, shape (tilts, y, x')
+            The images.
+        depth, width : int
+            Voxels of the volume along z and x.
+
+        Returns
+        -------
+        Tensor, shape (depth, y, width)
+            The density.
         """
         filtered = ramp(series) * angular_weights(self.tilts).to(series)[:, None, None]
         return back_project(filtered, self.tilts, depth, width)
@@ -135,11 +169,23 @@ class TiltRoute:
 
 
 def ramp(series: Tensor) -> Tensor:
-    """Images (tilts, y, x') weighted by |k| along x', as the discrete filter that keeps slow
-    changes right.
+    """Weight images by |k| along x', with the discrete filter that keeps slow changes right.
 
-    The filter of Ramachandran and Lakshminarayanan (1971): 1/4 at 0, -1 / (pi n)^2 at odd n, 0 at
-    even ones.
+    Its coefficients are 1/4 at 0, -1 / (pi n)^2 at odd n and 0 at even ones.
+
+    Parameters
+    ----------
+    series : Tensor, shape (tilts, y, x')
+        The images.
+
+    Returns
+    -------
+    Tensor, shape (tilts, y, x')
+        The weighted images.
+
+    References
+    ----------
+    Ramachandran and Lakshminarayanan (1971). PNAS 68, 2236-2240. doi 10.1073/pnas.68.9.2236
     """
     pixels = series.shape[2]
     length = int(next_fast_len(2 * pixels, real=True))
@@ -155,8 +201,19 @@ def ramp(series: Tensor) -> Tensor:
 
 
 def angular_weights(tilts: Sequence[float]) -> Tensor:
-    """The angle in radians that each of evenly spaced tilts stands for; those at 90 and -90 degrees
-    share one.
+    """Return the angle that each of evenly spaced tilts stands for.
+
+    Tilts of 90 and -90 degrees have half an angle each.
+
+    Parameters
+    ----------
+    tilts : sequence of float
+        Tilts in degrees.
+
+    Returns
+    -------
+    Tensor, shape (tilts,)
+        Radians.
     """
     angles = torch.tensor(tilts, dtype=torch.float64)
     half = (angles[1] - angles[0]) / 2
@@ -164,8 +221,21 @@ def angular_weights(tilts: Sequence[float]) -> Tensor:
 
 
 def exposures(tilts: Sequence[float], dose: float) -> list[float]:
-    """e/Å^2 that the specimen has had in the middle of each image, taken in order of growing tilt
-    from 0 degrees.
+    """Return the dose that the specimen has had in the middle of each image.
+
+    Images are taken in order of growing tilt from 0 degrees.
+
+    Parameters
+    ----------
+    tilts : sequence of float
+        Tilts in degrees.
+    dose : float
+        e/Å^2 of the whole series.
+
+    Returns
+    -------
+    list of float
+        e/Å^2 for each image.
     """
     order = sorted(range(len(tilts)), key=lambda i: (abs(tilts[i]), tilts[i]))
     each = dose / len(tilts)

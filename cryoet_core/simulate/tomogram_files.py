@@ -23,8 +23,16 @@ Progress = Callable[[Sequence[int]], Iterable[int]]
 
 @dataclass
 class Written:
-    """files: what was written. facts: those of each tomogram, by name. notes: what a format could
-    not hold.
+    """What was written.
+
+    Attributes
+    ----------
+    files : list of Path
+        The files.
+    facts : dict
+        Facts of each tomogram, by its name.
+    notes : list of str
+        What a format could not hold.
     """
 
     files: list[Path] = field(default_factory=list)
@@ -45,13 +53,42 @@ def write_tomograms(
     provenance: dict[str, Any] | None = None,
     progress: Progress = iter,
 ) -> Written:
-    """Simulate ``count`` tomograms into a store (.h5), or into MRC files with a star file of the
-    truth beside them.
+    """Simulate tomograms into a store, or into MRC files with the truth in a star file beside them.
 
-    contrast: "bright" or "dark" protein; None is bright in a store, which says so, and dark in MRC
-    files, as reconstructions are. masks: "ids" (a particle's row in the picks + 1) and "classes" (1
-    + index; distractors follow the structures). UserError for another kind of file, a file that
-    exists, and what ``simulate_tomogram`` refuses.
+    Parameters
+    ----------
+    out : str or Path
+        The file to write: a store (.h5) or MRC.
+    structures : sequence of Structure
+        The classes, in the order of their labels.
+    settings : TomogramSettings
+        What is simulated.
+    count : int
+        How many tomograms.
+    contrast : str, optional
+        "bright" or "dark" protein. Without it, bright in a store, which says so, and dark in MRC
+        files, as reconstructions are.
+    masks : bool
+        Whether to write the masks "ids" (row of a particle in the picks + 1) and "classes" (1 +
+        index; distractors follow the structures).
+    overwrite : bool
+        Replace files that exist.
+    device : torch.device or str
+        Where to compute.
+    provenance : dict, optional
+        What the file says about its origin.
+    progress : callable
+        Wraps the loop over the tomograms.
+
+    Returns
+    -------
+    Written
+        The files, facts and notes.
+
+    Raises
+    ------
+    UserError
+        The file is of another kind or exists, or ``simulate_tomogram`` refuses.
     """
     out = Path(out)
     if out.suffix.lower() not in STORES + MRC:

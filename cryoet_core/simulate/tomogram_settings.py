@@ -13,14 +13,55 @@ from cryoet_core.support.errors import UserError
 
 @dataclass(frozen=True)
 class TomogramSettings:
-    """Settings of simulated tomograms; checked on creation: a UserError names the option.
+    """Settings of simulated tomograms, checked on creation.
 
-    shape: voxels (z, y, x). voxel_size, margin: Å. copies: of each structure, one value for all or
-    one for each. volume_fraction: share of the volume that particles fill, in place of ``copies``.
-    membranes, filaments, beads: how many of each distractor. defocus: um underfocus, one value or
-    the ends of a range from which each tomogram draws. cs mm, voltage kV, bfactor Å^2, phase_shift
-    and tilts degrees. dose: e/Å^2 of the whole series (route "tilts"). snr may be infinite: no
-    noise. ice_gradient: see ``tomogram.noise_profile``.
+    Attributes
+    ----------
+    shape : (int, int, int)
+        Voxels (z, y, x).
+    voxel_size : float
+        Å per voxel.
+    copies : tuple of int
+        Copies of each structure: one value for all, or one for each.
+    volume_fraction : float or None
+        Fraction of the volume that particles fill, in place of ``copies``.
+    margin : float
+        Least distance of particles from the faces, in Å.
+    membranes, filaments, beads : int
+        How many of each distractor.
+    route : str
+        Image formation: ``"filter"`` or ``"tilts"``.
+    snr : float
+        var(signal) / var(noise); infinite for no noise.
+    ice_gradient : float
+        Change of the noise across the field, see ``specimen.noise_profile``.
+    tilt_range : (float, float)
+        Lowest and highest tilt in degrees.
+    tilt_step : float
+        Degrees between tilts.
+    dose : float
+        e/Å^2 of the whole series (route "tilts").
+    defocus : tuple of float
+        Underfocus in µm: one value, or the ends of a range from which each tomogram draws.
+    cs : float
+        Spherical aberration in mm.
+    voltage : float
+        Acceleration voltage in kV.
+    amplitude_contrast : float
+        Fraction of the contrast that comes from amplitude.
+    bfactor : float
+        Decay of the signal with frequency, in Å^2.
+    phase_shift : float
+        Of a phase plate, in degrees.
+    ctf : bool
+        Whether the contrast transfer function is applied.
+    seed : int
+        Seed of all random numbers.
+
+    Raises
+    ------
+    UserError
+        A value is out of its range; the message names the argument.
     """
 
     shape: tuple[int, int, int] = (128, 512, 512)
@@ -99,8 +140,17 @@ class TomogramSettings:
         return 1 <= len(values) <= 2 and 0 <= values[0] <= values[-1] <= 50
 
     def check(self, structures: Sequence[Structure]) -> None:
-        """Do these structures fit these settings? UserError that names the option where they do
-        not.
+        """Check that structures fit these settings.
+
+        Parameters
+        ----------
+        structures : sequence of Structure
+            The classes, in the order of their labels.
+
+        Raises
+        ------
+        UserError
+            They do not; the message names the argument.
         """
         names = [s.name for s in structures]
         if not names:
@@ -130,17 +180,28 @@ class TomogramSettings:
                 )
 
     def copies_of(self, structures: int) -> list[int]:
-        """How many of each structure ``copies`` asks for."""
+        """Return how many copies of each structure are asked for.
+
+        Parameters
+        ----------
+        structures : int
+            How many structures there are.
+
+        Returns
+        -------
+        list of int
+            Copies of each.
+        """
         return (
             list(self.copies) if len(self.copies) == structures else [self.copies[0]] * structures
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Every setting, as it can be written to JSON (an infinite SNR becomes None)."""
+        """Return every setting as it can be written to JSON (an infinite SNR becomes None)."""
         return asdict(self) | {"snr": self.snr if math.isfinite(self.snr) else None}
 
     def optics(self) -> dict[str, Any]:
-        """The microscope, for a store's header."""
+        """Return the microscope, for the header of a store."""
         names = ["route", "ctf", "cs", "voltage", "amplitude_contrast", "bfactor", "phase_shift"]
         return {
             name: getattr(self, name)

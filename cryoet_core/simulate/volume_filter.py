@@ -1,5 +1,4 @@
-"""Image formation of a whole tomogram by one filter in 3-D (route "filter"): contrast transfer and
-missing wedge.
+"""Image formation of a whole tomogram by one filter in 3-D (route "filter"): CTF and missing wedge.
 
 The wedge is a continuous one: gaps between single tilts, which open at the edge of a large volume's
 Fourier space, come with the route "tilts" alone.
@@ -27,9 +26,7 @@ SLAB = 1 << 22
 
 
 class FilterRoute:
-    """Images of densities (z, y, x) of any shape, protein bright, and noise of the same missing
-    wedge.
-    """
+    """Images of densities of any shape, protein bright, and noise of the same missing wedge."""
 
     def __init__(self, settings: TomogramSettings, defocus: float) -> None:
         self.settings = settings
@@ -41,7 +38,18 @@ class FilterRoute:
         self.per_square = (TABLE - 1) / top
 
     def image(self, density: Tensor) -> Tensor:
-        """The density without noise, as it is seen: (z, y, x), the same shape."""
+        """Form the image of a density without noise.
+
+        Parameters
+        ----------
+        density : Tensor, shape (z, y, x)
+            Protein positive.
+
+        Returns
+        -------
+        Tensor, shape (z, y, x)
+            The image, protein bright.
+        """
         d, h, w = density.shape
         padded = [next_fast_len(n + PAD, real=True) for n in (d, h, w)]
         spectrum = torch.fft.rfftn(density, s=padded)
@@ -56,10 +64,25 @@ class FilterRoute:
         profile: Array,
         device: torch.device,
     ) -> Tensor:
-        """White noise (z, y, x), times ``profile`` (y, x), behind the missing wedge; its scale is
-        arbitrary.
+        """Return white noise, times ``profile``, behind the missing wedge.
 
         It is periodic, so that its Fourier space is empty in the wedge.
+
+        Parameters
+        ----------
+        shape : sequence of int
+            Voxels (z, y, x).
+        generator : numpy.random.Generator
+            The source of random numbers.
+        profile : ndarray, shape (y, x)
+            Standard deviation of the noise over the field.
+        device : torch.device
+            Where to compute.
+
+        Returns
+        -------
+        Tensor, shape (z, y, x)
+            Noise of arbitrary scale.
         """
         white = generator.standard_normal(tuple(shape), dtype=np.float32)
         white *= profile.astype(np.float32)
@@ -88,11 +111,21 @@ class FilterRoute:
 
 
 def wedge_plane(depth: int, width: int, tilt_range: tuple[float, float]) -> Tensor:
-    """What a tilt series about y has seen, (depth, width // 2 + 1) over (kz, kx >= 0): 1, or 0 in
-    the missing wedge.
+    """Return what a tilt series about y has seen, the same for every ky.
 
-    The same for every ky. The geometry is that of ``fourier.wedge_mask``: the tilt t sees the plane
-    kz = kx tan(t).
+    The geometry is that of ``fourier.wedge_mask``: the tilt t sees the plane kz = kx tan(t).
+
+    Parameters
+    ----------
+    depth, width : int
+        Voxels of the volume along z and x.
+    tilt_range : (float, float)
+        Lowest and highest tilt in degrees.
+
+    Returns
+    -------
+    Tensor, shape (depth, width // 2 + 1)
+        Over (kz, kx >= 0): 1, or 0 in the missing wedge.
     """
     low, high = tilt_range
     kx = torch.fft.rfftfreq(width, dtype=torch.float64)[None, :]

@@ -1,4 +1,4 @@
-"""Two results of the benchmark, of two commits or machines: what changed beyond the interval."""
+"""Compare two results of the benchmark, of two commits or machines."""
 
 from __future__ import annotations
 
@@ -17,10 +17,20 @@ Figures = dict[tuple[str, str], dict[int, float]]
 
 @dataclass(frozen=True)
 class Change:
-    """A figure's means in both results over the seeds they share, and the difference with half its
-    95 % interval.
+    """The change of a figure between two results.
 
-    half: None for one seed, of which no interval can be said.
+    Attributes
+    ----------
+    what, metric : str
+        The figure.
+    first, second : float
+        Means over the seeds that both results have.
+    difference : float
+        ``second`` - ``first``.
+    half : float or None
+        Half of the 95 % interval of the difference; None for one seed, which has no interval.
+    n : int
+        How many seeds.
     """
 
     what: str
@@ -34,8 +44,20 @@ class Change:
 
 @dataclass
 class BenchmarkComparison:
-    """changes: beyond the interval. single: differences of one seed. only: figures that one result
-    alone has.
+    """What changed between two results.
+
+    Attributes
+    ----------
+    changes : list of Change
+        Beyond the interval.
+    single : list of Change
+        Differences of one seed.
+    only : dict of str to list of str
+        Figures that one result alone has.
+    failures : dict of str to str
+        Reasons of cells that failed.
+    compared : int
+        How many figures were compared.
     """
 
     changes: list[Change] = field(default_factory=list)
@@ -45,13 +67,27 @@ class BenchmarkComparison:
     compared: int = 0
 
     def as_dict(self) -> dict[str, Any]:
+        """Return everything as it can be written to JSON."""
         return asdict(self)
 
 
 def compare(first: Path, second: Path) -> BenchmarkComparison:
     """Compare figure by figure, paired by seed.
 
-    UserError: a file is missing or is something else.
+    Parameters
+    ----------
+    first, second : Path
+        Files of results, or folders of benchmarks.
+
+    Returns
+    -------
+    BenchmarkComparison
+        What changed.
+
+    Raises
+    ------
+    UserError
+        A file is missing or is something else.
     """
     one, other = read_results(first), read_results(second)
     found = BenchmarkComparison(failures=_failures(one, other, str(first), str(second)))

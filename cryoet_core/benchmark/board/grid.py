@@ -1,6 +1,4 @@
-"""One table of the leaderboard as HTML: ours, the published figure below it, links to the runs'
-reports.
-"""
+"""One table of the leaderboard as HTML: ours, the published figure below it, links to reports."""
 
 from __future__ import annotations
 
@@ -31,7 +29,20 @@ details code { display: block; margin: 2px 0 2px 14px; }
 
 
 def grid(board: Board, folder: Path) -> Markup:
-    """The table. Of several metrics under one condition the condition is said once, above them."""
+    """Return the table; with several metrics a condition is written once, above them.
+
+    Parameters
+    ----------
+    board : Board
+        A table of the leaderboard.
+    folder : Path
+        Where the page will lie.
+
+    Returns
+    -------
+    Markup
+        HTML.
+    """
     best = best_of(board)
     body = "".join(
         _row(board, row, before, folder, best) for row, before in _with_the_row_before(board.rows)
@@ -87,7 +98,7 @@ def _row(
 
 
 def best_of(board: Board) -> set[int]:
-    """The ids of the figures that are the best of their column, among rows under the same heads."""
+    """Return the ids of the figures that are the best of their column under the same heads."""
     found: set[int] = set()
     for heads in dict.fromkeys(row.heads for row in board.rows):
         group = [row for row in board.rows if row.heads == heads]

@@ -1,6 +1,4 @@
-"""Means with their 95 % intervals, and paired differences: what the leaderboard and the comparison
-say of numbers.
-"""
+"""Means with their 95 % intervals, and paired differences."""
 
 from __future__ import annotations
 
@@ -12,7 +10,17 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean over seeds. half: of the 95 % interval (Student's t); None for a single value."""
+    """A mean over seeds.
+
+    Attributes
+    ----------
+    value : float
+        The mean.
+    half : float or None
+        Half of the 95 % interval (Student's t); None for a single value.
+    n : int
+        How many seeds.
+    """
 
     value: float
     half: float | None
@@ -20,7 +28,7 @@ class Mean:
 
 
 def mean_of(values: Sequence[float]) -> Mean | None:
-    """None for no values."""
+    """Return the mean of values with its interval; None for no values."""
     if not values:
         return None
     array = np.array(values, dtype=np.float64)

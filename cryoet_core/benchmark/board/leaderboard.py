@@ -20,10 +20,23 @@ MARKDOWN, PAGE = "leaderboard.md", "leaderboard.html"
 def write_leaderboard(
     plan: BenchmarkPlan, results: Results, out: Path, *, custom: bool
 ) -> dict[str, Any]:
-    """leaderboard.md and leaderboard.html with all that the folder's results hold; the closing
-    facts.
+    """Write leaderboard.md and leaderboard.html with all that the results hold.
 
-    custom: some suites were asked for, so that a method without a table in them is no news.
+    Parameters
+    ----------
+    plan : BenchmarkPlan
+        What is measured.
+    results : Results
+        What the folder holds.
+    out : Path
+        The folder of the benchmark.
+    custom : bool
+        Whether some suites were asked for; a method without a table in them is then no news.
+
+    Returns
+    -------
+    dict
+        The facts of the closing line.
     """
     whole = _everything(plan, results)
     found = summary.boards(whole, results.lines)
@@ -37,7 +50,24 @@ def write_leaderboard(
 def closing_facts(
     plan: BenchmarkPlan, found: Sequence[summary.Board], results: Results, *, custom: bool
 ) -> dict[str, Any]:
-    """What the heads of the leaderboards and the closing line say."""
+    """Return what the heads of the leaderboards and the closing line say.
+
+    Parameters
+    ----------
+    plan : BenchmarkPlan
+        What is measured.
+    found : sequence of Board
+        The tables.
+    results : Results
+        What the folder holds.
+    custom : bool
+        Whether some suites were asked for; a method without a table in them is then no news.
+
+    Returns
+    -------
+    dict
+        The facts.
+    """
     lines = [results.lines[key] for key in plan.cells if key in results.lines]
     failures = {line["key"]: line["reason"] for line in lines if line["status"] != "ok"}
     failures |= {name: info.reason for name, info in plan.installed.items() if info.status != "ok"}

@@ -13,7 +13,20 @@ NOT_RUN, FAILED = "not run", "failed"
 
 
 def leaderboard(found: Sequence[Board], facts: Mapping[str, Any]) -> str:
-    """The whole page. facts: those of ``session.closing_facts``."""
+    """Return the whole page.
+
+    Parameters
+    ----------
+    found : sequence of Board
+        The tables.
+    facts : mapping
+        Those of ``leaderboard.closing_facts``.
+
+    Returns
+    -------
+    str
+        Markdown.
+    """
     parts = ["# Leaderboard", "", *_about(facts), ""]
     for board in found:
         parts += _table(board)
@@ -32,7 +45,7 @@ def _about(facts: Mapping[str, Any]) -> list[str]:
         "seed), then the "
         "figure printed in the paper. Where the scale is not *paper*, data and training are "
         "smaller than the papers', "
-        "and the two compare in kind only.",
+        "and the figures can be compared in trend only.",
     ]
     if facts["without_a_table"]:
         lines += [
@@ -78,7 +91,20 @@ def _test(board: Board, test: Test) -> str:
 
 
 def head(board: Board, column: tuple[str, int]) -> str:
-    """The name of a column: the last axis' value, the metric where there are several."""
+    """Return the name of a column.
+
+    Parameters
+    ----------
+    board : Board
+        A table of the leaderboard.
+    column : (str, int)
+        Value of the last axis, and number of the metric.
+
+    Returns
+    -------
+    str
+        The value, or the metric where there are several.
+    """
     value, index = column
     table = board.table
     name = (table.names or table.metrics)[index]
@@ -95,7 +121,22 @@ def _cell(board: Board, figure: Figure, index: int) -> str:
 
 
 def ours(board: Board, figure: Figure, index: int) -> str:
-    """``0.912 ± 0.010``; empty where nothing is measured."""
+    """Return a measured figure as ``0.912 ± 0.010``.
+
+    Parameters
+    ----------
+    board : Board
+        A table of the leaderboard.
+    figure : Figure
+        The figure.
+    index : int
+        Number of the metric.
+
+    Returns
+    -------
+    str
+        Empty where nothing is measured.
+    """
     if figure.ours is None:
         return ""
     digits = digits_of(board, index)
@@ -105,7 +146,20 @@ def ours(board: Board, figure: Figure, index: int) -> str:
 
 
 def printed(board: Board, figure: Figure) -> str:
-    """The published figure as printed."""
+    """Return the published figure as printed.
+
+    Parameters
+    ----------
+    board : Board
+        A table of the leaderboard.
+    figure : Figure
+        The figure.
+
+    Returns
+    -------
+    str
+        The figure.
+    """
     if figure.printed is None:
         return ""
     value, spread = figure.printed
@@ -118,14 +172,41 @@ def printed(board: Board, figure: Figure) -> str:
 
 
 def digits_of(board: Board, index: int) -> int:
-    """Decimals of a metric: percent and seconds have one."""
+    """Return the decimals of a metric: percent and seconds have one.
+
+    Parameters
+    ----------
+    board : Board
+        A table of the leaderboard.
+    index : int
+        Number of the metric.
+
+    Returns
+    -------
+    int
+        Decimals.
+    """
     return 1 if board.table.percent or board.table.metrics[index].endswith("seconds") else 3
 
 
 def signed(value: float, board: Board) -> str:
+    """Return a difference with its sign.
+
+    Parameters
+    ----------
+    value : float
+        The difference.
+    board : Board
+        A table of the leaderboard.
+
+    Returns
+    -------
+    str
+        The difference as the figures of the table are written.
+    """
     return f"{value:+.{digits_of(board, board.table.main_index)}f}"
 
 
 def p_value(p: float) -> str:
-    """``0.012``, ``< 0.0001``."""
+    """Return p as ``0.012`` or ``< 0.0001``."""
     return f"{p:.2g}" if p >= 1e-4 else "< 0.0001"

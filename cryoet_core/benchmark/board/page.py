@@ -1,6 +1,4 @@
-"""leaderboard.html: the same tables as one offline page, with links to the runs' reports and
-accuracy against cost.
-"""
+"""leaderboard.html: the tables as one offline page, with reports and accuracy against cost."""
 
 from __future__ import annotations
 
@@ -18,7 +16,22 @@ from cryoet_core.report.page import document
 
 
 def leaderboard(found: Sequence[Board], facts: Mapping[str, Any], folder: Path) -> str:
-    """The page; links to reports are relative to ``folder``, where it will lie."""
+    """Return the page.
+
+    Parameters
+    ----------
+    found : sequence of Board
+        The tables.
+    facts : mapping
+        Those of ``leaderboard.closing_facts``.
+    folder : Path
+        Where the page will lie; links to reports are relative to it.
+
+    Returns
+    -------
+    str
+        HTML.
+    """
     parts = [
         _overview(found, facts),
         *(_section(board, folder) for board in found),
@@ -80,19 +93,17 @@ def _overview(found: Sequence[Board], facts: Mapping[str, Any]) -> Section:
         "measured",
         "failed",
         "not run",
-        "best in the runs that all share",
+        "best in the runs that all entries have",
         "runs",
     )
     words = [
         "A figure is our mean over the seeds ± half of its 95 % interval (Student's t; none for "
-        "one seed); below it "
-        "what the paper prints. "
+        "one seed). The figure that the paper prints is below it. "
     ]
     if facts["scale"] != "paper":
         words.append(
             f"At the scale {facts['scale']} data and training are smaller than the papers': the "
-            "two compare in kind "
-            "only. "
+            "figures can be compared in trend only. "
         )
     if facts["without_a_table"]:
         words.append(f"No table takes {', '.join(facts['without_a_table'])}.")

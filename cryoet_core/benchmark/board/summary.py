@@ -1,6 +1,4 @@
-"""What the leaderboard says: every figure of every table with its interval, the published one,
-tests and cost.
-"""
+"""What the leaderboard says: figures with intervals, published figures, tests and cost."""
 
 from __future__ import annotations
 
@@ -23,11 +21,20 @@ LEAST_PAIRS = 3
 
 @dataclass(frozen=True)
 class Figure:
-    """One number of a table: ours over the seeds, and what is printed (with what stands after its
-    ±).
+    """One number of a table.
 
-    status: measured, failed, not run. reason and command: of what is missing. lines: the results
-    behind it.
+    Attributes
+    ----------
+    ours : Mean or None
+        The mean over the seeds.
+    printed : (float, float or None) or None
+        What is published, with what is printed after its ±.
+    status : str
+        "measured", "failed" or "not run".
+    reason, command : str
+        Why it is missing, and what would measure it.
+    lines : tuple of mapping
+        The results behind it.
     """
 
     ours: Mean | None
@@ -40,7 +47,17 @@ class Figure:
 
 @dataclass(frozen=True)
 class SummaryRow:
-    """The figures of an entry under the axes but the last: one for each column."""
+    """The figures of an entry under all axes but the last.
+
+    Attributes
+    ----------
+    entry : Entry
+        The entry.
+    heads : tuple of str
+        Values of the axes.
+    figures : tuple of Figure
+        One for each column.
+    """
 
     entry: Entry
     heads: tuple[str, ...]
@@ -56,8 +73,18 @@ class SummaryRow:
 
 @dataclass(frozen=True)
 class Test:
-    """Entry ``first`` against ``second`` in matched runs (condition and seed): mean difference and
-    Holm's p.
+    """One entry against another in matched runs (same condition and seed).
+
+    Attributes
+    ----------
+    first, second : str
+        The entries.
+    difference : float
+        The mean difference.
+    p : float
+        Corrected by Holm's method.
+    n : int
+        How many runs.
     """
 
     first: str
@@ -69,7 +96,23 @@ class Test:
 
 @dataclass
 class Board:
-    """One table of the leaderboard. columns: (value of the last axis, index of the metric)."""
+    """One table of the leaderboard.
+
+    Attributes
+    ----------
+    suite : Suite
+        The suite.
+    table : SuiteTable
+        The table.
+    columns : list of (str, int)
+        Value of the last axis, and number of the metric.
+    rows : list of SummaryRow
+        The rows.
+    tests : list of Test
+        Comparisons of entries.
+    best : (str, float, int)
+        The leading entry, its mean over the runs that all entries have, and their number.
+    """
 
     suite: Suite
     table: SuiteTable
@@ -81,7 +124,7 @@ class Board:
 
     @cached_property
     def missing(self) -> dict[str, list[str]]:
-        """Why figures are missing: the reason, and the commands that would measure them."""
+        """Return why figures are missing: the reason, and the commands that would measure them."""
         found: dict[str, list[str]] = {}
         for figure in (
             figure for row in self.rows for figure in row.figures if figure.status != "measured"
@@ -97,13 +140,26 @@ class Board:
         return 100.0 if self.table.percent else 1.0
 
     def counts(self) -> dict[str, int]:
-        """How many figures are measured, failed and not run."""
+        """Return how many figures are measured, failed and not run."""
         states = [figure.status for row in self.rows for figure in row.figures]
         return {state: states.count(state) for state in ("measured", "failed", "not run")}
 
 
 def boards(plan: BenchmarkPlan, lines: Lines) -> list[Board]:
-    """Every table of a plan with what the results hold for it."""
+    """Return every table of a plan with what the results hold for it.
+
+    Parameters
+    ----------
+    plan : BenchmarkPlan
+        What is measured.
+    lines : mapping of str to mapping
+        Results by the key of the cell.
+
+    Returns
+    -------
+    list of Board
+        The tables.
+    """
     grouped: dict[tuple[str, str], list[Place]] = defaultdict(list)
     for place in plan.places:
         grouped[place.suite.name, place.table.id].append(place)
@@ -140,8 +196,21 @@ def _row(
 
 
 def figure_of(place: Place, index: int, lines: Lines) -> Figure:
-    """A figure from the lines of its cells; a metric that a run did not report is a failure with
-    that reason.
+    """Return a figure from the lines of its cells.
+
+    Parameters
+    ----------
+    place : Place
+        Where it stands.
+    index : int
+        Number of the metric.
+    lines : mapping of str to mapping
+        Results by the key of the cell.
+
+    Returns
+    -------
+    Figure
+        A metric that a run did not report is a failure with that reason.
     """
     printed = place.table.printed(place.entry, place.condition, index)
     if not place.cells:
@@ -183,7 +252,20 @@ def _tests(places: Sequence[Place], lines: Lines) -> list[Test]:
 def matched_scores(
     places: Sequence[Place], lines: Lines
 ) -> dict[str, dict[tuple[Condition, int], float]]:
-    """The main metric of every entry by condition and seed."""
+    """Return the main metric of every entry by condition and seed.
+
+    Parameters
+    ----------
+    places : sequence of Place
+        Places of one table.
+    lines : mapping of str to mapping
+        Results by the key of the cell.
+
+    Returns
+    -------
+    dict of str to dict
+        By entry, then by (condition, seed).
+    """
     scores: dict[str, dict[tuple[Condition, int], float]] = defaultdict(dict)
     for place in places:
         metric = place.table.metric_of(place.entry, place.table.main_index)
@@ -197,10 +279,20 @@ def matched_scores(
 def leader(
     scores: Mapping[str, Mapping[tuple[Condition, int], float]], *, lowest: bool = False
 ) -> tuple[str, float, int]:
-    """The entry with the best mean over the runs that all entries have in common, that mean and
-    their number.
+    """Return the entry with the best mean over the runs that all entries have in common.
 
-    Where several are equal: the first of them, and how many more.
+    Parameters
+    ----------
+    scores : mapping of str to mapping
+        Those of ``matched_scores``.
+    lowest : bool
+        Whether the lowest value is the best.
+
+    Returns
+    -------
+    (str, float, int)
+        The entry, its mean and the number of runs. Where several are equal: the first of them, and
+        how many more.
     """
     if not scores:
         return "", float("nan"), 0
@@ -217,7 +309,7 @@ def leader(
 
 
 def cost(board: Board) -> list[tuple[str, float, float]]:
-    """(entry, mean seconds, mean of the main metric) over the runs of each entry that have both."""
+    """Return (entry, mean seconds, mean of the main metric) over its runs that have both."""
     found: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for row in board.rows:
         metric = board.table.metric_of(row.entry, board.table.main_index)

@@ -14,16 +14,39 @@ _WIDEST = 36
 
 
 def central_slices(volume: np.ndarray) -> list[np.ndarray]:
-    """The slices through the voxel n // 2: across z (y, x), across y (z, x), across x (z, y)."""
+    """Return the slices through voxel n // 2.
+
+    Parameters
+    ----------
+    volume : ndarray, shape (z, y, x)
+        A volume.
+
+    Returns
+    -------
+    list of ndarray
+        Across z (y, x), across y (z, x), across x (z, y).
+    """
     z, y, x = (n // 2 for n in volume.shape)
     return [volume[z], volume[:, y], volume[:, :, x]]
 
 
 def smoothed_slices(volumes: np.ndarray, sigma: float = SMOOTHING) -> list[np.ndarray]:
-    """Central slices, each (b, p, p), of volumes (b, d, h, w) smoothed in 3-D by a Gaussian.
+    """Return the central slices of volumes smoothed in 3-D by a Gaussian.
 
     Only what reaches the slices is computed: the weighted sum over the planes near the centre, then
     the two axes left.
+
+    Parameters
+    ----------
+    volumes : ndarray, shape (b, d, h, w)
+        Volumes.
+    sigma : float
+        Standard deviation in voxels.
+
+    Returns
+    -------
+    list of ndarray, shape (b, p, p) each
+        Across z, y and x.
     """
     from scipy.ndimage import gaussian_filter1d
 
@@ -41,10 +64,23 @@ def smoothed_slices(volumes: np.ndarray, sigma: float = SMOOTHING) -> list[np.nd
 
 
 def strip(slices: list[np.ndarray], levels: int = 256, shrink: bool = False) -> str:
-    """Slices side by side, a column of white between, on one grey scale, as a ``data:image/png``
-    address.
+    """Draw slices side by side on one grey scale, with a column of white between.
 
-    Black is the 1st and white the 99.5th percentile. ``levels`` below 256 make the file smaller.
+    Black is the 1st and white the 99.5th percentile.
+
+    Parameters
+    ----------
+    slices : list of ndarray
+        Slices of one height.
+    levels : int
+        Grey levels; below 256 the file is smaller.
+    shrink : bool
+        Whether to make the picture smaller.
+
+    Returns
+    -------
+    str
+        A ``data:image/png`` address.
     """
     from PIL import Image
 

@@ -1,6 +1,4 @@
-"""A colour and a marker for each class; the colours are told apart by readers with any colour
-vision.
-"""
+"""A colour and a marker for each class, told apart by readers with any colour vision."""
 
 from __future__ import annotations
 
@@ -27,13 +25,21 @@ ACCENT, SECOND, WRONG, QUIET = _COLOURS[0], _COLOURS[2], _COLOURS[3], "#8A8F98"
 
 @dataclass(frozen=True)
 class Mark:
-    """How a class looks in plots."""
+    """How a class looks in plots.
+
+    Attributes
+    ----------
+    colour : str
+        As ``#rrggbb``.
+    marker : str
+        Name of a bokeh marker.
+    """
 
     colour: str
     marker: str
 
     def swatch(self) -> Markup:
-        """A 12-pixel drawing for tables and legends."""
+        """Return a 12-pixel drawing for tables and legends."""
         return Markup(
             '<svg class="swatch" viewBox="0 0 12 12" '
             f'fill="{self.colour}">{_SHAPES[self.marker]}</svg>'
@@ -45,8 +51,19 @@ NONE = Mark("#B9BDC4", "circle")
 
 
 def mark(index: int) -> Mark:
-    """Class 0, 1, ...; -1 is none. The first seven are circles, the next seven triangles, and so
-    on.
+    """Return the mark of class 0, 1, ...; -1 is none.
+
+    The first seven are circles, the next seven triangles, and so on.
+
+    Parameters
+    ----------
+    index : int
+        Number of the class.
+
+    Returns
+    -------
+    Mark
+        Colour and marker.
     """
     if index < 0:
         return NONE

@@ -18,7 +18,24 @@ Figure = Any
 def figure(
     x: str, y: str, width: int = 380, height: int = 260, tools: str = "", **options: Any
 ) -> Figure:
-    """An empty bokeh figure in the report's style with axis labels ``x`` and ``y``."""
+    """Return an empty figure in the style of the report.
+
+    Parameters
+    ----------
+    x, y : str
+        Labels of the axes.
+    width, height : int
+        Pixels.
+    tools : str
+        Tools of bokeh, separated by commas.
+    **options
+        What bokeh's ``figure`` takes besides.
+
+    Returns
+    -------
+    bokeh Figure
+        The plot.
+    """
     from bokeh.plotting import figure as make
 
     plot = make(
@@ -48,6 +65,17 @@ def figure(
 
 
 def hover(plot: Figure, tips: Sequence[tuple[str, str]], renderers: Sequence[Any]) -> None:
+    """Show values under the pointer.
+
+    Parameters
+    ----------
+    plot : bokeh Figure
+        Changed in place.
+    tips : sequence of (str, str)
+        Names, and values as bokeh writes them.
+    renderers : sequence
+        What reacts to the pointer.
+    """
     from bokeh.models import HoverTool
 
     plot.add_tools(
@@ -56,14 +84,27 @@ def hover(plot: Figure, tips: Sequence[tuple[str, str]], renderers: Sequence[Any
 
 
 def integers(plot: Figure) -> None:
-    """Ticks of the x axis at whole numbers only."""
+    """Put ticks of the x axis at whole numbers only."""
     from bokeh.models import BasicTicker
 
     plot.xaxis.ticker = BasicTicker(min_interval=1, num_minor_ticks=0)
 
 
 def selection_curve(selection: Mapping[str, Any], width: int = 380) -> Figure | None:
-    """BIC over K with the chosen K marked; None when there is nothing to draw."""
+    """Plot BIC over K with the chosen K marked.
+
+    Parameters
+    ----------
+    selection : mapping
+        The model selection that a method left.
+    width : int
+        Pixels.
+
+    Returns
+    -------
+    bokeh Figure or None
+        None when there is nothing to draw.
+    """
     pairs = [
         (k, b)
         for k, b in zip(selection.get("k") or [], selection.get("bic") or [], strict=False)
@@ -96,24 +137,35 @@ def _compact() -> Any:
 
 _NAMES = {
     "ddbi": "DDBI (lower is better)",
-    "agreement": "share of labels kept",
+    "agreement": "fraction of labels kept",
     "k": "number of clusters K",
     "loss": "training loss",
     "accuracy": "accuracy",
     "learning_rate": "learning rate",
     "log_evidence": "log evidence per particle",
 }
-WORDS = {"log_evidence": "Values compare at one resolution only; a higher one adds to all."}
+WORDS = {"log_evidence": "Compare values at one resolution only; a higher one raises all of them."}
 """What has to be known to read a curve."""
 _NO_CURVE = {"step", "phase", "time", "seconds", "wall", "wall_seconds", "seed", "rank", "chosen"}
 _MOST_CURVES = 9
 
 
 def metric_curves(rows: Sequence[Mapping[str, Any]], word: str) -> dict[str, Figure]:
-    """A plot for each number that was logged with a ``step``, those of ``_NAMES`` first; several
-    phases share a plot.
+    """Plot each number that was logged with a ``step``; several phases are in one plot.
 
     Their width is such that a page 1280 pixels wide takes whole rows of them.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+        The logged rows.
+    word : str
+        What a step is called.
+
+    Returns
+    -------
+    dict of str to bokeh Figure
+        By the name of the number, those of ``_NAMES`` first.
     """
     numbers = {
         key
@@ -183,8 +235,21 @@ def _range(plot: Figure, key: str, low: float, high: float) -> None:
 
 
 def posterior_histogram(best: np.ndarray, right: np.ndarray | None, width: int = 380) -> Figure:
-    """Highest posterior probability of each volume; with known labels the wrong ones are stacked on
-    top.
+    """Plot the highest posterior probability of each volume.
+
+    Parameters
+    ----------
+    best : ndarray, shape (n,)
+        Highest probabilities.
+    right : ndarray of bool, shape (n,), or None
+        Whether each label is right; the wrong ones are stacked on top.
+    width : int
+        Pixels.
+
+    Returns
+    -------
+    bokeh Figure
+        The plot.
     """
     edges = np.linspace(0, 1, 21)
     named = [("", np.ones(len(best), bool), palette.ACCENT)]
@@ -198,7 +263,22 @@ def posterior_histogram(best: np.ndarray, right: np.ndarray | None, width: int =
 
 
 def counts(values: np.ndarray, x: str, y: str, width: int = 380) -> Figure:
-    """A histogram of finite values."""
+    """Plot a histogram of finite values.
+
+    Parameters
+    ----------
+    values : ndarray
+        Values; those that are not finite are left out.
+    x, y : str
+        Labels of the axes.
+    width : int
+        Pixels.
+
+    Returns
+    -------
+    bokeh Figure
+        The plot.
+    """
     heights, edges = np.histogram(values.astype(np.float64), 40)
     return stacked(edges, [("", heights, palette.ACCENT)], x, y, width)
 
@@ -210,8 +290,23 @@ def stacked(
     y: str,
     width: int = 380,
 ) -> Figure:
-    """Counts of several groups on top of each other: (name, counts, colour) each; a legend where
-    they have names.
+    """Plot counts of several groups on top of each other.
+
+    Parameters
+    ----------
+    edges : ndarray, shape (n + 1,)
+        Edges of the bins.
+    groups : sequence of (str, ndarray, str)
+        Name, counts (n,) and colour; there is a legend where they have names.
+    x, y : str
+        Labels of the axes.
+    width : int
+        Pixels.
+
+    Returns
+    -------
+    bokeh Figure
+        The plot.
     """
     plot = figure(x, y, width)
     bottom, bars = np.zeros(len(edges) - 1), []
@@ -239,7 +334,22 @@ def stacked(
 
 
 def precision_recall(scores: Mapping[str, Any], width: int = 380) -> Figure:
-    """The curve of a detection report, with the point of all picks and that of the best F1."""
+    """Plot the precision-recall curve of a detection report.
+
+    It marks the point of all picks and that of the best F1.
+
+    Parameters
+    ----------
+    scores : mapping
+        A detection report.
+    width : int
+        Pixels.
+
+    Returns
+    -------
+    bokeh Figure
+        The plot.
+    """
     from bokeh.models import Range1d
 
     points = scores["curve"]

@@ -22,11 +22,18 @@ share their edges.
 
 @dataclass(frozen=True)
 class Plane:
-    """A slab across ``axis`` (0, 1, 2 for z, y, x), averaged over its thickness. at: its middle, Å.
-    size: Å a pixel.
+    """A slab of a tomogram, averaged over its thickness.
 
-    ``pixels`` have y along the rows and x along the columns across z, z and x across y, y and z
-    across x.
+    Attributes
+    ----------
+    axis : int
+        The axis across which it lies: 0, 1, 2 for z, y, x.
+    at : float
+        Its middle in Å.
+    pixels : ndarray
+        (y, x) across z, (z, x) across y and (y, z) across x.
+    size : float
+        Å per pixel.
     """
 
     axis: int
@@ -37,8 +44,18 @@ class Plane:
 
 @dataclass(frozen=True)
 class Rings:
-    """Picks that look alike: positions (n, 3) Å, a colour, and a dash pattern for those who see no
-    colours.
+    """Picks that look alike.
+
+    Attributes
+    ----------
+    positions : ndarray, shape (n, 3)
+        Å.
+    colour : str
+        As ``#rrggbb``.
+    dashes : str
+        A dash pattern for readers who see no colours.
+    word : str
+        What the rings mean.
     """
 
     positions: np.ndarray
@@ -50,8 +67,28 @@ class Rings:
 def planes(
     tomogram: Tomogram, positions: np.ndarray, radius: float, axes: Sequence[int] = (0, 1, 2)
 ) -> list[Plane]:
-    """The slabs across each axis in which the most picks lie, half a radius thick. UserError for
-    NaN in the volume.
+    """Return the slabs across each axis in which the most picks lie, half a radius thick.
+
+    Parameters
+    ----------
+    tomogram : Tomogram
+        The tomogram.
+    positions : ndarray, shape (n, 3)
+        Picks in Å.
+    radius : float
+        Of a particle in Å.
+    axes : sequence of int
+        Axes 0, 1, 2 for z, y, x.
+
+    Returns
+    -------
+    list of Plane
+        One for each axis.
+
+    Raises
+    ------
+    UserError
+        The volume holds NaN.
     """
     return [
         _plane(tomogram, axis, _busiest(tomogram, positions, axis, radius), radius) for axis in axes
@@ -95,8 +132,21 @@ def _plane(tomogram: Tomogram, axis: int, at: float, radius: float) -> Plane:
 
 
 def drawn(plane: Plane, groups: Sequence[Rings], radius: float) -> Markup:
-    """The slab with a ring where a sphere of this radius (Å) about each pick is cut by its
-    middle.
+    """Draw a slab with a ring where its middle cuts a sphere about each pick.
+
+    Parameters
+    ----------
+    plane : Plane
+        The slab.
+    groups : sequence of Rings
+        The picks.
+    radius : float
+        Of the spheres in Å.
+
+    Returns
+    -------
+    Markup
+        HTML.
     """
     height, width = plane.pixels.shape
     rows, columns = _LYING[plane.axis]
@@ -129,8 +179,23 @@ def drawn(plane: Plane, groups: Sequence[Rings], radius: float) -> Markup:
 
 
 def side_by_side(three: Sequence[Plane], groups: Sequence[Rings], radius: float) -> Markup:
-    """The slabs across z, y and x as three faces of a box: xz below xy, zy at its right, on one
-    scale.
+    """Draw the slabs across z, y and x as three faces of a box, on one scale.
+
+    The xz slab is below xy, and zy at its right.
+
+    Parameters
+    ----------
+    three : sequence of Plane
+        Slabs across z, y and x.
+    groups : sequence of Rings
+        The picks.
+    radius : float
+        Of a particle in Å.
+
+    Returns
+    -------
+    Markup
+        HTML.
     """
     (depth, width), height = three[1].pixels.shape, three[0].pixels.shape[0]
     pictures = "".join(drawn(plane, groups, radius) for plane in (three[0], three[2], three[1]))
@@ -161,7 +226,7 @@ def _bar(plane: Plane) -> str:
 
 
 def key(groups: Sequence[Rings]) -> Markup:
-    """What the rings mean, with their number."""
+    """Say what the rings mean, with their number."""
     parts = []
     for group in groups:
         dashes = f' stroke-dasharray="{group.dashes}"' if group.dashes else ""

@@ -11,18 +11,41 @@ from typing import Any
 class Markup(str):
     """Text that is HTML already and is not escaped again."""
 
+    def __html__(self) -> str:
+        """Tell Jinja2 that there is nothing to escape."""
+        return self
+
+
+def shown(value: Any) -> Any:
+    """Return a value as it is shown: None as a dash, a float with three decimals."""
+    return "–" if value is None else number(value) if isinstance(value, float) else value
+
 
 def text(value: Any) -> str:
-    """Any value as escaped HTML; None is a dash."""
-    if isinstance(value, Markup):
-        return value
-    return escape(
-        "–" if value is None else number(value) if isinstance(value, float) else str(value)
-    )
+    """Return any value as escaped HTML; None is a dash."""
+    return value if isinstance(value, Markup) else escape(str(shown(value)))
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """``0.914``, ``12.3``, ``1.2e-05``; a dash for None and what is not finite."""
+    """Return a number as ``0.914``, ``12.3`` or ``1.2e-05``.
+
+    Parameters
+    ----------
+    value : float or None
+        None and what is not finite become a dash.
+    digits : int
+        Decimals.
+
+    Returns
+    -------
+    str
+        The number.
+
+    Examples
+    --------
+    >>> number(0.91449), number(12345.0), number(None)
+    ('0.914', '12,345', '–')
+    """
     if value is None or not math.isfinite(value):
         return "–"
     if value == int(value) and abs(value) >= 1e3:
@@ -32,17 +55,38 @@ def number(value: float | None, digits: int = 3) -> str:
     return f"{value:.{digits}f}" if abs(value) < 100 else f"{value:,.1f}"
 
 
-def percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+def percent(fraction: float) -> str:
+    """Return a fraction as ``12.5 %``."""
+    return f"{100 * fraction:.1f} %"
 
 
 def plural(count: int, noun: str, ending: str = "s") -> str:
-    """``1 particle``, ``1,200 particles``."""
+    """Return a count with its noun.
+
+    Parameters
+    ----------
+    count : int
+        How many.
+    noun : str
+        The noun in the singular.
+    ending : str
+        What the plural appends.
+
+    Returns
+    -------
+    str
+        The words.
+
+    Examples
+    --------
+    >>> plural(1, "class", "es"), plural(1200, "particle")
+    ('1 class', '1,200 particles')
+    """
     return f"{count:,} {noun}{'' if count == 1 else ending}"
 
 
 def duration(seconds: float) -> str:
-    """``0.4 s``, ``38 s``, ``4 min 05 s``, ``2 h 10 min``."""
+    """Return a time as ``0.4 s``, ``38 s``, ``4 min 05 s`` or ``2 h 10 min``."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     if seconds < 60:
@@ -54,7 +98,7 @@ def duration(seconds: float) -> str:
 
 
 def size(count: float) -> str:
-    """Bytes as ``3.1 MB`` or ``1.24 GB``."""
+    """Return bytes as ``3.1 MB`` or ``1.24 GB``."""
     for unit, scale, digits in (("GB", 2**30, 2), ("MB", 2**20, 1), ("kB", 2**10, 1)):
         if count >= scale:
             return f"{count / scale:.{digits}f} {unit}"
@@ -67,8 +111,23 @@ def table(
     kind: str = "",
     numeric: Sequence[int] | None = None,
 ) -> Markup:
-    """An HTML table; columns in ``numeric`` (by default all but the first) are aligned to the
-    right.
+    """Return an HTML table.
+
+    Parameters
+    ----------
+    headers : sequence
+        Heads of the columns; no head row where all are empty.
+    rows : iterable of sequence
+        Cells, escaped unless they are Markup.
+    kind : str
+        Class of the style sheet.
+    numeric : sequence of int, optional
+        Columns that are aligned to the right; all but the first without it.
+
+    Returns
+    -------
+    Markup
+        HTML.
     """
     right = set(range(1, len(headers)) if numeric is None else numeric)
 

@@ -1,6 +1,4 @@
-"""Random neighbours around a target: in contact or near it, never overlapping, always reaching into
-the box.
-"""
+"""Random neighbours around a target: near it, never overlapping, always reaching into the box."""
 
 from __future__ import annotations
 
@@ -21,8 +19,18 @@ ATTEMPTS = 60
 
 @dataclass(frozen=True)
 class Placed:
-    """A structure in the box: its class, its rotation and where its centre is (z, y, x), in Å from
-    the box's centre.
+    """A structure in the box.
+
+    Attributes
+    ----------
+    label : int
+        Its class.
+    rotation : ndarray, shape (3, 3)
+        Its active rotation.
+    centre : ndarray, shape (3,)
+        Where its centre is, (z, y, x) in Å from the centre of the box.
+    corners : ndarray, shape (m, 3)
+        Corners of its convex hull in the box, in Å.
     """
 
     label: int
@@ -32,10 +40,28 @@ class Placed:
 
     @staticmethod
     def of(label: int, structure: Structure, rotation: Array, centre: Array) -> Placed:
+        """Place a structure.
+
+        Parameters
+        ----------
+        label : int
+            Its class.
+        structure : Structure
+            The structure.
+        rotation : ndarray, shape (3, 3)
+            Its active rotation.
+        centre : ndarray, shape (3,)
+            Where its centre is, (z, y, x) in Å from the centre of the box.
+
+        Returns
+        -------
+        Placed
+            The placed structure.
+        """
         return Placed(label, rotation, centre, structure.hull @ rotation.T + centre)
 
     def reach(self, direction: Array) -> float:
-        """How far it extends along a unit vector, from its centre."""
+        """Return how far it extends along a unit vector from its centre, in Å."""
         return float(((self.corners - self.centre) @ direction).max())
 
 
@@ -46,12 +72,29 @@ def place_neighbours(
     half_box: float,
     generator: np.random.Generator,
 ) -> list[Placed]:
-    """Up to ``count`` neighbours of any class; fewer where the box (half its side in Å) has no room
-    for more.
+    """Place neighbours of any class around a target; fewer where the box has no room for more.
 
-    A neighbour is pushed along a random direction until a plane across that direction parts it from
-    the target, so their convex hulls cannot meet; the same test, on the line between centres, keeps
-    neighbours apart.
+    A neighbour is pushed along a random direction until a plane across that direction separates it
+    from the target, so their convex hulls cannot meet. The same test, on the line between centres,
+    keeps neighbours apart.
+
+    Parameters
+    ----------
+    target : Placed
+        The target.
+    structures : sequence of Structure
+        The classes, in the order of their labels.
+    count : int
+        Most neighbours.
+    half_box : float
+        Half the side of the box in Å.
+    generator : numpy.random.Generator
+        The source of random numbers.
+
+    Returns
+    -------
+    list of Placed
+        The neighbours.
     """
     placed: list[Placed] = []
     for _ in range(count * ATTEMPTS):

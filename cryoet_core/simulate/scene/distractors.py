@@ -1,8 +1,8 @@
-"""What surrounds particles in a cell and is none: membranes, filaments and gold beads. Lengths in
-Å.
+"""What surrounds particles in a cell and is none: membranes, filaments and gold beads.
 
-Densities are relative to protein's (1). Each thing is drawn as a sparse list of voxels, refused
-where something lies already, and may leave the volume through its faces (beads may not).
+Lengths are in Å. Densities are relative to protein's (1). Each thing is drawn as a sparse list of
+voxels, refused where something lies already, and may leave the volume through its faces (beads may
+not).
 """
 
 from __future__ import annotations
@@ -32,8 +32,16 @@ GOLD, BEAD = 12.0, 50.0
 
 @dataclass(frozen=True)
 class Drawn:
-    """A thing: flat voxel indices with what they add (an index may occur twice), and the voxels
-    that it occupies.
+    """A thing as a sparse list of voxels.
+
+    Attributes
+    ----------
+    indices : ndarray of int64, shape (n,)
+        Flat voxel indices; an index may occur twice.
+    values : ndarray, shape (n,)
+        What is added to the density there.
+    occupied : ndarray of int64, shape (m,)
+        Flat indices of the voxels that the thing occupies.
     """
 
     indices: Indices
@@ -43,11 +51,24 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Helix:
-    """A filament: subunits, a Gaussian of ``width`` each, at ``radius`` about its axis, occupied to
-    ``outer``.
+    """A filament: subunits, a Gaussian each, on a helix.
 
-    ``rise`` and ``twist`` (degrees) lead from one subunit to the next of a helix, of which there
-    are ``starts``.
+    Attributes
+    ----------
+    radius : float
+        Distance of the subunits from the axis in Å.
+    rise : float
+        From one subunit to the next of a helix, in Å along the axis.
+    twist : float
+        From one subunit to the next of a helix, in degrees.
+    starts : int
+        How many helices there are.
+    width : float
+        Standard deviation of the Gaussian of a subunit, in Å.
+    volume : float
+        Volume of a subunit in Å^3.
+    outer : float
+        Radius in Å up to which the filament is occupied.
     """
 
     radius: float
@@ -82,10 +103,25 @@ def add_distractors(
     first_label: int,
     generator: np.random.Generator,
 ) -> None:
-    """Add so many membranes, filaments and beads to the density; labels count on from
-    ``first_label``.
+    """Add membranes, filaments and beads to a density.
 
-    UserError, which says how many fitted, when there is no room for all of one kind.
+    Parameters
+    ----------
+    density : ndarray of float32, shape (z, y, x)
+        Changed in place.
+    room : Room
+        What is taken already; the distractors are entered.
+    counts : (int, int, int)
+        How many membranes, filaments and beads.
+    first_label : int
+        The label of membranes; filaments and beads have the next ones.
+    generator : numpy.random.Generator
+        The source of random numbers.
+
+    Raises
+    ------
+    UserError
+        There is no room for all of one kind; the message says how many fitted.
     """
     draws = (_membrane, _filament, _bead)
     for offset, (name, draw, count) in enumerate(zip(NAMES, draws, counts, strict=True)):

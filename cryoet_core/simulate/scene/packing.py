@@ -1,5 +1,4 @@
-"""Random sequential insertion of structures by their voxelised shapes: nothing overlaps, by
-construction.
+"""Random sequential insertion of structures by their voxelised shapes: nothing overlaps.
 
 A candidate (uniform rotation, uniform position) is tested first at a few points of its shape, 256
 positions at a time, and only if those are free at all of them. The largest structures go first,
@@ -21,14 +20,23 @@ from cryoet_core.support.errors import UserError
 
 Array = NDArray[np.float64]
 OCCUPIED = 0.3
-"""Density above this share of protein's belongs to a particle's shape."""
+"""Density above this fraction of protein's belongs to a particle's shape."""
 POSITIONS, ROUNDS, PROBES = 256, 400, 48
 """Positions tried for a rotation, rotations tried for a particle, points of the quick test."""
 
 
 class Room:
-    """What is taken: ``ids`` (z, y, x) int32, particle number from 1; ``labels`` uint8: what lies
-    there, 0 nothing.
+    """The volume, and what is taken of it.
+
+    ``ids`` (z, y, x) int32 holds the number of a particle from 1. ``labels`` uint8 holds what lies
+    there, 0 for nothing.
+
+    Parameters
+    ----------
+    shape : (int, int, int)
+        Voxels (z, y, x).
+    voxel_size : float
+        Å per voxel.
     """
 
     def __init__(self, shape: tuple[int, int, int], voxel_size: float) -> None:
@@ -43,35 +51,53 @@ class Room:
         return (np.array(self.shape) - 1) * self.voxel_size
 
     def inside(self, points: Array) -> NDArray[np.bool_]:
-        """For each of ``points`` (..., 3) in Å, whether it lies in the volume."""
+        """Say of each of ``points`` (..., 3) in Å whether it lies in the volume."""
         within = (points >= 0) & (points <= self.extent)
         every: NDArray[np.bool_] = np.logical_and.reduce(within, axis=-1)
         return every
 
     def voxels(self, points: Array) -> NDArray[np.int64]:
-        """Flat indices of the voxels that hold ``points`` (..., 3) in Å; all must lie inside."""
+        """Return flat indices of the voxels that hold ``points`` (..., 3) in Å, all inside."""
         return self.flat(np.rint(points / self.voxel_size).astype(np.int64))
 
     def flat(self, voxels: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Flat indices of voxels (..., 3)."""
+        """Return flat indices of voxels (..., 3)."""
         flat: NDArray[np.int64] = voxels @ self._strides
         return flat
 
     def free(self, voxels: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """For each of the flat indices, whether nothing is there."""
+        """Say of each of the flat indices whether nothing is there."""
         empty: NDArray[np.bool_] = self.labels.reshape(-1)[voxels] == 0
         return empty
 
     def take(self, voxels: NDArray[np.int64], label: int, number: int = 0) -> None:
-        """Claim voxels for what ``label`` stands for, and for the particle ``number``."""
+        """Claim voxels.
+
+        Parameters
+        ----------
+        voxels : ndarray of int64
+            Flat indices.
+        label : int
+            What lies there.
+        number : int
+            The number of the particle; 0 for none.
+        """
         self.labels.reshape(-1)[voxels] = label
         self.ids.reshape(-1)[voxels] = number
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A structure's shape: points (m, 3) in Å from its centre, ``spacing`` apart, and a few of them
-    to probe with.
+    """The shape of a structure.
+
+    Attributes
+    ----------
+    points : ndarray, shape (m, 3)
+        Points of it, in Å from its centre.
+    probes : ndarray, shape (k, 3)
+        A few of them for a quick test.
+    spacing : float
+        Distance of the points in Å.
     """
 
     points: Array
@@ -80,6 +106,7 @@ class Shape:
 
     @staticmethod
     def of(structure: Structure) -> Shape:
+        """Return the shape of a structure."""
         where = np.argwhere(structure.density > OCCUPIED) - structure.density.shape[0] // 2
         points = where * structure.voxel_size
         outermost = np.argsort(-(points**2).sum(1), kind="stable")[: PROBES // 3]
@@ -87,7 +114,22 @@ class Shape:
         return Shape(points, points[np.concatenate((outermost, spread))], structure.voxel_size)
 
     def claimed(self, room: Room, rotation: Array, centre: Array) -> NDArray[np.int64]:
-        """The voxels, as flat indices, of which at least half lies in the shape."""
+        """Return the voxels of which at least half lies in the shape.
+
+        Parameters
+        ----------
+        room : Room
+            The volume.
+        rotation : ndarray, shape (3, 3)
+            Active rotation of the structure.
+        centre : ndarray, shape (3,)
+            Where its centre is, in Å from voxel 0.
+
+        Returns
+        -------
+        ndarray of int64
+            Flat indices.
+        """
         nearest = np.rint((self.points @ rotation.T + centre) / room.voxel_size).astype(np.int64)
         low = nearest.min(0)
         size = nearest.max(0) - low + 1
@@ -100,7 +142,7 @@ class Shape:
         return room.flat(np.stack(inside, 1) + low)
 
     def volume(self, voxel_size: float) -> float:
-        """Voxels that it claims, on average."""
+        """Return how many voxels of ``voxel_size`` Å it claims on average."""
         return len(self.points) * (self.spacing / voxel_size) ** 3
 
 
@@ -111,11 +153,30 @@ def pack(
     margin: float,
     generator: np.random.Generator,
 ) -> list[Placed]:
-    """Place ``copies`` of each structure, at least ``margin`` Å inside the room; the room's masks
-    are filled in.
+    """Place copies of each structure in the room and enter them in its masks.
 
-    Particle i of the list has id i + 1 and label 1 + its class. Positions are in Å from voxel 0.
-    UserError, which says how many of each fitted, when there is no room for all.
+    Parameters
+    ----------
+    room : Room
+        The volume; its masks are filled in.
+    structures : sequence of Structure
+        The classes, in the order of their labels.
+    copies : sequence of int
+        How many of each.
+    margin : float
+        Least distance from the faces in Å.
+    generator : numpy.random.Generator
+        The source of random numbers.
+
+    Returns
+    -------
+    list of Placed
+        Particle i has id i + 1 and label 1 + its class; positions are in Å from voxel 0.
+
+    Raises
+    ------
+    UserError
+        There is no room for all; the message says how many of each fitted.
     """
     shapes = [Shape.of(s) for s in structures]
     placed: list[Placed] = []
@@ -160,8 +221,23 @@ def _find_place(
 
 
 def copies_for(fraction: float, room: Room, structures: Sequence[Structure]) -> list[int]:
-    """Equal copies of each structure that fill ``fraction`` of the room, to within one particle;
-    larger ones first.
+    """Return equal copies of each structure that fill a fraction of the room.
+
+    They fill it to within one particle; larger structures have one more first.
+
+    Parameters
+    ----------
+    fraction : float
+        Fraction of the volume.
+    room : Room
+        The volume.
+    structures : sequence of Structure
+        The classes, in the order of their labels.
+
+    Returns
+    -------
+    list of int
+        Copies of each.
     """
     volumes = [Shape.of(s).volume(room.voxel_size) for s in structures]
     wanted = fraction * room.labels.size

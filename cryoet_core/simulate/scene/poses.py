@@ -1,8 +1,7 @@
-"""Random numbers of the simulator: every particle has generators of its own, so nothing depends on
-batches.
+"""Random numbers of the simulator: every particle has generators of its own.
 
-The same seed gives particle i the same class, pose, shift, neighbours and white noise under any
-optics or SNR.
+Nothing depends on batches. The same seed gives particle i the same class, pose, shift, neighbours
+and white noise under any optics or SNR.
 """
 
 from __future__ import annotations
@@ -20,14 +19,37 @@ ORDER, POSE, NOISE, CROWD = range(4)
 
 
 def stream(seed: int, index: int, purpose: int) -> np.random.Generator:
-    """The generator of one particle for one purpose."""
+    """Return the generator of one particle for one purpose.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the simulation.
+    index : int
+        Number of the particle.
+    purpose : int
+        A constant of this module.
+
+    Returns
+    -------
+    numpy.random.Generator
+        The generator.
+    """
     return np.random.Generator(np.random.SFC64(np.random.SeedSequence((seed, purpose, index))))
 
 
 @dataclass(frozen=True)
 class Pose:
-    """rotation: active (3, 3). shift: three numbers and fraction: one, all uniform, to be scaled by
-    the settings.
+    """The random numbers of one particle's pose.
+
+    Attributes
+    ----------
+    rotation : ndarray, shape (3, 3)
+        Active rotation.
+    shift : ndarray, shape (3,)
+        Uniform in [-1, 1), to be scaled by the settings.
+    fraction : float
+        Uniform in [0, 1): where in the range of defocus.
     """
 
     rotation: Array
@@ -36,11 +58,24 @@ class Pose:
 
 
 def draw_pose(seed: int, index: int, orientation: str = "uniform") -> Pose:
-    """The pose of particle ``index``: shift in [-1, 1)^3, fraction (where in the defocus range) in
-    [0, 1).
+    """Draw the pose of a particle.
 
     Everything is drawn in one order whatever is used of it, so that poses stay paired between
     settings.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the simulation.
+    index : int
+        Number of the particle.
+    orientation : str
+        ``"uniform"`` on SO(3), or ``"aitom"``, see ``few_orientations``.
+
+    Returns
+    -------
+    Pose
+        The pose.
     """
     generator = stream(seed, index, POSE)
     quaternion, shift, fraction = (
@@ -54,8 +89,23 @@ def draw_pose(seed: int, index: int, orientation: str = "uniform") -> Pose:
 
 
 def from_quaternion(quaternion: Array) -> Array:
-    """The rotation of a quaternion (real part first) of any length: uniform on SO(3) for normal
-    numbers.
+    """Return the rotation of a quaternion of any length.
+
+    Parameters
+    ----------
+    quaternion : ndarray, shape (4,)
+        Real part first; normal numbers give rotations that are uniform on SO(3).
+
+    Returns
+    -------
+    ndarray, shape (3, 3)
+        The rotation.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from_quaternion(np.array([2.0, 0.0, 0.0, 0.0])).diagonal().tolist()
+    [1.0, 1.0, 1.0]
     """
     w, a, b, c = quaternion / np.linalg.norm(quaternion)
     return np.array(
@@ -68,12 +118,21 @@ def from_quaternion(quaternion: Array) -> Array:
 
 
 def few_orientations(entries: Array) -> Array:
-    """The orientation law of AITom's generator, far from uniform: from left singular vectors of
-    uniform numbers.
+    """Return a rotation by the law of AITom's generator, which is far from uniform.
 
-    ``entries`` (3, 3) in [0, 1). Its ZYZ angles are read from the last row and column of the
-    singular vectors, whose determinant may be -1, and the matrix takes output to input coordinates,
-    with the beam on its last axis.
+    The ZYZ angles are read from the last row and column of the left singular vectors of uniform
+    numbers, whose determinant may be -1. The matrix takes output to input coordinates, with the
+    beam on its last axis.
+
+    Parameters
+    ----------
+    entries : ndarray, shape (3, 3)
+        Uniform numbers in [0, 1).
+
+    Returns
+    -------
+    ndarray, shape (3, 3)
+        The rotation.
     """
     vectors = np.linalg.svd(entries)[0]
     phi = np.arctan2(vectors[2, 1], vectors[2, 0])
@@ -83,8 +142,23 @@ def few_orientations(entries: Array) -> Array:
 
 
 def class_order(seed: int, per_class: int, classes: int, empty: int) -> NDArray[np.int64]:
-    """The class of each particle, in random order; ``classes`` stands for a cube without a
-    target.
+    """Return the class of each particle, in random order.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the simulation.
+    per_class : int
+        Subtomograms of each class.
+    classes : int
+        How many classes there are.
+    empty : int
+        How many subtomograms have no target.
+
+    Returns
+    -------
+    ndarray of int64, shape (n,)
+        Classes; the number ``classes`` stands for a subtomogram without a target.
     """
     labels = np.concatenate((np.repeat(np.arange(classes), per_class), np.full(empty, classes)))
     return stream(seed, 0, ORDER).permutation(labels)

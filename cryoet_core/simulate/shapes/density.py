@@ -15,11 +15,30 @@ Array = NDArray[np.float64]
 
 
 def gaussian_width(resolution: float, convention: str = "fourier") -> float:
-    """Standard deviation in Å of the Gaussian that stands for an atom at a resolution in Å.
+    """Return the Gaussian that stands for an atom at a resolution.
 
-    "fourier": resolution / (pi sqrt 2), so the Gaussian's transform falls to 1/e at 1 / resolution.
-    "2sigma": resolution / 2. Raises ValueError for another convention or a resolution that is not
-    above 0.
+    Parameters
+    ----------
+    resolution : float
+        In Å.
+    convention : str
+        ``"fourier"``: resolution / (pi sqrt 2), so that the transform of the Gaussian falls to 1/e
+        at 1 / resolution. ``"2sigma"``: resolution / 2.
+
+    Returns
+    -------
+    float
+        Standard deviation in Å.
+
+    Raises
+    ------
+    ValueError
+        The convention is another, or the resolution is not above 0.
+
+    Examples
+    --------
+    >>> gaussian_width(10.0, "2sigma")
+    5.0
     """
     if not resolution > 0:
         raise ValueError(f"resolution is {resolution}, expected more than 0 Å")
@@ -29,12 +48,26 @@ def gaussian_width(resolution: float, convention: str = "fourier") -> float:
 
 
 def atoms_to_density(positions: Array, weights: Array, voxel_size: float, width: float) -> Array:
-    """Sum of Gaussians of standard deviation ``width`` (Å), one for each atom, as a cube per Å^3.
+    """Sum Gaussians, one for each atom.
 
-    positions (n, 3) are (z, y, x) in Å from the origin, weights (n,) atomic numbers: the cube sums
-    to their total over voxel_size^3. Atoms are binned with trilinear weights, whose kernel is
-    divided out in Fourier space together with the convolution, so the voxel size must be at most
-    twice the width for a clean map.
+    Atoms are binned with trilinear weights, whose kernel is divided out in Fourier space together
+    with the convolution, so the voxel size must be at most twice the width for a clean map.
+
+    Parameters
+    ----------
+    positions : ndarray, shape (n, 3)
+        (z, y, x) in Å from the origin.
+    weights : ndarray, shape (n,)
+        Atomic numbers.
+    voxel_size : float
+        Å per voxel.
+    width : float
+        Standard deviation of the Gaussians in Å.
+
+    Returns
+    -------
+    ndarray, shape (n, n, n)
+        Density per Å^3; it sums to the total of the weights over voxel_size^3.
     """
     reach = float(np.abs(positions).max(initial=0)) + 6 * width
     size = _even_fast_size(2 * math.ceil(reach / voxel_size) + 2)
@@ -62,13 +95,28 @@ def atoms_to_density(positions: Array, weights: Array, voxel_size: float, width:
 def resample(
     density: NDArray[np.floating], voxel_size: float, target: float, centre: Array | None = None
 ) -> Array:
-    """A map at ``target`` Å per voxel as a cube that holds all of it, ``centre`` (voxels, z y x)
-    coming to n // 2.
+    """Resample a map to another voxel size, into a box that holds all of it.
 
     Band-limited interpolation, exact for any ratio: low-passed in Fourier space to the coarser of
     the two Nyquist frequencies (with a cosine edge over its last tenth), then summed as a Fourier
     series at the new points, one axis after another. Values keep their scale. Points outside the
     map are 0.
+
+    Parameters
+    ----------
+    density : ndarray, shape (z, y, x)
+        The map.
+    voxel_size : float
+        Å per voxel of the map.
+    target : float
+        Å per voxel of the result.
+    centre : ndarray, shape (3,), optional
+        The point of the map, in voxels (z, y, x), that comes to n // 2.
+
+    Returns
+    -------
+    ndarray, shape (n, n, n)
+        The resampled map.
     """
     sides = density.shape
     at = (
@@ -116,8 +164,19 @@ def _fourier_series(points: Array, n: int) -> Array:
 
 
 def trim(density: Array, threshold: float) -> Array:
-    """The smallest centred cube (about voxel n // 2) with every value above ``threshold``, plus two
-    voxels.
+    """Cut out the smallest centred box with every value above ``threshold``, plus two voxels.
+
+    Parameters
+    ----------
+    density : ndarray, shape (n, n, n)
+        A map about voxel n // 2.
+    threshold : float
+        Values up to it may be cut away.
+
+    Returns
+    -------
+    ndarray, shape (m, m, m)
+        The part, about voxel m // 2.
     """
     where = np.argwhere(density > threshold)
     centre = np.array([n // 2 for n in density.shape])

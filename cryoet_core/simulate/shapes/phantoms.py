@@ -1,9 +1,8 @@
-"""Built-in complexes: subunits of a few ellipsoidal lobes, copied by a point group or a helix. No
-download needed.
+"""Built-in complexes: subunits of a few ellipsoidal lobes, copied by a point group or a helix.
 
-Sizes are those of real complexes of the kind, 11 to 30 nm. A lobe is (centre, semi-axes), both (z,
-y, x) in Å, the symmetry axis being z; the lobes of all copies form one body of even density, as
-protein has.
+No download is needed. Sizes are those of real complexes of the kind, 11 to 30 nm. A lobe is
+(centre, semi-axes), both (z, y, x) in Å, the symmetry axis being z; the lobes of all copies form
+one body of even density, as protein has.
 """
 
 from __future__ import annotations
@@ -25,10 +24,26 @@ GRID = 4.0
 
 
 def draw_phantom(name: str, voxel_size: float, resolution: float | None = None) -> Array:
-    """Density (n, n, n) of a built-in phantom on voxels of ``voxel_size`` Å, centre of mass at n //
-    2.
+    """Draw the density of a built-in phantom.
 
-    ``resolution`` in Å defaults to two voxels. UserError, with the known names, for an unknown one.
+    Parameters
+    ----------
+    name : str
+        Name of the phantom.
+    voxel_size : float
+        Å per voxel.
+    resolution : float, optional
+        In Å; two voxels without it.
+
+    Returns
+    -------
+    ndarray, shape (n, n, n)
+        Its centre of mass is at n // 2.
+
+    Raises
+    ------
+    UserError
+        There is no such phantom; the message lists the known names.
     """
     if name not in PHANTOMS:
         raise UserError(f"`phantoms`: no phantom {name!r}; expected some of {', '.join(PHANTOMS)}")
@@ -55,24 +70,42 @@ def draw_phantom(name: str, voxel_size: float, resolution: float | None = None) 
 
 
 def load_phantom(name: str, voxel_size: float, resolution: float | None = None) -> Structure:
-    """A built-in phantom as a structure."""
+    """Return a built-in phantom as a structure.
+
+    Parameters
+    ----------
+    name : str
+        Name of the phantom.
+    voxel_size : float
+        Å per voxel.
+    resolution : float, optional
+        In Å; two voxels without it.
+
+    Returns
+    -------
+    Structure
+        The structure.
+
+    Raises
+    ------
+    UserError
+        There is no such phantom.
+    """
     return as_structure(name, draw_phantom(name, voxel_size, resolution), voxel_size)
 
 
 def _body(lobes: list[tuple[Array, Array, Array]]) -> Array:
-    """The union of ellipsoids (centre, semi-axes, orientation) as shares of voxels, on a cube about
-    the origin.
-    """
+    """The union of ellipsoids (centre, semi-axes, orientation) as fractions of voxels."""
     reach = max(float(np.abs(centre).max() + axes.max()) for centre, axes, _ in lobes)
     half = int(np.ceil(reach / GRID)) + 1
     body = np.zeros((2 * half + 2,) * 3)
     line = (np.arange(2 * half + 2) - (half + 1)) * GRID
-    for centre, axes, turn in lobes:
+    for centre, axes, rotation in lobes:
         span = [np.flatnonzero(np.abs(line - c) <= axes.max() + GRID) for c in centre]
         z, y, x = np.meshgrid(
             *(line[s] - c for s, c in zip(span, centre, strict=True)), indexing="ij"
         )
-        local = np.tensordot(turn.T, np.stack((z, y, x)), axes=1) / axes[:, None, None, None]
+        local = np.tensordot(rotation.T, np.stack((z, y, x)), axes=1) / axes[:, None, None, None]
         depth = (1 - np.sqrt((local**2).sum(0))) * axes.min() / GRID
         window = np.ix_(*span)
         body[window] = np.maximum(body[window], np.clip(depth + 0.5, 0, 1))
@@ -83,9 +116,9 @@ def _symmetric(*parts: tuple[str, list[Lobe]]) -> Array:
     """Parts, each copied by its own point group about the common origin."""
     return _body(
         [
-            (turn @ np.array(centre, dtype=float), np.array(axes, dtype=float), turn)
+            (rotation @ np.array(centre, dtype=float), np.array(axes, dtype=float), rotation)
             for group, lobes in parts
-            for turn in point_group(group)
+            for rotation in point_group(group)
             for centre, axes in lobes
         ]
     )
@@ -94,10 +127,11 @@ def _symmetric(*parts: tuple[str, list[Lobe]]) -> Array:
 def _helix(lobes: list[Lobe], twist: float, rise: float, count: int) -> Array:
     copies = []
     for index in range(count):
-        turn = axis_rotation((1, 0, 0), index * twist)
+        rotation = axis_rotation((1, 0, 0), index * twist)
         up = np.array([(index - (count - 1) / 2) * rise, 0, 0])
         copies += [
-            (turn @ np.array(c, dtype=float) + up, np.array(a, dtype=float), turn) for c, a in lobes
+            (rotation @ np.array(c, dtype=float) + up, np.array(a, dtype=float), rotation)
+            for c, a in lobes
         ]
     return _body(copies)
 
@@ -111,11 +145,11 @@ def _shell(group: str, direction: Vector, radius: float, lobes: list[Lobe]) -> A
     return _body(
         [
             (
-                turn @ (outward * radius + frame @ np.array(c, dtype=float)),
+                rotation @ (outward * radius + frame @ np.array(c, dtype=float)),
                 np.array(a, dtype=float),
-                turn @ frame,
+                rotation @ frame,
             )
-            for turn in point_group(group)
+            for rotation in point_group(group)
             for c, a in lobes
         ]
     )
@@ -302,8 +336,22 @@ PHANTOMS: dict[str, Callable[[], Array]] = {
 
 
 def choose_phantoms(words: Sequence[str]) -> list[str]:
-    """The phantoms that ``words`` ask for: names, or one number n for the first n. UserError for
-    anything else.
+    """Return the names of the phantoms that are asked for.
+
+    Parameters
+    ----------
+    words : sequence of str
+        Names, or one number n for the first n.
+
+    Returns
+    -------
+    list of str
+        Names.
+
+    Raises
+    ------
+    UserError
+        A name or number is unknown.
     """
     if len(words) == 1 and words[0].isdigit():
         if not 1 <= int(words[0]) <= len(PHANTOMS):

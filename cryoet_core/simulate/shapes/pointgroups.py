@@ -12,11 +12,30 @@ Array = NDArray[np.float64]
 
 
 def point_group(name: str) -> Array:
-    """(order, 3, 3) rotations of "C7", "D2", "T", "O" or "I"; the main axis is z, the two-fold axes
-    of D include x.
+    """Return the rotations of a point group.
 
-    T and O have their two-fold or four-fold axes along z, y and x; so has I its two-fold axes.
-    Raises ValueError for another name.
+    The main axis is z; the two-fold axes of D include x. T and O have their two-fold or four-fold
+    axes along z, y and x; so has I its two-fold axes.
+
+    Parameters
+    ----------
+    name : str
+        "C7", "D2", "T", "O" or "I", with any order for C and D.
+
+    Returns
+    -------
+    ndarray, shape (order, 3, 3)
+        Rotations of (z, y, x) column vectors.
+
+    Raises
+    ------
+    ValueError
+        The name is another.
+
+    Examples
+    --------
+    >>> point_group("D7").shape
+    (14, 3, 3)
     """
     match = re.fullmatch(r"([CD])(\d+)", name)
     if match and int(match[2]) > 0:
@@ -33,7 +52,20 @@ def point_group(name: str) -> Array:
 
 
 def axis_rotation(axis: tuple[float, float, float], degrees: float) -> Array:
-    """Right-handed turn about ``axis`` (z, y, x); in reversed axes that takes the opposite sign."""
+    """Return the right-handed rotation about an axis.
+
+    Parameters
+    ----------
+    axis : (float, float, float)
+        (z, y, x); in reversed axes a right-handed rotation takes the opposite sign.
+    degrees : float
+        The angle.
+
+    Returns
+    -------
+    ndarray, shape (3, 3)
+        The rotation.
+    """
     u = np.asarray(axis, dtype=float)
     u = u / np.linalg.norm(u)
     angle = -math.radians(degrees)

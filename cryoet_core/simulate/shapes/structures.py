@@ -1,6 +1,4 @@
-"""Structures from files: density maps (MRC, CCP4) and atomic models (PDB, mmCIF), plain or
-gzipped.
-"""
+"""Structures from files: density maps (MRC, CCP4) and atomic models (PDB, mmCIF), also gzipped."""
 
 from __future__ import annotations
 
@@ -25,7 +23,7 @@ from cryoet_core.support.errors import UserError
 MAPS = (".mrc", ".map", ".ccp4", ".rec")
 MODELS = (".pdb", ".ent", ".pdb1", ".cif", ".mmcif")
 SUPPORT = 0.05
-"""Density above this share of the maximum belongs to the structure: for its centre, its size and
+"""Density above this fraction of the maximum belongs to the structure: for its centre, its size and
 its neighbours.
 """
 
@@ -34,10 +32,17 @@ its neighbours.
 class Structure:
     """A class of particle, ready to be placed.
 
-    density: a cube on voxels of ``voxel_size`` Å, protein positive, centre of mass at n // 2,
-    scaled so that its mean weighted by itself is 1: protein is then equally dense in every
-    structure, whatever a map's units. hull (m, 3): the corners (z, y, x), in Å, of the convex hull
-    of its support.
+    Attributes
+    ----------
+    name : str
+        Name of the class.
+    density : ndarray of float32, shape (n, n, n)
+        Protein positive, centre of mass at n // 2. Its mean weighted by itself is 1: protein is
+        then equally dense in every structure, whatever the units of a map.
+    voxel_size : float
+        Å per voxel of ``density``.
+    hull : ndarray, shape (m, 3)
+        Corners (z, y, x) of the convex hull of its support, in Å.
     """
 
     name: str
@@ -58,7 +63,27 @@ class Structure:
 
 
 def as_structure(name: str, density: Array, voxel_size: float) -> Structure:
-    """A structure from its density, a cube about n // 2. UserError when there is none."""
+    """Make a structure of its density.
+
+    Parameters
+    ----------
+    name : str
+        Name of the class.
+    density : ndarray, shape (n, n, n)
+        About voxel n // 2.
+    voxel_size : float
+        Å per voxel.
+
+    Returns
+    -------
+    Structure
+        The structure.
+
+    Raises
+    ------
+    UserError
+        There is no density.
+    """
     from scipy.spatial import ConvexHull, QhullError
 
     peak = float(density.max(initial=0.0))
@@ -85,8 +110,28 @@ def as_structure(name: str, density: Array, voxel_size: float) -> Structure:
 def load_structure(
     path: Path | str, voxel_size: float, resolution: float | None = None, **options: Any
 ) -> Structure:
-    """Read a structure; see ``load_density`` for the arguments. Its name is the file's, without its
-    suffixes.
+    """Read a structure, named after its file.
+
+    Parameters
+    ----------
+    path : str or Path
+        A map or a model.
+    voxel_size : float
+        Å per voxel of the density.
+    resolution : float, optional
+        Of a model, in Å; two voxels without it.
+    **options
+        ``convention`` and ``assembly`` of ``load_density``.
+
+    Returns
+    -------
+    Structure
+        The structure.
+
+    Raises
+    ------
+    UserError
+        The file is missing, unreadable, empty or of another kind.
     """
     path = Path(path)
     return as_structure(
@@ -101,14 +146,34 @@ def load_density(
     convention: str = "fourier",
     assembly: str = "auto",
 ) -> Array:
-    """Density (n, n, n) of a map or model on voxels of ``voxel_size`` Å, its centre of mass at
-    voxel n // 2.
+    """Read the density of a map or a model.
 
-    A map is resampled without aliasing (``resolution`` is not used: a map has its own). A model
-    gives sum Z_a G(r - r_a) with Gaussians of ``resolution`` Å (default: two voxels; see
-    ``density.gaussian_width``). ``assembly``: "auto" builds the first biological assembly that the
-    file lists, "none" takes the atoms as deposited, else its name. Raises UserError for a file that
-    is missing, unreadable, empty or of another kind.
+    A map is resampled without aliasing. A model gives sum Z_a G(r - r_a) with a Gaussian for each
+    atom.
+
+    Parameters
+    ----------
+    path : str or Path
+        A map or a model.
+    voxel_size : float
+        Å per voxel of the density.
+    resolution : float, optional
+        Of a model, in Å; two voxels without it. A map has its own.
+    convention : str
+        What the resolution of a model means, see ``density.gaussian_width``.
+    assembly : str
+        Of a model: "auto" builds the first biological assembly that the file lists, "none" takes
+        the atoms as deposited; anything else is the name of an assembly.
+
+    Returns
+    -------
+    ndarray, shape (n, n, n)
+        Its centre of mass is at voxel n // 2.
+
+    Raises
+    ------
+    UserError
+        The file is missing, unreadable, empty or of another kind.
     """
     path = Path(path)
     if not voxel_size > 0:
@@ -142,10 +207,22 @@ def load_density(
 
 
 def find_structures(paths: Iterable[Path | str]) -> list[Path]:
-    """The structure files of a list of files and folders, folders sorted by name. UserError where
-    there is none.
+    """Find the structure files in a list of files and folders, folders sorted by name.
 
-    Two files of one name (1abc.mrc and 1abc.pdb) would make two classes of one name: refused.
+    Parameters
+    ----------
+    paths : iterable of str or Path
+        Files and folders.
+
+    Returns
+    -------
+    list of Path
+        The files.
+
+    Raises
+    ------
+    UserError
+        There is none, or two files (1abc.mrc and 1abc.pdb) would make two classes of one name.
     """
     found: list[Path] = []
     for path in map(Path, paths):
@@ -174,7 +251,7 @@ def find_structures(paths: Iterable[Path | str]) -> list[Path]:
 
 
 def structure_name(path: Path) -> str:
-    """The file's name without .gz and its kind."""
+    """Return the name of a file without .gz and its suffix."""
     return path.name.removesuffix(".gz").removesuffix(".GZ").rsplit(".", 1)[0]
 
 
@@ -234,10 +311,26 @@ def _model_density(
 
 
 def read_atoms(path: Path, assembly: str = "auto") -> tuple[Array, Array]:
-    """Positions (n, 3) in Å (z, y, x) and atomic numbers times occupancy (n,) of a model, without
-    water.
+    """Read the atoms of a model, without water.
 
-    UserError when it cannot be read, has no atoms or lacks the assembly that is asked for.
+    Parameters
+    ----------
+    path : Path
+        A model.
+    assembly : str
+        See ``load_density``.
+
+    Returns
+    -------
+    positions : ndarray, shape (n, 3)
+        (z, y, x) in Å.
+    weights : ndarray, shape (n,)
+        Atomic numbers times occupancy.
+
+    Raises
+    ------
+    UserError
+        The file cannot be read, has no atoms or lacks the assembly that is asked for.
     """
     import gemmi
 
