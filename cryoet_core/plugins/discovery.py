@@ -97,6 +97,30 @@ def load_encoder(name: str) -> Callable[..., Any]:
     return factories[encoder]
 
 
+def encoder_names(plugin: str) -> tuple[str, ...]:
+    """The names of the encoders that a plugin offers.
+
+    Parameters
+    ----------
+    plugin : str
+        The name of its entry point.
+
+    Returns
+    -------
+    tuple of str
+        Names such as ``rb3d``; ``load_encoder("plugin.rb3d")`` gives the factory.
+
+    Raises
+    ------
+    UserError
+        No such plugin, or one that cannot be used.
+    """
+    info = _inspect(_find(plugin))
+    if info.status != "ok":
+        raise UserError(f"plugin {plugin!r} cannot be used: {info.reason}")
+    return info.encoders
+
+
 def inspect_all() -> list[PluginInfo]:
     """Import every plugin, each guarded, and say what it is or what is wrong with it."""
     return [_inspect(info) for info in discover()]

@@ -24,7 +24,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cryoet_core.support.errors import UserError
-from cryoet_core.testing.checks import CHECKS, Check, Failure
+from cryoet_core.testing.checks import CHECKS, Check
+from cryoet_core.testing.encoders import check_encoder, names_of
+from cryoet_core.testing.failure import Failure
 from cryoet_core.testing.harness import Skip, TrainerClass
 
 __all__ = ["CHECKS", "Failure", "Result", "Skip", "conformance", "iter_checks", "run_checks"]
@@ -48,11 +50,15 @@ def run_checks(name: str) -> list[Result]:
 
 def iter_checks(name: str) -> Iterator[Result]:
     """The results of ``run_checks`` one by one, as they come."""
-    from cryoet_core.plugins.discovery import discover, load_trainer
+    from cryoet_core.plugins.discovery import discover, inspect_all, load_trainer
 
     try:
         trainer = load_trainer(name)
     except UserError as error:
+        offered = next((info.encoders for info in inspect_all() if info.name == name), ())
+        if offered:
+            yield from _encoder_results(name)
+            return
         if name not in {info.name for info in discover()}:
             raise
         yield Result("check_name", _about(CHECKS[0]), "failed", str(error), 0.0)
@@ -63,6 +69,20 @@ def iter_checks(name: str) -> Iterator[Result]:
         return
     with tempfile.TemporaryDirectory(prefix=f"cryoet-check-{name}-") as workdir:
         yield from check_class(trainer, Path(workdir))
+
+
+def _encoder_results(plugin: str) -> Iterator[Result]:
+    """One result for each encoder of a plugin that has no method to run."""
+    for name in names_of(plugin):
+
+        def check(trainer: Any, workdir: Path, name: str = name) -> None:
+            check_encoder(name)
+
+        started = time.perf_counter()
+        status, reason = _outcome(check, None, Path())
+        about = f"The encoder {name} builds for a box and maps volumes to features soundly."
+        seconds = round(time.perf_counter() - started, 3)
+        yield Result("check_encoders", about, status, reason, seconds)
 
 
 def check_class(trainer: TrainerClass, workdir: Path) -> Iterator[Result]:
@@ -81,10 +101,10 @@ def check_class(trainer: TrainerClass, workdir: Path) -> Iterator[Result]:
 
 
 def _outcome(
-    check: Check, trainer: TrainerClass, workdir: Path
+    check: Check, trainer: TrainerClass | None, workdir: Path
 ) -> tuple[Literal["passed", "failed", "skipped"], str]:
     try:
-        check(trainer, workdir)
+        check(trainer, workdir)  # type: ignore[arg-type]  # encoders are checked without one
     except Skip as reason:
         return "skipped", str(reason)
     except Failure as reason:
