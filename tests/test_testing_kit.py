@@ -214,7 +214,9 @@ print(json.dumps({r.check: [r.status, r.reason] for r in run_checks("minimal")})
 
     results = json.loads(done.stdout.splitlines()[-1])
     assert len(results) == len(CHECKS)
-    assert {status for status, _ in results.values()} == {"passed"}, results
+    assert {name for name, (status, _) in results.items() if status != "passed"} == {
+        "check_encoders"
+    }, results
 
 
 def test_the_example_sorts_the_kits_shapes(

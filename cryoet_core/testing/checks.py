@@ -249,7 +249,7 @@ def _same_checkpoints(one: Path, other: Path) -> bool:
 
     found = []
     for folder in (one, other):
-        tensors = {}
+        tensors: dict[tuple[str, str], bytes] = {}
         for path in sorted((folder / "checkpoints").glob("*.safetensors")):
             loaded = checkpoint.load(path)
             assert loaded is not None

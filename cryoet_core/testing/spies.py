@@ -36,7 +36,7 @@ RANDOM = frozenset(
 )
 """Functions of torch that draw random numbers."""
 
-_CORE = str(Path(__file__).parents[1])
+_RUNS = str(Path(__file__).parents[1] / "runs")
 
 
 @dataclass
@@ -88,7 +88,7 @@ def watched_devices(seen: Seen) -> Iterator[None]:
         return batch
 
     Run.device = property(device)  # type: ignore[assignment]
-    DeviceVolumes._finish = finished  # type: ignore[method-assign]
+    DeviceVolumes._finish = finished  # type: ignore[assignment,method-assign]
     try:
         with spy:
             yield
@@ -190,13 +190,13 @@ def watched_draws(seen: Seen) -> Iterator[None]:
 
     def noted(function: Any) -> Any:
         def call(run: Any, *key: Any) -> Any:
-            seen.asked |= not _from_core()
+            seen.asked |= not _from_run()
             return function(run, *key)
 
         return call
 
     def seed_of(run: Any) -> int:
-        seen.asked |= not _from_core()
+        seen.asked |= not _from_run()
         value: int = vars(run)["seed"]
         return value
 
@@ -210,14 +210,14 @@ def watched_draws(seen: Seen) -> Iterator[None]:
     Run.seed = property(  # type: ignore[assignment]
         seed_of, lambda run, value: vars(run).update(seed=value)
     )
-    np.random.default_rng = drawing  # type: ignore[assignment]
+    np.random.default_rng = drawing
     try:
         with _DrawSpy(seen):
             yield
     finally:
         for name, function in kept.items():
             setattr(Run, name, function)
-        del Run.seed
+        del Run.seed  # type: ignore[misc]
         np.random.default_rng = default_rng
 
 
@@ -237,12 +237,12 @@ class _DrawSpy(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-def _from_core() -> bool:
-    """Whether the code that called a watched function is the core's own."""
+def _from_run() -> bool:
+    """Whether ``Run`` itself called a watched function; what the core does for a method counts."""
     frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_code.co_filename == __file__:
         frame = frame.f_back
-    return frame.f_code.co_filename.startswith(_CORE)
+    return frame.f_code.co_filename.startswith(_RUNS)
 
 
 @contextmanager
@@ -264,7 +264,7 @@ def watched_batches(changed: list[str]) -> Iterator[None]:
         given.append((batch, batch.clone()))
         return batch
 
-    DeviceVolumes._finish = finished  # type: ignore[method-assign]
+    DeviceVolumes._finish = finished  # type: ignore[assignment,method-assign]
     try:
         yield
     finally:
