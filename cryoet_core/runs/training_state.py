@@ -40,14 +40,8 @@ def training_tensors(network: nn.Module, optimiser: Optimizer) -> dict[str, Tens
     >>> sorted(training_tensors(network, optimiser))[:2]
     ['network.bias', 'network.weight']
     """
-    import torch
-
-    found = {NETWORK + name: tensor for name, tensor in network.state_dict().items()}
-    for index, state in optimiser.state_dict()["state"].items():
-        for key, value in state.items():
-            if isinstance(value, torch.Tensor):
-                found[f"{OPTIMISER}{index}.{key}"] = value
-    return found
+    weights = {NETWORK + name: tensor for name, tensor in network.state_dict().items()}
+    return weights | optimiser_tensors(optimiser)
 
 
 def restore_training(
@@ -65,12 +59,7 @@ def restore_training(
         What ``training_tensors`` gave, as ``run.load`` returns it.
     """
     network.load_state_dict(network_tensors(tensors))
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        if name.startswith(OPTIMISER):
-            index, key = name.removeprefix(OPTIMISER).split(".", 1)
-            state.setdefault(int(index), {})[key] = value
-    optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
+    restore_optimiser(optimiser, tensors)
 
 
 def network_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -80,3 +69,25 @@ def network_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         for name, value in tensors.items()
         if name.startswith(NETWORK)
     }
+
+
+def optimiser_tensors(optimiser: Optimizer) -> dict[str, Tensor]:
+    """The state of an optimiser alone, under ``optimiser.``, for methods of several networks."""
+    import torch
+
+    return {
+        f"{OPTIMISER}{index}.{key}": value
+        for index, state in optimiser.state_dict()["state"].items()
+        for key, value in state.items()
+        if isinstance(value, torch.Tensor)
+    }
+
+
+def restore_optimiser(optimiser: Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Put what ``optimiser_tensors`` gave into a new optimiser of the same parameters."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith(OPTIMISER):
+            index, key = name.removeprefix(OPTIMISER).split(".", 1)
+            state.setdefault(int(index), {})[key] = value
+    optimiser.load_state_dict({**optimiser.state_dict(), "state": state})

@@ -27,9 +27,22 @@ from cryoet_core.support.errors import UserError
 from cryoet_core.testing.checks import CHECKS, Check
 from cryoet_core.testing.encoders import check_encoder, names_of
 from cryoet_core.testing.failure import Failure
-from cryoet_core.testing.harness import Skip, TrainerClass
+from cryoet_core.testing.harness import FIT_FAILED, Skip, TrainerClass
 
-__all__ = ["CHECKS", "Failure", "Result", "Skip", "conformance", "iter_checks", "run_checks"]
+NOT_LOADED = "the method cannot be loaded"
+AFTER_A_FAILURE = (FIT_FAILED, NOT_LOADED)
+"""Reasons for which all the checks that follow are skipped."""
+
+__all__ = [
+    "AFTER_A_FAILURE",
+    "CHECKS",
+    "Failure",
+    "Result",
+    "Skip",
+    "conformance",
+    "iter_checks",
+    "run_checks",
+]
 
 
 @dataclass(frozen=True)
@@ -62,10 +75,7 @@ def iter_checks(name: str) -> Iterator[Result]:
         if name not in {info.name for info in discover()}:
             raise
         yield Result("check_name", _about(CHECKS[0]), "failed", str(error), 0.0)
-        yield from (
-            Result(c.__name__, _about(c), "skipped", "the method cannot be loaded", 0.0)
-            for c in CHECKS[1:]
-        )
+        yield from (Result(c.__name__, _about(c), "skipped", NOT_LOADED, 0.0) for c in CHECKS[1:])
         return
     with tempfile.TemporaryDirectory(prefix=f"cryoet-check-{name}-") as workdir:
         yield from check_class(trainer, Path(workdir))
@@ -90,7 +100,7 @@ def check_class(trainer: TrainerClass, workdir: Path) -> Iterator[Result]:
     fits = True
     for check in CHECKS:
         if not fits:
-            yield Result(check.__name__, _about(check), "skipped", "the tiny fit failed", 0.0)
+            yield Result(check.__name__, _about(check), "skipped", FIT_FAILED, 0.0)
             continue
         started = time.perf_counter()
         status, reason = _outcome(check, trainer, workdir)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 TrainerClass = type[Trainer]
 Paths = Mapping[str, Path]
+FIT_FAILED = "the tiny fit failed"
 
 
 class Skip(SkipTest):
@@ -219,7 +220,7 @@ def base_fit(trainer: TrainerClass, workdir: Path) -> tuple[Fit, Paths]:
     if not trainer.inputs:
         raise Skip("no input is declared")
     if (trainer, workdir) in _failed:
-        raise Skip("the tiny fit failed")
+        raise Skip(FIT_FAILED)
     folder = Path(tempfile.mkdtemp(dir=workdir, prefix="base-"))
     paths = write_inputs(trainer, folder)
     run, inputs = start(trainer, paths, folder / "run"), opened(trainer, paths)
