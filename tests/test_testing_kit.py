@@ -34,7 +34,7 @@ ENCODER_FAULTS = ("boxless", "changes", "misdimensioned", "over-batch", "doubles
 REASONS = {
     "seed-ignoring": "fit draws random numbers (torch.rand, torch.randperm), but seeds 1 and 2",
     "host-bound": "only 0 % of the products and convolutions",
-    "deaf": "with other labels of `data` the answer is the same",
+    "deaf": "with other labels of `data` the method learns the same",
     "guessing": "on easy data the answer is no better than chance",
     "undescribed": "Config fields without a description: momentum",
     "raising": "ZeroDivisionError: no luck",

@@ -48,6 +48,10 @@ class PluginInfo:
     encoders: tuple[str, ...] = ()
 
 
+_printing: dict[str, str] = {}
+"""What modules have printed when they were imported: a second import prints nothing."""
+
+
 class _Broken(Exception):
     """Why a plugin cannot be used, in one line."""
 
@@ -198,8 +202,9 @@ def _hooks(info: PluginInfo) -> pluggy.HookRelay:
         raise _Broken(
             f"importing {info.module} failed: {type(error).__name__}: {_one_line(error)}"
         ) from error
-    if printed.getvalue().strip():
-        said = " ".join(printed.getvalue().split())[:60]
+    if said := " ".join(printed.getvalue().split())[:60]:
+        _printing[info.module] = said
+    if said := _printing.get(info.module, ""):
         raise _Broken(
             f"importing {info.module} prints to standard output ({said!r}); remove the print, "
             "which would spoil what commands print for other programs"
