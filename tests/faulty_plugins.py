@@ -20,11 +20,11 @@ class Settings(Config):
     steps: int = option(5, "number of iterations", ge=1)
 
 
-def features(data: Any) -> torch.Tensor:
-    """Mean and spread of the density in shells around the centre, (n, 8)."""
+def features(data: Any, device: torch.device) -> torch.Tensor:
+    """Mean and standard deviation of the density in shells around the centre, (n, 8)."""
     if data.box < 8:
         raise UserError(f"{data.paths[0]}: box {data.box}; expected at least 8 voxels")
-    volumes = torch.from_numpy(data.read(slice(None)))
+    volumes = torch.from_numpy(data.read(slice(None))).to(device)
     flat = torch.nn.functional.layer_norm(volumes, volumes.shape[1:]).flatten(1)
     axis = torch.arange(data.box) - data.box // 2
     radius = (axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2).sqrt().flatten() / data.box
@@ -43,10 +43,11 @@ class Labeller:
         self.classes = tuple(f"class{i + 1}" for i in range(len(centres)))
 
     def label(self, data: Any, run: Any) -> Labels:
-        return self.answer(features(data))
+        return self.answer(features(data, self.centres.device))
 
     def answer(self, found: torch.Tensor) -> Labels:
         near = torch.softmax(-0.3 * torch.cdist(found, self.centres) ** 2, dim=1)
+        near, found = near.cpu(), found.cpu()
         return Labels(near.argmax(1).numpy(), near.numpy(), self.classes, found.numpy())
 
 
@@ -61,7 +62,7 @@ class Sound(Trainer):
     tiny_box = 12
 
     def fit(self, inputs: Any, run: Any) -> Any:
-        found = features(inputs["data"])
+        found = features(inputs["data"], self.device(run))
         if len(found) < self.config.clusters:
             raise UserError(
                 f"--clusters {self.config.clusters}: the data has only {len(found)} volumes"
@@ -69,6 +70,7 @@ class Sound(Trainer):
         centres, done = self.begin(found, inputs["data"], run)
         for step in range(done, self.config.steps):
             half = torch.rand(len(found), generator=self.generator(run, step)) < 0.5
+            half = half.to(self.device(run))
             share = torch.softmax(-0.3 * torch.cdist(found, centres) ** 2, dim=1) * half[:, None]
             centres = centres + 0.3 * (share.T @ found - share.sum(0)[:, None] * centres) / len(
                 found
@@ -79,10 +81,9 @@ class Sound(Trainer):
     def begin(self, found: torch.Tensor, data: Any, run: Any) -> tuple[torch.Tensor, int]:
         last = run.load("last")
         if last is not None:
-            return last[0]["centres"], last[1]["step"]
-        return found[
-            torch.randperm(len(found), generator=run.generator("begin"))[: self.config.clusters]
-        ], 0
+            return last[0]["centres"].to(self.device(run)), last[1]["step"]
+        chosen = torch.randperm(len(found), generator=self.generator(run, -1))
+        return found[chosen[: self.config.clusters]], 0
 
     def note(self, run: Any, step: int, centres: torch.Tensor) -> None:
         run.log(step=step, spread=centres.std())
@@ -91,8 +92,14 @@ class Sound(Trainer):
     def generator(self, run: Any, step: int) -> torch.Generator:
         return run.generator("half", step)
 
+    def device(self, run: Any) -> torch.device:
+        return run.device
+
     def load(self, run: Any) -> Any:
-        return Labeller(run.load("last")[0]["centres"])
+        return self.labeller(run.load("last")[0]["centres"].to(self.device(run)))
+
+    def labeller(self, centres: torch.Tensor) -> Any:
+        return Labeller(centres)
 
 
 class Misnamed(Sound):
@@ -321,8 +328,121 @@ class FromZero(Sound):
     name = "from-zero"
 
     def begin(self, found: torch.Tensor, data: Any, run: Any) -> tuple[torch.Tensor, int]:
-        chosen = torch.randperm(len(found), generator=run.generator("begin"))
+        chosen = torch.randperm(len(found), generator=self.generator(run, -1))
         return found[chosen[: self.config.clusters]], 0
+
+
+class HostBound(Sound):
+    """Computes on the CPU, whatever the user asks for."""
+
+    name = "host-bound"
+
+    def device(self, run: Any) -> torch.device:
+        return torch.device("cpu")
+
+
+class SeedIgnoring(Sound):
+    """Draws the same numbers for every seed."""
+
+    name = "seed-ignoring"
+
+    def generator(self, run: Any, step: int) -> torch.Generator:
+        return torch.Generator().manual_seed(step + 1)
+
+
+class InPlace(Sound):
+    """Changes its batches while predicting."""
+
+    name = "in-place"
+
+    def labeller(self, centres: torch.Tensor) -> Any:
+        class Changing(Labeller):
+            def label(self, data: Any, run: Any) -> Labels:
+                for batch in run.volumes(data).batches(8):
+                    batch *= 0.5
+                return super().label(data, run)
+
+        return Changing(centres)
+
+
+class Guessing(Sound):
+    """Its labels are the noise of one voxel."""
+
+    name = "guessing"
+
+    def labeller(self, centres: torch.Tensor) -> Any:
+        class Guess(Labeller):
+            def label(self, data: Any, run: Any) -> Labels:
+                labels = np.abs(data.read(slice(None))[:, 0, 0, 0] * 1000).astype(np.int64) % 3
+                return Labels(labels, np.eye(3, dtype=np.float32)[labels], self.classes)
+
+        return Guess(centres)
+
+
+class Deaf(Sound):
+    """Asks for labels and does not use them."""
+
+    name, task = "deaf", "classification"
+    inputs: ClassVar = {"data": InputSpec("subtomograms", labels="required")}
+
+
+class SmallEncoder(torch.nn.Module):
+    """An encoder without a fault."""
+
+    dim = 4
+
+    def __init__(self, box: int) -> None:
+        super().__init__()
+        self.layer = torch.nn.Conv3d(1, self.dim, 3)
+
+    def forward(self, volumes: torch.Tensor) -> torch.Tensor:
+        return self.layer(volumes).mean((2, 3, 4))
+
+
+class Boxless(SmallEncoder):
+    def __init__(self) -> None:
+        super().__init__(24)
+
+
+class Changes(SmallEncoder):
+    def forward(self, volumes: torch.Tensor) -> torch.Tensor:
+        if not self.training:
+            volumes -= volumes.mean()
+        return super().forward(volumes)
+
+
+class Misdimensioned(SmallEncoder):
+    dim = 4
+
+    def forward(self, volumes: torch.Tensor) -> torch.Tensor:
+        return super().forward(volumes)[:, :3]
+
+
+class OverBatch(SmallEncoder):
+    def forward(self, volumes: torch.Tensor) -> torch.Tensor:
+        found = super().forward(volumes)
+        return found - found.mean(0)
+
+
+class Doubles(SmallEncoder):
+    def forward(self, volumes: torch.Tensor) -> torch.Tensor:
+        return super().forward(volumes).double()
+
+
+class Stuck(SmallEncoder):
+    def forward(self, volumes: torch.Tensor) -> torch.Tensor:
+        return super().forward(volumes).detach().requires_grad_()
+
+
+ENCODER_FAULTS = {
+    "boxless": (Boxless, "cannot be built for boxes of 24 voxels"),
+    "changes": (Changes, "changes the volumes that it is given"),
+    "misdimensioned": (Misdimensioned, "expected (4, 4), for its dim"),
+    "over-batch": (OverBatch, "features of a volume depend on its batch"),
+    "doubles": (Doubles, "expected float32"),
+    "stuck": (Stuck, "no gradient reaches its parameters"),
+}
+"""Encoder -> factory and what the kit says of it."""
 
 
 FAULTS: dict[str, set[str]] = {
@@ -332,11 +452,11 @@ FAULTS: dict[str, set[str]] = {
     "growing": {"check_config"},
     "bad-preset": {"check_config"},
     "unknown-kind": {"check_inputs"},
-    "no-input": {"check_inputs", "check_fit"},
+    "no-input": {"check_inputs"},
     "unnormalised": {"check_fit"},
     "raising": {"check_fit"},
     "forgetful": {"check_load"},
-    "unseeded": {"check_seed", "check_labels_unseen", "check_resume"},
+    "unseeded": {"check_seed"},
     "meddling": {"check_inputs_unchanged"},
     "batch-dependent": {"check_one_by_one"},
     "peeping": {"check_labels_unseen"},
@@ -351,6 +471,11 @@ FAULTS: dict[str, set[str]] = {
     "threading": {"check_global_state"},
     "doubled": {"check_fit"},
     "from-zero": {"check_resume"},
+    "host-bound": {"check_device"},
+    "seed-ignoring": {"check_seed_used"},
+    "in-place": {"check_batches"},
+    "guessing": {"check_learns"},
+    "deaf": {"check_learns"},
 }
 """Entry-point name -> the checks that must fail."""
 
@@ -363,3 +488,8 @@ def cryoet_trainers() -> list[type[Trainer]]:
         found += subclasses
         left += subclasses
     return found
+
+
+@hookimpl
+def cryoet_encoders() -> dict[str, Any]:
+    return {"small": SmallEncoder}

@@ -32,6 +32,18 @@ def test_a_faulty_method_fails(here: Command, site: Path) -> None:
     assert "sharpness" in done.stdout
 
 
+def test_after_a_failed_fit_the_rest_is_one_line(here: Command, site: Path) -> None:
+    module = site / "cryoet_toy.py"
+    source = module.read_text()
+    module.write_text(source.replace(ASSERTION, "        raise ZeroDivisionError('no luck')\n"))
+    lines = here("check", "toy").stdout.splitlines()
+    (failed,) = (index for index, line in enumerate(lines) if line.startswith("failed"))
+    assert "no luck" in lines[failed]
+    assert lines[failed + 1].startswith("skipped")
+    assert lines[failed + 1].endswith("other checks: the tiny fit failed")
+    assert len(lines) == failed + 3
+
+
 def test_an_unknown_method(here: Command) -> None:
     done = here("check", "toi")
     assert done.returncode == 2

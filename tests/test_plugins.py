@@ -120,6 +120,30 @@ def test_a_broken_plugin_is_reported_and_harms_nothing(
     works_as_before(cryoet, site)
 
 
+def test_doctor_and_benchmark_go_on_beside_broken_plugins(
+    cryoet: Command, site: Path, install: Install, tmp_path: Path
+) -> None:
+    cases = ("no-config", "task", "constructor", "prints", "unmarked")
+    for case in cases:
+        install(f"cryoet-{case}", case, BROKEN[case][0])
+    install("cryoet-future", "future", WHOLE)
+    record = next(site.glob("cryoet_future*.dist-info")) / "METADATA"
+    record.write_text(record.read_text() + "Requires-Dist: cryoet>=99\n")
+    found = cryoet("doctor", "--json", site=site, cwd=tmp_path, code=None).stdout
+    wrong = {row["what"]: row["found"] for row in json.loads(found) if row["state"] == "wrong"}
+    for case in cases:
+        assert BROKEN[case][1] in wrong[f"method {case}"]
+    assert "it needs cryoet>=99" in wrong["method future"]
+    planned = cryoet(
+        *("benchmark", "--suite", "paper002", "--scale", "smoke", "--dry-run", "--out", "first"),
+        site=site,
+        cwd=tmp_path,
+    )
+    words = planned.stdout + planned.stderr
+    assert "toy" in words
+    assert "Traceback" not in words
+
+
 def test_a_plugin_for_another_core_is_broken(cryoet: Command, site: Path, install: Install) -> None:
     install("cryoet-bad", "bad", WHOLE)
     assert methods(cryoet, site)["bad"]["status"] == "ok"

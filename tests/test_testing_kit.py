@@ -14,8 +14,9 @@ import pytest
 
 from cryoet_core.plugins.interfaces import InputSpec
 from cryoet_core.support.errors import UserError
-from cryoet_core.testing import CHECKS, Skip, conformance, run_checks
+from cryoet_core.testing import CHECKS, Failure, Skip, conformance, run_checks
 from cryoet_core.testing.data import write_subtomograms
+from cryoet_core.testing.encoders import check_encoder
 
 HERE = Path(__file__).parent
 EXAMPLE = HERE.parent / "examples" / "cryoet-minimal"
@@ -28,7 +29,13 @@ FAULTS = {
     .splitlines()[1:]
 }
 
+ENCODER_FAULTS = ("boxless", "changes", "misdimensioned", "over-batch", "doubles", "stuck")
+
 REASONS = {
+    "seed-ignoring": "fit draws random numbers (torch.rand, torch.randperm), but seeds 1 and 2",
+    "host-bound": "only 0 % of the products and convolutions",
+    "deaf": "with other labels of `data` the method learns the same",
+    "guessing": "on easy data the answer is no better than chance",
     "undescribed": "Config fields without a description: momentum",
     "raising": "ZeroDivisionError: no luck",
     "batch-dependent": "volume 0 alone and in a batch:",
@@ -65,11 +72,48 @@ def test_each_fault_is_found_and_nothing_else(name: str) -> None:
     if name in REASONS:
         assert any(reason.startswith(REASONS[name]) for reason in failed.values()), failed
     if name == "sound":
-        assert {result.status for result in results} == {"passed"}
+        assert {result.status for result in results} == {"passed"}, results
 
 
 def test_every_check_can_fail() -> None:
-    assert set().union(*FAULTS.values()) == {check.__name__ for check in CHECKS}
+    assert set().union(*FAULTS.values()) == {check.__name__ for check in CHECKS} - {
+        "check_encoders"  # below
+    }
+
+
+@pytest.mark.parametrize("name", ENCODER_FAULTS)
+def test_each_fault_of_an_encoder_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(HERE)
+    from faulty_plugins import ENCODER_FAULTS, SmallEncoder
+
+    factory, reason = ENCODER_FAULTS[name]
+    known = {"faulty.sound": SmallEncoder, f"faulty.{name}": factory}
+    monkeypatch.setattr("cryoet_core.runs.encoders.load_encoder", known.__getitem__)
+    check_encoder("faulty.sound")
+    with pytest.raises(Failure) as failure:
+        check_encoder(f"faulty.{name}")
+    assert reason in str(failure.value)
+
+
+def test_a_plugin_of_encoders_alone_is_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = tmp_path / "cryoet_lens-0.1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: cryoet-lens\nVersion: 0.1\n")
+    (info / "entry_points.txt").write_text("[cryoet]\nlens = lens_plugin\n")
+    (tmp_path / "lens_plugin.py").write_text(
+        "from cryoet_core import hookimpl\nfrom faulty_plugins import Boxless, SmallEncoder\n\n"
+        "@hookimpl\ndef cryoet_encoders():\n    return {'good': SmallEncoder, 'bad': Boxless}\n"
+    )
+    monkeypatch.syspath_prepend(HERE)
+    monkeypatch.syspath_prepend(tmp_path)
+    results = run_checks("lens")
+    assert [(r.check, r.status) for r in results] == [
+        ("check_encoders", "passed"),
+        ("check_encoders", "failed"),
+    ]
+    assert "encoder lens.bad: cannot be built" in results[1].reason
 
 
 @pytest.mark.usefixtures("faulty")
@@ -170,7 +214,9 @@ print(json.dumps({r.check: [r.status, r.reason] for r in run_checks("minimal")})
 
     results = json.loads(done.stdout.splitlines()[-1])
     assert len(results) == len(CHECKS)
-    assert {status for status, _ in results.values()} == {"passed"}, results
+    assert {name for name, (status, _) in results.items() if status != "passed"} == {
+        "check_encoders"
+    }, results
 
 
 def test_the_example_sorts_the_kits_shapes(

@@ -21,19 +21,24 @@ def command(
     name: Annotated[str, typer.Argument(metavar="NAME", help="An installed method.")],
     as_json: JSON = False,
 ) -> int:
-    """Run the conformance checks on an installed method: what every method must keep. Exit code 1
-    if one fails.
-    """
+    """Run the conformance checks on an installed method or encoders; exit code 1 if one fails."""
     from rich.console import Console
     from rich.text import Text
 
-    from cryoet_core.testing import iter_checks
+    from cryoet_core.testing import AFTER_A_FAILURE, iter_checks
 
     console = Console(stderr=as_json, highlight=False, soft_wrap=True)
-    results = []
+    results: list[Result] = []
+    useless: dict[str, int] = {}
     for result in iter_checks(name):
         results.append(result)
+        if result.status == "skipped" and result.reason in AFTER_A_FAILURE:
+            useless[result.reason] = useless.get(result.reason, 0) + 1
+            continue
         console.print(Text(f"{result.status:8}", style=COLOURS[result.status]), Text(_line(result)))
+    for reason, number in useless.items():
+        checks = "1 other check" if number == 1 else f"{number} other checks"
+        console.print(Text("skipped ", style=COLOURS["skipped"]), Text(f"{checks}: {reason}"))
     counts = {status: sum(result.status == status for result in results) for status in COLOURS}
     console.print(
         f"{name}: " + ", ".join(f"{number} {status}" for status, number in counts.items())

@@ -48,6 +48,10 @@ class PluginInfo:
     encoders: tuple[str, ...] = ()
 
 
+_printing: dict[str, str] = {}
+"""What modules have printed when they were imported: a second import prints nothing."""
+
+
 class _Broken(Exception):
     """Why a plugin cannot be used, in one line."""
 
@@ -95,6 +99,30 @@ def load_encoder(name: str) -> Callable[..., Any]:
             f"plugin {plugin!r} has no encoder {encoder!r}{close_names(encoder, factories)}"
         )
     return factories[encoder]
+
+
+def encoder_names(plugin: str) -> tuple[str, ...]:
+    """The names of the encoders that a plugin offers.
+
+    Parameters
+    ----------
+    plugin : str
+        The name of its entry point.
+
+    Returns
+    -------
+    tuple of str
+        Names such as ``rb3d``; ``load_encoder("plugin.rb3d")`` gives the factory.
+
+    Raises
+    ------
+    UserError
+        No such plugin, or one that cannot be used.
+    """
+    info = _inspect(_find(plugin))
+    if info.status != "ok":
+        raise UserError(f"plugin {plugin!r} cannot be used: {info.reason}")
+    return info.encoders
 
 
 def inspect_all() -> list[PluginInfo]:
@@ -174,8 +202,9 @@ def _hooks(info: PluginInfo) -> pluggy.HookRelay:
         raise _Broken(
             f"importing {info.module} failed: {type(error).__name__}: {_one_line(error)}"
         ) from error
-    if printed.getvalue().strip():
-        said = " ".join(printed.getvalue().split())[:60]
+    if said := " ".join(printed.getvalue().split())[:60]:
+        _printing[info.module] = said
+    if said := _printing.get(info.module, ""):
         raise _Broken(
             f"importing {info.module} prints to standard output ({said!r}); remove the print, "
             "which would spoil what commands print for other programs"

@@ -24,10 +24,25 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cryoet_core.support.errors import UserError
-from cryoet_core.testing.checks import CHECKS, Check, Failure
-from cryoet_core.testing.harness import Skip, TrainerClass
+from cryoet_core.testing.checks import CHECKS, Check
+from cryoet_core.testing.encoders import check_encoder, names_of
+from cryoet_core.testing.failure import Failure
+from cryoet_core.testing.harness import FIT_FAILED, Skip, TrainerClass
 
-__all__ = ["CHECKS", "Failure", "Result", "Skip", "conformance", "iter_checks", "run_checks"]
+NOT_LOADED = "the method cannot be loaded"
+AFTER_A_FAILURE = (FIT_FAILED, NOT_LOADED)
+"""Reasons for which all the checks that follow are skipped."""
+
+__all__ = [
+    "AFTER_A_FAILURE",
+    "CHECKS",
+    "Failure",
+    "Result",
+    "Skip",
+    "conformance",
+    "iter_checks",
+    "run_checks",
+]
 
 
 @dataclass(frozen=True)
@@ -48,21 +63,36 @@ def run_checks(name: str) -> list[Result]:
 
 def iter_checks(name: str) -> Iterator[Result]:
     """The results of ``run_checks`` one by one, as they come."""
-    from cryoet_core.plugins.discovery import discover, load_trainer
+    from cryoet_core.plugins.discovery import discover, inspect_all, load_trainer
 
     try:
         trainer = load_trainer(name)
     except UserError as error:
+        offered = next((info.encoders for info in inspect_all() if info.name == name), ())
+        if offered:
+            yield from _encoder_results(name)
+            return
         if name not in {info.name for info in discover()}:
             raise
         yield Result("check_name", _about(CHECKS[0]), "failed", str(error), 0.0)
-        yield from (
-            Result(c.__name__, _about(c), "skipped", "the method cannot be loaded", 0.0)
-            for c in CHECKS[1:]
-        )
+        yield from (Result(c.__name__, _about(c), "skipped", NOT_LOADED, 0.0) for c in CHECKS[1:])
         return
     with tempfile.TemporaryDirectory(prefix=f"cryoet-check-{name}-") as workdir:
         yield from check_class(trainer, Path(workdir))
+
+
+def _encoder_results(plugin: str) -> Iterator[Result]:
+    """One result for each encoder of a plugin that has no method to run."""
+    for name in names_of(plugin):
+
+        def check(trainer: Any, workdir: Path, name: str = name) -> None:
+            check_encoder(name)
+
+        started = time.perf_counter()
+        status, reason = _outcome(check, None, Path())
+        about = f"The encoder {name} builds for a box and maps volumes to features soundly."
+        seconds = round(time.perf_counter() - started, 3)
+        yield Result("check_encoders", about, status, reason, seconds)
 
 
 def check_class(trainer: TrainerClass, workdir: Path) -> Iterator[Result]:
@@ -70,7 +100,7 @@ def check_class(trainer: TrainerClass, workdir: Path) -> Iterator[Result]:
     fits = True
     for check in CHECKS:
         if not fits:
-            yield Result(check.__name__, _about(check), "skipped", "the tiny fit failed", 0.0)
+            yield Result(check.__name__, _about(check), "skipped", FIT_FAILED, 0.0)
             continue
         started = time.perf_counter()
         status, reason = _outcome(check, trainer, workdir)
@@ -81,10 +111,10 @@ def check_class(trainer: TrainerClass, workdir: Path) -> Iterator[Result]:
 
 
 def _outcome(
-    check: Check, trainer: TrainerClass, workdir: Path
+    check: Check, trainer: TrainerClass | None, workdir: Path
 ) -> tuple[Literal["passed", "failed", "skipped"], str]:
     try:
-        check(trainer, workdir)
+        check(trainer, workdir)  # type: ignore[arg-type]  # encoders are checked without one
     except Skip as reason:
         return "skipped", str(reason)
     except Failure as reason:

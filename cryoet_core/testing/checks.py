@@ -18,22 +18,18 @@ from cryoet_core.picks.table import Picks
 from cryoet_core.plugins.interfaces import InputSpec, Kind, Labels
 from cryoet_core.support.errors import RunError, UserError
 from cryoet_core.testing import data as kit_data
-from cryoet_core.testing import harness
+from cryoet_core.testing import encoders, harness, learning
 from cryoet_core.testing.answers import answer_of, difference, picks_of
+from cryoet_core.testing.failure import Failure, require
 from cryoet_core.testing.harness import Interrupted, Skip, TrainerClass
+from cryoet_core.testing.spies import watched_batches
 
 Check = Callable[[TrainerClass, Path], None]
 CHECKS: list[Check] = []
 
 
-class Failure(AssertionError):
-    """The method breaks a rule; the message says which and how."""
-
-
-def require(good: bool, reason: str) -> None:
-    """Fail with the reason unless ``good``. (``assert`` would vanish under ``python -O``.)"""
-    if not good:
-        raise Failure(reason)
+LEAST_ON_DEVICE = 0.2
+"""Of the numbers that products and convolutions take; the rest may be small work on the host."""
 
 
 def registered(check: Check) -> Check:
@@ -221,13 +217,117 @@ def check_load(trainer: TrainerClass, workdir: Path) -> None:
 @registered
 def check_seed(trainer: TrainerClass, workdir: Path) -> None:
     """The same seed gives the same output."""
-    fitted, paths = harness.base_fit(trainer, workdir)
-    np.random.seed(12345)  # noqa: NPY002 (what must not matter)
-    again = harness.fit(
-        trainer, harness.start(trainer, paths, workdir / "again"), harness.opened(trainer, paths)
-    )
-    different = difference(fitted.answer, again.answer)
+    different = harness.second_fit(trainer, workdir)
     require(different is None, f"two fits with one seed: {different}")
+
+
+@registered
+def check_seed_used(trainer: TrainerClass, workdir: Path) -> None:
+    """A method that draws random numbers draws others with another seed."""
+    harness.need_repeatable(trainer, workdir)
+    fitted, paths = harness.base_fit(trainer, workdir)
+    seen = fitted.manners.seen
+    if not seen.draws:
+        raise Skip("the method draws no random numbers")
+    if seen.asked:
+        return
+    other = harness.fit(
+        trainer,
+        harness.start(trainer, paths, workdir / "other seed", seed=2),
+        harness.opened(trainer, paths),
+    )
+    same = difference(fitted.answer, other.answer, tolerance=0) is None
+    require(
+        not same or not _same_checkpoints(fitted.folder, other.folder),
+        f"fit draws random numbers ({', '.join(sorted(set(seen.draws)))}), but seeds 1 and 2 give "
+        "the same result; use run.generator, run.reseed or run.seed",
+    )
+
+
+def _same_checkpoints(one: Path, other: Path) -> bool:
+    from cryoet_core.runs import checkpoint
+
+    found = []
+    for folder in (one, other):
+        tensors: dict[tuple[str, str], bytes] = {}
+        for path in sorted((folder / "checkpoints").glob("*.safetensors")):
+            loaded = checkpoint.load(path)
+            assert loaded is not None
+            tensors |= {(path.name, name): t.numpy().tobytes() for name, t in loaded[0].items()}
+        found.append(tensors)
+    return found[0] == found[1]
+
+
+@registered
+def check_device(trainer: TrainerClass, workdir: Path) -> None:
+    """What torch computes, it computes on the run's device (followed on the CPU by a spy)."""
+    seen = harness.base_fit(trainer, workdir)[0].manners.seen
+    total = seen.on_device + seen.elsewhere
+    if total == 0:
+        raise Skip("the method multiplies and convolves nothing with torch")
+    require(
+        seen.on_device >= LEAST_ON_DEVICE * total,
+        f"only {100 * seen.on_device / total:.0f} % of the products and convolutions were made on "
+        "run.device; use run.volumes, or .to(run.device) for networks and data",
+    )
+
+
+@registered
+def check_batches(trainer: TrainerClass, workdir: Path) -> None:
+    """Predicting does not change the batches that run.volumes hands out."""
+    fitted, paths = harness.base_fit(trainer, workdir)
+    learnt, run = harness.reopened(trainer, fitted.folder)
+    changed: list[str] = []
+    with watched_batches(changed):
+        run.scratch = workdir / "batches"
+        answer_of(learnt, harness.subject(trainer, harness.opened(trainer, paths)), run)
+    require(
+        not changed,
+        f"predicting changed {len(changed)} of its batches in place, first {changed[:1]}; work on "
+        "a copy",
+    )
+
+
+@registered
+def check_learns(trainer: TrainerClass, workdir: Path) -> None:
+    """Easy data gives an answer better than chance, or required labels influence what is learnt."""
+    fitted, paths = harness.base_fit(trainer, workdir)
+    supervised = [name for name, spec in trainer.inputs.items() if spec.labels == "required"]
+    if not supervised:
+        truth = harness.subject(trainer, harness.opened(trainer, paths, hide=False))
+        if isinstance(fitted.answer, Labels):
+            better = learning.labels_beat_chance(fitted.answer, truth.labels)
+        else:
+            better = learning.picks_beat_chance(fitted.answer, truth.picks, kit_data.SHAPE)
+        require(
+            better,
+            "on easy data the answer is no better than chance; if the method needs longer to "
+            "learn, give more in its `tiny` options",
+        )
+        return
+    # a tiny fit of a network may be too short to beat chance, but the labels must have moved it
+    harness.need_repeatable(trainer, workdir)
+    wrong = harness.write_inputs(trainer, workdir / "wrong labels", wrong=supervised)
+    other = harness.fit(
+        trainer,
+        harness.start(trainer, wrong, workdir / "wrong labels" / "run"),
+        harness.opened(trainer, wrong),
+    )
+    same = difference(fitted.answer, other.answer) is None
+    require(
+        not same or not _same_checkpoints(fitted.folder, other.folder),
+        f"with other labels of `{'`, `'.join(supervised)}` the method learns the same",
+    )
+
+
+@registered
+def check_encoders(trainer: TrainerClass, workdir: Path) -> None:
+    """Each encoder of the plugin builds for a box and maps volumes to features soundly."""
+    names = encoders.names_of(trainer.name)
+    if not names:
+        raise Skip("the plugin offers no encoder")
+    for name in names:
+        encoders.check_encoder(name)
 
 
 @registered
@@ -316,6 +416,7 @@ def check_labels_unseen(trainer: TrainerClass, workdir: Path) -> None:
     """
     if all(spec.labels != "never" for spec in trainer.inputs.values()):
         raise Skip("every input may have labels")
+    harness.need_repeatable(trainer, workdir)
     fitted, paths = harness.base_fit(trainer, workdir)
     visible = harness.opened(trainer, paths, hide=False)
     seen = harness.fit(trainer, harness.start(trainer, paths, workdir / "labels seen"), visible)
@@ -330,6 +431,7 @@ def check_resume(trainer: TrainerClass, workdir: Path) -> None:
     """
     from cryoet_core.runs.run import Run
 
+    harness.need_repeatable(trainer, workdir)
     fitted, paths = harness.base_fit(trainer, workdir)
     expected = _steps(fitted.folder)
     last = fitted.events

@@ -22,9 +22,28 @@ TOMOGRAMS = ("first", "second")
 
 
 def write_subtomograms(
-    path: Path, box: int = 24, *, per_class: int = PER_CLASS, seed: int = 0
+    path: Path, box: int = 24, *, per_class: int = PER_CLASS, seed: int = 0, wrong: bool = False
 ) -> Path:
-    """Write ``3 * per_class`` labelled cubes to a store, the classes interleaved."""
+    """Write ``3 * per_class`` labelled subtomograms to a store, the classes interleaved.
+
+    Parameters
+    ----------
+    path : Path
+        File to write.
+    box : int
+        Edge of the subtomograms in voxels.
+    per_class : int
+        Number of subtomograms of each class.
+    seed : int
+        Seed of orientations and noise.
+    wrong : bool
+        Whether labels are shuffled.
+
+    Returns
+    -------
+    Path
+        The file.
+    """
     from cryoet_core.store import SubtomogramWriter
 
     generator = np.random.default_rng(seed)
@@ -35,6 +54,8 @@ def write_subtomograms(
     with SubtomogramWriter(
         path, box, VOXEL_SIZE, class_names=CLASS_NAMES, tilt_range=(-60.0, 60.0)
     ) as writer:
+        if wrong:
+            labels = np.random.default_rng(7).permutation(labels)
         writer.append(volumes.astype(np.float32), labels=labels)
     return path
 
@@ -49,8 +70,23 @@ def write_noise(path: Path, box: int, n: int) -> Path:
     return path
 
 
-def write_tomograms(path: Path, *, seed: int = 0) -> Path:
-    """Write two tomograms with the centres of the balls in them."""
+def write_tomograms(path: Path, *, seed: int = 0, wrong: bool = False) -> Path:
+    """Write two tomograms with the centres of the balls in them.
+
+    Parameters
+    ----------
+    path : Path
+        File to write.
+    seed : int
+        Seed of places and noise.
+    wrong : bool
+        Whether the centres that are given are half a cell beside the balls.
+
+    Returns
+    -------
+    Path
+        The file.
+    """
     from cryoet_core.picks.table import Picks
     from cryoet_core.tomograms.writer import TomogramWriter
 
@@ -59,6 +95,8 @@ def write_tomograms(path: Path, *, seed: int = 0) -> Path:
         for name in TOMOGRAMS:
             centres = _spots(generator)
             volume = _balls(centres) + generator.normal(0, _NOISE, SHAPE)
+            if wrong:
+                centres = np.clip(centres + np.array((0, 6, 6)), 0, np.array(SHAPE) - 1)
             picks = Picks.of(centres * VOXEL_SIZE, name, class_names=("ball",))
             facts: dict[str, Any] = {
                 "voxel_size": VOXEL_SIZE,

@@ -9,7 +9,7 @@ import os
 import random
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -21,7 +21,8 @@ import numpy as np
 
 from cryoet_core.plugins.interfaces import Trainer
 from cryoet_core.testing import data as kit_data
-from cryoet_core.testing.answers import Answer, answer_of
+from cryoet_core.testing.answers import Answer, answer_of, difference
+from cryoet_core.testing.spies import Seen, watched_devices, watched_draws
 
 if TYPE_CHECKING:
     from cryoet_core.plugins.config import Config
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 TrainerClass = type[Trainer]
 Paths = Mapping[str, Path]
+FIT_FAILED = "the tiny fit failed"
 
 
 class Skip(SkipTest):
@@ -53,12 +55,15 @@ class Manners:
         The global generators that it seeded itself.
     threads : tuple of int
         The number of torch's threads before and after.
+    seen : Seen
+        Where it computed, and how it drew random numbers.
     """
 
     printed: str = ""
     left: list[str] = field(default_factory=list)
     seeded: list[str] = field(default_factory=list)
     threads: tuple[int, int] = (0, 0)
+    seen: Seen = field(default_factory=Seen)
 
 
 @dataclass(frozen=True)
@@ -79,16 +84,33 @@ def config_of(trainer: TrainerClass) -> Config:
     return trainer.Config.from_layers("fast", {}, trainer.tiny)
 
 
-def write_inputs(trainer: TrainerClass, folder: Path) -> Paths:
-    """One file for each input of the trainer, each with other noise."""
+def write_inputs(trainer: TrainerClass, folder: Path, *, wrong: Collection[str] = ()) -> Paths:
+    """Write one file for each input of the trainer, each with other noise.
+
+    Parameters
+    ----------
+    trainer : type of Trainer
+        The method.
+    folder : Path
+        Where the files go; it is made.
+    wrong : collection of str
+        Inputs of which labels or picks are wrong.
+
+    Returns
+    -------
+    mapping of str to Path
+        A file for each input.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     paths = {}
     for seed, (name, spec) in enumerate(trainer.inputs.items()):
         path = folder / f"{name}.h5"
         if spec.kind == "tomograms":
-            paths[name] = kit_data.write_tomograms(path, seed=seed)
+            paths[name] = kit_data.write_tomograms(path, seed=seed, wrong=name in wrong)
         else:
-            paths[name] = kit_data.write_subtomograms(path, trainer.tiny_box, seed=seed)
+            paths[name] = kit_data.write_subtomograms(
+                path, trainer.tiny_box, seed=seed, wrong=name in wrong
+            )
     return paths
 
 
@@ -109,13 +131,30 @@ def subject(trainer: TrainerClass, inputs: Mapping[str, Any]) -> Any:
     return inputs[subject_name(trainer, inputs)]
 
 
-def start(trainer: TrainerClass, paths: Paths, folder: Path) -> Run:
-    """A new run on the CPU."""
+def start(trainer: TrainerClass, paths: Paths, folder: Path, *, seed: int = 1) -> Run:
+    """Make a new run on the CPU.
+
+    Parameters
+    ----------
+    trainer : type of Trainer
+        The method.
+    paths : mapping of str to Path
+        A file for each input.
+    folder : Path
+        The run's folder, which must not exist.
+    seed : int
+        The run's seed.
+
+    Returns
+    -------
+    Run
+        The run, started.
+    """
     from cryoet_core.runs.run import Run
 
     given = {name: [path] for name, path in paths.items()}
     return Run.create(
-        trainer.name, config_of(trainer), given, folder, seed=1, device="cpu", quiet=True
+        trainer.name, config_of(trainer), given, folder, seed=seed, device="cpu", quiet=True
     )
 
 
@@ -158,13 +197,39 @@ def _count_events(run: Run, stop_after: int | None) -> list[str]:
 
 
 @lru_cache(maxsize=8)
+def second_fit(trainer: TrainerClass, workdir: Path) -> str | None:
+    """How a second fit with the same seed differs from the first; None when it does not."""
+    fitted, paths = base_fit(trainer, workdir)
+    np.random.seed(12345)  # noqa: NPY002 (what must not matter)
+    again = fit(trainer, start(trainer, paths, workdir / "again"), opened(trainer, paths))
+    return difference(fitted.answer, again.answer)
+
+
+def need_repeatable(trainer: TrainerClass, workdir: Path) -> None:
+    """Skip a check that compares two fits where two equal fits differ already."""
+    if second_fit(trainer, workdir) is not None:
+        raise Skip("two fits with one seed differ (check_seed), so this cannot be judged")
+
+
+_failed: set[tuple[TrainerClass, Path]] = set()
+
+
+@lru_cache(maxsize=8)
 def base_fit(trainer: TrainerClass, workdir: Path) -> tuple[Fit, Paths]:
-    """The uninterrupted fit that the checks of one method share."""
+    """The uninterrupted fit that the checks of one method share; after it failed once, Skip."""
+    if not trainer.inputs:
+        raise Skip("no input is declared")
+    if (trainer, workdir) in _failed:
+        raise Skip(FIT_FAILED)
     folder = Path(tempfile.mkdtemp(dir=workdir, prefix="base-"))
     paths = write_inputs(trainer, folder)
     run, inputs = start(trainer, paths, folder / "run"), opened(trainer, paths)
-    with watched_manners(folder / "working folder") as manners:
-        fitted = fit(trainer, run, inputs)
+    try:
+        with watched_manners(folder / "working folder") as manners:
+            fitted = fit(trainer, run, inputs)
+    except Exception:
+        _failed.add((trainer, workdir))
+        raise
     return replace(fitted, manners=manners), paths
 
 
@@ -183,6 +248,8 @@ def watched_manners(folder: Path) -> Iterator[Manners]:
         for owner, name in ((torch, "manual_seed"), (np.random, "seed"), (random, "seed")):
             stack.enter_context(_noted(owner, name, manners.seeded, known))
         stack.enter_context(redirect_stdout(printed))
+        stack.enter_context(watched_draws(manners.seen))
+        stack.enter_context(watched_devices(manners.seen))
         yield manners
         manners.printed = printed.getvalue()
         manners.threads = threads, torch.get_num_threads()

@@ -12,6 +12,6 @@ def cryoet_trainers():  # type: ignore[no-untyped-def]
 
 @hookimpl
 def cryoet_encoders():  # type: ignore[no-untyped-def]
-    from cryoet_disca.yopo import Yopo
+    from cryoet_disca.yopo import yopo
 
-    return {"yopo": Yopo}
+    return {"yopo": yopo}

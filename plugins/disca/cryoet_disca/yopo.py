@@ -62,6 +62,12 @@ class Yopo(nn.Module):
         return features
 
 
+def yopo(box: int, *, blocks: int = 10, bin: int = 1, **options: int) -> Yopo:
+    """The encoder ``disca.yopo``; its weights fit every box that is large enough."""
+    check_box(box, blocks, bin)
+    return Yopo(blocks=blocks, bin=bin, **options)
+
+
 def check_box(box: int, blocks: int, bin: int) -> None:
     """UserError where the cubes are too small for the network."""
     need = (2 * blocks + 1) * bin
