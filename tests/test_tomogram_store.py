@@ -411,7 +411,7 @@ def test_a_broken_store_is_reported_and_refused_where_it_cannot_be_read(
             open_store(path)
 
 
-def test_every_deviation_is_reported_not_only_the_first(path: Path) -> None:
+def test_every_problem_is_reported_not_only_the_first(path: Path) -> None:
     a_store(path)
     with h5py.File(path, "r+") as file:
         for name in ("negative voxels", "sign", "tilts", "NaN", "surprise", "masks"):

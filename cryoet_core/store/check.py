@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from cryoet_core.store import layout
+from cryoet_core.store.opening import open_file
 from cryoet_core.store.statistics import scan
 from cryoet_core.store.subtomograms import describe_rows
 from cryoet_core.support import hdf5
@@ -26,24 +27,30 @@ SHAPES = {
 
 
 def check_store(path: Path | str) -> list[str]:
-    """Every deviation of a store from its format and conventions, one line each; an empty list for
-    a sound one.
+    """Return every problem of a store of subtomograms, not only the first one.
 
-    Reads the whole file, in bounded memory. Never raises for a bad file.
+    Parameters
+    ----------
+    path : Path or str
+        The store. The whole file is read, in bounded memory.
+
+    Returns
+    -------
+    list of str
+        One line for each departure from the format and the conventions; empty for a sound store. A
+        damaged file gives lines too, never an exception.
     """
     path = Path(path)
     try:
-        with layout.open_file(path) as file:
-            return list(_deviations(path, file))
+        with open_file(path, layout.KIND) as file:
+            return list(_problems(path, file))
     except UserError as error:
         return [str(error).removeprefix(f"{path}: ")]
-    except (
-        Exception
-    ) as error:  # whatever HDF5 makes of damaged bytes is a finding, not a failure of the check
+    except Exception as error:  # whatever HDF5 makes of damaged bytes is a problem of the file
         return [f"damaged: {error}; expected a whole store; write it again"]
 
 
-def _deviations(path: Path, file: Any) -> Iterator[str]:
+def _problems(path: Path, file: Any) -> Iterator[str]:
     problem = layout.header_problem(file)
     if problem:
         yield problem

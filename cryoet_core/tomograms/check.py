@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from cryoet_core.store.opening import open_file
 from cryoet_core.store.subtomograms import describe_rows
 from cryoet_core.support.errors import UserError
 from cryoet_core.support.hdf5 import read_json
@@ -30,7 +31,7 @@ def check_tomograms(path: Path | str) -> list[str]:
     """
     path = Path(path)
     try:
-        with layout.opened(path) as file:
+        with open_file(path, layout.KIND) as file:
             return list(_deviations(file))
     except UserError as error:
         return [str(error).removeprefix(f"{path}: ")]

@@ -14,16 +14,11 @@ and ``attributes`` (JSON). In it:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cryoet_core.formats.sniff import describe
-from cryoet_core.support.errors import UserError
-from cryoet_core.support.hdf5 import FORMAT
+from cryoet_core.store import opening
 
 VERSION, KIND, ROOT = 1, "tomograms", "tomograms"
 CHUNK = 64
@@ -44,59 +39,11 @@ def key(name: str) -> str:
     return escaped.replace(".", "%2E") if set(escaped) == {"."} else escaped
 
 
-@contextmanager
-def opened(path: Path) -> Iterator[Any]:
-    """An HDF5 file, for reading. UserError when it is missing, a folder, empty, truncated or of
-    another kind.
-    """
-    import h5py
-
-    if not path.exists():
-        raise UserError(f"{path}: no such file; expected a store of tomograms (.h5)")
-    if path.is_dir() or path.stat().st_size == 0:
-        found = "a folder" if path.is_dir() else "the file is empty"
-        raise UserError(
-            f"{path}: {found}; expected a store of tomograms (.h5); `cryoet data import` makes one"
-        )
-    try:
-        file = h5py.File(path, "r", locking=False)
-    except OSError as error:
-        raise UserError(f"{path}: {_no_store(path, error)}") from error
-    with file:
-        yield file
-
-
-def _no_store(path: Path, error: OSError) -> str:
-    if isinstance(error, PermissionError):
-        return "permission denied"
-    with path.open("rb") as file:
-        if file.read(8) == b"\x89HDF\r\n\x1a\n":
-            return "a damaged or truncated HDF5 file; expected a whole store; make or copy it again"
-    return (
-        f"{describe(path)}; expected a store of tomograms (.h5); `cryoet data import` makes one "
-        "of most formats"
-    )
-
-
 def header_problem(file: Any) -> str | None:
-    """What is wrong with the format, version, kind or completeness of an open file; None when it is
-    a whole store.
-    """
-    found = {name: file.attrs.get(name) for name in ("format", "version", "kind")}
-    if found["format"] != FORMAT:
-        return "an HDF5 file of another program; expected a store (attribute format = cryoet)"
-    if found["kind"] != KIND:
-        return f"holds {found['kind']}; expected a store of {KIND}"
-    if found["version"] != VERSION:
-        return (
-            f"store version {found['version']}; expected {VERSION}; use the release of cryoet "
-            "that wrote it"
-        )
-    if not file.attrs.get("complete", False):
-        return (
-            "was never finished (its writer was interrupted); expected a whole store; write it "
-            "again"
-        )
+    """Say what keeps an open file from being a whole store, None when nothing does."""
+    problem = opening.header_problem(file, KIND, VERSION)
+    if problem:
+        return problem
     if not hasattr(file.get(ROOT), "keys") or not len(file[ROOT]):
         return f"holds no tomogram; expected groups in /{ROOT}; write it again"
     return None

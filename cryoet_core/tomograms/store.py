@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from cryoet_core.picks.table import Picks
+from cryoet_core.store.opening import open_file
 from cryoet_core.support.errors import UserError
 from cryoet_core.support.hdf5 import read_json, read_rows
 from cryoet_core.tomograms import layout
@@ -65,7 +66,7 @@ def open_store(path: Path | str) -> list[Tomogram]:
     whole one.
     """
     path = Path(path)
-    with layout.opened(path) as file:
+    with open_file(path, layout.KIND) as file:
         try:
             problem = layout.header_problem(file)
             if problem:

@@ -5,16 +5,15 @@ and on the disk.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from cryoet_core.picks.table import Picks
-from cryoet_core.store.columns import claim, reserve, room
+from cryoet_core.store.columns import reserve, room
+from cryoet_core.store.partial import StoreWriter
 from cryoet_core.store.rows import COARSE, NotRepresentable
 from cryoet_core.support import files
 from cryoet_core.support.errors import UserError
@@ -24,7 +23,7 @@ from cryoet_core.tomograms.statistics import describe_bad, slabs
 from cryoet_core.tomograms.volume import ArrayVolume, Volume
 
 
-class TomogramWriter:
+class TomogramWriter(StoreWriter):
     """Write a store of tomograms, each in bounded memory.
 
         with TomogramWriter(path) as writer:
@@ -43,51 +42,10 @@ class TomogramWriter:
         overwrite: bool = False,
         provenance: Mapping[str, Any] | None = None,
     ) -> None:
-        self.path = Path(path)
-        self.partial = self.path.with_name(f"{self.path.name}.partial")
+        super().__init__(path)
         self.names: list[str] = []
         self._overwrite = overwrite
         self._provenance = json.dumps(files.plain(dict(provenance or {})))
-        self._lock: BinaryIO | None = None
-        self._renamed = False
-
-    def __enter__(self) -> TomogramWriter:
-        if self.path.exists() and not self._overwrite and not self.path.is_dir():
-            raise UserError(f"{self.path}: exists already; choose another name or give `overwrite`")
-        self._lock = claim(self.partial, self.path)
-        import h5py
-
-        with files.explained(self.path), h5py.File(self.partial, "w", locking=False) as file:
-            file.attrs.update(
-                {
-                    "format": FORMAT,
-                    "version": layout.VERSION,
-                    "kind": layout.KIND,
-                    "complete": False,
-                }
-            )
-            file.attrs["provenance"] = self._provenance
-            file.create_group(layout.ROOT, track_order=True)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        try:
-            if error is None:
-                with files.explained(self.path):
-                    self._finish()
-            elif isinstance(error, OSError) and (known := files.disk_error(error, self.path)):
-                raise known from error
-        finally:
-            if self._lock is not None:
-                if not self._renamed:
-                    self.partial.unlink(missing_ok=True)
-                self._lock.close()
-                self._lock = None
 
     def add(
         self,
@@ -161,6 +119,19 @@ class TomogramWriter:
 
     # ---- the file --------------------------------------------------------------------------------
 
+    def _start(self) -> None:
+        import h5py
+
+        if self.path.exists() and not self._overwrite:
+            raise UserError(f"{self.path}: exists already; choose another name or give `overwrite`")
+        with files.explained(self.path), h5py.File(self.partial, "w", locking=False) as file:
+            file.attrs["format"] = FORMAT
+            file.attrs["version"] = layout.VERSION
+            file.attrs["kind"] = layout.KIND
+            file.attrs["complete"] = False
+            file.attrs["provenance"] = self._provenance
+            file.create_group(layout.ROOT, track_order=True)
+
     def _write(
         self,
         name: str,
@@ -213,19 +184,8 @@ class TomogramWriter:
                 raise
 
     def _finish(self) -> None:
-        import h5py
-
         if not self.names:
             raise UserError(f"{self.path}: no tomograms were written; expected at least one")
-        files.sync(self.partial)
-        # only once everything else is on the disk, so that no half-written file ever says that it
-        # is complete
-        with h5py.File(self.partial, "r+", locking=False) as file:
-            file.attrs["complete"] = True
-        files.sync(self.partial)
-        os.replace(self.partial, self.path)
-        self._renamed = True
-        files.sync(self.path.parent)
 
 
 class _Stream:
