@@ -197,7 +197,7 @@ def test_given_picks_replace_those_in_a_store(
         "they may be the whole truth, of which the user gives a part"
     )
     assert data.tomograms[1].picks is not None
-    assert data.notes == ("picks in the files of A are set aside for those of --picks",)
+    assert data.notes == ("picks in the files of A are set aside for those given",)
 
 
 # ---- copick --------------------------------------------------------------------------------------

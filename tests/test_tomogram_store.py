@@ -187,7 +187,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "NaN": ({"volume": with_nan()}, r"NaN or infinite voxels in z slices 2-3, 7 \(from 0, of 9\)"),
     "constant": ({"volume": np.full((4, 4, 4), 7.0)}, "constant \\(7 everywhere\\)"),
     "two dimensions": ({"volume": np.zeros((4, 4))}, "shape"),
-    "voxel size": ({"voxel_size": 0}, "--voxel-size"),
+    "voxel size": ({"voxel_size": 0}, "`voxel_size`"),
     "sign": ({"density_sign": 0}, "density sign 0"),
     "tilt range": ({"tilt_range": (60, -60)}, "rising degrees"),
     "tilt axis": ({"tilt_axis": "x"}, "tilt axis 'x'"),

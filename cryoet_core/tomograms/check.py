@@ -1,6 +1,4 @@
-"""``cryoet data check`` of a store of tomograms: everything that is wrong with it, not only the
-first thing.
-"""
+"""``cryoet data check`` of a store of tomograms: every problem, not only the first one."""
 
 from __future__ import annotations
 
@@ -24,27 +22,31 @@ _COLUMNS = {"positions": (3,), "scores": (), "classes": (), "rotations": (3, 3)}
 
 
 def check_tomograms(path: Path | str) -> list[str]:
-    """Every deviation of a store from its format and conventions, one line each; an empty list for
-    a sound one.
+    """Return every problem of a store of tomograms, not only the first one.
 
-    Reads the whole file, in bounded memory. Never raises for a bad file.
+    Parameters
+    ----------
+    path : Path or str
+        The store. The whole file is read, in bounded memory.
+
+    Returns
+    -------
+    list of str
+        One line for each departure from the format and the conventions; empty for a sound store. A
+        damaged file gives lines too, never an exception.
     """
     path = Path(path)
     try:
         with open_file(path, layout.KIND) as file:
-            return list(_deviations(file))
+            return list(_problems(file))
     except UserError as error:
         return [str(error).removeprefix(f"{path}: ")]
-    except (
-        Exception
-    ) as error:  # whatever HDF5 makes of damaged bytes is a finding, not a failure of the check
+    except Exception as error:  # whatever HDF5 makes of damaged bytes is a problem of the file
         return [f"damaged: {error}; expected a whole store; write it again"]
 
 
 def check_sources(path: Path) -> list[str]:
-    """What an import of tomograms in a file of another program would stumble on: reads all of
-    them.
-    """
+    """Return what an import of tomograms of another program would stumble on; reads all of them."""
     found = []
     try:
         for draft in drafts_of(path, TomogramOptions()):
@@ -56,7 +58,7 @@ def check_sources(path: Path) -> list[str]:
     return found
 
 
-def _deviations(file: Any) -> Iterator[str]:
+def _problems(file: Any) -> Iterator[str]:
     problem = layout.header_problem(file)
     if problem:
         yield problem

@@ -1,5 +1,4 @@
-"""What a store of tomograms looks like on disk: names, types and the checks that every reader
-makes.
+"""What a store of tomograms looks like on disk: names, types and the checks of every reader.
 
 One HDF5 file. Root attributes: ``format`` "cryoet", ``version``, ``kind`` "tomograms",
 ``complete``, ``provenance`` (JSON). One group per tomogram under ``/tomograms``, with attributes
@@ -27,14 +26,33 @@ _CHUNK_LAYER = 256 << 20
 
 
 def chunks(shape: tuple[int, int, int], itemsize: int) -> tuple[int, int, int]:
-    """Chunks of 64^3 voxels, thinner where a layer of them would be too large to hold."""
+    """Return the chunks of a volume: 64³ voxels, thinner where a layer would be too large to hold.
+
+    Parameters
+    ----------
+    shape : (int, int, int)
+        Voxels (z, y, x).
+    itemsize : int
+        Bytes of a voxel.
+
+    Examples
+    --------
+    >>> chunks((40, 100, 100), 2)
+    (40, 64, 64)
+    """
     d, h, w = shape
     thick = max(1, min(CHUNK, _CHUNK_LAYER // (h * w * itemsize)))
     return min(thick, d), min(CHUNK, h), min(CHUNK, w)
 
 
 def key(name: str) -> str:
-    """A tomogram's name as the name of a group: HDF5 gives "/" and "." a meaning."""
+    """Return a tomogram's name as the name of a group: HDF5 gives "/" and "." a meaning.
+
+    Examples
+    --------
+    >>> key("day 1/TS_01")
+    'day 1%2FTS_01'
+    """
     escaped = name.replace("%", "%25").replace("/", "%2F")
     return escaped.replace(".", "%2E") if set(escaped) == {"."} else escaped
 
@@ -50,7 +68,7 @@ def header_problem(file: Any) -> str | None:
 
 
 def volume_problem(volume: Any) -> str | None:
-    """What keeps a tomogram's ``volume`` from being read; None when nothing does."""
+    """Say what keeps a tomogram's ``volume`` from being read, None when nothing does."""
     import h5py
 
     if not isinstance(volume, h5py.Dataset):
