@@ -236,14 +236,14 @@ def test_voxels_of_another_size_are_stored_as_such(tmp_path):
         extract(mixed, picks, tmp_path / "q.h5", Cut(8))
 
 
-def test_constant_boxes_and_unknown_orientations_are_left_out_and_said(tmp_path):
+def test_constant_boxes_and_unknown_rotations_are_left_out_and_said(tmp_path):
     array = np.random.default_rng(1).normal(0, 1, (40, 40, 40))
     array[:, :, :20] = 0
     rotations = np.stack([np.eye(3), np.full((3, 3), np.nan)])
     picks = Picks.of(np.array([[200.0, 200, 80], [200, 200, 300]]), "t", rotations=rotations)
     facts = extract(Tomograms((tomogram(array),)), picks, tmp_path / "p.h5", Cut(8))
     assert facts["left_out"] == {"in constant density": 1}
-    assert facts["notes"][1] == "1 of 2 picks have no orientation, so none is stored"
+    assert facts["notes"][1] == "1 of 2 picks have no rotation, so none is stored"
     assert open_subtomograms(tmp_path / "p.h5").rotations is None
 
 
