@@ -74,7 +74,7 @@ def test_rows_that_do_not_fit_are_refused_and_leave_nothing(path: Path) -> None:
             writer.append(**arguments)
         assert os.listdir(path.parent) == []
     with (
-        pytest.raises(UserError, match="2 volumes were written; 4"),
+        pytest.raises(UserError, match="2 of the 4 announced volumes"),
         SubtomogramWriter(path, 8, 10.0, n=4) as writer,
     ):
         writer.append(cubes(2))

@@ -213,7 +213,7 @@ class Work:
         if picks.rotations is not None and not self.rotated:
             lacking = int((~np.isfinite(picks.rotations).all(axis=(1, 2))).sum())
             self.notes.append(
-                f"{lacking:,} of {len(picks):,} picks have no rotation, so none is stored"
+                f"picks without a rotation: {lacking:,} of {len(picks):,}; no rotations are stored"
             )
 
     def kept(self, tomogram: Tomogram, rows: np.ndarray) -> np.ndarray:
@@ -248,10 +248,10 @@ class Work:
         self._refuse_too_large(tomogram)
         count = int((~whole).sum())
         if self.cut.edge == "refuse":
+            verb = "reaches" if count == 1 else "reach"
             raise UserError(
-                f"`edge` refuse: {count:,} of {len(rows):,} boxes reach beyond tomogram "
-                f"{tomogram.name}; expected all "
-                "inside; give `edge` drop or pad, or a smaller `box`"
+                f"`edge` refuse: {count:,} of {len(rows):,} boxes {verb} beyond tomogram "
+                f"{tomogram.name}; expected all inside; give `edge` drop or pad, or a smaller `box`"
             )
         if self.cut.edge == "pad":
             self.padded += count
@@ -361,11 +361,11 @@ class Work:
         """
         notes = list(self.notes)
         if any(self.left_out.values()):
-            notes.insert(0, f"left out: picks {', picks '.join(self.left_out_words())}")
+            notes.insert(0, f"picks left out: {', '.join(self.left_out_words())}")
         if self.padded:
             notes.append(
-                f"{self.padded:,} boxes reach beyond their tomogram and were filled up with their "
-                "mean"
+                f"boxes that reach beyond their tomogram: {self.padded:,}; they were filled up "
+                "with their mean"
             )
         return {
             "out": str(writer.path),

@@ -85,12 +85,12 @@ def rows_in(picks: Picks, tomograms: Tomograms) -> dict[str, np.ndarray]:
     if unknown:
         total = sum(count for _, count in unknown)
         name, count = unknown[0]
+        verb = "is" if total == 1 else "are"
         more = f" and {len(unknown) - 1} more names" if len(unknown) > 1 else ""
         raise UserError(
-            f"`picks`: {total:,} of {len(picks):,} picks are in tomograms that `data` does not "
-            f"have ({count:,} in "
-            f"{name!r}{more}); expected {shown_names(tomograms)}; rename one or the other, or give "
-            "all tomograms"
+            f"`picks`: {total:,} of {len(picks):,} picks {verb} in tomograms that `data` does not "
+            f"have ({count:,} in {name!r}{more}); expected "
+            f"{shown_names(tomograms)}; rename one or the other, or give all tomograms"
         )
     return {
         t.name: rows for t in tomograms if len(rows := np.flatnonzero(picks.tomograms == t.name))
@@ -136,8 +136,8 @@ def describe_outside(positions: np.ndarray, beyond: np.ndarray, tomogram: Tomogr
             parts.append(f"{name} from {low:.0f} to {high:.0f} of 0 to {end:.0f} Å")
     cause = likeliest_cause(positions, tomogram.shape, tomogram.voxel_size)
     because = f"; the likeliest cause: {cause}" if cause else ""
+    verb = "lies" if beyond.sum() == 1 else "lie"
     return (
-        f"{int(beyond.sum()):,} of {len(positions):,} picks lie outside tomogram {tomogram.name} "
-        f"({', '.join(parts)})"
-        f"{because}"
+        f"{int(beyond.sum()):,} of {len(positions):,} picks {verb} outside tomogram "
+        f"{tomogram.name} ({', '.join(parts)}){because}"
     )

@@ -120,7 +120,7 @@ def _rows(name: str, dataset: Any, count: int) -> Iterator[str]:
             yield from _not_rotations(values)
     elif name == "labels":
         names = len(dataset.parent.attrs.get("class_names", ()))
-        yield from _out_of_range(name, values, names, f"{names} class names")
+        yield from _out_of_range(name, values, names, f"class names: {names}")
     elif name == "split":
         yield from _out_of_range(name, values, len(layout.SPLITS), ", ".join(layout.SPLITS))
 

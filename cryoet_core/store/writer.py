@@ -215,7 +215,7 @@ class SubtomogramWriter(StoreWriter):
             raise UserError(f"{self.path}: no volumes were written; expected at least one")
         if self.n is not None and self.count != self.n:
             raise UserError(
-                f"{self.path}: {self.count} volumes were written; {self.n} were announced"
+                f"{self.path}: {self.count} of the {self.n} announced volumes were written"
             )
         if self.n is None:
             self._assemble()

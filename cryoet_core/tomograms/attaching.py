@@ -159,7 +159,7 @@ def _refuse_unknown(
     left = [draft.name for draft in drafts if draft.name not in found]
     if "" in unknown:
         raise UserError(
-            f"{file}: {rows} picks do not say in which tomogram they are; expected one of "
+            f"{file}: picks that do not say in which tomogram they are ({rows}); expected one of "
             f"{_listed(left)}; name the "
             "file like the tomogram, or name it in a manifest"
         )
@@ -170,7 +170,7 @@ def _refuse_unknown(
             "the other, or leave out the tomograms without picks"
         )
     notes.append(
-        f"{Path(file).name}: {rows} picks in {_listed(unknown)} are left out: not among the "
+        f"{Path(file).name}: picks in {_listed(unknown)} are left out ({rows}): not among the "
         "tomograms given"
     )
 
@@ -259,8 +259,9 @@ def refuse_outside(draft: Draft, picks: Picks) -> None:
     furthest = picks.positions[outside][
         np.argmax(np.abs(picks.positions[outside] - extent / 2).max(axis=1))
     ]
+    verb = "lies" if count == 1 else "lie"
     raise UserError(
-        f"{draft.where}: {count} of {len(picks)} picks lie outside of it (z, y, x "
+        f"{draft.where}: {count} of {len(picks)} picks {verb} outside of it (z, y, x "
         f"{_vector(furthest)} Å; expected 0 to "
         f"{_vector(extent)}); {because}check their tomogram, "
         "`voxel_size`, the "

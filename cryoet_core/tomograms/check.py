@@ -178,7 +178,7 @@ def _picks(group: Any, shape: tuple[int, ...], voxel_size: Any) -> Iterator[str]
             rows = describe_rows(np.flatnonzero(outside))
             yield (
                 f"picks/classes: out of range in {rows}; expected -1 to {len(names) - 1} "
-                f"({len(names)} class names)"
+                f"(class names: {len(names)})"
             )
     if "rotations" in sound:
         yield from _rotations(sound["rotations"])

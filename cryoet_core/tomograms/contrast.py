@@ -47,7 +47,7 @@ class ContrastVerdict:
                 if self.count < FEWEST_PICKS
                 else " in voxels of this size"
             )
-            return f"not clear ({self.count} picks{few})"
+            return f"not clear ({self.count} pick{'s' if self.count != 1 else ''}{few})"
         word = {1: "bright", -1: "dark", 0: "not clear"}[self.sign]
         return (
             f"{word} ({self.z:+.1f} standard errors within {self.radius:g} Å of {self.count} picks)"

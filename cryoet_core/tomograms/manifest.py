@@ -146,9 +146,10 @@ def _csv_rows(path: Path, text: str) -> list[ManifestRow]:
     rows = []
     for line, cells in records[1:]:
         if len(cells) != len(header):
+            plural = "s" if len(cells) != 1 else ""
             raise UserError(
-                f"{path}: line {line} has {len(cells)} cells; expected {len(header)}, as in the "
-                "header"
+                f"{path}: line {line} has {len(cells)} cell{plural}; expected {len(header)}, as in "
+                "the header"
             )
         rows.append(ManifestRow(f"{path}: line {line}", dict(zip(header, cells, strict=True))))
     return rows
