@@ -174,7 +174,7 @@ def _sample(positions: np.ndarray) -> np.ndarray:
 
 
 def _coarse(tomogram: Tomogram) -> Tomogram:
-    """The tomogram in memory with few enough voxels, read slab by slab."""
+    """Read the tomogram into memory, slab by slab, with few enough voxels."""
     from cryoet_core.tomograms import ArrayVolume
 
     factor = max(1.0, (np.prod(tomogram.shape) / _COARSE_VOXELS) ** (1 / 3))
@@ -201,7 +201,7 @@ class _Part:
         return hypothesis.positions(self.positions, shape, self.voxel_size) / self.voxel_size
 
     def summed(self, voxels: np.ndarray) -> tuple[float, int]:
-        """The density at the places (n, 3) inside, and their number."""
+        """Return the density summed over the places (n, 3) inside, and their number."""
         index = np.rint(voxels).astype(np.int64)
         kept = index[((index >= 0) & (index < self.density.shape)).all(axis=1)]
         return float(self.density[tuple(kept.T)].sum(dtype=np.float64)), len(kept)
