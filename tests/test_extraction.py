@@ -196,7 +196,7 @@ def test_boxes_at_the_edge_are_dropped_and_counted(tmp_path):
     data, picks = near_the_edge()
     facts = extract(data, picks, tmp_path / "p.h5", Cut(8))
     assert (facts["n"], facts["picks"], facts["left_out"]) == (1, 3, {"at the edge": 2})
-    assert facts["notes"] == ["left out: picks 2 at the edge"]
+    assert facts["notes"] == ["picks left out: 2 at the edge"]
     with pytest.raises(UserError, match="`edge` refuse: 2 of 3 boxes"):
         extract(data, picks, tmp_path / "q.h5", Cut(8, edge="refuse"))
     assert not (tmp_path / "q.h5").exists()
@@ -206,7 +206,7 @@ def test_padded_boxes_have_the_mean_beyond_the_tomogram(tmp_path):
     data, picks = near_the_edge()
     facts = extract(data, picks, tmp_path / "p.h5", Cut(8, edge="pad", normalise="none"))
     assert facts["n"] == 3
-    assert "2 boxes reach beyond" in facts["notes"][0]
+    assert "boxes that reach beyond their tomogram: 2" in facts["notes"][0]
     found = open_subtomograms(tmp_path / "p.h5")[1]
     inner = data.tomograms[0].read((slice(0, 6), slice(16, 24), slice(16, 24)))
     np.testing.assert_allclose(found[2:], inner, rtol=1e-4)
@@ -236,14 +236,14 @@ def test_voxels_of_another_size_are_stored_as_such(tmp_path):
         extract(mixed, picks, tmp_path / "q.h5", Cut(8))
 
 
-def test_constant_boxes_and_unknown_orientations_are_left_out_and_said(tmp_path):
+def test_constant_boxes_and_unknown_rotations_are_left_out_and_said(tmp_path):
     array = np.random.default_rng(1).normal(0, 1, (40, 40, 40))
     array[:, :, :20] = 0
     rotations = np.stack([np.eye(3), np.full((3, 3), np.nan)])
     picks = Picks.of(np.array([[200.0, 200, 80], [200, 200, 300]]), "t", rotations=rotations)
     facts = extract(Tomograms((tomogram(array),)), picks, tmp_path / "p.h5", Cut(8))
     assert facts["left_out"] == {"in constant density": 1}
-    assert facts["notes"][1] == "1 of 2 picks have no orientation, so none is stored"
+    assert facts["notes"][1] == "picks without a rotation: 1 of 2; no rotations are stored"
     assert open_subtomograms(tmp_path / "p.h5").rotations is None
 
 

@@ -280,7 +280,7 @@ def test_extract_refuses_picks_outside_in_one_line(here, files, tmp_path):
     assert not (tmp_path / "p.h5").exists()
     done = here(*words, "--drop-outside", "--contrast", "dark")
     assert done.returncode == 0, done.stderr
-    assert re.search(r"note: left out: picks \d+ outside", done.stdout)
+    assert re.search(r"note: picks left out: \d+ outside", done.stdout)
     done = here(
         "data",
         "extract",

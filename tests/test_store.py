@@ -290,7 +290,7 @@ def test_chunked_volumes_are_refused(path: Path) -> None:
     assert "chunked or compressed" in check_store(path)[0]
 
 
-def test_every_deviation_is_reported_not_only_the_first(path: Path) -> None:
+def test_every_problem_is_reported_not_only_the_first(path: Path) -> None:
     def spoil(file: Any) -> None:
         file["volumes"][1] = np.nan
         file["volumes"][4] = 0.5

@@ -60,7 +60,7 @@ def test_a_wrong_header_is_refused(path: Path, arguments: dict[str, Any], words:
 
 def test_rows_that_do_not_fit_are_refused_and_leave_nothing(path: Path) -> None:
     wrong: list[tuple[dict[str, Any], str]] = [
-        ({"volumes": cubes(2, box=4)}, "box 8"),
+        ({"volumes": cubes(2, box=4)}, "boxes of 8 voxels"),
         ({"volumes": cubes(2).astype(complex)}, "complex"),
         ({"volumes": cubes(2), "labels": [0, 5]}, "labels 0 to 5"),
         ({"volumes": cubes(2), "positions": np.zeros((3, 3))}, "3 rows of positions"),
@@ -74,7 +74,7 @@ def test_rows_that_do_not_fit_are_refused_and_leave_nothing(path: Path) -> None:
             writer.append(**arguments)
         assert os.listdir(path.parent) == []
     with (
-        pytest.raises(UserError, match="2 volumes were written; 4"),
+        pytest.raises(UserError, match="2 of the 4 announced volumes"),
         SubtomogramWriter(path, 8, 10.0, n=4) as writer,
     ):
         writer.append(cubes(2))

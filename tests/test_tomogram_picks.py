@@ -144,7 +144,7 @@ def test_picks_find_their_tomogram_by_name() -> None:
     assert notes == ["labels.star: picks in TS_1 are taken for tomogram rec_TS_1_10.00Apx"]
     found, notes = assigned(picks_in("A", "Z", "Z"), "A")
     assert found == {"A": 1}
-    assert notes == ["labels.star: 2 picks in Z are left out: not among the tomograms given"]
+    assert notes == ["labels.star: picks in Z are left out (2): not among the tomograms given"]
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,11 @@ def test_picks_find_their_tomogram_by_name() -> None:
     [
         (("Z",), ("A", "B"), "picks in Z, which matches no tomogram; expected A, B"),
         (("A", "TS_3"), ("A", "TS_03"), "picks in TS_3, which matches no tomogram; expected TS_03"),
-        (("",), ("A", "B"), "1 picks do not say in which tomogram they are; expected one of A, B"),
+        (
+            ("",),
+            ("A", "B"),
+            "picks that do not say in which tomogram they are (1); expected one of A, B",
+        ),
         (("TS_1",), ("TS_1_a", "TS_1_b"), "matches no tomogram"),
         (("a_TS", "b_TS"), ("TS",), "could each be tomogram TS"),
         (("TS_1",), ("TS_10",), "matches no tomogram"),
@@ -173,9 +177,9 @@ def test_names_that_match_nothing_are_said(
         ([[100.0, 140, 180]], "the likeliest cause: coordinates / 2"),
         (
             [[9000.0, 10, 10], [0, 0, 0]],
-            r"1 of 2 picks lie outside of it \(z, y, x 9000, 10, 10 Å; expected 0 to 50",
+            r"1 of 2 picks lies outside of it \(z, y, x 9000, 10, 10 Å; expected 0 to 50",
         ),
-        ([[-30.0, 10, 10]], "lie outside"),
+        ([[-30.0, 10, 10]], "lies outside"),
     ],
 )
 def test_picks_outside_are_refused_with_what_would_explain_them(
@@ -197,7 +201,7 @@ def test_given_picks_replace_those_in_a_store(
         "they may be the whole truth, of which the user gives a part"
     )
     assert data.tomograms[1].picks is not None
-    assert data.notes == ("picks in the files of A are set aside for those of --picks",)
+    assert data.notes == ("picks in the files of A are set aside for those given",)
 
 
 # ---- copick --------------------------------------------------------------------------------------

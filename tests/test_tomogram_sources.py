@@ -122,7 +122,7 @@ def test_files_that_are_no_tomograms(tmp_path: Path) -> None:
         "cut.mrc": "truncated",
         "notes.txt": "text file",
         "empty.mrc": "empty",
-        "p.coords": "--picks",
+        "p.coords": "`picks`",
         "a.npy": "expected an MRC file",
         "folder": "give the files in it",
         "none.mrc": "no such file",

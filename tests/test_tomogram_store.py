@@ -187,7 +187,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "NaN": ({"volume": with_nan()}, r"NaN or infinite voxels in z slices 2-3, 7 \(from 0, of 9\)"),
     "constant": ({"volume": np.full((4, 4, 4), 7.0)}, "constant \\(7 everywhere\\)"),
     "two dimensions": ({"volume": np.zeros((4, 4))}, "shape"),
-    "voxel size": ({"voxel_size": 0}, "--voxel-size"),
+    "voxel size": ({"voxel_size": 0}, "`voxel_size`"),
     "sign": ({"density_sign": 0}, "density sign 0"),
     "tilt range": ({"tilt_range": (60, -60)}, "rising degrees"),
     "tilt axis": ({"tilt_axis": "x"}, "tilt axis 'x'"),
@@ -411,7 +411,7 @@ def test_a_broken_store_is_reported_and_refused_where_it_cannot_be_read(
             open_store(path)
 
 
-def test_every_deviation_is_reported_not_only_the_first(path: Path) -> None:
+def test_every_problem_is_reported_not_only_the_first(path: Path) -> None:
     a_store(path)
     with h5py.File(path, "r+") as file:
         for name in ("negative voxels", "sign", "tilts", "NaN", "surprise", "masks"):

@@ -157,7 +157,7 @@ def read_picks(
 
 
 def geometry_of(tomograms: Tomograms) -> dict[str, Geometry]:
-    """Shape and voxel size of tomograms, by name."""
+    """Return shape and voxel size of tomograms, by name."""
     return {each.name: Geometry(each.shape, each.voxel_size) for each in tomograms}
 
 

@@ -1,3 +1,1 @@
-"""Do picks and tomograms fit together: what lies at the picks, and which reading of their
-coordinates fits best.
-"""
+"""Whether picks and tomograms fit together: what lies at the picks, and which reading fits best."""

@@ -37,11 +37,20 @@ _CLIP = 4.0
 
 @dataclass(frozen=True)
 class Scored:
-    """contrast: mean density at the picks inside, in standard deviations of that at random places.
+    """How well one reading of the coordinates fits the density.
 
-    errors: how far the sum over all picks (0 where one lies outside) stands out from the sums that
-    the same pattern of points gives a little way off, in their standard deviations; that picks lie
-    in clusters does not deceive it. inside: share of the picks inside.
+    Attributes
+    ----------
+    hypothesis : Hypothesis
+        The reading.
+    contrast : float
+        Mean density at the picks inside, in standard deviations of that at random places.
+    errors : float
+        How far the sum over all picks (0 where one lies outside) stands out from the sums that the
+        same pattern of points gives a little way off, in their standard deviations. Picks that lie
+        in clusters do not deceive it.
+    inside : float
+        The fraction of the picks inside.
     """
 
     hypothesis: Hypothesis
@@ -52,8 +61,18 @@ class Scored:
 
 @dataclass(frozen=True)
 class PlacementVerdict:
-    """``rows``: as given, then everything that differs in one respect. ``best``: of all
-    combinations. diameter: Å.
+    """Which reading of the coordinates fits the density best.
+
+    Attributes
+    ----------
+    rows : list of Scored
+        As given, then everything that differs in one respect.
+    best : Scored
+        The best of all combinations.
+    diameter : float
+        Å, the size of detail that was looked at.
+    n_picks : int
+        The number of picks that were looked at.
     """
 
     rows: list[Scored]
@@ -63,6 +82,7 @@ class PlacementVerdict:
 
     @property
     def given(self) -> Scored:
+        """The coordinates as they were given."""
         return self.rows[0]
 
     @property
@@ -72,6 +92,7 @@ class PlacementVerdict:
 
     @property
     def given_is_best(self) -> bool:
+        """Whether no other reading fits better than the given one."""
         return self.best.hypothesis == GIVEN
 
     @property
@@ -80,7 +101,7 @@ class PlacementVerdict:
         return self.clear and self.best.errors < 0
 
     def words(self) -> str:
-        """The verdict in a sentence or two."""
+        """Return the verdict in a sentence or two."""
         given = (
             f"as given, the density at the picks is {self.given.contrast:+.2f} standard deviations"
         )
@@ -114,19 +135,31 @@ class PlacementVerdict:
 def judge(
     tomograms: Sequence[Tomogram], picks: Picks, diameter: float | None = None
 ) -> PlacementVerdict:
-    """Compare every reading of the picks' coordinates by the density there. diameter: Å of the
-    particle, if known.
+    """Compare every reading of the picks' coordinates by the density there.
 
-    Looks at the ``MOST_TOMOGRAMS`` with the most picks, and at most ``MOST_PICKS`` in each. The
-    density is that of the scale of the particle: smoothed, less its surroundings, so that the ice's
-    gradients do not matter.
+    The density is that of the scale of the particle: smoothed, less its surroundings, so that
+    gradients of the ice do not matter.
+
+    Parameters
+    ----------
+    tomograms : sequence of Tomogram
+        The ``MOST_TOMOGRAMS`` with the most picks are looked at.
+    picks : Picks
+        At most ``MOST_PICKS`` in each tomogram are looked at.
+    diameter : float, optional
+        Å, of the particle; ``DIAMETERS`` are tried without it.
+
+    Returns
+    -------
+    PlacementVerdict
+        Every reading with its score, and the best one.
     """
-    shares = sorted(
+    counted = sorted(
         ((int((picks.tomograms == t.name).sum()), t) for t in tomograms), key=lambda pair: -pair[0]
     )
     parts = [
         (t, _sample(picks.within(t.name).positions))
-        for count, t in shares[:MOST_TOMOGRAMS]
+        for count, t in counted[:MOST_TOMOGRAMS]
         if count
     ]
     coarse = [(_coarse(tomogram), positions) for tomogram, positions in parts]
@@ -141,7 +174,7 @@ def _sample(positions: np.ndarray) -> np.ndarray:
 
 
 def _coarse(tomogram: Tomogram) -> Tomogram:
-    """The tomogram in memory with few enough voxels, read slab by slab."""
+    """Read the tomogram into memory, slab by slab, with few enough voxels."""
     from cryoet_core.tomograms import ArrayVolume
 
     factor = max(1.0, (np.prod(tomogram.shape) / _COARSE_VOXELS) ** (1 / 3))
@@ -168,14 +201,15 @@ class _Part:
         return hypothesis.positions(self.positions, shape, self.voxel_size) / self.voxel_size
 
     def summed(self, voxels: np.ndarray) -> tuple[float, int]:
-        """The density at the places (n, 3) inside, and their number."""
+        """Return the density summed over the places (n, 3) inside, and their number."""
         index = np.rint(voxels).astype(np.int64)
         kept = index[((index >= 0) & (index < self.density.shape)).all(axis=1)]
         return float(self.density[tuple(kept.T)].sum(dtype=np.float64)), len(kept)
 
     def cells(self, voxels: np.ndarray, diameter: float) -> int:
-        """How many cubes of a diameter's edge the places are in: so many of them are independent at
-        most.
+        """Return how many boxes of a diameter's edge hold the places.
+
+        So many of the places are independent at most.
         """
         return len(np.unique(np.floor(voxels * self.voxel_size / diameter), axis=0))
 
@@ -234,15 +268,16 @@ def _scored(parts: Sequence[_Part], hypothesis: Hypothesis, diameter: float) -> 
 
 
 def _local(tomogram: Tomogram, diameter: float) -> np.ndarray:
-    """Density at the scale of a diameter less that around, with mean 0 and standard deviation 1
-    without outliers.
+    """Return the density at the scale of a diameter less that around it.
+
+    Without outliers it has mean 0 and standard deviation 1.
     """
     from scipy.ndimage import gaussian_filter
 
     sigma = diameter / 4 / tomogram.voxel_size
     values = tomogram.read()
-    mean, deviation = tomogram.statistics()
-    values = np.clip((values - mean) / deviation, -_CLIP, _CLIP)
+    mean, std = tomogram.statistics()
+    values = np.clip((values - mean) / std, -_CLIP, _CLIP)
     band = gaussian_filter(values, sigma, mode="reflect") - gaussian_filter(
         values, 2.5 * sigma, mode="reflect"
     )

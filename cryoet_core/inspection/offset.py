@@ -1,5 +1,6 @@
-"""How far picks lie from the middle of what they pick, on average: half a voxel tells of a
-convention, too.
+"""How far picks lie from the middle of what they pick, on average.
+
+Half a voxel already tells of a convention.
 """
 
 from __future__ import annotations
@@ -20,8 +21,14 @@ _FINE = 16
 
 @dataclass(frozen=True)
 class Offset:
-    """From the picks to the brightest place of their average: Å (z, y, x); error: standard error of
-    each, Å.
+    """From the picks to the brightest place of their average.
+
+    Attributes
+    ----------
+    vector : numpy.ndarray
+        (3,), Å, axes (z, y, x).
+    error : float
+        Standard error of each component, Å.
     """
 
     vector: np.ndarray
@@ -29,11 +36,18 @@ class Offset:
 
     @property
     def length(self) -> float:
+        """The length of the vector in Å."""
         return float(np.linalg.norm(self.vector))
 
     def matters(self, voxel_size: float) -> bool:
-        """Whether it is more than chance (one in a thousand are longer), and than rounding to
-        voxels.
+        """Return whether it is more than chance, and than rounding to voxels.
+
+        One in a thousand is longer by chance.
+
+        Parameters
+        ----------
+        voxel_size : float
+            Å, of the tomograms.
         """
         return self.length > max(4 * self.error, 0.4 * voxel_size)
 
@@ -46,7 +60,22 @@ class Offset:
 
 
 def offset(tomograms: Tomograms, picks: Picks, diameter: float) -> Offset | None:
-    """Where the average about at most ``MOST`` picks is brightest; None for too few whole boxes."""
+    """Find where the average about the picks is brightest.
+
+    Parameters
+    ----------
+    tomograms : Tomograms
+        The tomograms.
+    picks : Picks
+        At most ``MOST`` of them are averaged.
+    diameter : float
+        Å, of the particle.
+
+    Returns
+    -------
+    Offset or None
+        None for too few whole boxes.
+    """
     from scipy.ndimage import gaussian_filter
 
     voxel = max(max(tomogram.voxel_size for tomogram in tomograms), diameter / _FINE)
@@ -59,11 +88,11 @@ def offset(tomograms: Tomograms, picks: Picks, diameter: float) -> Offset | None
         positions = positions[inside(tomogram, positions, box, voxel)]
         if not len(positions):
             continue
-        mean, deviation = tomogram.statistics()
-        for _, cubes in boxes(tomogram, positions, box, voxel):
-            standard = np.clip((cubes - mean) / deviation, -4, 4)
-            np.add.at(parts, (np.arange(len(cubes)) + count) % _PARTS, standard)
-            count += len(cubes)
+        mean, std = tomogram.statistics()
+        for _, volumes in boxes(tomogram, positions, box, voxel):
+            standard = np.clip((volumes - mean) / std, -4, 4)
+            np.add.at(parts, (np.arange(len(volumes)) + count) % _PARTS, standard)
+            count += len(volumes)
     if count < FEWEST:
         return None
     reach = max(1.0, diameter / 2 / voxel)
@@ -75,8 +104,9 @@ def offset(tomograms: Tomograms, picks: Picks, diameter: float) -> Offset | None
 
 
 def _peak(volume: np.ndarray, reach: float) -> np.ndarray:
-    """The highest place (3,) within ``reach`` voxels of the middle, from there, by a parabola along
-    each axis.
+    """Return the highest place (3,) within ``reach`` voxels of the middle, from there.
+
+    A parabola along each axis places it between voxels.
     """
     middle = volume.shape[0] // 2
     distance = np.linalg.norm(np.indices(volume.shape) - middle, axis=0)

@@ -1,5 +1,6 @@
-"""The page of ``cryoet data inspect``: one HTML file that loads nothing, made to show a wrong
-convention at once.
+"""The page of ``cryoet data inspect``, made to show a wrong convention at once.
+
+It is one HTML file that loads nothing.
 """
 
 from __future__ import annotations
@@ -39,10 +40,32 @@ def inspect(
     named: str = "",
     notes: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Write the page and return its facts. diameter: Å, None to choose by the density. named: what
-    files these are.
+    """Write the page and return its facts.
 
-    UserError when there are no picks, or some are in tomograms that are not there.
+    Parameters
+    ----------
+    tomograms : Tomograms
+        The tomograms.
+    picks : Picks
+        The picks in them.
+    out : Path
+        The HTML file to write.
+    diameter : float, optional
+        Å, of the particle; chosen by the density without it.
+    named : str
+        What files these are, for the heading.
+    notes : sequence of str
+        How the files were read.
+
+    Returns
+    -------
+    dict
+        The facts of the page.
+
+    Raises
+    ------
+    UserError
+        There are no picks, some are in tomograms that are not there, or the diameter is none.
     """
     if diameter is not None and not (np.isfinite(diameter) and diameter > 0):
         raise UserError(f"`diameter` {diameter:g}: expected a number of Å above 0")
@@ -137,11 +160,11 @@ def _head(
         ),
         ("scores", "none" if not len(scored) else number(float(np.median(scored))), _range(scored)),
         (
-            "orientations",
+            "rotations",
             *(
                 ("none", "")
                 if picks.rotations is None
-                else (percent(_turned(picks)), "of the picks")
+                else (percent(_rotated(picks)), "of the picks")
             ),
         ),
     ]
@@ -165,7 +188,7 @@ def _head(
 
 
 def _moved(off: Offset | None, tomograms: Sequence[Tomogram]) -> str:
-    """That picks are off the middle, where they are."""
+    """Say that picks are off the middle, where they are."""
     voxel = min(tomogram.voxel_size for tomogram in tomograms)
     if off is None or not off.matters(voxel):
         return ""
@@ -185,7 +208,7 @@ def _range(scored: np.ndarray) -> str:
     )
 
 
-def _turned(picks: Picks) -> float:
+def _rotated(picks: Picks) -> float:
     assert picks.rotations is not None
     return float(np.isfinite(picks.rotations).all(axis=(1, 2)).mean()) if len(picks) else 0.0
 
@@ -241,7 +264,7 @@ def _readings(verdict: PlacementVerdict) -> Section:
 
 
 def _reread(tomograms: Tomograms, picks: Picks, hypothesis: Hypothesis) -> Picks:
-    """The picks where they would lie if their coordinates meant something else."""
+    """Return the picks where they would lie if their coordinates meant something else."""
     positions = picks.positions.copy()
     for tomogram in tomograms:
         rows = picks.tomograms == tomogram.name
@@ -302,7 +325,7 @@ def _contact(groups: Sequence[sheet.SheetGroup]) -> Section | None:
         )
     width = groups[0].tiles.shape[1] * groups[0].voxel_size / 10
     caption = paragraph(
-        f"Central xy slices of cubes {width:.0f} nm wide, smoothed for the eye, one grey scale for "
+        f"Central xy slices of boxes {width:.0f} nm wide, smoothed for the eye, one grey scale for "
         "each group, protein "
         "bright. Averages are not aligned: what all orientations share should be a bright blob in "
         "the middle. An "

@@ -1,4 +1,4 @@
-"""Contact sheets: picks side by side as slices of cubes, and the average of each group."""
+"""Contact sheets: slices of picks side by side, and the average of each group."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cryoet_core.tomograms import Tomograms
 SHOWN, AVERAGED = 24, 200
 COLUMNS = 12
 _ACROSS = 1.7
-"""Width of a cube in diameters."""
+"""Width of a box in diameters."""
 _LEAST, _MOST = 12, 48
 _CUT = 4.0
 """Half widths of the distribution above its middle at which a sheet's grey scale ends."""
@@ -22,8 +22,22 @@ _CUT = 4.0
 
 @dataclass(frozen=True)
 class SheetGroup:
-    """Picks of one kind. tiles (n, p, p): slices across z, smoothed for the eye. average (p, p, p)
-    of ``averaged``.
+    """Picks of one kind.
+
+    Attributes
+    ----------
+    title : str
+        The heading.
+    scores : numpy.ndarray
+        (n,), one for each tile.
+    tiles : numpy.ndarray
+        (n, p, p), slices across z, smoothed for the eye.
+    average : numpy.ndarray
+        (p, p, p), the mean of the first ``averaged`` picks.
+    averaged : int
+        The number of picks in the average.
+    voxel_size : float
+        Å.
     """
 
     title: str
@@ -35,8 +49,21 @@ class SheetGroup:
 
 
 def groups(tomograms: Tomograms, picks: Picks, diameter: float) -> list[SheetGroup]:
-    """Best, middle and worst picks by score; one group drawn at random where scores say nothing. Of
-    picks inside.
+    """Group picks by score: best, middle and worst; one random group where scores say nothing.
+
+    Parameters
+    ----------
+    tomograms : Tomograms
+        The tomograms.
+    picks : Picks
+        The picks; those outside of their tomogram are left out.
+    diameter : float
+        Å, of the particle.
+
+    Returns
+    -------
+    list of SheetGroup
+        Empty where no pick lies inside.
     """
     inside = np.zeros(len(picks), bool)
     for tomogram in tomograms:
@@ -71,7 +98,7 @@ def groups(tomograms: Tomograms, picks: Picks, diameter: float) -> list[SheetGro
 def _group(
     title: str, tomograms: Tomograms, picks: Picks, rows: np.ndarray, diameter: float
 ) -> SheetGroup:
-    """The first ``SHOWN`` of the rows as tiles, the average over the first ``AVERAGED``."""
+    """Make a group: the first ``SHOWN`` rows as tiles, the average over the first ``AVERAGED``."""
     rows = rows[:AVERAGED]
     own = max(tomogram.voxel_size for tomogram in tomograms)
     voxel = max(own, _ACROSS * diameter / _MOST)
@@ -83,22 +110,34 @@ def _group(
         mine = rows[picks.tomograms[rows] == tomogram.name]
         if not len(mine):
             continue
-        mean, deviation = tomogram.statistics()
-        for part, cubes in boxes(tomogram, picks.positions[mine], box, voxel):
-            total += ((cubes - mean) / deviation).sum(axis=0)
+        mean, std = tomogram.statistics()
+        for part, volumes in boxes(tomogram, picks.positions[mine], box, voxel):
+            total += ((volumes - mean) / std).sum(axis=0)
             slot = np.array([place[int(row)] for row in mine[part]])
             shown = slot < len(tiles)
             if shown.any():
-                tiles[slot[shown]] = images.smoothed_slices((cubes[shown] - mean) / deviation)[0]
+                tiles[slot[shown]] = images.smoothed_slices((volumes[shown] - mean) / std)[0]
     return SheetGroup(
         title, picks.scores[rows[: len(tiles)]], tiles, total / len(rows), len(rows), voxel
     )
 
 
 def montage(tiles: np.ndarray, gap: int = 1) -> np.ndarray:
-    """Tiles (n, p, p) in rows of ``COLUMNS``, bright lines between; empty places are as bright.
+    """Arrange tiles in rows of ``COLUMNS`` with bright lines between; empty places are as bright.
 
     Values far above the others, those of gold, are cut off, for all tiles share a grey scale.
+
+    Parameters
+    ----------
+    tiles : numpy.ndarray
+        (n, p, p).
+    gap : int
+        Pixels between tiles.
+
+    Returns
+    -------
+    numpy.ndarray
+        (rows, columns) float32.
     """
     n, p, _ = tiles.shape
     rows = -(-n // COLUMNS)

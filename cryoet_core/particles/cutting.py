@@ -1,6 +1,4 @@
-"""Boxes cut out of a tomogram about positions that lie between voxels, on a grid of any voxel size,
-in one step.
-"""
+"""Boxes cut out of a tomogram about positions between voxels, on a grid of any voxel size."""
 
 from __future__ import annotations
 
@@ -25,14 +23,30 @@ _PIECE = 4
 def boxes(
     tomogram: Tomogram, positions: np.ndarray, box: int, voxel_size: float | None = None
 ) -> Iterator[tuple[slice, np.ndarray]]:
-    """Cubes of ``box`` voxels of ``voxel_size`` Å (default: the tomogram's) whose voxel box // 2
-    lies at each position.
+    """Cut a box about each position, in batches of bounded memory.
 
-    positions (n, 3) Å. Yields rows of the positions and their cubes (b, box, box, box) float32,
-    protein bright, in batches of bounded memory. Values come from a sinc kernel under a Kaiser
-    window, stretched where the boxes are coarser than the tomogram, so that finer detail does not
-    fold back. A position on a voxel gives the voxels as they are. Beyond the tomogram's faces the
-    outermost voxels are continued (``covered`` says where).
+    Values come from a sinc kernel under a Kaiser window, stretched where the boxes are coarser than
+    the tomogram, so that finer detail does not fold back. A position on a voxel gives the voxels as
+    they are. Beyond the tomogram's faces the outermost voxels are continued (``covered`` says
+    where).
+
+    Parameters
+    ----------
+    tomogram : Tomogram
+        The tomogram.
+    positions : numpy.ndarray
+        (n, 3), Å, axes (z, y, x); voxel box // 2 of each box lies there.
+    box : int
+        Box size in voxels.
+    voxel_size : float, optional
+        Å per voxel of the boxes; the tomogram's own without it.
+
+    Yields
+    ------
+    rows : slice
+        Which positions.
+    volumes : numpy.ndarray
+        (b, box, box, box) float32, protein bright.
     """
     factor = _factor(tomogram, voxel_size)
     reach = REACH * max(factor, 1.0)
@@ -44,21 +58,36 @@ def boxes(
         corner = np.floor(first[rows] - reach).astype(np.int64) + 1
         places = (first[rows] - corner)[:, :, None] + np.arange(box) * factor
         weights = _kernel(torch.from_numpy(places), size, max(factor, 1.0))
-        cubes = torch.empty(len(corner), box, box, box)
+        volumes = torch.empty(len(corner), box, box, box)
         windows = torch.empty(min(_PIECE, len(corner)), size, size, size)
         for piece in range(0, len(corner), _PIECE):  # small pieces stay in the processor's cache
             part = slice(piece, min(piece + _PIECE, len(corner)))
             for index, place in enumerate(corner[part]):
                 windows[index] = torch.from_numpy(_window(tomogram, place, size))
-            cubes[part] = _interpolated(windows[: part.stop - part.start], weights[part])
-        yield rows, cubes.numpy()
+            volumes[part] = _interpolated(windows[: part.stop - part.start], weights[part])
+        yield rows, volumes.numpy()
 
 
 def covered(
     tomogram: Tomogram, position: np.ndarray, box: int, voxel_size: float | None = None
 ) -> list[np.ndarray]:
-    """For each axis, which of the box's voxels about a position (3,) Å lie inside the tomogram
-    (box,) bool.
+    """Return which voxels of a box lie inside the tomogram.
+
+    Parameters
+    ----------
+    tomogram : Tomogram
+        The tomogram.
+    position : numpy.ndarray
+        (3,), Å, axes (z, y, x).
+    box : int
+        Box size in voxels.
+    voxel_size : float, optional
+        Å per voxel of the box; the tomogram's own without it.
+
+    Returns
+    -------
+    list of numpy.ndarray
+        For each axis (box,) bool.
     """
     factor = _factor(tomogram, voxel_size)
     places = position[:, None] / tomogram.voxel_size + (np.arange(box) - box // 2) * factor
@@ -70,7 +99,24 @@ def covered(
 def inside(
     tomogram: Tomogram, positions: np.ndarray, box: int, voxel_size: float | None = None
 ) -> np.ndarray:
-    """Whether the whole box about each position (n, 3) lies in the tomogram, (n,) bool."""
+    """Return whether the whole box about each position lies in the tomogram.
+
+    Parameters
+    ----------
+    tomogram : Tomogram
+        The tomogram.
+    positions : numpy.ndarray
+        (n, 3), Å, axes (z, y, x).
+    box : int
+        Box size in voxels.
+    voxel_size : float, optional
+        Å per voxel of the boxes; the tomogram's own without it.
+
+    Returns
+    -------
+    numpy.ndarray
+        (n,) bool.
+    """
     factor = _factor(tomogram, voxel_size)
     low = positions / tomogram.voxel_size - box // 2 * factor
     high = low + (box - 1) * factor
@@ -82,9 +128,7 @@ def _factor(tomogram: Tomogram, voxel_size: float | None) -> float:
 
 
 def _window(tomogram: Tomogram, corner: np.ndarray, size: int) -> np.ndarray:
-    """The cube of ``size`` voxels from ``corner``, continued beyond the tomogram's faces by its
-    outermost voxels.
-    """
+    """Return ``size`` voxels a side from ``corner``; beyond the faces the outermost continue."""
     shape = np.array(tomogram.shape)
     low, high = np.clip(corner, 0, shape - 1), np.clip(corner + size, 1, shape)
     z, y, x = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
@@ -101,8 +145,9 @@ def _window(tomogram: Tomogram, corner: np.ndarray, size: int) -> np.ndarray:
 
 
 def _kernel(places: Tensor, size: int, stretch: float) -> Tensor:
-    """Weights (b, 3, box, size) of a window's voxels in the box's; places (b, 3, box) in voxels of
-    the window.
+    """Return weights (b, 3, box, size) of a window's voxels in the box's voxels.
+
+    places (b, 3, box) are in voxels of the window.
     """
     reach = REACH * stretch
     first = (places - reach).floor().long() + 1
@@ -118,7 +163,7 @@ def _kernel(places: Tensor, size: int, stretch: float) -> Tensor:
 
 
 def _interpolated(windows: Tensor, weights: Tensor) -> Tensor:
-    """Windows (b, s, s, s) -> (b, n, n, n) by weights (b, 3, n, s), an axis at a time."""
+    """Interpolate windows (b, s, s, s) to (b, n, n, n) by weights (b, 3, n, s), axis by axis."""
     b, s = windows.shape[:2]
     n = weights.shape[2]
     along_z = torch.bmm(weights[:, 0], windows.reshape(b, s, s * s)).reshape(b, n, s, s)

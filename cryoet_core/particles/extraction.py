@@ -1,6 +1,4 @@
-"""Subtomograms cut about picks, into the store that clustering methods take (``cryoet data
-extract``).
-"""
+"""Subtomograms cut about picks, into a store that clustering methods take."""
 
 from __future__ import annotations
 
@@ -25,13 +23,30 @@ Edge: TypeAlias = Literal["drop", "pad", "refuse"]
 
 @dataclass(frozen=True)
 class Cut:
-    """How boxes are cut. voxel_size: Å, None for the tomograms' own.
+    """How boxes are cut.
 
-    normalise: "tomogram" brings each tomogram, "volume" each box to mean 0 and standard deviation
-    1. edge: what becomes of a box that reaches beyond the tomogram: it is dropped, filled up with
-    the mean of its part inside, or refused. drop_outside: leave out centres that lie outside, which
-    are refused otherwise. min_score, limit: keep picks at or above a score, and of these the best
-    so many.
+    Attributes
+    ----------
+    box : int
+        Box size in voxels.
+    voxel_size : float or None
+        Å, None for the tomograms' own.
+    normalise : {"tomogram", "volume", "none"}
+        What is brought to mean 0 and standard deviation 1: each tomogram, each box, or nothing.
+    edge : {"drop", "pad", "refuse"}
+        What becomes of a box that reaches beyond the tomogram: it is dropped, filled up with the
+        mean of its part inside, or refused.
+    drop_outside : bool
+        Leave out centres that lie outside, which are refused otherwise.
+    min_score : float or None
+        Keep only picks at or above this score.
+    limit : int or None
+        Keep at most so many of these, the best first.
+
+    Raises
+    ------
+    UserError
+        A value is out of range.
     """
 
     box: int
@@ -71,16 +86,37 @@ def extract(
     provenance: Mapping[str, Any] | None = None,
     watch: Watch = iter,
 ) -> dict[str, Any]:
-    """Cut a box about every pick and write the store ``out``; the facts of what was done, with all
-    that was left out.
+    """Cut a box about every pick and write a store.
 
     Rows keep the order of the tomograms and, in each, of the picks. Carried along: position,
     rotation, tomogram, class as label, score, row in ``picks`` and the picks' further columns (as
     extras). The volumes are protein bright. Memory is bounded whatever the number of picks.
-    ``watch`` wraps the names of the tomograms (a progress bar).
 
-    UserError for picks in unknown tomograms or outside theirs, a box that no tomogram can hold,
-    different voxel sizes without ``cut.voxel_size``, or when nothing is left to write.
+    Parameters
+    ----------
+    tomograms : Tomograms
+        The tomograms.
+    picks : Picks
+        The centres, in these tomograms.
+    out : Path
+        The store to write.
+    cut : Cut
+        How boxes are cut.
+    provenance : mapping, optional
+        What the store says of its origin.
+    watch : callable
+        Wraps the list of the tomograms' names (a progress bar).
+
+    Returns
+    -------
+    dict
+        The facts of what was done, with all that was left out.
+
+    Raises
+    ------
+    UserError
+        Picks lie in unknown tomograms or outside theirs, no tomogram can hold a box, voxel sizes
+        differ without ``cut.voxel_size``, or nothing is left to write.
     """
     placed = placement.rows_in(picks, tomograms)
     chosen = chosen_rows(picks, cut)
@@ -116,7 +152,25 @@ def extract(
 
 
 def chosen_rows(picks: Picks, cut: Cut) -> np.ndarray:
-    """Which picks score high enough and are among the best ``limit``, (n,) bool."""
+    """Return which picks score high enough and are among the best.
+
+    Parameters
+    ----------
+    picks : Picks
+        The picks.
+    cut : Cut
+        Its ``min_score`` and ``limit`` count.
+
+    Returns
+    -------
+    numpy.ndarray
+        (n,) bool.
+
+    Raises
+    ------
+    UserError
+        The picks have no scores, or none scores high enough.
+    """
     chosen = np.ones(len(picks), bool)
     if cut.min_score is not None:
         if not np.isfinite(picks.scores).any():
@@ -137,7 +191,17 @@ def chosen_rows(picks: Picks, cut: Cut) -> np.ndarray:
 
 
 class Work:
-    """The state of one extraction: what is left out, what has to be said, and the steps."""
+    """The state of one extraction: what is left out, what has to be said, and the steps.
+
+    Parameters
+    ----------
+    picks : Picks
+        The centres.
+    cut : Cut
+        How boxes are cut.
+    voxel_size : float
+        Å per voxel of the boxes.
+    """
 
     def __init__(self, picks: Picks, cut: Cut, voxel_size: float) -> None:
         self.picks, self.cut, self.voxel_size = picks, cut, voxel_size
@@ -145,15 +209,28 @@ class Work:
         self.notes: list[str] = []
         self.padded = 0
         self.counts = np.zeros(len(picks.class_names) + 1, np.int64)
-        self.turned = picks.rotations is not None and bool(np.isfinite(picks.rotations).all())
-        if picks.rotations is not None and not self.turned:
+        self.rotated = picks.rotations is not None and bool(np.isfinite(picks.rotations).all())
+        if picks.rotations is not None and not self.rotated:
             lacking = int((~np.isfinite(picks.rotations).all(axis=(1, 2))).sum())
             self.notes.append(
-                f"{lacking:,} of {len(picks):,} picks have no orientation, so none is stored"
+                f"picks without a rotation: {lacking:,} of {len(picks):,}; no rotations are stored"
             )
 
     def kept(self, tomogram: Tomogram, rows: np.ndarray) -> np.ndarray:
-        """The rows whose boxes can be cut."""
+        """Return the rows of picks whose boxes can be cut.
+
+        Parameters
+        ----------
+        tomogram : Tomogram
+            A tomogram.
+        rows : numpy.ndarray
+            (m,), rows of the picks in it.
+
+        Raises
+        ------
+        UserError
+            A pick lies outside, or a box reaches beyond the tomogram, where that is refused.
+        """
         positions = self.picks.positions[rows]
         beyond = placement.outside(positions, tomogram)
         if beyond.any():
@@ -171,10 +248,10 @@ class Work:
         self._refuse_too_large(tomogram)
         count = int((~whole).sum())
         if self.cut.edge == "refuse":
+            verb = "reaches" if count == 1 else "reach"
             raise UserError(
-                f"`edge` refuse: {count:,} of {len(rows):,} boxes reach beyond tomogram "
-                f"{tomogram.name}; expected all "
-                "inside; give `edge` drop or pad, or a smaller `box`"
+                f"`edge` refuse: {count:,} of {len(rows):,} boxes {verb} beyond tomogram "
+                f"{tomogram.name}; expected all inside; give `edge` drop or pad, or a smaller `box`"
             )
         if self.cut.edge == "pad":
             self.padded += count
@@ -197,6 +274,17 @@ class Work:
             )
 
     def write(self, tomogram: Tomogram, rows: np.ndarray, writer: SubtomogramWriter) -> None:
+        """Cut the boxes of one tomogram and append them to the store.
+
+        Parameters
+        ----------
+        tomogram : Tomogram
+            The tomogram.
+        rows : numpy.ndarray
+            (m,), rows of the picks to cut.
+        writer : SubtomogramWriter
+            The open store.
+        """
         picks, cut = self.picks, self.cut
         level = tomogram.statistics() if cut.normalise == "tomogram" and len(rows) else (0.0, 1.0)
         for part, volumes in boxes(tomogram, picks.positions[rows], cut.box, self.voxel_size):
@@ -221,7 +309,7 @@ class Work:
                 labels=picks.classes[taken],
                 positions=picks.positions[taken],
                 rotations=picks.rotations[taken]
-                if self.turned and picks.rotations is not None
+                if self.rotated and picks.rotations is not None
                 else None,
                 tomogram=picks.tomograms[taken],
                 **self._extras(taken),
@@ -248,9 +336,11 @@ class Work:
     # ---- what is said ----------------------------------------------------------------------------
 
     def left_out_words(self) -> list[str]:
+        """Return phrases that say how many picks were left out, and why."""
         return [f"{count:,} {where}" for where, count in self.left_out.items() if count]
 
     def cure(self) -> str:
+        """Return what the user can do where nothing is left."""
         return (
             "give a smaller `box` or `edge` pad"
             if self.left_out["at the edge"]
@@ -258,13 +348,24 @@ class Work:
         )
 
     def facts(self, writer: SubtomogramWriter, given: int, not_chosen: int) -> dict[str, Any]:
+        """Return what was done, for the closing line.
+
+        Parameters
+        ----------
+        writer : SubtomogramWriter
+            The store that was written.
+        given : int
+            The number of picks.
+        not_chosen : int
+            How many of them scored too low or were beyond the limit.
+        """
         notes = list(self.notes)
         if any(self.left_out.values()):
-            notes.insert(0, f"left out: picks {', picks '.join(self.left_out_words())}")
+            notes.insert(0, f"picks left out: {', '.join(self.left_out_words())}")
         if self.padded:
             notes.append(
-                f"{self.padded:,} boxes reach beyond their tomogram and were filled up with their "
-                "mean"
+                f"boxes that reach beyond their tomogram: {self.padded:,}; they were filled up "
+                "with their mean"
             )
         return {
             "out": str(writer.path),

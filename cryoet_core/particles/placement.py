@@ -22,10 +22,26 @@ border.
 
 
 def read_into(files: Sequence[Path], tomograms: Tomograms) -> tuple[Picks, list[str]]:
-    """The picks of some files, in the tomograms that their names mean, wherever they lie; and what
-    was assumed.
+    """Read picks into the tomograms that their names mean, wherever they lie.
 
-    UserError for a file that holds no picks, and for names that match no tomogram.
+    Parameters
+    ----------
+    files : sequence of Path
+        Files of picks.
+    tomograms : Tomograms
+        The tomograms.
+
+    Returns
+    -------
+    picks : Picks
+        The picks of all files.
+    notes : list of str
+        What was assumed.
+
+    Raises
+    ------
+    UserError
+        A file holds no picks, or names match no tomogram.
     """
     drafts = [Draft(t.name, t.volume, t.where, t.voxel_size) for t in tomograms]
     notes: list[str] = []
@@ -38,10 +54,24 @@ def read_into(files: Sequence[Path], tomograms: Tomograms) -> tuple[Picks, list[
 
 
 def rows_in(picks: Picks, tomograms: Tomograms) -> dict[str, np.ndarray]:
-    """Tomogram name -> rows of the picks in it, in the order of the tomograms; those without picks
-    are left out.
+    """Return the rows of the picks in each tomogram.
 
-    UserError when there are no picks, or when some are in a tomogram that is not there.
+    Parameters
+    ----------
+    picks : Picks
+        The picks.
+    tomograms : Tomograms
+        The tomograms.
+
+    Returns
+    -------
+    dict of str to numpy.ndarray
+        Tomogram name -> rows, in the order of the tomograms; those without picks are left out.
+
+    Raises
+    ------
+    UserError
+        There are no picks, or some are in a tomogram that is not there.
     """
     if not len(picks):
         raise UserError("`picks`: holds no picks; expected at least one")
@@ -55,12 +85,12 @@ def rows_in(picks: Picks, tomograms: Tomograms) -> dict[str, np.ndarray]:
     if unknown:
         total = sum(count for _, count in unknown)
         name, count = unknown[0]
+        verb = "is" if total == 1 else "are"
         more = f" and {len(unknown) - 1} more names" if len(unknown) > 1 else ""
         raise UserError(
-            f"`picks`: {total:,} of {len(picks):,} picks are in tomograms that `data` does not "
-            f"have ({count:,} in "
-            f"{name!r}{more}); expected {shown_names(tomograms)}; rename one or the other, or give "
-            "all tomograms"
+            f"`picks`: {total:,} of {len(picks):,} picks {verb} in tomograms that `data` does not "
+            f"have ({count:,} in {name!r}{more}); expected "
+            f"{shown_names(tomograms)}; rename one or the other, or give all tomograms"
         )
     return {
         t.name: rows for t in tomograms if len(rows := np.flatnonzero(picks.tomograms == t.name))
@@ -68,13 +98,36 @@ def rows_in(picks: Picks, tomograms: Tomograms) -> dict[str, np.ndarray]:
 
 
 def outside(positions: np.ndarray, tomogram: Tomogram) -> np.ndarray:
-    """Which positions (n, 3) Å do not lie in the tomogram, (n,) bool."""
+    """Return which positions do not lie in the tomogram.
+
+    Parameters
+    ----------
+    positions : numpy.ndarray
+        (n, 3), Å, axes (z, y, x).
+    tomogram : Tomogram
+        The tomogram.
+
+    Returns
+    -------
+    numpy.ndarray
+        (n,) bool; centres up to ``SLACK`` voxels beyond the outermost voxels count as inside.
+    """
     slack = SLACK * tomogram.voxel_size
     return np.asarray(((positions < -slack) | (positions > tomogram.extent + slack)).any(axis=1))
 
 
 def describe_outside(positions: np.ndarray, beyond: np.ndarray, tomogram: Tomogram) -> str:
-    """How many of the positions lie outside, how far, and the likeliest cause; for a message."""
+    """Say how many positions lie outside, how far, and the likeliest cause; for a message.
+
+    Parameters
+    ----------
+    positions : numpy.ndarray
+        (n, 3), Å, axes (z, y, x).
+    beyond : numpy.ndarray
+        (n,) bool, those outside.
+    tomogram : Tomogram
+        The tomogram.
+    """
     worst = positions[beyond]
     parts = []
     for axis, name in enumerate("zyx"):
@@ -83,8 +136,8 @@ def describe_outside(positions: np.ndarray, beyond: np.ndarray, tomogram: Tomogr
             parts.append(f"{name} from {low:.0f} to {high:.0f} of 0 to {end:.0f} Å")
     cause = likeliest_cause(positions, tomogram.shape, tomogram.voxel_size)
     because = f"; the likeliest cause: {cause}" if cause else ""
+    verb = "lies" if beyond.sum() == 1 else "lie"
     return (
-        f"{int(beyond.sum()):,} of {len(positions):,} picks lie outside tomogram {tomogram.name} "
-        f"({', '.join(parts)})"
-        f"{because}"
+        f"{int(beyond.sum()):,} of {len(positions):,} picks {verb} outside tomogram "
+        f"{tomogram.name} ({', '.join(parts)}){because}"
     )

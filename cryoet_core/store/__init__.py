@@ -1,5 +1,4 @@
-"""The store: subtomograms in one HDF5 file, read as fast as a memory map and never left
-half-written.
+"""The store: subtomograms in one HDF5 file, read as fast as a memory map, never left half-written.
 
 ``layout``: what is on disk. ``subtomograms``: reading. ``writer``: writing. ``check``: faults.
 ``split``: parts.

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from cryoet_core.store import layout
+from cryoet_core.store.opening import open_file
 from cryoet_core.store.statistics import scan
 from cryoet_core.store.subtomograms import describe_rows
 from cryoet_core.support import hdf5
 from cryoet_core.support.errors import UserError
+
+Expected: TypeAlias = dict[str, tuple[Callable[[Any], bool], str]]
+GEOMETRY: Expected = {
+    "voxel_size": (lambda v: 0 < float(v) < float("inf"), "a number of Å above 0"),
+    "density_sign": (lambda v: int(v) in (1, -1), "1 (protein bright) or -1 (dark)"),
+    "tilt_range": (lambda v: -90 <= v[0] < v[1] <= 90, "rising degrees within -90 to 90"),
+    "tilt_axis": (lambda v: v == "y", "y"),
+}
+"""Attributes that stores of subtomograms and of tomograms share."""
 
 SHAPES = {
     "labels": (),
@@ -26,24 +36,30 @@ SHAPES = {
 
 
 def check_store(path: Path | str) -> list[str]:
-    """Every deviation of a store from its format and conventions, one line each; an empty list for
-    a sound one.
+    """Return every problem of a store of subtomograms, not only the first one.
 
-    Reads the whole file, in bounded memory. Never raises for a bad file.
+    Parameters
+    ----------
+    path : Path or str
+        The store. The whole file is read, in bounded memory.
+
+    Returns
+    -------
+    list of str
+        One line for each departure from the format and the conventions; empty for a sound store. A
+        damaged file gives lines too, never an exception.
     """
     path = Path(path)
     try:
-        with layout.open_file(path) as file:
-            return list(_deviations(path, file))
+        with open_file(path, layout.KIND) as file:
+            return list(_problems(path, file))
     except UserError as error:
         return [str(error).removeprefix(f"{path}: ")]
-    except (
-        Exception
-    ) as error:  # whatever HDF5 makes of damaged bytes is a finding, not a failure of the check
+    except Exception as error:  # whatever HDF5 makes of damaged bytes is a problem of the file
         return [f"damaged: {error}; expected a whole store; write it again"]
 
 
-def _deviations(path: Path, file: Any) -> Iterator[str]:
+def _problems(path: Path, file: Any) -> Iterator[str]:
     problem = layout.header_problem(file)
     if problem:
         yield problem
@@ -64,18 +80,34 @@ def _deviations(path: Path, file: Any) -> Iterator[str]:
 
 
 def _header(attrs: Any) -> Iterator[str]:
-    expected: dict[str, tuple[Callable[[Any], bool], str]] = {
-        "voxel_size": (lambda v: 0 < float(v) < float("inf"), "a number of Å above 0"),
-        "density_sign": (lambda v: int(v) in (1, -1), "1 (protein bright) or -1 (dark)"),
+    expected: Expected = GEOMETRY | {
         "class_names": (lambda v: len(set(v)) == len(v), "names that differ"),
-        "tilt_range": (lambda v: -90 <= v[0] < v[1] <= 90, "rising degrees within -90 to 90"),
-        "tilt_axis": (lambda v: v == "y", "y"),
         "snr": (lambda v: float(v) > 0, "a number above 0"),
     }
+    required = ("voxel_size", "density_sign", "class_names")
+    yield from attribute_problems(attrs, expected, required, ("optics", "provenance"))
+
+
+def attribute_problems(
+    attrs: Any, expected: Expected, required: Collection[str], objects: Collection[str]
+) -> Iterator[str]:
+    """Yield what is wrong with the attributes of a file or a group.
+
+    Parameters
+    ----------
+    attrs : h5py.AttributeManager
+        The attributes.
+    expected : Expected
+        Name -> whether a value is right, and what is expected in words.
+    required : collection of str
+        Attributes that must be there.
+    objects : collection of str
+        Attributes that hold JSON objects.
+    """
     for name, (right, wanted) in expected.items():
         value = attrs.get(name)
         if value is None:
-            if name in ("voxel_size", "density_sign", "class_names"):
+            if name in required:
                 yield f"attribute {name} is missing; expected {wanted}"
             continue
         try:
@@ -84,7 +116,7 @@ def _header(attrs: Any) -> Iterator[str]:
             good = False
         if not good:
             yield f"attribute {name} is {value}; expected {wanted}"
-    for name in ("optics", "provenance"):
+    for name in objects:
         try:
             hdf5.read_json(attrs, name)
         except (TypeError, ValueError):
@@ -113,20 +145,33 @@ def _rows(name: str, dataset: Any, count: int) -> Iterator[str]:
             yield from _not_rotations(values)
     elif name == "labels":
         names = len(dataset.parent.attrs.get("class_names", ()))
-        yield from _out_of_range(name, values, names, f"{names} class names")
+        yield from _out_of_range(name, values, names, f"class names: {names}")
     elif name == "split":
         yield from _out_of_range(name, values, len(layout.SPLITS), ", ".join(layout.SPLITS))
 
 
 def _not_rotations(matrices: np.ndarray) -> Iterator[str]:
-    matrices = matrices.astype(np.float64)
-    product = np.einsum("nij,nkj->nik", matrices, matrices) - np.eye(3)
-    bad = (np.abs(product).max(axis=(1, 2)) > 1e-3) | (np.linalg.det(matrices) < 0)
+    bad = no_rotation(matrices)
     if bad.any():
         yield (
             f"/rotations: no rotation in {describe_rows(np.flatnonzero(bad))}; expected "
             "orthonormal, determinant +1"
         )
+
+
+def no_rotation(matrices: np.ndarray) -> np.ndarray:
+    """Return which matrices (n, 3, 3) are no rotations, (n,) bool.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> no_rotation(np.stack([np.eye(3), -np.eye(3)]))
+    array([False,  True])
+    """
+    matrices = matrices.astype(np.float64)
+    product = np.einsum("nij,nkj->nik", matrices, matrices) - np.eye(3)
+    bad: np.ndarray = (np.abs(product).max(axis=(1, 2)) > 1e-3) | (np.linalg.det(matrices) < 0)
+    return bad
 
 
 def _out_of_range(name: str, values: np.ndarray, size: int, what: str) -> Iterator[str]:

@@ -1,6 +1,4 @@
-"""The parts of a store being written: raw columns, their room in the HDF5 file, and the lock on its
-name.
-"""
+"""The parts of a file being written: raw columns, room on the disk, and the lock on its name."""
 
 from __future__ import annotations
 
@@ -16,8 +14,16 @@ from cryoet_core.support.errors import UserError
 
 
 class Column:
-    """A data set (n, *shape) that is written as raw bytes: into its place in the store, or first
-    into a spool file.
+    """A data set that is written as raw bytes, into its place in the store or into a spool file.
+
+    Parameters
+    ----------
+    name : str
+        The name of the data set.
+    shape : tuple of int
+        The shape of one row.
+    dtype : numpy.dtype or str
+        The stored type.
     """
 
     def __init__(self, name: str, shape: tuple[int, ...], dtype: Any) -> None:
@@ -27,21 +33,37 @@ class Column:
 
     @property
     def row_bytes(self) -> int:
+        """Bytes of one row."""
         return int(self.dtype.itemsize * np.prod(self.shape))
 
     def write(self, rows: np.ndarray) -> None:
+        """Append rows (b, *shape) to the open file."""
         if self.file is not None:
             self.file.write(np.ascontiguousarray(rows, dtype=self.dtype).data.cast("B"))
 
     def close(self) -> None:
+        """Close the file, if one is open."""
         if self.file is not None:
             self.file.close()
             self.file = None
 
 
 def allocate(file: Any, column: Column, count: int) -> int:
-    """A contiguous data set of ``count`` rows whose bytes are written later; its offset in the
-    file.
+    """Make a contiguous data set whose bytes are written later.
+
+    Parameters
+    ----------
+    file : h5py.File
+        The file, open for writing.
+    column : Column
+        Name, row shape and type of the data set.
+    count : int
+        The number of rows.
+
+    Returns
+    -------
+    int
+        The offset of the first row in the file, in bytes.
     """
     from h5py import h5d, h5p, h5s, h5t
 
@@ -59,10 +81,22 @@ def allocate(file: Any, column: Column, count: int) -> int:
 
 
 def reserve(path: Path, size: int) -> None:
-    """Have the file system set ``size`` bytes aside, so that a full disk is met here and now.
+    """Have the file system set space aside, so that a full disk is met here and now.
 
     HDF5 must not meet it: h5py then fails on every later call and may crash the process when it
     ends.
+
+    Parameters
+    ----------
+    path : Path
+        The file, which is made where it is missing.
+    size : int
+        Its size in bytes.
+
+    Raises
+    ------
+    OSError
+        The disk is full. A file system that cannot reserve space raises nothing.
     """
     with path.open("ab") as file:
         try:
@@ -70,12 +104,13 @@ def reserve(path: Path, size: int) -> None:
         except OSError as error:
             if files.disk_error(error, path):
                 raise
-            # a file system that cannot reserve space: go on without
+            # a file system that cannot reserve space: continue without
 
 
 def room(values: np.ndarray) -> int:
-    """Bytes that a small data set takes in a file, at most: HDF5 keeps each text in blocks of 4 kB
-    with some waste.
+    """Return the bytes that a small data set takes in a file at most.
+
+    HDF5 keeps each text in blocks of 4 kB with some waste.
     """
     size = (
         values.nbytes
@@ -86,8 +121,24 @@ def room(values: np.ndarray) -> int:
 
 
 def claim(partial: Path, path: Path) -> BinaryIO:
-    """Lock the file to write, so that two writers of one store do not mix; UserError when another
-    is at it.
+    """Lock the file to write, so that two writers of one store do not mix.
+
+    Parameters
+    ----------
+    partial : Path
+        The file to write, beside the target.
+    path : Path
+        The target.
+
+    Returns
+    -------
+    file
+        Holds the lock until it is closed.
+
+    Raises
+    ------
+    UserError
+        Another process writes the file, or it cannot be made.
     """
     if not path.parent.is_dir():
         raise UserError(f"{path}: no folder {path.parent}; expected an existing one; make it first")
@@ -103,5 +154,5 @@ def claim(partial: Path, path: Path) -> BinaryIO:
             f"{path}: another process is writing it; wait for it or choose another name"
         ) from error
     except OSError:
-        pass  # a file system without locks: go on without
+        pass  # a file system without locks: continue without
     return lock

@@ -10,7 +10,7 @@ from cryoet_core.store.subtomograms import Subtomograms
 
 
 def describe_store(data: Subtomograms) -> dict[str, Any]:
-    """Facts of a data set: counts, geometry, conventions, classes, what is known of each volume."""
+    """Return the facts of a data set: counts, geometry, conventions, classes and what is known."""
     tomograms = Counter(str(name) for name in data.tomogram) if data.tomogram is not None else {}
     facts: dict[str, Any] = {
         "n": len(data),

@@ -1,5 +1,4 @@
-"""What a store of subtomograms looks like on disk: names, types and the checks that every reader
-makes.
+"""What a store of subtomograms looks like on disk: names, types and the checks of every reader.
 
 One HDF5 file. Root attributes: ``format`` "cryoet", ``version``, ``kind`` "subtomograms",
 ``complete``, ``voxel_size`` (Å), ``density_sign``, ``class_names``, and where known ``tilt_range``
@@ -18,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from cryoet_core.formats.sniff import describe
+from cryoet_core.store import opening
 from cryoet_core.support.errors import UserError
-from cryoet_core.support.hdf5 import FORMAT, read_json, read_rows
+from cryoet_core.support.hdf5 import read_json, read_rows
 
 VERSION, KIND = 1, "subtomograms"
 SPLITS = ("train", "val", "test")
@@ -31,14 +30,32 @@ LARGE_ROW = 1024
 
 @dataclass
 class MappedArray:
-    """A contiguous dataset (n, ...) as a read-only array over a memory map of its file."""
+    """A contiguous data set as a read-only array over a memory map of its file.
+
+    Attributes
+    ----------
+    array : numpy.ndarray
+        (n, ...), over ``memory``.
+    memory : mmap.mmap
+        The map of the file.
+    touched : int
+        Bytes that were read since pages were last given back to the system.
+    """
 
     array: np.ndarray
     memory: mmap.mmap
     touched: int = 0
 
     def gather(self, rows: np.ndarray, out: np.ndarray) -> None:
-        """Copy rows (m,) to ``out`` (m, ...) of the same dtype, in one call into numpy."""
+        """Copy rows into an array, in one call into numpy.
+
+        Parameters
+        ----------
+        rows : numpy.ndarray
+            (m,), which rows.
+        out : numpy.ndarray
+            (m, ...), of the same dtype; receives them.
+        """
         np.take(self.array, rows, axis=0, out=out, mode="clip")
         if len(rows):
             row = self.array[0].nbytes
@@ -57,7 +74,37 @@ _RELEASE_AFTER, _HUGE_PAGE = 256 << 20, 2 << 20
 
 @dataclass
 class StoreFile:
-    """One store file, opened: header and rows in memory, volumes (and large extras) mapped."""
+    """One opened store file: header and rows in memory, volumes and large extras mapped.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    volumes : MappedArray
+        (n, d, d, d), as stored.
+    voxel_size : float
+        Å.
+    density_sign : int
+        +1 protein bright, -1 dark, as stored.
+    class_names : tuple of str
+        The names of the classes.
+    labels : numpy.ndarray
+        (n,) int64, indices into ``class_names``, -1 unlabelled.
+    tilt_range : (float, float) or None
+        Lowest and highest tilt in degrees.
+    tilt_axis : str
+        The tilt axis, "y".
+    snr : float or None
+        Signal-to-noise ratio.
+    optics, provenance : dict
+        What the file says of the microscope and of its origin.
+    rows : dict of str to numpy.ndarray
+        Those of ``ROWS`` that the file has, (n, ...), without the labels.
+    extras : dict of str to numpy.ndarray
+        What else the file says of each volume, (n, ...).
+    large : dict of str to MappedArray
+        Extras that are too large to be held in memory.
+    """
 
     path: Path
     volumes: MappedArray
@@ -79,81 +126,24 @@ class StoreFile:
 
     @property
     def box(self) -> int:
+        """Box size in voxels."""
         return int(self.volumes.array.shape[1])
 
 
-def open_file(path: Path) -> Any:
-    """Open an HDF5 file for reading. UserError when it is missing, a folder, empty, truncated or no
-    HDF5 file.
-
-    Without HDF5's file locks: a finished store never changes, and shared file systems often have no
-    locks.
-    """
-    import h5py
-
-    if not path.exists():
-        raise UserError(f"{path}: no such file; expected a store of subtomograms (.h5)")
-    if path.is_dir():
-        raise UserError(
-            f"{path}: a folder; expected a store of subtomograms (.h5); `cryoet data import` makes "
-            "one"
-        )
-    if path.stat().st_size == 0:
-        raise UserError(f"{path}: the file is empty; expected a store of subtomograms (.h5)")
-    try:
-        return h5py.File(path, "r", locking=False)
-    except OSError as error:
-        raise UserError(f"{path}: {_no_store(path, error)}") from error
-
-
-def _no_store(path: Path, error: OSError) -> str:
-    """Why a file that HDF5 refuses is no store."""
-    if isinstance(error, PermissionError):
-        return "permission denied"
-    with path.open("rb") as file:
-        is_hdf5 = file.read(8) == b"\x89HDF\r\n\x1a\n"
-    if is_hdf5:
-        return "a damaged or truncated HDF5 file; expected a whole store; make or copy it again"
-    return (
-        f"{describe(path)}; expected a store of subtomograms (.h5); `cryoet data import` makes "
-        "one of most formats"
-    )
-
-
 def header_problem(file: Any) -> str | None:
-    """What is wrong with the format, version, kind or completeness of an open file; None when it is
-    a whole store.
-    """
-    found = {name: file.attrs.get(name) for name in ("format", "version", "kind")}
-    if found["format"] != FORMAT:
-        return (
-            "an HDF5 file of another program; expected a store (attribute format = cryoet); use "
-            "`cryoet data import`"
-        )
-    if found["kind"] != KIND:
-        return f"holds {found['kind']}; expected a store of {KIND}"
-    if found["version"] != VERSION:
-        return (
-            f"store version {found['version']}; expected {VERSION}; use the release of cryoet "
-            "that wrote it"
-        )
-    if not file.attrs.get("complete", False):
-        return (
-            "was never finished (its writer was interrupted); expected a whole store; write it "
-            "again"
-        )
-    return volumes_problem(file)
+    """Say what keeps an open file from being a whole store, None when nothing does."""
+    return opening.header_problem(file, KIND, VERSION) or volumes_problem(file)
 
 
 def volumes_problem(file: Any) -> str | None:
-    """What keeps ``/volumes`` from being mapped; None when nothing does."""
+    """Return what keeps ``/volumes`` from being mapped, None when nothing does."""
     import h5py
 
     volumes = file.get("volumes")
     if not isinstance(volumes, h5py.Dataset):
         return "has no /volumes; expected (n, d, d, d) float16 or float32; write it again"
     if volumes.ndim != 4 or len(set(volumes.shape[1:])) != 1 or 0 in volumes.shape:
-        return f"/volumes has shape {volumes.shape}; expected at least one cube, (n, d, d, d)"
+        return f"/volumes has shape {volumes.shape}; expected at least one box, (n, d, d, d)"
     if volumes.dtype.newbyteorder("=") not in (np.float16, np.float32):
         return f"/volumes is {volumes.dtype}; expected float16 or float32"
     offset = volumes.id.get_offset()
@@ -168,8 +158,24 @@ def volumes_problem(file: Any) -> str | None:
 
 
 def open_shard(path: Path) -> StoreFile:
-    """Open one store. UserError with one line when it is not a whole one."""
-    with open_file(path) as file:
+    """Open one store file.
+
+    Parameters
+    ----------
+    path : Path
+        The store.
+
+    Returns
+    -------
+    StoreFile
+        Its header and rows; the volumes are mapped, not read.
+
+    Raises
+    ------
+    UserError
+        The file is not a whole store; one line says why.
+    """
+    with opening.open_file(path, KIND) as file:
         try:
             problem = header_problem(file)
             if problem:
@@ -231,7 +237,20 @@ def _is_large(dataset: Any) -> bool:
 
 
 def map_dataset(path: Path, dataset: Any) -> MappedArray:
-    """Map a contiguous data set of a file into memory, read-only."""
+    """Map a contiguous data set of a file into memory, read-only.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    dataset : h5py.Dataset
+        The data set, of the same file while it is open.
+
+    Returns
+    -------
+    MappedArray
+        Valid after the HDF5 file is closed.
+    """
     with path.open("rb") as file:
         memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     array = np.frombuffer(

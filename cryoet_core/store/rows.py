@@ -21,9 +21,20 @@ class NotRepresentable(UserError):
     """float16 cannot hold these volumes: too large, or varying too little around a large mean."""
 
 
-def cubes(volumes: Any, box: int) -> np.ndarray:
-    """Volumes as (b, box, box, box) of real numbers, from (b, d, d, d), (b, 1, d, d, d) or one (d,
-    d, d).
+def as_boxes(volumes: Any, box: int) -> np.ndarray:
+    """Return volumes as (b, box, box, box) of real numbers.
+
+    Parameters
+    ----------
+    volumes : array_like or torch.Tensor
+        (b, d, d, d), (b, 1, d, d, d) or one (d, d, d).
+    box : int
+        Box size d in voxels.
+
+    Raises
+    ------
+    UserError
+        The volumes have another shape, or hold no real numbers.
     """
     if hasattr(volumes, "detach"):
         volumes = volumes.detach().cpu().numpy()
@@ -31,17 +42,35 @@ def cubes(volumes: Any, box: int) -> np.ndarray:
     if array.dtype.kind not in "fiub":
         raise UserError(f"volumes of type {array.dtype}; expected real numbers")
     if array.shape[-3:] != (box,) * 3:
-        raise UserError(f"volumes of shape {array.shape}; expected cubes of box {box}")
+        raise UserError(f"volumes of shape {array.shape}; expected boxes of {box} voxels a side")
     return array.reshape(-1, box, box, box)
 
 
 def to_stored(
     volumes: np.ndarray, dtype: np.dtype[Any], first: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Volumes in the stored type, with the mean and standard deviation of each as stored.
+    """Convert volumes to the stored type, in pieces that fit the cache.
 
-    NotRepresentable where float16 loses too much; ``first`` numbers the volumes. Works on pieces
-    that fit the cache.
+    Parameters
+    ----------
+    volumes : numpy.ndarray
+        (b, d, d, d).
+    dtype : numpy.dtype
+        float16 or float32.
+    first : int
+        The number of the first volume, for messages.
+
+    Returns
+    -------
+    stored : numpy.ndarray
+        (b, d, d, d) of ``dtype``.
+    mean, std : numpy.ndarray
+        (b,) float32, mean and standard deviation of each volume as stored.
+
+    Raises
+    ------
+    NotRepresentable
+        float16 loses too much.
     """
     stored = np.empty(volumes.shape, dtype)
     mean, std = np.empty(len(volumes), np.float32), np.empty(len(volumes), np.float32)
@@ -81,8 +110,28 @@ def _refuse_losses(volumes: np.ndarray, stored: np.ndarray, first: int) -> None:
 def row_values(
     count: int, classes: int, given: dict[str, Any], extras: dict[str, Any]
 ) -> dict[str, np.ndarray]:
-    """Name -> (count, ...) in the stored types, of what is given. UserError for another number of
-    rows.
+    """Return what is known of each volume, in the stored types.
+
+    Parameters
+    ----------
+    count : int
+        The number of volumes.
+    classes : int
+        The number of class names.
+    given : dict of str to array_like or None
+        ``labels``, ``positions``, ``rotations``, ``tomogram`` and ``split``.
+    extras : dict of str to array_like or None
+        Further rows, by name.
+
+    Returns
+    -------
+    dict of str to numpy.ndarray
+        Name -> (count, ...), of what is given; labels always.
+
+    Raises
+    ------
+    UserError
+        Another number of rows, or a label without a class name.
     """
     rows = {
         "labels": _labels(given["labels"], count, classes),
@@ -102,6 +151,28 @@ def row_values(
 
 
 def check_header(path: Path, box: int, voxel_size: float, sign: int, dtype: str, tilt: Any) -> None:
+    """Refuse a header that makes no sense.
+
+    Parameters
+    ----------
+    path : Path
+        The store, for messages.
+    box : int
+        Box size in voxels.
+    voxel_size : float
+        Å.
+    sign : int
+        Density sign.
+    dtype : str
+        The stored type.
+    tilt : (float, float) or None
+        Lowest and highest tilt in degrees.
+
+    Raises
+    ------
+    UserError
+        A value is out of range.
+    """
     if box < 2:
         raise UserError(f"{path}: box {box}; expected at least 2 voxels")
     if not (np.isfinite(voxel_size) and voxel_size > 0):

@@ -19,28 +19,69 @@ if TYPE_CHECKING:
 
 
 def split(data: Subtomograms, fractions: Sequence[float], seed: int = 0) -> np.ndarray:
-    """Draw a stratified split of a data set; see ``stratified``."""
+    """Draw a stratified split of a data set.
+
+    Parameters
+    ----------
+    data : Subtomograms
+        The data set.
+    fractions : sequence of float
+        The fractions of train, val and, optionally, test, which sum to 1.
+    seed : int
+        Seed of the random numbers.
+
+    Returns
+    -------
+    numpy.ndarray
+        (n,) int8 codes into ``SPLITS``; see ``stratified``.
+    """
     return stratified(data.labels, fractions, seed)
 
 
 def stratified(labels: np.ndarray, fractions: Sequence[float], seed: int = 0) -> np.ndarray:
-    """Draw a stratified split by labels (n,): (n,) int8 codes into ``SPLITS`` (train, val, test).
+    """Draw a stratified split by labels.
 
-    ``fractions`` of the three (two: no test) sum to 1. In the whole the parts have their shares to
-    within one volume, and within each class (unlabelled volumes count as one) to within one and a
-    half. Raises UserError for other fractions.
+    In the whole the parts have their fractions to within one volume, and within each class to
+    within one and a half. Unlabelled volumes count as one class.
+
+    Parameters
+    ----------
+    labels : numpy.ndarray
+        (n,), the class of each volume, -1 unlabelled.
+    fractions : sequence of float
+        The fractions of train, val and, optionally, test, which sum to 1.
+    seed : int
+        Seed of the random numbers.
+
+    Returns
+    -------
+    numpy.ndarray
+        (n,) int8 codes into ``SPLITS`` (train, val, test).
+
+    Raises
+    ------
+    UserError
+        The fractions are not two or three numbers that sum to 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> codes = stratified(np.zeros(10, int), [0.8, 0.1, 0.1])
+    >>> np.bincount(codes)
+    array([8, 1, 1])
     """
-    shares = np.array([*fractions, 0.0][: len(SPLITS)], dtype=np.float64)
-    if len(fractions) not in (2, 3) or (shares < 0).any() or abs(shares.sum() - 1) > 1e-6:
+    parts = np.array([*fractions, 0.0][: len(SPLITS)], dtype=np.float64)
+    if len(fractions) not in (2, 3) or (parts < 0).any() or abs(parts.sum() - 1) > 1e-6:
         found = " ".join(f"{fraction:g}" for fraction in fractions)
         raise UserError(
-            f"split {found}; expected the shares of train, val and (optional) test, which sum to 1"
+            f"split {found}; expected the fractions of train, val and (optional) test, which sum "
+            "to 1"
         )
     generator = np.random.default_rng(seed)
     order = generator.permutation(len(labels))
     order = order[np.argsort(labels[order], kind="stable")]
     codes = np.empty(len(labels), dtype=np.int8)
-    phase, ends, start = generator.random(), np.cumsum(shares)[:-1], 0
+    phase, ends, start = generator.random(), np.cumsum(parts)[:-1], 0
     given = np.zeros(len(ends), dtype=int)
     for stop in np.cumsum(np.unique(labels, return_counts=True)[1]):
         # what is missing from a rounded running total: what a class gets too much, the next gets
@@ -54,8 +95,21 @@ def stratified(labels: np.ndarray, fractions: Sequence[float], seed: int = 0) ->
 
 
 def save_split(path: Path | str, codes: np.ndarray) -> None:
-    """Put a split into a store: a copy beside it takes its place once whole, so the store is never
-    half changed.
+    """Put a split into a store, which is never half changed.
+
+    A copy beside the store takes its place once it is whole.
+
+    Parameters
+    ----------
+    path : Path or str
+        The store.
+    codes : numpy.ndarray
+        (n,) codes into ``SPLITS``, -1 for none.
+
+    Raises
+    ------
+    UserError
+        The number of codes differs from that of the volumes, or the disk refuses.
     """
     import h5py
 

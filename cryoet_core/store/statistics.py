@@ -1,6 +1,4 @@
-"""Mean and standard deviation of each volume: what standardising needs, and what shows a bad
-volume.
-"""
+"""Mean and standard deviation of each volume, for standardising and for finding bad volumes."""
 
 from __future__ import annotations
 
@@ -12,10 +10,24 @@ _CHUNK_BYTES = 32 << 20
 
 
 def volume_statistics(volumes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and population standard deviation (n,) float32 of volumes (n, d, h, w); NaN where a
-    voxel is not finite.
+    """Compute mean and population standard deviation of each volume.
 
-    The standard deviation of a constant volume is exactly 0.
+    Parameters
+    ----------
+    volumes : numpy.ndarray
+        (n, d, h, w).
+
+    Returns
+    -------
+    mean, std : numpy.ndarray
+        (n,) float32; NaN where a voxel is not finite. The standard deviation of a constant volume
+        is exactly 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> volume_statistics(np.array([[[[1.0, 3.0]]]]))
+    (array([2.], dtype=float32), array([1.], dtype=float32))
     """
     with np.errstate(all="ignore"):
         wide = volumes.reshape(len(volumes), -1).astype(np.float32)
@@ -39,7 +51,22 @@ def volume_statistics(volumes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def scan(
     read: Callable[[np.ndarray], np.ndarray], count: int, box: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """``volume_statistics`` of all volumes, in chunks of bounded memory."""
+    """Compute ``volume_statistics`` of all volumes, in chunks of bounded memory.
+
+    Parameters
+    ----------
+    read : callable
+        Takes row numbers (m,) and returns those volumes (m, d, d, d).
+    count : int
+        The number of volumes.
+    box : int
+        Box size in voxels.
+
+    Returns
+    -------
+    mean, std : numpy.ndarray
+        (count,) float32.
+    """
     step = max(1, _CHUNK_BYTES // (4 * box**3))
     parts = [
         volume_statistics(read(np.arange(i, min(i + step, count)))) for i in range(0, count, step)

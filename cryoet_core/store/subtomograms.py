@@ -28,20 +28,50 @@ Contrast: TypeAlias = Literal["dark", "bright"]
 class Subtomograms:
     """Subtomograms of one or several stores, in the order of the files; see ``open_subtomograms``.
 
-    Attributes (n volumes; None where no file, or not every file, says): box: edge of the cubes in
-    voxels. voxel_size: Å. labels (n,) int64 into class_names, -1 unlabelled. class_names: those of
-    all files, each once. positions (n, 3) float64: Å, (z, y, x). rotations (n, 3, 3) float32:
-    active, reference to tomogram frame. tomogram (n,): names. split (n,) int8 into ``SPLITS``, -1
-    none. tilt_range: (lowest, highest) degrees where all files agree. tilt_axis: "y". optics: what
-    all files agree on. snr: where all agree. extras: name -> (n, ...), what else the files say of
-    each volume. signs (n,): density sign of each stored volume. paths, source_file (n,), source_row
-    (n,): where volume i lies: row source_row[i] of paths[source_file[i]].
+    There are n volumes. An attribute is None where no file, or not every file, says it.
+
+    Attributes
+    ----------
+    box : int
+        Box size in voxels.
+    voxel_size : float
+        Å.
+    labels : numpy.ndarray
+        (n,) int64, indices into ``class_names``, -1 unlabelled.
+    class_names : tuple of str
+        The class names of all files, each once.
+    positions : numpy.ndarray or None
+        (n, 3) float64, Å, axes (z, y, x).
+    rotations : numpy.ndarray or None
+        (n, 3, 3) float32, active, from the frame of the reference to that of the tomogram.
+    tomogram : numpy.ndarray or None
+        (n,), the name of each tomogram.
+    split : numpy.ndarray or None
+        (n,) int8, indices into ``SPLITS``, -1 for none.
+    tilt_range : (float, float) or None
+        Lowest and highest tilt in degrees, where all files agree.
+    tilt_axis : str
+        The tilt axis, "y".
+    optics : dict
+        What all files agree on.
+    snr : float or None
+        Signal-to-noise ratio, where all files agree.
+    extras : mapping of str to numpy.ndarray
+        What else the files say of each volume, (n, ...) by name.
+    signs : numpy.ndarray
+        (n,), the density sign of each stored volume.
+    paths : tuple of Path
+        The files.
+    source_file, source_row : numpy.ndarray
+        (n,), where each volume lies: volume i is row ``source_row[i]`` of
+        ``paths[source_file[i]]``.
+    temporary : bool
+        Whether the files go when the data set does.
     """
 
     kind: Kind = "subtomograms"
     _whole: Subtomograms | None = None
     temporary = False
-    """Whether the files go when the data set does."""
 
     def __init__(self, shards: Sequence[StoreFile]) -> None:
         self._shards = list(shards)
@@ -69,14 +99,17 @@ class Subtomograms:
 
     @property
     def paths(self) -> tuple[Path, ...]:
+        """The store files."""
         return tuple(shard.path for shard in self._shards)
 
     @property
     def box(self) -> int:
+        """Box size in voxels."""
         return self._shards[0].box
 
     @property
     def voxel_size(self) -> float:
+        """Voxel size in Å."""
         return self._shards[0].voxel_size
 
     @property
@@ -88,25 +121,30 @@ class Subtomograms:
 
     @property
     def density_sign(self) -> int:
-        """+1 protein bright, -1 dark, as stored; 0 where files differ. What is read is always
-        bright.
+        """+1 protein bright, -1 dark, as stored; 0 where files differ.
+
+        What ``read`` gives is always bright.
         """
         return _common([shard.density_sign for shard in self._shards]) or 0
 
     @property
     def tilt_range(self) -> tuple[float, float] | None:
+        """Lowest and highest tilt in degrees, None where files differ."""
         return _common([shard.tilt_range for shard in self._shards])
 
     @property
     def tilt_axis(self) -> str:
+        """The tilt axis."""
         return self._shards[0].tilt_axis
 
     @property
     def snr(self) -> float | None:
+        """Signal-to-noise ratio, None where files differ."""
         return _common([shard.snr for shard in self._shards])
 
     @property
     def optics(self) -> dict[str, Any]:
+        """What all files agree on about the microscope."""
         first = self._shards[0].optics
         return {
             k: v
@@ -116,29 +154,32 @@ class Subtomograms:
 
     @property
     def provenance(self) -> tuple[dict[str, Any], ...]:
+        """What each file says of its origin."""
         return tuple(shard.provenance for shard in self._shards)
 
     @property
     def positions(self) -> np.ndarray | None:
+        """Positions (n, 3) in Å, axes (z, y, x), or None."""
         return self._rows.get("positions")
 
     @property
     def rotations(self) -> np.ndarray | None:
+        """Rotations (n, 3, 3), or None."""
         return self._rows.get("rotations")
 
     @property
     def tomogram(self) -> np.ndarray | None:
+        """Names (n,) of the tomograms, or None."""
         return self._rows.get("tomogram")
 
     @property
     def split(self) -> np.ndarray | None:
+        """Codes (n,) into ``SPLITS``, or None."""
         return self._rows.get("split")
 
     @property
     def sha256(self) -> str:
-        """A fingerprint of the files (size and sampled blocks), of the chosen rows and of the
-        labels shown.
-        """
+        """A fingerprint of the files (size and sampled blocks), the chosen rows and the labels."""
         from cryoet_core.support.provenance import fingerprint
 
         digest = hashlib.sha256()
@@ -151,14 +192,25 @@ class Subtomograms:
     # ---- volumes ---------------------------------------------------------------------------------
 
     def __getitem__(self, index: int, /) -> np.ndarray:
-        """Volume ``index``, (d, d, d) float32, protein bright."""
+        """Return volume ``index``, (d, d, d) float32, protein bright."""
         if not -len(self) <= index < len(self):
             raise IndexError(f"volume {index} of {len(self)}")
         volume: np.ndarray = self.read(np.array([index % len(self)]))[0]
         return volume
 
     def read(self, indices: np.ndarray | slice) -> np.ndarray:
-        """Volumes (b, d, d, d) float32, protein bright, in the order of ``indices``."""
+        """Read volumes, protein bright.
+
+        Parameters
+        ----------
+        indices : numpy.ndarray or slice
+            (b,), which volumes.
+
+        Returns
+        -------
+        numpy.ndarray
+            (b, d, d, d) float32, in the order of ``indices``.
+        """
         if isinstance(indices, slice):
             indices = np.arange(len(self))[indices]
         volumes = self.read_stored(indices).astype(np.float32)
@@ -168,14 +220,41 @@ class Subtomograms:
         return volumes
 
     def read_stored(self, indices: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """Volumes (b, d, d, d) as stored: own ``dtype``, own sign. ``out`` receives them where
-        given.
+        """Read volumes as they are stored: own ``dtype``, own sign.
+
+        Parameters
+        ----------
+        indices : numpy.ndarray
+            (b,), which volumes.
+        out : numpy.ndarray, optional
+            (b, d, d, d), receives them.
+
+        Returns
+        -------
+        numpy.ndarray
+            (b, d, d, d), ``out`` where it is given.
         """
         return self._gather([shard.volumes for shard in self._shards], indices, self.dtype, out)
 
     def read_extra(self, name: str, indices: np.ndarray) -> np.ndarray:
-        """Rows of an extra, also of one that is too large for ``extras`` (clean volumes). KeyError
-        when unknown.
+        """Read rows of an extra, also of one that is too large for ``extras`` (clean volumes).
+
+        Parameters
+        ----------
+        name : str
+            One of ``extra_names``.
+        indices : numpy.ndarray
+            (b,), which rows.
+
+        Returns
+        -------
+        numpy.ndarray
+            (b, ...).
+
+        Raises
+        ------
+        KeyError
+            There is no such extra.
         """
         if name in self.extras:
             rows: np.ndarray = self.extras[name][indices]
@@ -199,9 +278,7 @@ class Subtomograms:
         dtype: np.dtype[Any],
         out: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Rows from the files' maps: a loop over files, none over rows; rising offsets where order
-        does not matter.
-        """
+        """Read rows from the files' maps: a loop over files, none over rows."""
         indices = np.asarray(indices)
         files, rows = self.source_file[indices], self.source_row[indices]
         if out is None:
@@ -217,15 +294,16 @@ class Subtomograms:
         return out
 
     def statistics(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation (n,) float32 of each stored volume (own sign); one pass where
-        not stored.
+        """Return mean and standard deviation (n,) float32 of each stored volume, with its own sign.
+
+        They are computed in one pass where the files do not hold them.
         """
         if not {"mean", "std"} <= self._rows.keys():
             self._rows["mean"], self._rows["std"] = scan(self.read_stored, len(self), self.box)
         return self._rows["mean"], self._rows["std"]
 
     def refuse_bad_values(self) -> None:
-        """UserError that names the volumes which hold NaN or infinity, or are constant."""
+        """Raise UserError where volumes hold NaN or infinity or are constant; it names them."""
         mean, std = self.statistics()
         for what, bad in (
             ("not finite (NaN or infinity)", ~np.isfinite(mean + std)),
@@ -237,7 +315,7 @@ class Subtomograms:
                 )
 
     def _where(self, bad: np.ndarray) -> str:
-        """ "set.h5: 2 of 100 volumes (rows 3, 17) are", for the first file that has bad ones."""
+        """Name bad volumes of one file: "set.h5: 2 of 100 volumes (rows 3, 17) are"."""
         first = self.source_file[np.flatnonzero(bad)[0]]
         rows = self.source_row[bad & (self.source_file == first)]
         listed = describe_rows(rows)
@@ -335,7 +413,18 @@ class Subtomograms:
     # ---- parts -----------------------------------------------------------------------------------
 
     def subset(self, indices: np.ndarray) -> Subtomograms:
-        """The volumes at ``indices`` (integers or a mask), in that order, sharing the files."""
+        """Return some of the volumes, sharing the files.
+
+        Parameters
+        ----------
+        indices : numpy.ndarray
+            Integers or a mask.
+
+        Returns
+        -------
+        Subtomograms
+            The volumes in that order.
+        """
         indices = np.arange(len(self))[indices]
         part = self._copy()
         for name in ("source_file", "source_row", "labels", "signs"):
@@ -345,8 +434,22 @@ class Subtomograms:
         return part
 
     def part(self, split: str) -> Subtomograms:
-        """The volumes of one split: "train", "val" or "test". UserError where the files hold no
-        split.
+        """Return the volumes of one split.
+
+        Parameters
+        ----------
+        split : {"train", "val", "test"}
+            The split.
+
+        Returns
+        -------
+        Subtomograms
+            Its volumes.
+
+        Raises
+        ------
+        UserError
+            The files hold no split, or there is none of this name.
         """
         if self.split is None or split not in SPLITS:
             raise UserError(
@@ -356,8 +459,9 @@ class Subtomograms:
         return self.subset(self.split == SPLITS.index(split))
 
     def without_labels(self) -> Subtomograms:
-        """The same volumes with every label -1 and no class names; extras go too, for they may hold
-        the truth.
+        """Return the same volumes with every label -1, no class names and no extras.
+
+        Extras go because they may hold the truth.
         """
         part = self._copy()
         part.labels, part.class_names = np.full(len(self), -1), ()
@@ -408,9 +512,23 @@ def open_subtomograms(
 ) -> Subtomograms:
     """Open one or several stores as one data set.
 
-    Raises UserError with one line for a missing, empty, truncated or unfinished file, a folder,
-    another format or kind, unequal boxes or voxel sizes, and, with ``check_values``, for volumes
-    that hold NaN or are constant.
+    Parameters
+    ----------
+    paths : Path, str or a sequence of them
+        The stores.
+    check_values : bool
+        Refuse volumes that hold NaN or are constant.
+
+    Returns
+    -------
+    Subtomograms
+        The volumes of all files, in their order.
+
+    Raises
+    ------
+    UserError
+        A file is missing, empty, truncated, unfinished, a folder or of another format or kind, the
+        box or voxel sizes differ, or a volume is bad; one line says which.
     """
     given = [paths] if isinstance(paths, (str, Path)) else list(paths)
     if not given:
@@ -425,7 +543,26 @@ def open_subtomograms(
 
 
 def describe_rows(rows: np.ndarray, limit: int = 8) -> str:
-    """ "row 3", "rows 3, 17" or, of many, "rows 3, 17, 20, ... (and 40 more)"."""
+    """Name rows for a message.
+
+    Parameters
+    ----------
+    rows : numpy.ndarray
+        Row numbers.
+    limit : int
+        The most that are named.
+
+    Returns
+    -------
+    str
+        ``"row 3"``, ``"rows 3, 17"`` or, of many, ``"rows 3, 17, 20, ... and 40 more"``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> describe_rows(np.array([3, 17, 20]), limit=2)
+    'rows 3, 17, ... and 1 more'
+    """
     shown = ", ".join(str(row) for row in rows[:limit])
     more = f", ... and {len(rows) - limit} more" if len(rows) > limit else ""
     return f"row{'s' if len(rows) != 1 else ''} {shown}{more}"

@@ -1,26 +1,23 @@
-"""Writing: volumes stream to a file beside the target, which takes its name only once it is whole
-and on the disk.
-"""
+"""Writing a store of subtomograms, batch by batch."""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from cryoet_core.store import layout, rows
-from cryoet_core.store.columns import Column, allocate, claim, reserve, room
+from cryoet_core.store.columns import Column, allocate, reserve, room
+from cryoet_core.store.partial import StoreWriter
 from cryoet_core.support import files, hdf5
 from cryoet_core.support.errors import UserError
 
 
-class SubtomogramWriter:
+class SubtomogramWriter(StoreWriter):
     """Write a store, batch by batch, in bounded memory.
 
         with SubtomogramWriter(path, box=32, voxel_size=12.0, n=1000) as writer:
@@ -29,8 +26,37 @@ class SubtomogramWriter:
     Nothing named ``path`` appears or changes before the block ends well; a crash leaves
     ``path.partial`` at most, which no reader takes for a store. With ``n`` the disk space is
     reserved at the first ``append`` and volumes are written in place; without it they go through a
-    second file. The volumes are stored as given: ``density_sign`` says what they are (+1 protein
-    bright, -1 dark). Raises UserError when the disk refuses or the rows do not fit together.
+    second file.
+
+    Parameters
+    ----------
+    path : Path or str
+        The store to write.
+    box : int
+        Box size in voxels.
+    voxel_size : float
+        Å.
+    density_sign : int
+        What the volumes are, which are stored as given: +1 protein bright, -1 dark.
+    dtype : {"float16", "float32"}
+        The stored type.
+    class_names : sequence of str
+        The names of the classes.
+    tilt_range : (float, float), optional
+        Lowest and highest tilt in degrees.
+    optics : mapping, optional
+        What is known of the microscope; anything that JSON holds.
+    snr : float, optional
+        Signal-to-noise ratio.
+    provenance : mapping, optional
+        Where the volumes come from; anything that JSON holds.
+    n : int, optional
+        The number of volumes, where it is known before.
+
+    Raises
+    ------
+    UserError
+        The disk refuses, or the rows do not fit together.
     """
 
     def __init__(
@@ -47,8 +73,7 @@ class SubtomogramWriter:
         provenance: Mapping[str, Any] | None = None,
         n: int | None = None,
     ) -> None:
-        self.path = Path(path)
-        self.partial = self.path.with_name(f"{self.path.name}.partial")
+        super().__init__(path)
         self.box, self.n, self.count = int(box), n, 0
         self.class_names = tuple(class_names)
         rows.check_header(self.path, box, voxel_size, density_sign, dtype, tilt_range)
@@ -68,27 +93,6 @@ class SubtomogramWriter:
             self._attrs["snr"] = float(snr)
         self._columns = [Column("volumes", (self.box,) * 3, dtype)]
         self._rows: dict[str, list[np.ndarray]] = {}
-        self._lock: BinaryIO | None = None
-        self._renamed = False
-
-    def __enter__(self) -> SubtomogramWriter:
-        self._lock = claim(self.partial, self.path)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        try:
-            if error is None:
-                with files.explained(self.path):
-                    self._finish()
-            elif isinstance(error, OSError) and (known := files.disk_error(error, self.path)):
-                raise known from error
-        finally:
-            self._clean_up()
 
     def append(
         self,
@@ -100,15 +104,34 @@ class SubtomogramWriter:
         split: Any = None,
         **extras: Any,
     ) -> None:
-        """Add volumes (b, d, d, d) or (b, 1, d, d, d), one (d, d, d) too, and what is known of
-        each.
+        """Add volumes and what is known of each; every call must give the same arguments.
 
-        labels (b,) indices into class_names, -1 unlabelled; positions (b, 3) Å (z, y, x); rotations
-        (b, 3, 3); tomogram: names (b,) or one name; split: codes or names of ``SPLITS`` (b,);
-        extras: arrays (b, ...). Each call must give the same ones.
+        Parameters
+        ----------
+        volumes : array_like or torch.Tensor
+            (b, d, d, d), (b, 1, d, d, d) or one (d, d, d).
+        labels : array_like, optional
+            (b,), indices into the class names, -1 unlabelled.
+        positions : array_like, optional
+            (b, 3), Å, axes (z, y, x).
+        rotations : array_like, optional
+            (b, 3, 3), active, from the frame of the reference to that of the tomogram.
+        tomogram : str or sequence of str, optional
+            One name for all, or (b,) names.
+        split : array_like, optional
+            (b,), codes or names of ``SPLITS``.
+        **extras : array_like
+            Further rows (b, ...), by name.
+
+        Raises
+        ------
+        UserError
+            Shapes, types or numbers of rows do not fit.
+        NotRepresentable
+            float16 cannot hold a volume.
         """
         try:
-            volumes = rows.cubes(volumes, self.box)
+            volumes = rows.as_boxes(volumes, self.box)
             if not len(volumes):
                 return
             if self.n is not None and self.count + len(volumes) > self.n:
@@ -129,10 +152,11 @@ class SubtomogramWriter:
 
     # ---- the file --------------------------------------------------------------------------------
 
+    def _start(self) -> None:
+        """Do nothing: the file is made once the types of the rows are known."""
+
     def _begin(self, batch: Mapping[str, np.ndarray]) -> None:
-        """At the first rows: their types are known now, so make the store (or the spool files) for
-        them.
-        """
+        """Make the store, or the spool files, at the first rows: their types are known now."""
         for name, value in batch.items():
             column = Column(name, value.shape[1:], value.dtype)
             if name.startswith("extras/") and column.row_bytes > layout.LARGE_ROW:
@@ -149,9 +173,7 @@ class SubtomogramWriter:
                 column.file = column.spool.open("w+b")
 
     def _make(self, count: int) -> None:
-        """Create the store with room for ``count`` rows of the big data sets, and open each at its
-        place.
-        """
+        """Create the store with room for ``count`` rows, and open each column at its place."""
         import h5py
 
         small = 64 * len(self._rows) + 256  # bytes a row takes in the small data sets, roughly
@@ -193,7 +215,7 @@ class SubtomogramWriter:
             raise UserError(f"{self.path}: no volumes were written; expected at least one")
         if self.n is not None and self.count != self.n:
             raise UserError(
-                f"{self.path}: {self.count} volumes were written; {self.n} were announced"
+                f"{self.path}: {self.count} of the {self.n} announced volumes were written"
             )
         if self.n is None:
             self._assemble()
@@ -208,20 +230,9 @@ class SubtomogramWriter:
             for name, values in rows.items():
                 text = values.dtype.kind == "O"
                 file.create_dataset(name, data=values.astype(hdf5.text_type()) if text else values)
-        files.sync(self.partial)
-        # only once everything else is on the disk, so that no half-written file ever says that it
-        # is complete
-        with h5py.File(self.partial, "r+", locking=False) as file:
-            file.attrs["complete"] = True
-        files.sync(self.partial)
-        os.replace(self.partial, self.path)
-        self._renamed = True
-        files.sync(self.path.parent)
 
     def _assemble(self) -> None:
-        """Copy the spool files to their places in a store that is made now that the count is
-        known.
-        """
+        """Copy the spool files to their places in a store, now that the count is known."""
         spools = []
         for column in self._columns:
             if column.file is not None and column.spool is not None:
@@ -245,11 +256,7 @@ class SubtomogramWriter:
                 )
             if column.spool is not None:
                 column.spool.unlink(missing_ok=True)
-        if self._lock is not None:
-            if not self._renamed:
-                self.partial.unlink(missing_ok=True)
-            self._lock.close()
-            self._lock = None
+        super()._clean_up()
 
 
 def _listed(names: Iterable[str]) -> str:
@@ -259,8 +266,26 @@ def _listed(names: Iterable[str]) -> str:
 def write_store(
     path: Path | str, volumes: Any, voxel_size: float, labels: Any = None, **facts: Any
 ) -> Path:
-    """Write volumes (n, d, d, d) that are in memory. ``facts``: header fields and rows of
-    ``SubtomogramWriter``.
+    """Write volumes that are in memory as a store.
+
+    Parameters
+    ----------
+    path : Path or str
+        The store to write.
+    volumes : array_like
+        (n, d, d, d).
+    voxel_size : float
+        Å.
+    labels : array_like, optional
+        (n,), indices into the class names, -1 unlabelled.
+    **facts
+        The other header fields of ``SubtomogramWriter``, the rows of its ``append`` (``positions``,
+        ``rotations``, ``tomogram``, ``split``) and ``extras``, a dict of further rows.
+
+    Returns
+    -------
+    Path
+        The store.
     """
     per_row = ("positions", "rotations", "tomogram", "split")
     given = {name: facts.pop(name) for name in per_row if name in facts}

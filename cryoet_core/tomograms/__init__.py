@@ -1,8 +1,8 @@
 """Tomograms: whole volumes that are read region by region, with the picks that are known in them.
 
 ``tomogram``: the types. ``sources``: opening any format. ``store``, ``writer``, ``layout``,
-``check``: ours. ``resample``, ``statistics``: views and numbers of a volume. ``tiles``: a function
-of a whole tomogram, tile by tile.
+``check``: the store. ``resample``, ``statistics``: views and numbers of a volume. ``tiles``: a
+function of a whole tomogram, tile by tile.
 """
 
 from cryoet_core.tomograms.reading import TomogramOptions

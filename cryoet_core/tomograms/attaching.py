@@ -1,6 +1,4 @@
-"""Which picks are in which tomogram: by the names that a pick file gives, checked against the
-tomogram's extent.
-"""
+"""Which picks are in which tomogram: by names in a pick file, checked against the extent."""
 
 from __future__ import annotations
 
@@ -22,11 +20,29 @@ _SHOWN = 5
 
 
 def with_picks(drafts: Sequence[Draft], files: Sequence[Path]) -> tuple[list[Draft], list[str]]:
-    """The drafts with the picks of ``files``, or without any of those with the picks named beside
-    them; and notes.
+    """Give drafts their picks.
 
-    Picks given by the user replace what a store or a manifest has: it may be the whole truth, of
-    which the user wants a part to be known. UserError as ``open_tomograms`` says.
+    Picks given by the user replace those of a store or a manifest: these may be the whole truth, of
+    which the user wants a part to be known.
+
+    Parameters
+    ----------
+    drafts : sequence of Draft
+        The tomograms.
+    files : sequence of Path
+        Files of picks. Without any, the files named beside each draft are read.
+
+    Returns
+    -------
+    drafts : list of Draft
+        The same tomograms with picks.
+    notes : list of str
+        What was assumed or left out.
+
+    Raises
+    ------
+    UserError
+        As ``open_tomograms`` says.
     """
     notes: list[str] = []
     if files:
@@ -45,14 +61,26 @@ def _given(drafts: Sequence[Draft], files: Sequence[Path], notes: list[str]) -> 
             parts[name].append(picks)
     known = [draft.name for draft in drafts if draft.picks is not None or draft.pick_files]
     if known:
-        notes.append(f"picks in the files of {_listed(known)} are set aside for those of --picks")
+        notes.append(f"picks in the files of {_listed(known)} are set aside for those given")
     return [_with(replace(draft, picks=None), parts[draft.name]) for draft in drafts]
 
 
 def read(file: Path, drafts: Sequence[Draft], notes: list[str]) -> Picks:
-    """The picks of a file, "" for those that do not say in which tomogram they are.
+    """Read the picks of a file.
 
-    The geometry of the tomograms serves formats that count in voxels, or from the middle.
+    Parameters
+    ----------
+    file : Path
+        The file.
+    drafts : sequence of Draft
+        The tomograms; their geometry serves formats that count in voxels, or from the middle.
+    notes : list of str
+        Receives what was assumed.
+
+    Returns
+    -------
+    Picks
+        The tomogram of a pick is "" where the file does not say it.
     """
     geometry = {
         draft.name: Geometry(draft.volume.shape, float(draft.voxel_size or 1)) for draft in drafts
@@ -67,11 +95,30 @@ def read(file: Path, drafts: Sequence[Draft], notes: list[str]) -> Picks:
 def assigned(
     picks: Picks, file: Path, drafts: Sequence[Draft], notes: list[str]
 ) -> dict[str, Picks]:
-    """Tomogram name -> its picks. Names match as they are, without folders and endings, or as a
-    part of one another.
+    """Assign picks to tomograms by name.
 
-    UserError where a name matches none and a tomogram is left without picks, or where it is not
-    clear which.
+    Names match as they are, without folders and endings, or as a part of one another.
+
+    Parameters
+    ----------
+    picks : Picks
+        Picks of one file.
+    file : Path
+        The file, for messages; its name counts where picks name no tomogram.
+    drafts : sequence of Draft
+        The tomograms.
+    notes : list of str
+        Receives what was assumed or left out.
+
+    Returns
+    -------
+    dict of str to Picks
+        Tomogram name -> its picks.
+
+    Raises
+    ------
+    UserError
+        A name matches none and a tomogram is left without picks, or it is not clear which is meant.
     """
     found: dict[str, list[str]] = {}
     unknown = []
@@ -112,7 +159,7 @@ def _refuse_unknown(
     left = [draft.name for draft in drafts if draft.name not in found]
     if "" in unknown:
         raise UserError(
-            f"{file}: {rows} picks do not say in which tomogram they are; expected one of "
+            f"{file}: picks that do not say in which tomogram they are ({rows}); expected one of "
             f"{_listed(left)}; name the "
             "file like the tomogram, or name it in a manifest"
         )
@@ -123,13 +170,13 @@ def _refuse_unknown(
             "the other, or leave out the tomograms without picks"
         )
     notes.append(
-        f"{Path(file).name}: {rows} picks in {_listed(unknown)} are left out: not among the "
+        f"{Path(file).name}: picks in {_listed(unknown)} are left out ({rows}): not among the "
         "tomograms given"
     )
 
 
 def _target(name: str, file: Path, drafts: Sequence[Draft]) -> str | None:
-    """The tomogram that a name in a pick file means; None where there is none, or not one only."""
+    """Return the tomogram that a name in a pick file means, None where it is not exactly one."""
     names = [draft.name for draft in drafts]
     if not name:
         if len(names) == 1:
@@ -149,8 +196,9 @@ def _equal(one: str, other: str) -> bool:
 
 
 def _part(one: str, other: str) -> bool:
-    """Whether the shorter name stands in the longer one as a word or several: TS_1 in rec_TS_1, not
-    in TS_10.
+    """Return whether the shorter name is a word or several of the longer one.
+
+    TS_1 is a part of rec_TS_1, not of TS_10.
     """
     short, long = sorted((one, other), key=len)
     return (
@@ -160,8 +208,9 @@ def _part(one: str, other: str) -> bool:
 
 
 def _of_one(picks: Picks, file: Path, draft: Draft) -> Picks:
-    """The picks of a file that stands beside a tomogram in its manifest: those of its name, or all
-    of one name.
+    """Return the picks of a file that a manifest names beside a tomogram.
+
+    They are those of the tomogram's name, or all where the file has one name.
     """
     names = list(dict.fromkeys(str(each) for each in picks.tomograms))
     own = [name for name in names if _target(name, file, [draft])]
@@ -185,8 +234,19 @@ def _with(draft: Draft, parts: Sequence[Picks]) -> Draft:
 
 
 def refuse_outside(draft: Draft, picks: Picks) -> None:
-    """UserError where picks lie more than a voxel outside of the tomogram, with what would explain
-    it.
+    """Refuse picks that lie more than a voxel outside of their tomogram.
+
+    Parameters
+    ----------
+    draft : Draft
+        The tomogram.
+    picks : Picks
+        Its picks.
+
+    Raises
+    ------
+    UserError
+        Some lie outside; the message says what would explain it.
     """
     size = float(draft.voxel_size or 1)
     extent = (np.array(draft.volume.shape) - 1) * size
@@ -199,8 +259,9 @@ def refuse_outside(draft: Draft, picks: Picks) -> None:
     furthest = picks.positions[outside][
         np.argmax(np.abs(picks.positions[outside] - extent / 2).max(axis=1))
     ]
+    verb = "lies" if count == 1 else "lie"
     raise UserError(
-        f"{draft.where}: {count} of {len(picks)} picks lie outside of it (z, y, x "
+        f"{draft.where}: {count} of {len(picks)} picks {verb} outside of it (z, y, x "
         f"{_vector(furthest)} Å; expected 0 to "
         f"{_vector(extent)}); {because}check their tomogram, "
         "`voxel_size`, the "

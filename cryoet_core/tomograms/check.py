@@ -1,18 +1,17 @@
-"""``cryoet data check`` of a store of tomograms: everything that is wrong with it, not only the
-first thing.
-"""
+"""``cryoet data check`` of a store of tomograms: every problem, not only the first one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from cryoet_core.store.check import GEOMETRY, Expected, attribute_problems, no_rotation
+from cryoet_core.store.opening import open_file
 from cryoet_core.store.subtomograms import describe_rows
 from cryoet_core.support.errors import UserError
-from cryoet_core.support.hdf5 import read_json
 from cryoet_core.tomograms import layout
 from cryoet_core.tomograms.reading import TomogramOptions
 from cryoet_core.tomograms.sources import drafts_of
@@ -23,27 +22,31 @@ _COLUMNS = {"positions": (3,), "scores": (), "classes": (), "rotations": (3, 3)}
 
 
 def check_tomograms(path: Path | str) -> list[str]:
-    """Every deviation of a store from its format and conventions, one line each; an empty list for
-    a sound one.
+    """Return every problem of a store of tomograms, not only the first one.
 
-    Reads the whole file, in bounded memory. Never raises for a bad file.
+    Parameters
+    ----------
+    path : Path or str
+        The store. The whole file is read, in bounded memory.
+
+    Returns
+    -------
+    list of str
+        One line for each departure from the format and the conventions; empty for a sound store. A
+        damaged file gives lines too, never an exception.
     """
     path = Path(path)
     try:
-        with layout.opened(path) as file:
-            return list(_deviations(file))
+        with open_file(path, layout.KIND) as file:
+            return list(_problems(file))
     except UserError as error:
         return [str(error).removeprefix(f"{path}: ")]
-    except (
-        Exception
-    ) as error:  # whatever HDF5 makes of damaged bytes is a finding, not a failure of the check
+    except Exception as error:  # whatever HDF5 makes of damaged bytes is a problem of the file
         return [f"damaged: {error}; expected a whole store; write it again"]
 
 
 def check_sources(path: Path) -> list[str]:
-    """What an import of tomograms in a file of another program would stumble on: reads all of
-    them.
-    """
+    """Return what an import of tomograms of another program would stumble on; reads all of them."""
     found = []
     try:
         for draft in drafts_of(path, TomogramOptions()):
@@ -55,7 +58,7 @@ def check_sources(path: Path) -> list[str]:
     return found
 
 
-def _deviations(file: Any) -> Iterator[str]:
+def _problems(file: Any) -> Iterator[str]:
     problem = layout.header_problem(file)
     if problem:
         yield problem
@@ -101,29 +104,9 @@ def _tomogram(group: Any) -> Iterator[str]:
 
 
 def _header(attrs: Any) -> Iterator[str]:
-    expected: dict[str, tuple[Callable[[Any], bool], str]] = {
-        "name": (lambda v: bool(str(v).strip()), "a name"),
-        "voxel_size": (lambda v: 0 < float(v) < float("inf"), "a number of Å above 0"),
-        "density_sign": (lambda v: int(v) in (1, -1), "1 (protein bright) or -1 (dark)"),
-        "tilt_range": (lambda v: -90 <= v[0] < v[1] <= 90, "rising degrees within -90 to 90"),
-        "tilt_axis": (lambda v: v == "y", "y"),
-    }
-    for name, (right, wanted) in expected.items():
-        value = attrs.get(name)
-        if value is None:
-            if not name.startswith("tilt"):
-                yield f"attribute {name} is missing; expected {wanted}"
-            continue
-        try:
-            good = bool(right(value))
-        except (TypeError, ValueError, IndexError):
-            good = False
-        if not good:
-            yield f"attribute {name} is {value}; expected {wanted}"
-    try:
-        read_json(attrs, "attributes")
-    except (TypeError, ValueError):
-        yield "attribute attributes is no JSON; expected a JSON object"
+    expected: Expected = {"name": (lambda v: bool(str(v).strip()), "a name")} | GEOMETRY
+    required = ("name", "voxel_size", "density_sign")
+    yield from attribute_problems(attrs, expected, required, ("attributes",))
 
 
 def _values(volume: Any) -> Iterator[str]:
@@ -175,7 +158,7 @@ def _picks(group: Any, shape: tuple[int, ...], voxel_size: Any) -> Iterator[str]
             rows = describe_rows(np.flatnonzero(outside))
             yield (
                 f"picks/classes: out of range in {rows}; expected -1 to {len(names) - 1} "
-                f"({len(names)} class names)"
+                f"(class names: {len(names)})"
             )
     if "rotations" in sound:
         yield from _rotations(sound["rotations"])
@@ -203,8 +186,7 @@ def _positions(positions: np.ndarray, shape: tuple[int, ...], voxel_size: Any) -
 
 def _rotations(matrices: np.ndarray) -> Iterator[str]:
     known = np.isfinite(matrices).all(axis=(1, 2))  # NaN: this one's rotation is not known
-    product = np.einsum("nij,nkj->nik", matrices, matrices) - np.eye(3)
-    bad = known & ((np.abs(product).max(axis=(1, 2)) > 1e-3) | (np.linalg.det(matrices) < 0))
+    bad = known & no_rotation(matrices)
     if bad.any():
         yield (
             f"picks/rotations: no rotation in {describe_rows(np.flatnonzero(bad))}; expected "

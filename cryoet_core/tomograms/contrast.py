@@ -21,10 +21,18 @@ object. A smaller one may: many particles are hollow."""
 
 @dataclass(frozen=True)
 class ContrastVerdict:
-    """sign: +1 bright, -1 dark, 0 not clear. z: the difference of particle and surroundings in
-    standard errors.
+    """What the density at picks says of the contrast.
 
-    radius: Å, at which the difference is largest; 0 where nothing could be compared.
+    Attributes
+    ----------
+    sign : int
+        +1 bright, -1 dark, 0 not clear.
+    z : float
+        The difference of particle and surroundings in standard errors.
+    radius : float
+        Å, at which the difference is largest; 0 where nothing could be compared.
+    count : int
+        The number of picks.
     """
 
     sign: int
@@ -39,7 +47,7 @@ class ContrastVerdict:
                 if self.count < FEWEST_PICKS
                 else " in voxels of this size"
             )
-            return f"not clear ({self.count} picks{few})"
+            return f"not clear ({self.count} pick{'s' if self.count != 1 else ''}{few})"
         word = {1: "bright", -1: "dark", 0: "not clear"}[self.sign]
         return (
             f"{word} ({self.z:+.1f} standard errors within {self.radius:g} Å of {self.count} picks)"
@@ -47,12 +55,24 @@ class ContrastVerdict:
 
 
 def sign_at_picks(volume: Volume, voxel_size: float, positions: np.ndarray) -> ContrastVerdict:
-    """Compare the density within a radius of each pick with that in a shell about it (1.5 to 2
-    radii).
+    """Compare the density within a radius of each pick with that in a shell of 1.5 to 2 radii.
 
-    positions (n, 3) Å; at most 200, evenly taken, are looked at. The difference over picks is a
-    median, its error from the median absolute deviation, so that a few wrong picks do not matter.
-    NaN in the volume is passed over.
+    The difference over picks is a median, its error comes from the median absolute deviation, so
+    that a few wrong picks do not matter. NaN in the volume is passed over.
+
+    Parameters
+    ----------
+    volume : Volume
+        The density, as it stands in the file.
+    voxel_size : float
+        Å.
+    positions : numpy.ndarray
+        (n, 3), Å, axes (z, y, x); at most 200, evenly taken, are looked at.
+
+    Returns
+    -------
+    ContrastVerdict
+        Bright, dark or not clear.
     """
     radii = [radius for radius in RADII if 1.5 <= radius / voxel_size <= MOST_VOXELS]
     rows = np.unique(
@@ -75,9 +95,7 @@ def sign_at_picks(volume: Volume, voxel_size: float, positions: np.ndarray) -> C
 
 
 def _differences(volume: Volume, centre: np.ndarray, radii: np.ndarray) -> np.ndarray:
-    """Mean within each radius less mean of the shell about it, NaN where the volume does not
-    reach.
-    """
+    """Return the mean within each radius less that of the shell, NaN beyond the volume."""
     reach = 2 * radii.max()
     spans = [
         (max(0, int(np.floor(c - reach))), min(size, int(np.ceil(c + reach)) + 1))
@@ -104,7 +122,7 @@ def _differences(volume: Volume, centre: np.ndarray, radii: np.ndarray) -> np.nd
 
 
 def _z(differences: np.ndarray) -> float:
-    """The median in its standard errors."""
+    """Return the median in its standard errors."""
     known = differences[np.isfinite(differences)]
     if len(known) < FEWEST_PICKS:
         return 0.0

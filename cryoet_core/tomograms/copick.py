@@ -1,6 +1,4 @@
-"""copick projects on this machine: a configuration file, and folders of runs with tomograms
-(OME-Zarr) and picks.
-"""
+"""copick projects on this machine: a configuration file, and runs with tomograms and picks."""
 
 from __future__ import annotations
 
@@ -27,8 +25,22 @@ def is_project(path: Path) -> bool:
 
 
 def roots(path: Path) -> list[Path]:
-    """The folders of a project: of a configuration, overlay_root and static_root. UserError when
-    none is here.
+    """Return the folders of a project: overlay_root and static_root of a configuration.
+
+    Parameters
+    ----------
+    path : Path
+        A configuration file, or a folder, which is returned itself.
+
+    Returns
+    -------
+    list of Path
+        Folders on this machine.
+
+    Raises
+    ------
+    UserError
+        None of the folders is here.
     """
     if path.is_dir():
         return [path]
@@ -54,8 +66,26 @@ def roots(path: Path) -> list[Path]:
 
 
 def drafts(path: Path, reading: TomogramOptions, opener: Opener) -> list[Draft]:
-    """One tomogram of each run that has any, with its picks. UserError where it is not clear which
-    tomogram.
+    """Return one tomogram of each run of a project that has any, with its picks.
+
+    Parameters
+    ----------
+    path : Path
+        The configuration file or the folder.
+    reading : TomogramOptions
+        What the user says; its voxel size chooses among tomograms.
+    opener : callable
+        Opens one tomogram; see ``Opener``.
+
+    Returns
+    -------
+    list of Draft
+        The tomograms, by the names of their runs.
+
+    Raises
+    ------
+    UserError
+        There is none, or it is not clear which one of a run is meant.
     """
     folders = roots(path)
     names = sorted(
@@ -123,16 +153,17 @@ def _images(folder: Path) -> Iterator[tuple[float, Path]]:
 
 
 def _picks(folders: list[Path], run: str) -> tuple[tuple[Path, ...], list[str]]:
-    """The picks of a run, one file for each object; where users differ, none, and a note that says
-    so.
+    """Return the picks of a run, one file for each object, and notes.
+
+    Where several users picked an object, its picks are left out and a note says so.
     """
     by_object: dict[str, dict[str, Path]] = {}
     for folder in reversed(folders):
         for file in sorted((folder / "Picks").glob("*.json")):
             by_object.setdefault(file.stem.split("_", 2)[-1], {})[file.name] = file
     notes = [
-        f"picks of {name} by several users ({', '.join(sorted(files))}) are left out; name one by "
-        "--picks"
+        f"picks of {name} by several users ({', '.join(sorted(files))}) are left out; give "
+        "one of them as picks"
         for name, files in by_object.items()
         if len(files) > 1
     ]

@@ -1,5 +1,4 @@
-"""What a store of tomograms looks like on disk: names, types and the checks that every reader
-makes.
+"""What a store of tomograms looks like on disk: names, types and the checks of every reader.
 
 One HDF5 file. Root attributes: ``format`` "cryoet", ``version``, ``kind`` "tomograms",
 ``complete``, ``provenance`` (JSON). One group per tomogram under ``/tomograms``, with attributes
@@ -14,16 +13,11 @@ and ``attributes`` (JSON). In it:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cryoet_core.formats.sniff import describe
-from cryoet_core.support.errors import UserError
-from cryoet_core.support.hdf5 import FORMAT
+from cryoet_core.store import opening
 
 VERSION, KIND, ROOT = 1, "tomograms", "tomograms"
 CHUNK = 64
@@ -32,78 +26,49 @@ _CHUNK_LAYER = 256 << 20
 
 
 def chunks(shape: tuple[int, int, int], itemsize: int) -> tuple[int, int, int]:
-    """Chunks of 64^3 voxels, thinner where a layer of them would be too large to hold."""
+    """Return the chunks of a volume: 64³ voxels, thinner where a layer would be too large to hold.
+
+    Parameters
+    ----------
+    shape : (int, int, int)
+        Voxels (z, y, x).
+    itemsize : int
+        Bytes of a voxel.
+
+    Examples
+    --------
+    >>> chunks((40, 100, 100), 2)
+    (40, 64, 64)
+    """
     d, h, w = shape
     thick = max(1, min(CHUNK, _CHUNK_LAYER // (h * w * itemsize)))
     return min(thick, d), min(CHUNK, h), min(CHUNK, w)
 
 
 def key(name: str) -> str:
-    """A tomogram's name as the name of a group: HDF5 gives "/" and "." a meaning."""
+    """Return a tomogram's name as the name of a group: HDF5 gives "/" and "." a meaning.
+
+    Examples
+    --------
+    >>> key("day 1/TS_01")
+    'day 1%2FTS_01'
+    """
     escaped = name.replace("%", "%25").replace("/", "%2F")
     return escaped.replace(".", "%2E") if set(escaped) == {"."} else escaped
 
 
-@contextmanager
-def opened(path: Path) -> Iterator[Any]:
-    """An HDF5 file, for reading. UserError when it is missing, a folder, empty, truncated or of
-    another kind.
-    """
-    import h5py
-
-    if not path.exists():
-        raise UserError(f"{path}: no such file; expected a store of tomograms (.h5)")
-    if path.is_dir() or path.stat().st_size == 0:
-        found = "a folder" if path.is_dir() else "the file is empty"
-        raise UserError(
-            f"{path}: {found}; expected a store of tomograms (.h5); `cryoet data import` makes one"
-        )
-    try:
-        file = h5py.File(path, "r", locking=False)
-    except OSError as error:
-        raise UserError(f"{path}: {_no_store(path, error)}") from error
-    with file:
-        yield file
-
-
-def _no_store(path: Path, error: OSError) -> str:
-    if isinstance(error, PermissionError):
-        return "permission denied"
-    with path.open("rb") as file:
-        if file.read(8) == b"\x89HDF\r\n\x1a\n":
-            return "a damaged or truncated HDF5 file; expected a whole store; make or copy it again"
-    return (
-        f"{describe(path)}; expected a store of tomograms (.h5); `cryoet data import` makes one "
-        "of most formats"
-    )
-
-
 def header_problem(file: Any) -> str | None:
-    """What is wrong with the format, version, kind or completeness of an open file; None when it is
-    a whole store.
-    """
-    found = {name: file.attrs.get(name) for name in ("format", "version", "kind")}
-    if found["format"] != FORMAT:
-        return "an HDF5 file of another program; expected a store (attribute format = cryoet)"
-    if found["kind"] != KIND:
-        return f"holds {found['kind']}; expected a store of {KIND}"
-    if found["version"] != VERSION:
-        return (
-            f"store version {found['version']}; expected {VERSION}; use the release of cryoet "
-            "that wrote it"
-        )
-    if not file.attrs.get("complete", False):
-        return (
-            "was never finished (its writer was interrupted); expected a whole store; write it "
-            "again"
-        )
+    """Say what keeps an open file from being a whole store, None when nothing does."""
+    problem = opening.header_problem(file, KIND, VERSION)
+    if problem:
+        return problem
     if not hasattr(file.get(ROOT), "keys") or not len(file[ROOT]):
         return f"holds no tomogram; expected groups in /{ROOT}; write it again"
     return None
 
 
 def volume_problem(volume: Any) -> str | None:
-    """What keeps a tomogram's ``volume`` from being read; None when nothing does."""
+    """Say what keeps a tomogram's ``volume`` from being read, None when nothing does."""
     import h5py
 
     if not isinstance(volume, h5py.Dataset):

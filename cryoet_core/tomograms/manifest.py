@@ -29,13 +29,27 @@ _LARGEST = 64 << 20
 
 @dataclass(frozen=True)
 class ManifestRow:
-    """One tomogram of a manifest: its columns by our names, texts, and where it stands."""
+    """One tomogram of a manifest.
+
+    Attributes
+    ----------
+    where : str
+        The file and the line, for messages.
+    values : mapping of str to str
+        The cells by the names in ``COLUMNS``.
+    """
 
     where: str
     values: Mapping[str, str]
 
     def number(self, column: str) -> float | None:
-        """UserError for what is no finite number."""
+        """Return the number of a column, None where it is empty.
+
+        Raises
+        ------
+        UserError
+            The cell holds no finite number.
+        """
         text = self.values.get(column, "")
         if not text:
             return None
@@ -49,9 +63,26 @@ class ManifestRow:
 
 
 def drafts(path: Path, reading: TomogramOptions, opener: Opener) -> list[Draft]:
-    """The tomograms that a manifest lists, each with what its row says.
+    """Return the tomograms that a manifest lists, each with what its row says.
 
-    UserError names the line.
+    Parameters
+    ----------
+    path : Path
+        The manifest.
+    reading : TomogramOptions
+        What the user says, where a row does not.
+    opener : callable
+        Opens one tomogram; see ``Opener``.
+
+    Returns
+    -------
+    list of Draft
+        One tomogram for each row.
+
+    Raises
+    ------
+    UserError
+        A row makes no sense; the message names the line.
     """
     found = []
     for row in rows_of(path):
@@ -69,9 +100,12 @@ def drafts(path: Path, reading: TomogramOptions, opener: Opener) -> list[Draft]:
 
 
 def rows_of(path: Path) -> list[ManifestRow]:
-    """The rows of a manifest.
+    """Return the rows of a manifest.
 
-    UserError when it is none, or when a row or a column makes no sense.
+    Raises
+    ------
+    UserError
+        The file is no manifest, or a row or a column makes no sense.
     """
     with plain_file(path) as file:
         raw = file.read(_LARGEST)
@@ -112,9 +146,10 @@ def _csv_rows(path: Path, text: str) -> list[ManifestRow]:
     rows = []
     for line, cells in records[1:]:
         if len(cells) != len(header):
+            plural = "s" if len(cells) != 1 else ""
             raise UserError(
-                f"{path}: line {line} has {len(cells)} cells; expected {len(header)}, as in the "
-                "header"
+                f"{path}: line {line} has {len(cells)} cell{plural}; expected {len(header)}, as in "
+                "the header"
             )
         rows.append(ManifestRow(f"{path}: line {line}", dict(zip(header, cells, strict=True))))
     return rows
@@ -135,9 +170,7 @@ def _column(cell: str) -> str:
 
 
 def _judge_columns(path: Path, columns: Sequence[str]) -> None:
-    """UserError without a path, for a column that is there twice and for one that looks
-    misspelt.
-    """
+    """Refuse columns without a path, that are there twice, or that look misspelt."""
     twice = sorted({column for column in columns if columns.count(column) > 1 and column})
     if twice:
         raise UserError(f"{path}: two columns named {twice[0]}; expected each once")
@@ -186,8 +219,9 @@ def _known(value: str) -> str:
 
 
 def _relion(path: Path, table: StarTable, index: int) -> ManifestRow:
-    """A row of RELION's tomogram set; its pixel size counts where the volume's header does not say
-    one.
+    """Return a row of RELION's tomogram set.
+
+    Its pixel size counts where the header of the volume does not say one.
     """
 
     def value(column: str) -> str:
@@ -218,8 +252,9 @@ def _relion(path: Path, table: StarTable, index: int) -> ManifestRow:
 
 
 def _place(path: Path, row: ManifestRow) -> Path:
-    """The file of a row: from the manifest's folder, of RELION's sets from the folders above it and
-    here as well.
+    """Return the file of a row, which counts from the manifest's folder.
+
+    Those of RELION's sets count from the folders above it and from here as well.
     """
     text = row.values.get("path", "")
     if not text:
@@ -234,13 +269,28 @@ def _place(path: Path, row: ManifestRow) -> Path:
 
 
 def beside(path: Path, text: str, *, above: bool = False) -> Path | None:
-    """The file or folder that a text in the file ``path`` names; None where there is none."""
+    """Return the file or folder that a text in a file names.
+
+    Parameters
+    ----------
+    path : Path
+        The file that holds the text.
+    text : str
+        A path, which counts from the folder of ``path``.
+    above : bool
+        Look in the folders above and in the working folder, too.
+
+    Returns
+    -------
+    Path or None
+        None where there is none.
+    """
     places = [path.parent, *(path.resolve().parents if above else ()), *([Path()] if above else ())]
     return next((place / text for place in places if (place / text).exists()), None)
 
 
 def _said(row: ManifestRow, reading: TomogramOptions) -> TomogramOptions:
-    """What the row says of its tomogram, and what the user says where the row does not."""
+    """Return what the row says of its tomogram, and what the user says where the row does not."""
     changes: dict[str, Any] = {}
     if (size := row.number("voxel_size")) is not None:
         changes["voxel_size"] = size
@@ -290,9 +340,7 @@ def _with_row(path: Path, row: ManifestRow, draft: Draft) -> Draft:
 
 
 def _tilt_range(path: Path, series: str) -> tuple[float, float] | None:
-    """Lowest and highest tilt of a RELION tilt series, None where its star is not there or does not
-    say.
-    """
+    """Return lowest and highest tilt of a RELION tilt series, None where its star does not say."""
     place = beside(path, series, above=True)
     if place is None or not place.is_file():
         return None

@@ -19,7 +19,13 @@ _STEMS = (
 
 
 def stem(name: str) -> str:
-    """The name of a tomogram from that of a file: without folders and known endings."""
+    """Return the name of a tomogram from that of a file: without folders and known endings.
+
+    Examples
+    --------
+    >>> stem("rec/TS_01.mrc.gz")
+    'TS_01'
+    """
     name = re.split(r"[/\\]", name.rstrip("/\\"))[-1]
     shorter = True
     while shorter:

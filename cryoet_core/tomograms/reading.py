@@ -23,10 +23,21 @@ SIGNS = {"dark": -1, "bright": 1}
 class TomogramOptions:
     """What the user says of tomograms that their files do not.
 
-    picks: files with known centres. voxel_size: Å; of an image with several resolutions it chooses
-    one. contrast: how protein looks. tilt_range: degrees. default_contrast: taken, with a note,
-    where nothing else says it. axes: the volume's axes as they lie in the file, slowest first
-    ("yzx": depth is the middle one).
+    Attributes
+    ----------
+    picks : tuple of Path
+        Files with known centres.
+    voxel_size : float or None
+        Å; of an image with several resolutions it chooses one.
+    contrast : {"dark", "bright"} or None
+        How protein looks.
+    tilt_range : (float, float) or None
+        Lowest and highest tilt in degrees.
+    default_contrast : {"dark", "bright"} or None
+        Taken, with a note, where nothing else says it.
+    axes : str or None
+        The axes of the volume as they lie in the file, slowest first ("yzx": depth is the middle
+        one).
     """
 
     picks: tuple[Path, ...] = ()
@@ -37,10 +48,10 @@ class TomogramOptions:
     axes: str | None = None
 
     def refuse_nonsense(self) -> None:
-        """UserError that names the option."""
+        """Raise UserError for a value out of range; the message names the argument."""
         for name, value in (
             ("contrast", self.contrast),
-            ("default-contrast", self.default_contrast),
+            ("default_contrast", self.default_contrast),
         ):
             if value is not None and value not in SIGNS:
                 raise UserError(f"`{name}` {value}: expected dark or bright (how protein looks)")
@@ -60,11 +71,38 @@ class TomogramOptions:
 
 @dataclass(frozen=True)
 class Draft:
-    """A tomogram as its file has it. voxel_size and sign are None where it does not say; reason:
-    why no voxel size.
+    """A tomogram as its file has it, before what the user says completes it.
 
-    ours: from a store of our own, whose facts are not to be overridden. pick_files: named beside it
-    in a manifest.
+    Attributes
+    ----------
+    name : str
+        The name of the tomogram.
+    volume : Volume
+        The density, as it stands in the file.
+    where : str
+        The file, for messages.
+    voxel_size : float or None
+        Å, None where the file does not say it.
+    reason : str
+        Why there is no voxel size.
+    sign : int or None
+        Density sign, None where the file does not say it.
+    tilt_range : (float, float) or None
+        Lowest and highest tilt in degrees.
+    picks : Picks or None
+        Picks in it, None where nothing is known of any.
+    masks : mapping of str to Mask
+        Ground truth by voxel.
+    attributes : mapping
+        What else the file says.
+    notes : tuple of str
+        What was assumed.
+    ours : bool
+        It comes from a store, whose facts are not to be overridden.
+    pick_files : tuple of Path
+        Files of picks named beside it in a manifest or project.
+    reading : TomogramOptions
+        What is said of this one: by the user, and in the row of a manifest.
     """
 
     name: str
@@ -81,9 +119,9 @@ class Draft:
     ours: bool = False
     pick_files: tuple[Path, ...] = ()
     reading: TomogramOptions = field(default_factory=TomogramOptions)
-    """What is said of this one: by the user, and in the row of a manifest."""
 
     def noted(self, *notes: str) -> Draft:
+        """Return the draft with further notes."""
         return replace(self, notes=(*self.notes, *notes))
 
 
@@ -93,8 +131,14 @@ Opener: TypeAlias = Callable[[Path, TomogramOptions], list[Draft]]
 
 @dataclass(frozen=True)
 class TurnedVolume:
-    """A volume whose axes lie in another order in the file. order: for z, y and x, which axis of
-    ``source`` it is.
+    """A volume whose axes lie in another order in the file.
+
+    Attributes
+    ----------
+    source : Volume
+        The volume of the file.
+    order : (int, int, int)
+        For z, y and x, which axis of ``source`` it is.
     """
 
     source: Volume
@@ -102,10 +146,12 @@ class TurnedVolume:
 
     @property
     def shape(self) -> tuple[int, int, int]:
+        """Voxels (z, y, x)."""
         d, h, w = (self.source.shape[axis] for axis in self.order)
         return d, h, w
 
     def read(self, region: Region) -> np.ndarray:
+        """Return a region (z, y, x), float32."""
         parts = [slice(None)] * 3
         for part, axis in zip(region, self.order, strict=True):
             parts[axis] = part
@@ -114,7 +160,7 @@ class TurnedVolume:
 
 
 def with_geometry(draft: Draft) -> Draft:
-    """The draft with its axes in order and a voxel size. UserError where nobody says it."""
+    """Return the draft with its axes in order and a voxel size. UserError where nobody says it."""
     said = draft.reading
     if said.axes is not None and said.axes != "zyx":
         if draft.ours:
@@ -150,8 +196,12 @@ def with_geometry(draft: Draft) -> Draft:
 
 
 def finished(draft: Draft) -> Tomogram:
-    """The tomogram of a draft that has geometry and picks. UserError where the contrast is unknown
-    or cannot be.
+    """Return the tomogram of a draft that has geometry and picks.
+
+    Raises
+    ------
+    UserError
+        The contrast is unknown, or is not what the file or the density at the picks says.
     """
     assert draft.voxel_size is not None
     sign, note = _sign(draft)
@@ -170,7 +220,7 @@ def finished(draft: Draft) -> Tomogram:
 
 
 def _sign(draft: Draft) -> tuple[int, str]:
-    """The density sign and, where it was found out or assumed, a note that says so."""
+    """Return the density sign and, where it was found out or assumed, a note that says so."""
     said = draft.reading.contrast
     if draft.sign is not None:
         if said is not None and SIGNS[said] != draft.sign:
@@ -207,9 +257,7 @@ def _without(reason: str, where: str) -> str:
 
 
 def describe_drafts(drafts: Sequence[Draft]) -> dict[str, Any]:
-    """What files say of their tomograms, for ``cryoet data info``, before the user adds
-    anything.
-    """
+    """Return what files say of their tomograms, before the user adds anything."""
     words = {1: "bright", -1: "dark", None: "not stated"}
     facts = {}
     for draft in drafts:

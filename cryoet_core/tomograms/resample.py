@@ -15,14 +15,26 @@ _BLOCK = 64
 
 @dataclass(frozen=True)
 class ResampledVolume:
-    """``source`` on a grid whose voxels are ``factor`` times as large; both grids begin at the same
-    point.
+    """A volume on a grid with other voxels, which begins at the same point.
 
-    Each axis is weighted with the cubic convolution kernel of Keys (1981, a = -1/2), stretched by
+    Each axis is weighted with the cubic convolution kernel of Keys (a = -1/2) [1]_, stretched by
     the factor where it is above 1, which makes it the low-pass that keeps finer detail from folding
     back. Weights depend on a voxel's own index alone, so a region of the view is the same whatever
     else is read with it. At the edges the weights that fall outside are left out and the others sum
     to 1.
+
+    Attributes
+    ----------
+    source : Volume
+        The volume.
+    factor : float
+        How many times as large the voxels are.
+
+    References
+    ----------
+    .. [1] R. G. Keys, Cubic convolution interpolation for digital image processing, IEEE Trans.
+    Acoust.
+       Speech Signal Process. 29 (1981) 1153-1160. https://doi.org/10.1109/TASSP.1981.1163711
     """
 
     source: Volume
@@ -35,6 +47,7 @@ class ResampledVolume:
         return d, h, w
 
     def read(self, region: Region) -> np.ndarray:
+        """Return a region (z, y, x) of the view, float32."""
         spans = [part.indices(size)[:2] for part, size in zip(region, self.shape, strict=True)]
         if any(stop <= start for start, stop in spans):
             return np.zeros([max(stop - start, 0) for start, stop in spans], np.float32)
@@ -78,9 +91,7 @@ class ResampledVolume:
         return np.concatenate(parts, axis=axis)
 
     def _weights(self, start: int, stop: int, low: int, high: int, size: int) -> np.ndarray:
-        """Weights (stop - start, high - low) of the source voxels low to high in the voxels start
-        to stop.
-        """
+        """Return weights (stop - start, high - low) of source voxels in voxels start to stop."""
         scale = max(self.factor, 1.0)
         centres = np.minimum(np.arange(start, stop) * self.factor, size - 1)
         weights = keys_cubic((np.arange(low, high)[None] - centres[:, None]) / scale)
@@ -89,7 +100,14 @@ class ResampledVolume:
 
 
 def keys_cubic(distance: np.ndarray) -> np.ndarray:
-    """The cubic convolution kernel with a = -1/2; zero from a distance of 2."""
+    """Return the cubic convolution kernel with a = -1/2; zero from a distance of 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> keys_cubic(np.array([0.0, 0.5, 1.0]))
+    array([1.    , 0.5625, 0.    ])
+    """
     t = np.abs(distance)
     near = (1.5 * t - 2.5) * t**2 + 1
     far = ((-0.5 * t + 2.5) * t - 4) * t + 2

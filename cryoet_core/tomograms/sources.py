@@ -1,6 +1,4 @@
-"""Opening tomograms, whatever they are in: each kind gives drafts, and what the user says completes
-them.
-"""
+"""Opening tomograms of any format: a file gives drafts, and what the user says completes them."""
 
 from __future__ import annotations
 
@@ -31,12 +29,25 @@ _COPICK = re.compile(r"^VoxelSpacing[\d.]+$")
 def open_tomograms(
     paths: Sequence[Path | str] | Path | str, reading: TomogramOptions | None = None
 ) -> Tomograms:
-    """Open tomograms of any kind as one data set, with the picks that ``reading.picks`` names.
-    Nothing is read yet.
+    """Open tomograms of any kind as one data set; nothing of the volumes is read yet.
 
-    UserError with one line for what is no tomogram or damaged, for a voxel size or contrast that
-    nobody says, for two tomograms of one name, and for picks that name other tomograms or lie
-    outside of theirs.
+    Parameters
+    ----------
+    paths : Path, str or a sequence of them
+        MRC files, OME-Zarr images, stores, copick projects or manifests.
+    reading : TomogramOptions, optional
+        What the files do not say, and files of picks.
+
+    Returns
+    -------
+    Tomograms
+        The tomograms with their picks, in the order of the files.
+
+    Raises
+    ------
+    UserError
+        A file is no tomogram or damaged, nobody says a voxel size or contrast, two tomograms have
+        one name, or picks name other tomograms or lie outside of theirs; one line says which.
     """
     reading = reading or TomogramOptions()
     reading.refuse_nonsense()
@@ -58,9 +69,24 @@ def open_tomograms(
 
 
 def drafts_of(path: Path, reading: TomogramOptions) -> list[Draft]:
-    """The tomograms of one file or folder, as they say themselves.
+    """Return the tomograms of one file or folder, as they say themselves.
 
-    UserError for what holds none.
+    Parameters
+    ----------
+    path : Path
+        The file or folder.
+    reading : TomogramOptions
+        What the user says of it.
+
+    Returns
+    -------
+    list of Draft
+        At least one.
+
+    Raises
+    ------
+    UserError
+        It holds none.
     """
     if not path.exists():
         raise UserError(f"{path}: no such file or folder; expected {EXPECTED}")
@@ -79,7 +105,7 @@ def drafts_of(path: Path, reading: TomogramOptions) -> list[Draft]:
         raise UserError(
             f"{path}: {found['what']}; expected {EXPECTED}; give the files in it, one by one"
         )
-    hint = "; picks are given by --picks" if found["kind"] in ("picks", "model") else ""
+    hint = "; picks are given by `picks`" if found["kind"] in ("picks", "model") else ""
     raise UserError(f"{path}: {found['what']}; expected {EXPECTED}{hint}")
 
 
@@ -102,8 +128,9 @@ def _from_volume(path: Path, reading: TomogramOptions) -> Draft:
 
 
 def _joined(path: Path, stack: VolumeStack) -> VolumeStack:
-    """One volume of a file whose depth is a multiple of its width; UserError where its header says
-    it is a stack.
+    """Return one volume of a file whose depth is a multiple of its width.
+
+    UserError where its header says that it is a stack.
     """
     depth = declared_depth(first_bytes(path, HEADER_BYTES))
     n, d, h, w = stack.array.shape
@@ -129,7 +156,7 @@ def _from_zarr(path: Path, reading: TomogramOptions) -> Draft:
 
 
 def _voxel_size(level: Level) -> tuple[float | None, str]:
-    """Å, or None and the reason."""
+    """Return the voxel size in Å, or None and the reason."""
     if level.cell is None:
         return None, level.reason
     low, high = min(level.cell), max(level.cell)

@@ -25,14 +25,28 @@ _SLAB_VOXELS = 1 << 22
 
 
 def robust_statistics(tomogram: Tomogram) -> tuple[float, float]:
-    """Mean and standard deviation of a tomogram's values by repeated clipping; UserError where it
-    is constant.
+    """Compute mean and standard deviation of a tomogram's values by repeated clipping.
+
+    Parameters
+    ----------
+    tomogram : Tomogram
+        A sample of it is read, see ``sample_regions``.
+
+    Returns
+    -------
+    mean, standard deviation : float
+        Of the protein-bright values, without outliers.
+
+    Raises
+    ------
+    UserError
+        The tomogram is constant.
     """
     values = np.concatenate(
         [tomogram.read(region).ravel() for region in sample_regions(tomogram.shape)]
     )
-    mean, deviation = float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64))
-    if deviation <= 1e-6 * abs(mean):
+    mean, std = float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64))
+    if std <= 1e-6 * abs(mean):
         raise UserError(
             f"{tomogram.where or tomogram.name}: constant ({mean:g} everywhere); expected a "
             "tomogram that varies; "
@@ -40,22 +54,19 @@ def robust_statistics(tomogram: Tomogram) -> tuple[float, float]:
         )
     count = len(values)
     for _ in range(5):
-        kept = values[np.abs(values - mean) <= CLIPPED * deviation]
+        kept = values[np.abs(values - mean) <= CLIPPED * std]
         narrower = float(kept.std(dtype=np.float64))
         # a few particles on a background without noise: clipping would take all that varies
-        if (
-            len(kept) == len(values)
-            or len(kept) < _MOST_KEPT * count
-            or narrower < 0.01 * deviation
-        ):
+        if len(kept) == len(values) or len(kept) < _MOST_KEPT * count or narrower < 0.01 * std:
             break
-        values, mean, deviation = kept, float(kept.mean(dtype=np.float64)), narrower
-    return mean, deviation
+        values, mean, std = kept, float(kept.mean(dtype=np.float64)), narrower
+    return mean, std
 
 
 def sample_regions(shape: tuple[int, int, int]) -> list[Region]:
-    """Regions of about ``SAMPLED`` voxels together: slabs spread evenly over z, of wide volumes
-    bands of them.
+    """Return regions of about ``SAMPLED`` voxels together.
+
+    They are slabs spread evenly over z, and bands of slabs where the volume is wide.
     """
     d, h, w = shape
     if d * h * w <= SAMPLED:
@@ -73,8 +84,14 @@ def sample_regions(shape: tuple[int, int, int]) -> list[Region]:
 
 
 def slabs(shape: tuple[int, int, int], thick: int | None = None) -> Iterator[slice]:
-    """Slices along z that cover a volume, each of at most some 4 million voxels or of ``thick``
-    slices.
+    """Yield slices along z that cover a volume.
+
+    Parameters
+    ----------
+    shape : (int, int, int)
+        Voxels (z, y, x).
+    thick : int, optional
+        Slices in each; as many as make some 4 million voxels without it.
     """
     d, h, w = shape
     step = thick or max(1, _SLAB_VOXELS // (h * w))
@@ -83,7 +100,7 @@ def slabs(shape: tuple[int, int, int], thick: int | None = None) -> Iterator[sli
 
 
 def bad_slices(volume: Volume) -> list[int]:
-    """The z slices that hold NaN or infinity, of the whole volume."""
+    """Return the z slices of the whole volume that hold NaN or infinity."""
     bad: list[int] = []
     everything = slice(None)
     for part in slabs(volume.shape):
@@ -93,21 +110,40 @@ def bad_slices(volume: Volume) -> list[int]:
 
 
 def describe_bad_slices(volume: Volume) -> str:
-    """What is wrong with a volume that holds NaN, for a message; of a resampled one, with its
-    file.
-    """
+    """Say what is wrong with a volume that holds NaN, for a message; of a view, with its file."""
     volume = getattr(volume, "source", volume)
     return describe_bad(bad_slices(volume), volume.shape[0])
 
 
 def describe_bad(bad: list[int], count: int) -> str:
-    """Some of ``count`` z slices hold NaN: a phrase that names them."""
+    """Say which z slices hold NaN, for a message.
+
+    Parameters
+    ----------
+    bad : list of int
+        The z slices.
+    count : int
+        The number of slices of the volume.
+    """
     slices = f"z slice{'s' if len(bad) != 1 else ''} {ranges(bad)} (from 0, of {count})"
     return f"NaN or infinite voxels in {slices}; expected numbers; repair or crop it"
 
 
 def ranges(numbers: list[int], most: int = 6) -> str:
-    """``3, 7-12, 40``: rising numbers, runs drawn together."""
+    """List rising numbers, with runs drawn together.
+
+    Parameters
+    ----------
+    numbers : list of int
+        Rising numbers.
+    most : int
+        The most runs that are listed.
+
+    Examples
+    --------
+    >>> ranges([3, 7, 8, 9, 40])
+    '3, 7-9, 40'
+    """
     runs: list[tuple[int, int]] = []
     for number in numbers:
         if runs and number == runs[-1][1] + 1:

@@ -1,6 +1,4 @@
-"""The store of tomograms: reading. ``layout``: what is on disk. ``writer``: writing. ``check``:
-faults.
-"""
+"""Reading a store of tomograms; ``layout`` says what is on disk."""
 
 from __future__ import annotations
 
@@ -15,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from cryoet_core.picks.table import Picks
+from cryoet_core.store.opening import open_file
 from cryoet_core.support.errors import UserError
 from cryoet_core.support.hdf5 import read_json, read_rows
 from cryoet_core.tomograms import layout
@@ -26,8 +25,18 @@ __all__ = ["StoredVolume", "describe_tomograms", "open_store"]
 
 @dataclass(frozen=True)
 class StoredVolume:
-    """A data set (d, h, w) of a store; the file is opened where it is first read, in each process
-    by itself.
+    """A data set of a store; each process opens the file where it first reads it.
+
+    Attributes
+    ----------
+    path : Path
+        The store.
+    dataset : str
+        The name of the data set in it.
+    shape : (int, int, int)
+        Voxels (z, y, x).
+    whole_numbers : bool
+        It is a mask.
     """
 
     path: Path
@@ -36,8 +45,12 @@ class StoredVolume:
     whole_numbers: bool = False
 
     def read(self, region: Region) -> np.ndarray:
-        """A region (z, y, x) as float32, or as the whole numbers of a mask. UserError for damaged
-        data.
+        """Return a region (z, y, x), float32 or the whole numbers of a mask.
+
+        Raises
+        ------
+        UserError
+            The data is damaged.
         """
         try:
             modified = self.path.stat().st_mtime_ns
@@ -61,11 +74,25 @@ def _handle(path: Path, modified: int, process: int) -> Any:
 
 
 def open_store(path: Path | str) -> list[Tomogram]:
-    """The tomograms of a store, in the order in which they were written. UserError when it is not a
-    whole one.
+    """Open the tomograms of a store, in the order in which they were written.
+
+    Parameters
+    ----------
+    path : Path or str
+        The store.
+
+    Returns
+    -------
+    list of Tomogram
+        Nothing of their volumes is read yet.
+
+    Raises
+    ------
+    UserError
+        The file is not a whole store; one line says why.
     """
     path = Path(path)
-    with layout.opened(path) as file:
+    with open_file(path, layout.KIND) as file:
         try:
             problem = layout.header_problem(file)
             if problem:
@@ -118,9 +145,7 @@ def _picks(group: Any, name: str) -> Picks:
 
 
 def describe_tomograms(tomograms: Sequence[Tomogram]) -> dict[str, Any]:
-    """Facts of tomograms, for ``cryoet data info``: counts, then each one's geometry, conventions
-    and picks.
-    """
+    """Return the facts of tomograms: counts, then each one's geometry, conventions and picks."""
     return {
         "n": len(tomograms),
         "tomograms": {tomogram.name: _facts(tomogram) for tomogram in tomograms},

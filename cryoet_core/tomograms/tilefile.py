@@ -24,12 +24,22 @@ most.
 
 
 class TileFile:
-    """Float32 values (channels, d, h, w) in NAME.tiles, and NAME.tiles.jsonl with one line per box
-    that is done.
+    """Values of a whole tomogram on disk, filled box by box and resumable.
 
-    The journal's first line says what the values are of (``facts``); values of anything else are
-    thrown away. A box is noted only once its values are on the disk, so what is noted is there,
-    whatever crashed.
+    NAME.tiles holds the values; NAME.tiles.jsonl has one line per box that is done. The journal's
+    first line says what the values are of; values of anything else are thrown away. A box is noted
+    only once its values are on the disk, so what is noted is there, whatever crashed.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the two files lie; it is made where it is missing.
+    name : str
+        The name of the values.
+    shape : (int, int, int, int)
+        Channels and output voxels (z, y, x), float32.
+    facts : mapping
+        What the values are of; anything that JSON holds.
     """
 
     def __init__(
@@ -68,7 +78,7 @@ class TileFile:
         files.write_bytes(self._journal, (json.dumps(head) + "\n").encode())
 
     def missing(self, boxes: Sequence[Box]) -> list[Box]:
-        """Those that boxes which are done, and may have been cut otherwise, do not cover."""
+        """Return the boxes that what is done, and may have been cut otherwise, does not cover."""
         if not self._done:
             return list(boxes)
         covered = np.zeros(self.shape[1:], bool)
@@ -77,7 +87,15 @@ class TileFile:
         return [box for box in boxes if not covered[_region(box)].all()]
 
     def write(self, box: Box, values: np.ndarray) -> None:
-        """Store the values (channels, d, h, w) of a box of output voxels."""
+        """Store the values of a box of output voxels.
+
+        Parameters
+        ----------
+        box : Box
+            First and last + 1 voxel along z, y and x.
+        values : numpy.ndarray
+            (channels, d, h, w).
+        """
         z, y, x = _region(box)
         self._array[:, z, y, x] = values
         self._pending.append(box)
@@ -89,7 +107,7 @@ class TileFile:
             self._pending, self._synced = [], time.monotonic()
 
     def array(self) -> np.ndarray:
-        """The values as a map of the file whose changes stay in memory."""
+        """Return the values as a map of the file whose changes stay in memory."""
         values: np.ndarray = np.memmap(self.path, np.float32, "c", shape=self.shape)
         return values
 

@@ -1,6 +1,4 @@
-"""A function of a whole tomogram, computed tile by tile within a memory budget, without seams,
-resumable.
-"""
+"""A function of a whole tomogram, tile by tile within a memory budget, seamless and resumable."""
 
 from __future__ import annotations
 
@@ -51,29 +49,57 @@ def score_map(
     edge: Edge = "reflect",
     working_bytes: int = WORKING_BYTES,
 ) -> np.ndarray:
-    """``function`` of a whole tomogram (d, h, w): (channels, ceil(d/sz), ceil(h/sy), ceil(w/sx))
-    float32.
+    """Compute a function of a whole tomogram, tile by tile.
 
-    function: a standardised region (1, 1, d, h, w) float32 on ``run.device``, edges multiples of
-    ``stride``, to its values (1, channels, d/sz, h/sy, w/sx); output voxel k belongs to input voxel
-    k * stride. It is called without gradients. margin: input voxels (z, y, x) around an output
-    voxel that its value depends on; the tomogram is continued by as much, reflected at its ends or
-    with zeros, which is the mean. working_bytes: what the function needs per input voxel; tiles are
-    made to fit ``run.max_memory``, and halved when a GPU runs out all the same.
+    Called again after a crash with the same tomogram and arguments, it computes only the tiles that
+    are missing.
 
-    The answer is an array over a file in ``run.scratch``; changes to it stay in memory. Called
-    again after a crash with the same tomogram and arguments, only the tiles that are missing are
-    computed. RunError for values that are no numbers; ValueError for a function that answers in
-    another shape.
+    Parameters
+    ----------
+    tomogram : Tomogram
+        (d, h, w) voxels; read region by region and standardised.
+    function : callable
+        Takes a region (1, 1, d, h, w) float32 on ``run.device``, edges multiples of ``stride``, and
+        returns its values (1, channels, d/sz, h/sy, w/sx). Output voxel k belongs to input voxel
+        k * stride. It is called without gradients.
+    margin : (int, int, int)
+        Input voxels (z, y, x) around an output voxel that its value depends on. The tomogram is
+        continued by as much beyond its ends.
+    run : Run
+        Gives the device, the memory budget, the progress bar and the folder ``run.scratch``.
+    channels : int
+        Values of each output voxel.
+    stride : (int, int, int)
+        Input voxels (z, y, x) from one output voxel to the next.
+    name : str
+        The name of the values, for the file and the progress bar.
+    edge : {"reflect", "zero"}
+        How the tomogram is continued: reflected, or with zeros, which is the mean.
+    working_bytes : int
+        Bytes that the function needs per input voxel. Tiles are made to fit ``run.max_memory``, and
+        halved when a GPU runs out all the same.
+
+    Returns
+    -------
+    numpy.ndarray
+        (channels, ceil(d/sz), ceil(h/sy), ceil(w/sx)) float32, over a file in ``run.scratch``;
+        changes to it stay in memory.
+
+    Raises
+    ------
+    RunError
+        A value is not finite.
+    ValueError
+        The function answers in another shape.
     """
     plan = _Plan(tomogram.shape, margin, stride, edge)
-    mean, deviation = tomogram.statistics()
+    mean, std = tomogram.statistics()
     facts = {
         "tomogram": tomogram.name,
         "file": tomogram.where,
         "shape": tomogram.shape,
         "voxel_size": tomogram.voxel_size,
-        "statistics": [mean, deviation],
+        "statistics": [mean, std],
         "channels": channels,
         "margin": margin,
         "stride": stride,
@@ -103,7 +129,7 @@ def score_map(
     budget = max(1, min(LARGEST, limit // max(working_bytes, 1)))
     while True:
         boxes = file.missing(plan.boxes(budget))
-        read = partial(plan.read, tomogram, mean=mean, deviation=deviation)
+        read = partial(plan.read, tomogram, mean=mean, std=std)
         try:
             for box, values in run.progress(_Ahead(read, boxes), f"{tomogram.name}: {name}"):
                 file.write(box, compute(box, values))
@@ -138,8 +164,7 @@ class _Ahead:
 
 @dataclass(frozen=True)
 class _Plan:
-    """How a volume of ``shape`` is cut: output boxes, the input around each, and where the output
-    lies in its answer.
+    """How a volume is cut: output boxes, the input around each, and where each lies in its answer.
 
     Every tile begins at a multiple of the stride, so that each output voxel comes from the same
     input wherever the cuts are.
@@ -169,8 +194,7 @@ class _Plan:
         )
 
     def boxes(self, budget: int) -> list[Box]:
-        """Boxes of output voxels that cover the output, whose inputs have at most ``budget`` voxels
-        where they can.
+        """Return boxes that cover the output, whose inputs fit ``budget`` voxels if possible.
 
         Of all ways to cut each axis evenly the one that costs least: voxels computed, margins and
         all, and tiles begun.
@@ -197,8 +221,8 @@ class _Plan:
         )
         return z, y, x
 
-    def read(self, tomogram: Tomogram, box: Box, mean: float, deviation: float) -> np.ndarray:
-        """The standardised input of a box, margin and all, (d, h, w) float32."""
+    def read(self, tomogram: Tomogram, box: Box, mean: float, std: float) -> np.ndarray:
+        """Read the standardised input of a box, margin and all, (d, h, w) float32."""
         lines = [
             np.arange((start - c) * s, (stop + c) * s)
             for (start, stop), c, s in zip(box, self.context, self.stride, strict=True)
@@ -207,7 +231,7 @@ class _Plan:
         z, y, x = (slice(int(line.min()), int(line.max()) + 1) for line in sources)
         values = tomogram.read((z, y, x))
         values -= np.float32(mean)
-        values *= np.float32(1 / deviation)
+        values *= np.float32(1 / std)
         for axis, (source, part) in enumerate(zip(sources, (z, y, x), strict=True)):
             if (
                 len(source) != values.shape[axis]
@@ -222,7 +246,7 @@ class _Plan:
 
 
 def _reflected(index: np.ndarray, size: int) -> np.ndarray:
-    """Indices beyond the ends as seen in mirrors at the first and the last voxel."""
+    """Return indices beyond the ends as seen in mirrors at the first and the last voxel."""
     period = max(2 * (size - 1), 1)
     folded = np.mod(index, period)
     inside: np.ndarray = np.minimum(folded, period - folded) if size > 1 else np.zeros_like(index)
@@ -230,13 +254,13 @@ def _reflected(index: np.ndarray, size: int) -> np.ndarray:
 
 
 def _products(lengths: Sequence[np.ndarray]) -> np.ndarray:
-    """(a, b, c) float64: the product of every three."""
+    """Return the product of every three lengths, (a, b, c) float64."""
     z, y, x = (length.astype(np.float64) for length in lengths)
     volumes: np.ndarray = z[:, None, None] * y[:, None] * x
     return volumes
 
 
 def _even(size: int, count: int) -> list[tuple[int, int]]:
-    """``size`` in ``count`` parts of equal length but for one voxel."""
+    """Cut ``size`` into ``count`` parts of equal length but for one voxel."""
     edges = [round(i * size / count) for i in range(count + 1)]
     return [(start, stop) for start, stop in pairwise(edges) if stop > start]

@@ -19,10 +19,30 @@ from cryoet_core.tomograms.volume import SAME_VOXELS, Mask, Region, Volume
 class Tomogram:
     """One tomogram; nothing of its volume is in memory until ``read``.
 
-    voxel_size: Å. density_sign: +1 protein bright, -1 dark in the file (``read`` always gives
-    bright). tilt_range: degrees about ``tilt_axis``, None if unknown. picks: labels or ground
-    truth, None where there are none. where: the file, for messages. masks: ground truth by voxel,
-    by name. attributes: what else the file says. notes: what was assumed while opening it.
+    Attributes
+    ----------
+    name : str
+        The name, different from that of every other in a data set.
+    volume : Volume
+        The density, as it stands in the file.
+    voxel_size : float
+        Å.
+    density_sign : int
+        +1 protein bright, -1 dark in the file; ``read`` always gives bright.
+    tilt_range : (float, float) or None
+        Lowest and highest tilt in degrees about ``tilt_axis``, None if unknown.
+    tilt_axis : str
+        The tilt axis, "y".
+    picks : Picks or None
+        Labels or ground truth, None where there are none.
+    where : str
+        The file, for messages.
+    masks : mapping of str to Mask
+        Ground truth by voxel.
+    attributes : mapping
+        What else the file says.
+    notes : tuple of str
+        What was assumed while opening it.
     """
 
     name: str
@@ -58,10 +78,29 @@ class Tomogram:
         return (np.array(self.shape) - 1) * self.voxel_size
 
     def read(self, region: Region | None = None) -> np.ndarray:
-        """A region (z, y, x), float32, protein bright, a copy. Slices without steps, inside the
-        volume.
+        """Read a region, protein bright.
 
-        UserError when the file's data cannot be read or holds NaN: it names the slices.
+        Parameters
+        ----------
+        region : tuple of slice, optional
+            (z, y, x), without steps and inside the volume; the whole volume without it.
+
+        Returns
+        -------
+        numpy.ndarray
+            (d, h, w) float32, a copy.
+
+        Raises
+        ------
+        UserError
+            The data cannot be read or holds NaN; the message names the slices.
+
+        Examples
+        --------
+        >>> from cryoet_core.tomograms import ArrayVolume
+        >>> tomogram = Tomogram("a", ArrayVolume(np.ones((2, 2, 2))), 10.0, density_sign=-1)
+        >>> tomogram.read((slice(0, 1), slice(0, 1), slice(0, 2)))
+        array([[[-1., -1.]]], dtype=float32)
         """
         region = region or (slice(None), slice(None), slice(None))
         values = self.volume.read(region)
@@ -70,11 +109,20 @@ class Tomogram:
         return values if self.density_sign > 0 else np.negative(values, out=values)
 
     def at(self, voxel_size: float) -> Tomogram:
-        """The same tomogram with voxels of ``voxel_size`` Å, resampled lazily; itself where they
-        differ by under 2 %.
+        """Return the same tomogram with other voxels, resampled lazily.
 
         Voxel i of the result lies at i * voxel_size Å as everywhere, so the picks stay as they are;
         masks are left out.
+
+        Parameters
+        ----------
+        voxel_size : float
+            Å.
+
+        Returns
+        -------
+        Tomogram
+            Itself where the voxel sizes differ by at most 2 %.
         """
         if abs(voxel_size / self.voxel_size - 1) <= SAME_VOXELS:
             return self
@@ -82,20 +130,22 @@ class Tomogram:
         return replace(self, volume=volume, voxel_size=float(voxel_size), masks={})
 
     def statistics(self) -> tuple[float, float]:
-        """Mean and standard deviation of the protein-bright values, without outliers, from a fixed
-        sample of regions.
+        """Return mean and standard deviation of the protein-bright values, without outliers.
 
-        UserError where the volume is constant or the sample holds NaN.
+        They come from a fixed sample of regions.
+
+        Raises
+        ------
+        UserError
+            The volume is constant or the sample holds NaN.
         """
         if "statistics" not in self._facts:
             self._facts["statistics"] = robust_statistics(self)
-        mean, deviation = self._facts["statistics"]
-        return mean, deviation
+        mean, std = self._facts["statistics"]
+        return mean, std
 
     def without_picks(self) -> Tomogram:
-        """The same tomogram, its labels hidden; masks and attributes go too, for they may hold the
-        truth.
-        """
+        """Return the same tomogram without what may hold the truth: picks, masks, attributes."""
         hidden = replace(self, picks=None, masks={}, attributes={})
         hidden._facts.update(self._facts)
         return hidden
@@ -103,16 +153,26 @@ class Tomogram:
 
 @dataclass(frozen=True, repr=False)
 class Tomograms:
-    """A data set of kind "tomograms", with names of its own for each. notes: what was assumed while
-    opening it.
+    """A data set of tomograms, each with a name of its own.
+
+    Attributes
+    ----------
+    tomograms : tuple of Tomogram
+        The tomograms.
+    notes : tuple of str
+        What was assumed while opening them.
+    opened_from : tuple of str
+        The files, where they were opened.
+    said : mapping
+        What the user said when they were opened.
+    kind : str
+        "tomograms".
     """
 
     tomograms: tuple[Tomogram, ...]
     notes: tuple[str, ...] = ()
     opened_from: tuple[str, ...] = field(default=(), compare=False)
-    """The files, where they were opened."""
     said: Mapping[str, Any] = field(default_factory=dict, compare=False)
-    """What the user said when they were opened."""
     kind: Literal["tomograms"] = field(default="tomograms", init=False)
 
     def __post_init__(self) -> None:
@@ -142,7 +202,7 @@ class Tomograms:
 
     @property
     def voxel_size(self) -> float:
-        """Å, the same in all. UserError when they differ."""
+        """Voxel size in Å, the same in all. UserError when they differ."""
         first = self.tomograms[0]
         for other in self.tomograms[1:]:
             if abs(other.voxel_size / first.voxel_size - 1) > SAME_VOXELS:
@@ -161,7 +221,7 @@ class Tomograms:
         return join(found) if found else None
 
     def named(self, name: str) -> Tomogram:
-        """The tomogram of this name. UserError lists the names when there is none."""
+        """Return the tomogram of this name. UserError lists the names when there is none."""
         for tomogram in self.tomograms:
             if tomogram.name == name:
                 return tomogram
@@ -170,11 +230,19 @@ class Tomograms:
         )
 
     def without_picks(self) -> Tomograms:
-        """The same tomograms, labels hidden."""
+        """Return the same tomograms, labels hidden."""
         return Tomograms(tuple(tomogram.without_picks() for tomogram in self.tomograms), self.notes)
 
 
 def shown_names(tomograms: Sequence[Tomogram] | Tomograms, most: int = 5) -> str:
-    """``a, b, c and 4 more``, for messages."""
+    """List names of tomograms for a message: ``a, b, c and 4 more``.
+
+    Parameters
+    ----------
+    tomograms : sequence of Tomogram or Tomograms
+        The tomograms.
+    most : int
+        The most names that are listed.
+    """
     names = [tomogram.name for tomogram in tomograms]
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -12,37 +12,45 @@ SAME_VOXELS = 0.02
 
 
 class Volume(Protocol):
-    """What a file offers: its shape (z, y, x) and any region of it as float32, values as they stand
-    there.
-    """
+    """What a file offers: a shape and any region as float32, values as they stand there."""
 
     @property
-    def shape(self) -> tuple[int, int, int]: ...
+    def shape(self) -> tuple[int, int, int]:
+        """Voxels (z, y, x)."""
 
-    def read(self, region: Region, /) -> np.ndarray: ...
+    def read(self, region: Region, /) -> np.ndarray:
+        """Return a region (z, y, x)."""
 
 
 class Mask(Protocol):
-    """Whole numbers (z, y, x) of the shape of a tomogram's volume: ids of particles, classes of
-    voxels.
-    """
+    """Whole numbers for each voxel of a tomogram: ids of particles, or classes."""
 
     @property
-    def shape(self) -> tuple[int, int, int]: ...
+    def shape(self) -> tuple[int, int, int]:
+        """Voxels (z, y, x), those of the tomogram."""
 
-    def read(self, region: Region, /) -> np.ndarray: ...
+    def read(self, region: Region, /) -> np.ndarray:
+        """Return a region (z, y, x)."""
 
 
 @dataclass(frozen=True)
 class ArrayVolume:
-    """A volume (z, y, x) in memory, or in a memory map."""
+    """A volume in memory, or in a memory map.
+
+    Attributes
+    ----------
+    array : numpy.ndarray
+        (d, h, w), axes (z, y, x).
+    """
 
     array: np.ndarray
 
     @property
     def shape(self) -> tuple[int, int, int]:
+        """Voxels (z, y, x)."""
         d, h, w = self.array.shape
         return d, h, w
 
     def read(self, region: Region) -> np.ndarray:
+        """Return a region (z, y, x), float32, a copy."""
         return np.array(self.array[region], dtype=np.float32)

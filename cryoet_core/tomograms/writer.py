@@ -1,20 +1,17 @@
-"""Writing: tomograms stream to a file beside the target, which takes its name only once it is whole
-and on the disk.
-"""
+"""Writing a store of tomograms, each volume slab by slab."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from cryoet_core.picks.table import Picks
-from cryoet_core.store.columns import claim, reserve, room
+from cryoet_core.store.columns import reserve, room
+from cryoet_core.store.partial import StoreWriter
 from cryoet_core.store.rows import COARSE, NotRepresentable
 from cryoet_core.support import files
 from cryoet_core.support.errors import UserError
@@ -24,16 +21,28 @@ from cryoet_core.tomograms.statistics import describe_bad, slabs
 from cryoet_core.tomograms.volume import ArrayVolume, Volume
 
 
-class TomogramWriter:
+class TomogramWriter(StoreWriter):
     """Write a store of tomograms, each in bounded memory.
 
         with TomogramWriter(path) as writer:
             writer.add("TS_01", volume, voxel_size=10.0, picks=picks)
 
     Nothing named ``path`` appears or changes before the block ends well; a crash leaves
-    ``path.partial`` at most, which no reader takes for a store. Volumes are stored as given:
-    ``density_sign`` says what they are (+1 protein bright). UserError when the store exists (unless
-    ``overwrite``), when the disk refuses, and for what cannot be stored.
+    ``path.partial`` at most, which no reader takes for a store.
+
+    Parameters
+    ----------
+    path : Path or str
+        The store to write.
+    overwrite : bool
+        Replace a store that exists.
+    provenance : mapping, optional
+        Where the tomograms come from; anything that JSON holds.
+
+    Raises
+    ------
+    UserError
+        The store exists, the disk refuses, or something cannot be stored.
     """
 
     def __init__(
@@ -43,51 +52,10 @@ class TomogramWriter:
         overwrite: bool = False,
         provenance: Mapping[str, Any] | None = None,
     ) -> None:
-        self.path = Path(path)
-        self.partial = self.path.with_name(f"{self.path.name}.partial")
+        super().__init__(path)
         self.names: list[str] = []
         self._overwrite = overwrite
         self._provenance = json.dumps(files.plain(dict(provenance or {})))
-        self._lock: BinaryIO | None = None
-        self._renamed = False
-
-    def __enter__(self) -> TomogramWriter:
-        if self.path.exists() and not self._overwrite and not self.path.is_dir():
-            raise UserError(f"{self.path}: exists already; choose another name or give `overwrite`")
-        self._lock = claim(self.partial, self.path)
-        import h5py
-
-        with files.explained(self.path), h5py.File(self.partial, "w", locking=False) as file:
-            file.attrs.update(
-                {
-                    "format": FORMAT,
-                    "version": layout.VERSION,
-                    "kind": layout.KIND,
-                    "complete": False,
-                }
-            )
-            file.attrs["provenance"] = self._provenance
-            file.create_group(layout.ROOT, track_order=True)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        try:
-            if error is None:
-                with files.explained(self.path):
-                    self._finish()
-            elif isinstance(error, OSError) and (known := files.disk_error(error, self.path)):
-                raise known from error
-        finally:
-            if self._lock is not None:
-                if not self._renamed:
-                    self.partial.unlink(missing_ok=True)
-                self._lock.close()
-                self._lock = None
 
     def add(
         self,
@@ -104,13 +72,39 @@ class TomogramWriter:
         dtype: str = "float16",
         shape: tuple[int, int, int] | None = None,
     ) -> None:
-        """Add one tomogram: an array (d, h, w), a ``Volume``, or slabs (k, h, w) along z with the
-        ``shape`` of all.
+        """Add one tomogram; where it cannot be stored, nothing is added.
 
-        picks: of this tomogram, None where nothing is known of any. masks: name -> whole numbers
-        (d, h, w). attributes: anything that JSON holds. NotRepresentable where float16 would cost
-        more than 1 % of the standard deviation; UserError for NaN, which names the slices, and for
-        facts that cannot be. Nothing is added then.
+        Parameters
+        ----------
+        name : str
+            A name of its own, of one line.
+        volume : numpy.ndarray, Volume or iterable of numpy.ndarray
+            (d, h, w), or slabs (k, h, w) along z together with ``shape``.
+        voxel_size : float
+            Å.
+        density_sign : int
+            What the volume is, which is stored as given: +1 protein bright, -1 dark.
+        tilt_range : (float, float), optional
+            Lowest and highest tilt in degrees.
+        tilt_axis : str
+            The tilt axis, "y".
+        picks : Picks, optional
+            Picks of this tomogram; None where nothing is known of any.
+        masks : mapping of str to numpy.ndarray, optional
+            Whole numbers (d, h, w), by name.
+        attributes : mapping, optional
+            Anything that JSON holds.
+        dtype : {"float16", "float32"}
+            The stored type.
+        shape : (int, int, int), optional
+            (d, h, w), for slabs.
+
+        Raises
+        ------
+        NotRepresentable
+            float16 would cost more than 1 % of the standard deviation.
+        UserError
+            The volume holds NaN, which names the slices, or is constant, or a fact cannot be.
         """
         extent = tuple(int(edge) for edge in shape or getattr(volume, "shape", None) or ())
         if len(extent) != 3 or 0 in extent:
@@ -145,11 +139,11 @@ class TomogramWriter:
             or not name.isprintable(),
             f"two tomograms named {name!r}; expected a name of its own for each": name
             in self.names,
-            f"voxel size {voxel_size} Å; expected a number above 0 (--voxel-size)": not 0
+            f"voxel size {voxel_size} Å; expected a number above 0 (`voxel_size`)": not 0
             < voxel_size
             < float("inf"),
             f"density sign {sign}; expected 1 (protein bright) or -1 (dark)": sign not in (1, -1),
-            f"tilt axis {tilt_axis!r}; expected y (turn the tomogram first)": tilt_axis != "y",
+            f"tilt axis {tilt_axis!r}; expected y (rotate the tomogram first)": tilt_axis != "y",
             f"tilt range {tilt}; expected rising degrees within -90 to 90": (
                 tilt is not None and not -90 <= tilt[0] < tilt[1] <= 90
             ),
@@ -160,6 +154,19 @@ class TomogramWriter:
                 raise UserError(f"{self.path}: {problem}")
 
     # ---- the file --------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        import h5py
+
+        if self.path.exists() and not self._overwrite:
+            raise UserError(f"{self.path}: exists already; choose another name or give `overwrite`")
+        with files.explained(self.path), h5py.File(self.partial, "w", locking=False) as file:
+            file.attrs["format"] = FORMAT
+            file.attrs["version"] = layout.VERSION
+            file.attrs["kind"] = layout.KIND
+            file.attrs["complete"] = False
+            file.attrs["provenance"] = self._provenance
+            file.create_group(layout.ROOT, track_order=True)
 
     def _write(
         self,
@@ -213,24 +220,14 @@ class TomogramWriter:
                 raise
 
     def _finish(self) -> None:
-        import h5py
-
         if not self.names:
             raise UserError(f"{self.path}: no tomograms were written; expected at least one")
-        files.sync(self.partial)
-        # only once everything else is on the disk, so that no half-written file ever says that it
-        # is complete
-        with h5py.File(self.partial, "r+", locking=False) as file:
-            file.attrs["complete"] = True
-        files.sync(self.partial)
-        os.replace(self.partial, self.path)
-        self._renamed = True
-        files.sync(self.path.parent)
 
 
 class _Stream:
-    """Slabs of any thickness into a chunked data set, a layer of chunks at a time; judges what they
-    hold.
+    """Slabs of any thickness into a chunked data set, a layer of chunks at a time.
+
+    It judges what they hold on the way.
     """
 
     def __init__(
@@ -269,7 +266,7 @@ class _Stream:
         self._refuse()
 
     def _judged(self, part: np.ndarray, first: int) -> np.ndarray:
-        """The slices in the stored type; what they lose and whether they are finite is noted."""
+        """Return the slices in the stored type; note what they lose and whether they are finite."""
         wide = np.asarray(part, dtype=np.float32)
         finite = np.isfinite(wide).all(axis=(1, 2))
         self.bad += (first + np.flatnonzero(~finite)).tolist()
@@ -294,12 +291,12 @@ class _Stream:
             )
         if self.dtype == np.float16:
             lost, mean, square = self.sums / np.prod(self.shape)
-            deviation = float(np.sqrt(max(square - mean**2, 0.0)))
-            if deviation > 0 and not np.sqrt(lost) <= COARSE * deviation:
+            std = float(np.sqrt(max(square - mean**2, 0.0)))
+            if std > 0 and not np.sqrt(lost) <= COARSE * std:
                 raise NotRepresentable(
                     f"{self.where}: float16 cannot hold it (values {self.low:g} to {self.high:g}, "
                     "standard deviation "
-                    f"{deviation:g}); expected at most 65504 and a spread about the mean; use "
+                    f"{std:g}); expected at most 65504 and a spread about the mean; use "
                     "float32"
                 )
 
@@ -320,8 +317,9 @@ def _slabs_of(volume: np.ndarray | Volume | Iterable[np.ndarray]) -> Iterator[np
 
 
 def _columns(path: Path, name: str, picks: Picks | None) -> dict[str, np.ndarray]:
-    """Picks as data sets of n rows. UserError for those of other tomograms and for positions that
-    are no numbers.
+    """Return picks as data sets of n rows.
+
+    UserError for those of other tomograms and for positions that are no numbers.
     """
     if picks is None:
         return {}
@@ -349,7 +347,7 @@ def _columns(path: Path, name: str, picks: Picks | None) -> dict[str, np.ndarray
 def _whole_numbers(
     path: Path, name: str, values: np.ndarray, shape: tuple[int, int, int]
 ) -> np.ndarray:
-    """A mask in the smallest type that holds its numbers."""
+    """Return a mask in the smallest type that holds its numbers."""
     values = np.asarray(values)
     if values.shape != shape or values.dtype.kind not in "iub":
         raise UserError(
