@@ -25,17 +25,22 @@ def save(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) ->
     from safetensors.torch import save as serialise
 
     # A copy of each: safetensors refuses views and tensors that share their memory.
-    own = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+    own = {
+        name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()
+    }
     path.parent.mkdir(exist_ok=True)
-    files.write_bytes(path, serialise(own, metadata={"state": json.dumps(dict(state), default=_listed)}))
+    files.write_bytes(
+        path, serialise(own, metadata={"state": json.dumps(dict(state), default=_listed)})
+    )
 
 
 def _listed(value: Any) -> Any:
     """numpy and torch values as numbers and lists."""
     if hasattr(value, "tolist"):
         return value.tolist()
-    raise TypeError(f"a checkpoint's state holds a {type(value).__name__}; expected what JSON has, "
-        "or a tensor")
+    raise TypeError(
+        f"a checkpoint's state holds a {type(value).__name__}; expected what JSON has, or a tensor"
+    )
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:

@@ -35,8 +35,7 @@ class Layout:
 
 
 def resolve(wish: str) -> torch.device:
-    """The device for "auto", "cpu", "cuda" or "cuda:N". UserError when this machine has none such.
-    """
+    """The device for "auto", "cpu", "cuda" or "cuda:N". UserError when this machine has none such."""
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -48,12 +47,15 @@ def resolve(wish: str) -> torch.device:
     if wish == "cpu":
         return torch.device("cpu")
     if not count:
-        raise UserError(f"`device` {wish}: no CUDA device is usable on this machine; use `device` "
-            "cpu or `device` auto")
+        raise UserError(
+            f"`device` {wish}: no CUDA device is usable on this machine; use `device` "
+            "cpu or `device` auto"
+        )
     index = int(match[1] or 0)
     if index >= count:
-        raise UserError(f"`device` {wish}: this machine has {_gpus(count)}; expected cuda:0 to "
-            f"cuda:{count - 1}")
+        raise UserError(
+            f"`device` {wish}: this machine has {_gpus(count)}; expected cuda:0 to cuda:{count - 1}"
+        )
     return torch.device("cuda", index)
 
 
@@ -78,8 +80,9 @@ def layout(devices: int, device: torch.device) -> Layout:
     here = torch.cuda.device_count() if device.type == "cuda" else max(2, os.cpu_count() or 1)
     if wanted > here:
         what = _gpus(here) if device.type == "cuda" else f"{here} CPU cores"
-        raise UserError(f"`devices` {wanted}: out of range; this process sees {what}; expected at "
-            f"most {here}")
+        raise UserError(
+            f"`devices` {wanted}: out of range; this process sees {what}; expected at most {here}"
+        )
     if wanted > 1 and device.type == "cuda" and device.index:
         raise UserError(
             f"`device` {device} with {wanted} processes: give `device` cuda; CUDA_VISIBLE_DEVICES "
@@ -98,12 +101,18 @@ def _external() -> Layout:
     if "TORCHELASTIC_RUN_ID" in env:
         per_node = int(env["LOCAL_WORLD_SIZE"])
         found = Layout("torchrun", per_node, int(env["WORLD_SIZE"]) // per_node)
-    elif "SLURM_PROCID" in env and "SLURM_STEP_NUM_TASKS" in env and env.get("SLURM_JOB_NAME") not in _INTERACTIVE:
+    elif (
+        "SLURM_PROCID" in env
+        and "SLURM_STEP_NUM_TASKS" in env
+        and env.get("SLURM_JOB_NAME") not in _INTERACTIVE
+    ):
         nodes = int(env.get("SLURM_STEP_NUM_NODES", "1"))
         found = Layout("srun", int(env["SLURM_STEP_NUM_TASKS"]) // nodes, nodes)
         if int(env["SLURM_STEP_NUM_TASKS"]) != found.world_size:
-            raise UserError("srun: the tasks are spread unevenly over the nodes; start it with "
-                "`ntasks_per_node`")
+            raise UserError(
+                "srun: the tasks are spread unevenly over the nodes; start it with "
+                "`ntasks_per_node`"
+            )
     else:
         return Layout("none")
     return found if found.world_size > 1 else Layout("none")
@@ -113,8 +122,7 @@ _INTERACTIVE = ("bash", "interactive")
 
 
 def is_main_process() -> bool:
-    """Whether this process is the one that writes and prints: from the environment, without torch.
-    """
+    """Whether this process is the one that writes and prints: from the environment, without torch."""
     names = ("RANK", "SLURM_PROCID") if _external().launcher != "none" else ("LOCAL_RANK",)
     return next((os.environ[name] == "0" for name in names if name in os.environ), True)
 

@@ -79,7 +79,9 @@ class Processes:
         padded[: len(tensor)] = tensor.detach()
         parts = [torch.empty_like(padded) for _ in range(self.world_size)]
         torch.distributed.all_gather(parts, padded)
-        return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)]).to(tensor.device)
+        return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)]).to(
+            tensor.device
+        )
 
     def average_gradients(self, parameters: Iterable[Tensor]) -> None:
         """Replace each gradient by its mean over the processes, in one message. A missing gradient
@@ -93,7 +95,9 @@ class Processes:
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in wanted]
         flat = torch.cat([gradient.float().flatten() for gradient in gradients])
         self.all_reduce(flat).div_(self.world_size)
-        for parameter, mean in zip(wanted, torch.split(flat, [g.numel() for g in gradients]), strict=True):
+        for parameter, mean in zip(
+            wanted, torch.split(flat, [g.numel() for g in gradients]), strict=True
+        ):
             parameter.grad = mean.view_as(parameter).to(parameter.dtype)
 
     def broadcast(self, value: Any) -> Any:
@@ -156,7 +160,11 @@ def _fabric(layout: Layout, device: torch.device) -> Fabric:
         os.environ["SLURM_NNODES"] = str(layout.nodes)
     # its banners are not our output
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    environments = {"self": LightningEnvironment, "torchrun": TorchElasticEnvironment, "srun": SLURMEnvironment}
+    environments = {
+        "self": LightningEnvironment,
+        "torchrun": TorchElasticEnvironment,
+        "srun": SLURMEnvironment,
+    }
     return Fabric(
         accelerator=device.type,
         devices=layout.per_node,

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cryoet_core.plugins.discovery import load_encoder
 from cryoet_core.support.errors import UserError
 from cryoet_core.support.files import shown
-from cryoet_core.plugins.discovery import load_encoder
 
 if TYPE_CHECKING:
     import torch
@@ -32,11 +32,13 @@ def build_encoder(name: str, box: int, **options: Any) -> torch.nn.Module:
     try:
         module: torch.nn.Module = factory(box=box, **options)
     except (TypeError, ValueError) as error:
-        raise UserError(f"encoder {name}: cannot be built for boxes of {box} voxels: "
-            f"{error}") from error
+        raise UserError(
+            f"encoder {name}: cannot be built for boxes of {box} voxels: {error}"
+        ) from error
     if not isinstance(getattr(module, "dim", None), int):
-        raise UserError(f"encoder {name}: has no dim; expected the length of its features as an "
-            "int")
+        raise UserError(
+            f"encoder {name}: has no dim; expected the length of its features as an int"
+        )
     return module
 
 
@@ -68,19 +70,25 @@ def pretrained_encoder(
     runfolder.read(folder.absolute())
     found = checkpoint.load(folder / "checkpoints" / f"{CHECKPOINT}.safetensors")
     if found is None:
-        raise UserError(f"`weights` {shown(folder)}: has no trained model yet; expected a finished "
-            "run")
+        raise UserError(
+            f"`weights` {shown(folder)}: has no trained model yet; expected a finished run"
+        )
     tensors, state = found
     record = state.get(RECORD)
     if not isinstance(record, Mapping):
-        raise UserError(f"`weights` {shown(folder)}: this method trains no encoder that others can "
-            "use")
+        raise UserError(
+            f"`weights` {shown(folder)}: this method trains no encoder that others can use"
+        )
     if expect is not None and record["name"] != expect:
         raise UserError(
             f"`weights` {shown(folder)}: holds the encoder {record['name']}, not {expect}; give "
             "`encoder` so"
         )
-    own = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items() if name.startswith(PREFIX)}
+    own = {
+        name.removeprefix(PREFIX): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(PREFIX)
+    }
     wanted = record["box"] if box is None else box
     module = build_encoder(record["name"], wanted, **record["options"])
     if wanted != record["box"] and _shapes(module.state_dict()) != _shapes(own):
@@ -92,8 +100,9 @@ def pretrained_encoder(
     try:
         module.load_state_dict(own)
     except RuntimeError as error:
-        raise UserError(f"`weights` {shown(folder)}: does not fit encoder {record['name']}: "
-            f"{error}") from error
+        raise UserError(
+            f"`weights` {shown(folder)}: does not fit encoder {record['name']}: {error}"
+        ) from error
     return module, dict(record) | {"box": wanted}
 
 

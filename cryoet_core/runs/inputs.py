@@ -5,16 +5,16 @@ may not see.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from cryoet_core.support.errors import UserError
-from cryoet_core.tomograms import Tomograms
+from cryoet_core.tomograms import TomogramOptions, Tomograms
 
 if TYPE_CHECKING:
     from cryoet_core.plugins.interfaces import InputSpec, Trainer
     from cryoet_core.store import Subtomograms
-    from cryoet_core.tomograms import TomogramOptions
 
     Opened: TypeAlias = Subtomograms | Tomograms
 
@@ -35,7 +35,9 @@ def takes_tomograms(trainer: type[Trainer]) -> bool:
 
 
 def open_inputs(
-    trainer: type[Trainer], inputs: Mapping[str, Sequence[Path]], reading: Mapping[str, Any] | None = None
+    trainer: type[Trainer],
+    inputs: Mapping[str, Sequence[Path]],
+    reading: TomogramOptions | Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Open every input of a trainer, labels and all. UserError for a missing, unknown or unfit one.
 
@@ -45,9 +47,10 @@ def open_inputs(
     names = [*trainer.inputs, *([PICKS] if takes_tomograms(trainer) else [])]
     unknown = sorted(set(inputs) - set(names))
     if unknown:
-        raise UserError(f"`{unknown[0]}`: {trainer.name} takes "
-            f"{', '.join(f'`{name}`' for name in names)}")
-    how = {**(reading or {}), PICKS: tuple(inputs.get(PICKS, ()))}
+        raise UserError(
+            f"`{unknown[0]}`: {trainer.name} takes {', '.join(f'`{name}`' for name in names)}"
+        )
+    how = replace(reading_of(reading), picks=tuple(Path(path) for path in inputs.get(PICKS, ())))
     opened = {}
     for name, spec in trainer.inputs.items():
         if inputs.get(name):
@@ -63,39 +66,46 @@ def open_input(
     paths: Sequence[Path],
     *,
     labels_required: bool = True,
-    reading: Mapping[str, Any] | None = None,
+    reading: TomogramOptions | Mapping[str, Any] | None = None,
 ) -> Any:
     """Open one input, several files as one data set. UserError names the option or the file."""
-    data = _open(name, spec, [Path(path) for path in paths], reading or {})
+    data = _open(spec, [Path(path) for path in paths], reading_of(reading))
     if labels_required and spec.labels == "required" and not has_labels(data):
         lacks = "particle centres; give --picks" if spec.kind == "tomograms" else "class labels"
-        raise UserError(f"`{name}` {named(paths)}: has no {lacks}: this method learns from "
-            "labelled data")
+        raise UserError(
+            f"`{name}` {named(paths)}: has no {lacks}: this method learns from labelled data"
+        )
     return data
 
 
-def _open(name: str, spec: InputSpec, paths: list[Path], reading: Mapping[str, Any]) -> Opened:
+def _open(spec: InputSpec, paths: list[Path], reading: TomogramOptions) -> Opened:
     if spec.kind == "tomograms":
         from cryoet_core.tomograms import open_tomograms
 
-        return open_tomograms(paths, reading_of(reading))
+        return open_tomograms(paths, reading)
     from cryoet_core.store import open_subtomograms
 
     return open_subtomograms(paths)
 
 
-def reading_of(said: Mapping[str, Any]) -> TomogramOptions:
+def reading_of(said: TomogramOptions | Mapping[str, Any] | None) -> TomogramOptions:
     """What the user says of tomograms, as ``open_tomograms`` takes it; what is None is left to the
     files.
     """
-    from cryoet_core.tomograms import TomogramOptions
-
-    given = {name: value for name, value in said.items() if value is not None}
+    if isinstance(said, TomogramOptions):
+        return said
+    given = {name: value for name, value in (said or {}).items() if value is not None}
     if "tilt_range" in given:
         given["tilt_range"] = tuple(given["tilt_range"])
     if PICKS in given:
         given[PICKS] = tuple(Path(path) for path in given[PICKS])
     return TomogramOptions(**given)
+
+
+def given_of(reading: TomogramOptions) -> dict[str, Any]:
+    """What the user says of tomograms, by name, without what is left to the files."""
+    values = {part.name: getattr(reading, part.name) for part in fields(reading)}
+    return {name: value for name, value in values.items() if value not in (None, ())}
 
 
 def what_it_may_see(trainer: type[Trainer], data: Mapping[str, Any]) -> dict[str, Any]:
@@ -132,7 +142,9 @@ def has_labels(data: Opened) -> bool:
 
 def notes(parts: Iterable[Opened]) -> list[str]:
     """What was assumed when tomograms were opened, each line once."""
-    return list(dict.fromkeys(note for part in parts if isinstance(part, Tomograms) for note in part.notes))
+    return list(
+        dict.fromkeys(note for part in parts if isinstance(part, Tomograms) for note in part.notes)
+    )
 
 
 def named(paths: Sequence[Path]) -> str:

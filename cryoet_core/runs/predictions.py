@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cryoet_core.plugins.interfaces import Labels
 from cryoet_core.support import files
 from cryoet_core.support.errors import RunError, UserError
-from cryoet_core.plugins.interfaces import Labels
 
 if TYPE_CHECKING:
     from cryoet_core.runs.run import Run
@@ -43,7 +43,9 @@ class Predictions:
         return len(self.labels)
 
 
-def write_predictions(run: Run, labels: Labels, data: Subtomograms, folder: Path | None = None) -> Path:
+def write_predictions(
+    run: Run, labels: Labels, data: Subtomograms, folder: Path | None = None
+) -> Path:
     """Write predictions.h5 and predictions.star to ``folder`` (the run's own by default), on rank
     0, each atomically.
 
@@ -68,20 +70,25 @@ def read_predictions(path: Path) -> Predictions:
 
     path = path / HDF5_NAME if path.is_dir() else path
     if not path.exists():
-        raise UserError(f"{path}: no such file; expected the {HDF5_NAME} of a finished run; try "
-            "`cryoet resume`")
+        raise UserError(
+            f"{path}: no such file; expected the {HDF5_NAME} of a finished run; try `cryoet resume`"
+        )
     try:
         with h5py.File(path, "r") as file:
             if file.attrs.get("format") != "cryoet" or file.attrs.get("kind") != "predictions":
-                raise UserError(f"{path}: holds no predictions; expected a {HDF5_NAME} that this "
-                    "program wrote")
+                raise UserError(
+                    f"{path}: holds no predictions; expected a {HDF5_NAME} that this program wrote"
+                )
             if file.attrs["version"] != _VERSION:
-                raise UserError(f"{path}: version {file.attrs['version']}; this program reads "
-                    f"version {_VERSION}")
+                raise UserError(
+                    f"{path}: version {file.attrs['version']}; this program reads "
+                    f"version {_VERSION}"
+                )
             return _read(file)
     except (OSError, KeyError, ValueError) as error:
-        raise UserError(f"{path}: damaged or no HDF5 file ({error}); expected a {HDF5_NAME}; "
-            "predict again") from error
+        raise UserError(
+            f"{path}: damaged or no HDF5 file ({error}); expected a {HDF5_NAME}; predict again"
+        ) from error
 
 
 def _check(labels: Labels, n: int) -> None:
@@ -90,20 +97,27 @@ def _check(labels: Labels, n: int) -> None:
     for name, shape in (("labels", (n,)), ("probabilities", (n, k))):
         found = getattr(labels, name).shape
         if found != shape:
-            raise RunError(f"the method returned {name} of shape {found}; expected {shape}: {n} "
-                f"volumes, {k} classes")
+            raise RunError(
+                f"the method returned {name} of shape {found}; expected {shape}: {n} "
+                f"volumes, {k} classes"
+            )
     rows = [("embedding", labels.embedding)] if labels.embedding is not None else []
     for name, array in [*rows, *labels.extra.items()]:
         if len(array) != n:
-            raise RunError(f"the method returned {len(array)} rows of {name}; expected {n}, one "
-                "for each volume")
+            raise RunError(
+                f"the method returned {len(array)} rows of {name}; expected {n}, one "
+                "for each volume"
+            )
     if n and not -1 <= labels.labels.min() <= labels.labels.max() < k:
         found = f"{labels.labels.min()} to {labels.labels.max()}"
-        raise RunError(f"the method returned labels {found}; expected -1 to {k - 1}, indices into "
-            f"its {k} classes")
+        raise RunError(
+            f"the method returned labels {found}; expected -1 to {k - 1}, indices into "
+            f"its {k} classes"
+        )
     if not np.isfinite(labels.probabilities).all():
-        raise RunError("the method returned probabilities that are not finite; expected rows that "
-            "sum to 1")
+        raise RunError(
+            "the method returned probabilities that are not finite; expected rows that sum to 1"
+        )
 
 
 def _hdf5(method: str, labels: Labels, data: Subtomograms) -> bytes:
@@ -114,7 +128,9 @@ def _hdf5(method: str, labels: Labels, data: Subtomograms) -> bytes:
 
     names, file_index, rows = _sources(data)
     with h5py.File(HDF5_NAME, "w", driver="core", backing_store=False) as file:
-        file.attrs.update({"format": "cryoet", "kind": "predictions", "version": _VERSION, "method": method})
+        file.attrs.update(
+            {"format": "cryoet", "kind": "predictions", "version": _VERSION, "method": method}
+        )
         file.attrs["classes"] = _texts(labels.classes)
         file["labels"] = labels.labels.astype(np.int64)
         file["probabilities"] = labels.probabilities.astype(np.float32)
@@ -144,7 +160,9 @@ def _read(file: Any) -> Predictions:
         extra={name: array[:] for name, array in file["extra"].items()} if "extra" in file else {},
     )
     names = tuple(file["source/files"].asstr()[:])
-    return Predictions(labels, str(file.attrs["method"]), names, file["source/file"][:], file["source/row"][:])
+    return Predictions(
+        labels, str(file.attrs["method"]), names, file["source/file"][:], file["source/row"][:]
+    )
 
 
 def _sources(data: Subtomograms) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
@@ -160,7 +178,9 @@ def _star(labels: Labels, data: Subtomograms) -> str:
     best = labels.probabilities.max(axis=1) if len(labels.classes) else np.zeros(len(labels))
     class_names = np.array([*labels.classes, "none"], dtype=object)[labels.labels]
     columns: dict[str, list[str]] = {
-        "ImageName": [f"{row + 1:06d}@{names[index]}" for index, row in zip(file_index, rows, strict=True)],
+        "ImageName": [
+            f"{row + 1:06d}@{names[index]}" for index, row in zip(file_index, rows, strict=True)
+        ],
         "ClassNumber": [str(label + 1) for label in labels.labels],
         "MaxValueProbDistribution": [f"{value:.6f}" for value in best],
         "OpticsGroup": ["1"] * len(labels),
@@ -175,7 +195,11 @@ def _star(labels: Labels, data: Subtomograms) -> str:
     table["_cryoetClassName"] = [str(name) for name in class_names]
 
     document = cif.Document()
-    optics = {"OpticsGroup": 1, "OpticsGroupName": "opticsGroup1", "ImagePixelSize": f"{data.voxel_size:.6f}"}
+    optics = {
+        "OpticsGroup": 1,
+        "OpticsGroupName": "opticsGroup1",
+        "ImagePixelSize": f"{data.voxel_size:.6f}",
+    }
     optics |= {"ImageSize": data.box, "ImageDimensionality": 3}
     _loop(document, "optics", {f"_rln{name}": [str(value)] for name, value in optics.items()})
     _loop(document, "particles", table)

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from weakref import WeakSet
 
 from cryoet_core.runs import checkpoint, devices, runfolder
-from cryoet_core.support import files, provenance
 from cryoet_core.runs.devices import keep_freed_memory, resolve
 from cryoet_core.runs.distributed import Collectives, Processes, launch
+from cryoet_core.runs.runfolder import RunFolder
+from cryoet_core.support import files, provenance
 from cryoet_core.support.errors import UserError
 from cryoet_core.support.journal import Journal
 from cryoet_core.support.progress import Terminal
-from cryoet_core.runs.runfolder import RunFolder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from cryoet_core.plugins.config import Config
-    from cryoet_core.store import Subtomograms
     from cryoet_core.runs.volumes import DeviceVolumes
+    from cryoet_core.store import Subtomograms
 
 T = TypeVar("T")
 Inputs = Mapping[str, Sequence[str | Path]]
@@ -118,8 +118,17 @@ class Run(RunFolder, Collectives):
         }
 
         def make() -> Path:
-            prints = {name: [provenance.fingerprint(path) for path in some] for name, some in paths.items()}
-            facts = {"status": "started", "started": _now(), "resumed": 0, "wall_seconds": 0.0, "timings": {}}
+            prints = {
+                name: [provenance.fingerprint(path) for path in some]
+                for name, some in paths.items()
+            }
+            facts = {
+                "status": "started",
+                "started": _now(),
+                "resumed": 0,
+                "wall_seconds": 0.0,
+                "timings": {},
+            }
             facts |= {"provenance": provenance.collect(resolve(device)), "fingerprints": prints}
             return runfolder.make(out, method, record, facts)
 
@@ -128,7 +137,13 @@ class Run(RunFolder, Collectives):
 
     @classmethod
     def resume(
-        cls, path: Path, *, config: Config | None = None, quiet: bool = False, json: bool = False, **options: Any
+        cls,
+        path: Path,
+        *,
+        config: Config | None = None,
+        quiet: bool = False,
+        json: bool = False,
+        **options: Any,
     ) -> Run:
         """Go on with an interrupted run, with its own options unless some are given here.
 
@@ -137,18 +152,23 @@ class Run(RunFolder, Collectives):
         """
         path = Path(path).absolute()
         record = runfolder.read(path)
-        merged = record["options"] | {name: value for name, value in options.items() if value is not None}
+        merged = record["options"] | {
+            name: value for name, value in options.items() if value is not None
+        }
 
         def check() -> Path:
             for group in files.read_json(path / runfolder.FACTS)["fingerprints"].values():
                 for known in group:
                     if provenance.fingerprint(Path(known["path"])) != known:
-                        raise UserError(f"{known['path']}: changed since {path} was started; start "
-                            "a new run")
+                        raise UserError(
+                            f"{known['path']}: changed since {path} was started; start a new run"
+                        )
             return path
 
         _, processes = launch(merged, check)
-        run = cls(path, {**record, "options": merged}, processes, config=config, quiet=quiet, json=json)
+        run = cls(
+            path, {**record, "options": merged}, processes, config=config, quiet=quiet, json=json
+        )
         facts = run.facts
         run._timings.update(facts["timings"])
         run._started -= facts["wall_seconds"]
@@ -173,8 +193,16 @@ class Run(RunFolder, Collectives):
         """
         path = Path(path).absolute()
         record = runfolder.read(path)
-        fresh = {"device": device, "devices": 1, "precision": "auto", "max_memory": None, "threads": None} | options
-        return cls(path, {**record, "options": fresh}, device=device, config=config, quiet=quiet, json=json)
+        fresh = {
+            "device": device,
+            "devices": 1,
+            "precision": "auto",
+            "max_memory": None,
+            "threads": None,
+        } | options
+        return cls(
+            path, {**record, "options": fresh}, device=device, config=config, quiet=quiet, json=json
+        )
 
     def _begin(self, resumed: int = 0) -> Run:
         import torch
@@ -283,8 +311,7 @@ class Run(RunFolder, Collectives):
             self._journal.append(values)
 
     def say(self, text: str) -> None:
-        """Print a line (rank 0, unless quiet; on standard error when standard output carries JSON).
-        """
+        """Print a line (rank 0, unless quiet; on standard error when standard output carries JSON)."""
         self.terminal.say(text)
 
     @overload
@@ -314,7 +341,9 @@ class Run(RunFolder, Collectives):
 
     # ---- files -----------------------------------------------------------------------------------
 
-    def save(self, name: str, tensors: Mapping[str, Tensor], state: Mapping[str, Any] | None = None) -> None:
+    def save(
+        self, name: str, tensors: Mapping[str, Tensor], state: Mapping[str, Any] | None = None
+    ) -> None:
         """Write checkpoints/NAME.safetensors, tensors and JSON state in one atomic step.
 
         Every process must call it: rank 0 writes, and all go on when the file is there to be

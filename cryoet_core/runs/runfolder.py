@@ -8,6 +8,7 @@ import os
 import shutil
 import time
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -22,6 +23,48 @@ CONFIG, FACTS, METRICS, CHECKPOINTS = "config.json", "run.json", "metrics.jsonl"
 _FORMAT, _VERSION = "cryoet run", 1
 
 
+@dataclass(frozen=True)
+class DataCard:
+    """What a finished run says of its data, for later data to be compared with.
+
+    Attributes
+    ----------
+    n : int
+        Number of subtomograms or tomograms.
+    voxel_size : float
+        Å; of tomograms that of the first.
+    box : int, optional
+        Box size of subtomograms, in voxels.
+    density_sign : int, optional
+        +1 where protein is bright in the first tomogram, -1 where it is dark.
+    """
+
+    n: int
+    voxel_size: float
+    box: int | None = None
+    density_sign: int | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The card as run.json holds it, without what does not apply."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a finished run says of itself.
+
+    Attributes
+    ----------
+    task : str, optional
+        What its labels are: ``"clustering"`` or ``"classification"``; None where it picks.
+    data : DataCard, optional
+        The data that it was fitted on.
+    """
+
+    task: str | None = None
+    data: DataCard | None = None
+
+
 class RunFolder:
     """What a run's folder says. ``record`` is its config.json."""
 
@@ -30,7 +73,9 @@ class RunFolder:
         self.method: str = record["method"]
         self.seed: int = record["seed"]
         self.preset: str | None = record["preset"]
-        self.inputs: dict[str, list[Path]] = {k: [Path(p) for p in v] for k, v in record["inputs"].items()}
+        self.inputs: dict[str, list[Path]] = {
+            k: [Path(p) for p in v] for k, v in record["inputs"].items()
+        }
         self.reading: dict[str, Any] = dict(record.get("reading", {}))
         self.options: dict[str, Any] = dict(record["options"])
 
@@ -41,6 +86,14 @@ class RunFolder:
         """
         facts: dict[str, Any] = files.read_json(self.dir / FACTS)
         return facts
+
+    @property
+    def outcome(self) -> Outcome:
+        """What the run said of itself when it ended; empty before."""
+        said = self.facts.get("facts", {})
+        known = {part.name for part in fields(DataCard)}
+        card = {name: value for name, value in said.get("data", {}).items() if name in known}
+        return Outcome(said.get("task"), DataCard(**card) if card else None)
 
     def metrics(self) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl, without a torn last one."""
@@ -61,7 +114,9 @@ class RunFolder:
         return files.read_json(self.dir / name) if (self.dir / name).exists() else None
 
 
-def make(out: Path | None, method: str, record: Mapping[str, Any], facts: Mapping[str, Any]) -> Path:
+def make(
+    out: Path | None, method: str, record: Mapping[str, Any], facts: Mapping[str, Any]
+) -> Path:
     """Make the folder with config.json and run.json inside; ``out`` None means
     runs/<method>/<time>-<hash>.
 
@@ -71,8 +126,10 @@ def make(out: Path | None, method: str, record: Mapping[str, Any], facts: Mappin
     folder = out if out is not None else _fresh(method)
     folder = Path(os.path.abspath(folder))
     if folder.exists() or folder.is_symlink():
-        raise UserError(f"`out` {folder}: exists already; expected a new folder; choose another "
-            "name or remove it")
+        raise UserError(
+            f"`out` {folder}: exists already; expected a new folder; choose another "
+            "name or remove it"
+        )
     beside = _unfinished(folder)
     with files.explained(folder):
         shutil.rmtree(beside, ignore_errors=True)
@@ -92,20 +149,29 @@ def read(folder: Path) -> dict[str, Any]:
     """The content of config.json. UserError with the reason when ``folder`` is no run folder."""
     if not folder.exists():
         if _unfinished(folder).exists():
-            raise UserError(f"{folder}: this run was ended while it started, nothing was done yet; "
-                "run it again")
+            raise UserError(
+                f"{folder}: this run was ended while it started, nothing was done yet; run it again"
+            )
         raise UserError(f"{folder}: no such run folder; expected one that `cryoet run` made")
     if not folder.is_dir():
         raise UserError(f"{folder}: a file; expected a folder that `cryoet run` made")
     if not (folder / CONFIG).exists():
         inside = sorted(path.parent.name for path in folder.glob(f"*/{CONFIG}"))
-        more = f"; it holds run folders, name one of them, such as {folder / inside[-1]}" if inside else ""
-        raise UserError(f"{folder}: not a run folder (no {CONFIG}); expected a folder that `cryoet "
-            f"run` made{more}")
+        more = (
+            f"; it holds run folders, name one of them, such as {folder / inside[-1]}"
+            if inside
+            else ""
+        )
+        raise UserError(
+            f"{folder}: not a run folder (no {CONFIG}); expected a folder that `cryoet "
+            f"run` made{more}"
+        )
     record = files.read_json(folder / CONFIG)
     if not isinstance(record, dict) or record.get("format") != _FORMAT:
-        raise UserError(f"{folder / CONFIG}: not written by `cryoet run`; expected a folder that "
-            "`cryoet run` made")
+        raise UserError(
+            f"{folder / CONFIG}: not written by `cryoet run`; expected a folder that "
+            "`cryoet run` made"
+        )
     if record.get("version") != _VERSION:
         raise UserError(
             f"{folder / CONFIG}: version {record.get('version')}; this program reads version "
@@ -127,8 +193,9 @@ def lock(folder: Path) -> IO[bytes] | None:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         handle.close()
-        raise UserError(f"{folder}: another process is still writing this run; wait until it has "
-            "ended") from error
+        raise UserError(
+            f"{folder}: another process is still writing this run; wait until it has ended"
+        ) from error
     except OSError:
         handle.close()
         return None
@@ -140,6 +207,7 @@ def _unfinished(folder: Path) -> Path:
 
 
 def _fresh(method: str) -> Path:
-    token = hashlib.sha256(f"{time.time_ns()} "
-        f"{os.getpid()}".encode() + os.urandom(8)).hexdigest()[:6]
+    token = hashlib.sha256(f"{time.time_ns()} {os.getpid()}".encode() + os.urandom(8)).hexdigest()[
+        :6
+    ]
     return Path("runs") / method / f"{time.strftime('%Y%m%d-%H%M%S')}-{token}"

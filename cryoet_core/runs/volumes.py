@@ -46,7 +46,9 @@ class DeviceVolumes:
         signs = self.data.signs.astype(np.float32)
         # stored float32 passes through float16 of the standardised volume, whatever its scale
         self._wide = self.data.dtype == np.float32
-        self._stored_shift, self._stored_scale = (mean, std) if self._wide else (0 * mean, 0 * std + 1)
+        self._stored_shift, self._stored_scale = (
+            (mean, std) if self._wide else (0 * mean, 0 * std + 1)
+        )
         if standardise:
             shift, scale = (0 * mean, signs) if self._wide else (mean, signs / std)
         else:
@@ -76,7 +78,9 @@ class DeviceVolumes:
         rows = self._rows(index)
         return self._finish(None if self.held else self._read(rows), torch.from_numpy(rows))
 
-    def batches(self, batch_size: int, indices: np.ndarray | Tensor | None = None) -> Iterator[Tensor]:
+    def batches(
+        self, batch_size: int, indices: np.ndarray | Tensor | None = None
+    ) -> Iterator[Tensor]:
         """Batches (b, 1, d, d, d) in the order of ``indices`` (default: all), the last one shorter.
 
         A thread reads ahead while the device computes, where the volumes are not held.
@@ -97,7 +101,11 @@ class DeviceVolumes:
 
     def _read(self, rows: np.ndarray) -> Tensor:
         """Volumes (b, d, d, d) float16 in host memory, pinned where a GPU is to fetch them."""
-        halves = torch.empty((len(rows), *(self.box,) * 3), dtype=torch.float16, pin_memory=self.device.type == "cuda")
+        halves = torch.empty(
+            (len(rows), *(self.box,) * 3),
+            dtype=torch.float16,
+            pin_memory=self.device.type == "cuda",
+        )
         if not self._wide:
             self.data.read_stored(rows, out=halves.numpy())
             return halves
@@ -127,13 +135,20 @@ class DeviceVolumes:
         """
         rows = rows.to(self.device)
         batch = torch.empty((len(rows), 1, *(self.box,) * 3), device=self.device)
-        shift, scale = self._shift[rows, None, None, None, None], self._scale[rows, None, None, None, None]
+        shift, scale = (
+            self._shift[rows, None, None, None, None],
+            self._scale[rows, None, None, None, None],
+        )
         # a CPU does the three passes on pieces that stay in its cache; a GPU takes the batch as one
-        step = len(rows) if self.device.type != "cpu" else max(1, _CACHED_BYTES // (4 * self.box**3))
+        step = (
+            len(rows) if self.device.type != "cpu" else max(1, _CACHED_BYTES // (4 * self.box**3))
+        )
         for i in range(0, len(rows), max(step, 1)):
             part = slice(i, i + step)
             piece = self._held_rows(rows[part]) if halves is None else halves[part]
-            batch[part].copy_(piece.unsqueeze(1), non_blocking=True).sub_(shift[part]).mul_(scale[part])
+            batch[part].copy_(piece.unsqueeze(1), non_blocking=True).sub_(shift[part]).mul_(
+                scale[part]
+            )
         return batch
 
 

@@ -4,7 +4,7 @@ particles (``picking``).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,6 +13,8 @@ from cryoet_core.plugins.interfaces import Task
 if TYPE_CHECKING:
     from cryoet_core.plugins.interfaces import Trainer
     from cryoet_core.runs.run import Run
+    from cryoet_core.runs.runfolder import DataCard
+    from cryoet_core.tasks.options import PickingOptions
 
 Facts = dict[str, Any]
 
@@ -31,18 +33,18 @@ class TaskModule(Protocol):
         trainer: Trainer,
         paths: Sequence[Path],
         out: Path | None,
-        reading: Mapping[str, Any],
+        options: PickingOptions,
         support: Sequence[Path],
         /,
     ) -> Facts:
         """Label or pick in other data; ``support``: files of examples of the classes to name."""
 
     def evaluate(
-        self, run: Run, trainer: Trainer, paths: Sequence[Path], reading: Mapping[str, Any], /
+        self, run: Run, trainer: Trainer, paths: Sequence[Path], options: PickingOptions, /
     ) -> Facts:
         """Compare with what is known."""
 
-    def card(self, data: Any, /) -> Facts:
+    def card(self, data: Any, /) -> DataCard:
         """What later data is compared with."""
 
 

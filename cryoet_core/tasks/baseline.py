@@ -8,7 +8,7 @@ score beside it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
@@ -37,6 +37,9 @@ _BATCH = 256
 @dataclass
 class Yardstick:
     """A fitted labeller; see ``Yardstick.fit``."""
+
+    NAME: ClassVar[str] = "invariants"
+    """The name of this clustering in reports, where it stands beside other methods."""
 
     centring: Centring
     invariants: Invariants

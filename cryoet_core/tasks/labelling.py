@@ -5,13 +5,14 @@ yardstick's line.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cryoet_core.plugins.discovery import load_trainer
 from cryoet_core.plugins.interfaces import FewShotLabeller, Labeller
 from cryoet_core.runs import inputs as opening
+from cryoet_core.runs.runfolder import DataCard
 from cryoet_core.support.errors import RunError, UserError
 from cryoet_core.support.files import shown
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from cryoet_core.plugins.interfaces import Labels, Trainer
     from cryoet_core.runs.run import Run
     from cryoet_core.store import Subtomograms
+    from cryoet_core.tasks.options import PickingOptions
 
 EVALUATION, AVERAGES = "evaluation.json", "averages"
 YARDSTICK_SAMPLE = 5000
@@ -53,7 +55,7 @@ def predict(
     trainer: Trainer,
     paths: Sequence[Path],
     out: Path | None,
-    reading: Mapping[str, Any],
+    options: PickingOptions,
     support: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """Label new data; predictions.h5 and predictions.star go to the folder ``out``. UserError when
@@ -64,7 +66,7 @@ def predict(
     """
     from cryoet_core.runs.predictions import HDF5_NAME, write_predictions
 
-    _refuse(reading)
+    _refuse(options)
     out = out or run.dir / "predictions" / Path(paths[0]).stem
     if (out / HDF5_NAME).exists() or out.is_file():
         raise UserError(
@@ -83,7 +85,7 @@ def predict(
 
 
 def evaluate(
-    run: Run, trainer: Trainer, paths: Sequence[Path], reading: Mapping[str, Any]
+    run: Run, trainer: Trainer, paths: Sequence[Path], options: PickingOptions
 ) -> dict[str, Any]:
     """Compare labels with the known ones: of the run's own data as labelled then, or of other data,
     labelled now.
@@ -91,7 +93,7 @@ def evaluate(
     from cryoet_core.evaluation.scoring import comparable
     from cryoet_core.runs.predictions import read_predictions
 
-    _refuse(reading)
+    _refuse(options)
     files = list(paths) or run.inputs[opening.subject_name(type(trainer), run.inputs)]
     data = opening.open_input("data", opening.subject_spec(trainer), files, labels_required=False)
     if not opening.has_labels(data):
@@ -109,7 +111,7 @@ def evaluate(
     else:
         labels, task = (
             read_predictions(run.dir).labels,
-            run.facts.get("facts", {}).get("task", trainer.task),
+            run.outcome.task or trainer.task,
         )
     if len(labels) != len(data):
         raise UserError(
@@ -119,16 +121,16 @@ def evaluate(
     return _evaluate(task, labels, data)
 
 
-def card(data: Subtomograms) -> dict[str, Any]:
+def card(data: Subtomograms) -> DataCard:
     """What later data is compared with."""
-    return {"n": len(data), "box": int(data.box), "voxel_size": float(data.voxel_size)}
+    return DataCard(len(data), float(data.voxel_size), box=int(data.box))
 
 
 # ---- the steps -----------------------------------------------------------------------------------
 
 
-def _refuse(reading: Mapping[str, Any]) -> None:
-    given = sorted(name for name, value in reading.items() if value not in (None, ()))
+def _refuse(options: PickingOptions) -> None:
+    given = sorted(options.given())
     if given:
         raise UserError(f"`{given[0]}`: this run labels subtomograms; the option is for pickers")
 
@@ -144,7 +146,7 @@ def _learnt(
     trainer: Trainer, data: Subtomograms, run: Run, support: Sequence[Path] = ()
 ) -> Labeller:
     """What labels new data; a difference from the training data is said aloud."""
-    for line in _differences(run.facts.get("facts", {}).get("data"), data):
+    for line in _differences(run.outcome.data, data):
         run.say(f"note: {line}")
     labeller = _labeller(trainer.load(run))
     if support:
@@ -180,18 +182,16 @@ def _labeller(fitted: Any) -> Labeller:
     )
 
 
-def _differences(trained_on: Mapping[str, Any] | None, data: Subtomograms) -> list[str]:
+def _differences(trained_on: DataCard | None, data: Subtomograms) -> list[str]:
     """In what new data differs from the data of training, one line each."""
     found = []
-    if trained_on and abs(data.voxel_size / trained_on["voxel_size"] - 1) > opening.SAME_VOXELS:
+    if trained_on and abs(data.voxel_size / trained_on.voxel_size - 1) > opening.SAME_VOXELS:
         found.append(
             f"voxels of {data.voxel_size:.2f} Å, but the run was trained on "
-            f"{trained_on['voxel_size']:.2f} Å"
+            f"{trained_on.voxel_size:.2f} Å"
         )
-    if trained_on and data.box != trained_on["box"]:
-        found.append(
-            f"boxes of {data.box}^3 voxels, but the run was trained on {trained_on['box']}^3"
-        )
+    if trained_on and data.box != trained_on.box:
+        found.append(f"boxes of {data.box}^3 voxels, but the run was trained on {trained_on.box}^3")
     return found
 
 
@@ -239,7 +239,7 @@ def _write_yardstick(run: Run, data: Subtomograms) -> None:
     from cryoet_core.evaluation.scoring import comparable
     from cryoet_core.tasks.baseline import Yardstick
 
-    if run.method == "invariants" or not comparable(data.labels):
+    if load_trainer(run.method).is_baseline or not comparable(data.labels):
         return
     if len(data) > YARDSTICK_SAMPLE:
         rows = np.sort(
@@ -251,7 +251,11 @@ def _write_yardstick(run: Run, data: Subtomograms) -> None:
         fitted, _ = Yardstick.fit(data.without_labels(), run, k_min=min(2, k_max), k_max=k_max)
         run.write_json(
             "yardsticks.json",
-            {"invariants": _evaluate("clustering", fitted.label(data.without_labels(), run), data)},
+            {
+                Yardstick.NAME: _evaluate(
+                    "clustering", fitted.label(data.without_labels(), run), data
+                )
+            },
         )
 
 

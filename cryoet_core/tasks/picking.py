@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cryoet_core.picks.table import Picks
 from cryoet_core.plugins.interfaces import MeasuredPicker, Picker
 from cryoet_core.runs import inputs as opening
+from cryoet_core.runs.runfolder import DataCard
 from cryoet_core.support import files, provenance
 from cryoet_core.support.errors import RunError, UserError
 from cryoet_core.support.files import shown
@@ -22,10 +24,10 @@ if TYPE_CHECKING:
 
     from cryoet_core.plugins.interfaces import Trainer
     from cryoet_core.runs.run import Run
-    from cryoet_core.tomograms import Tomogram, Tomograms
+    from cryoet_core.tasks.options import PickingOptions
+    from cryoet_core.tomograms import Tomogram, TomogramOptions, Tomograms
 
 EVALUATION, TRUTH = "evaluation.json", "truth.h5"
-_ASKED = ("radius", "rule", "particle")
 
 
 def finish(run: Run, fitted: Any, seen: Tomograms, data: Tomograms) -> dict[str, Any]:
@@ -50,7 +52,7 @@ def predict(
     trainer: Trainer,
     paths: Sequence[Path],
     out: Path | None,
-    reading: Mapping[str, Any],
+    options: PickingOptions,
     support: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """Pick in other tomograms; stars, picks.h5 and status.json go to the folder ``out``.
@@ -69,9 +71,10 @@ def predict(
             f"`out` {shown(folder)}: exists already; expected a new folder; choose another name or "
             "remove it"
         )
-    _refuse_asked(reading)
+    for name in options.judging():
+        raise UserError(f"`{name}`: an option of `cryoet evaluate`")
     started = time.monotonic()
-    picks, rows = _survey(run, trainer, paths, folder, reading)
+    picks, rows = _survey(run, trainer, paths, folder, options)
     failed = [row for row in rows if row.status == "failed"]
     if failed:
         raise RunError(
@@ -84,7 +87,7 @@ def predict(
 
 
 def evaluate(
-    run: Run, trainer: Trainer, paths: Sequence[Path], reading: Mapping[str, Any]
+    run: Run, trainer: Trainer, paths: Sequence[Path], options: PickingOptions
 ) -> dict[str, Any]:
     """Compare picks with the known centres, in the run's own tomograms or in others (picked now
     unless they were).
@@ -94,34 +97,34 @@ def evaluate(
     """
     name = opening.subject_name(type(trainer), run.inputs)
     spec = opening.subject_spec(trainer)
-    said = {key: value for key, value in reading.items() if key not in _ASKED}
-    asked = {key: reading[key] for key in _ASKED if reading.get(key) is not None}
+    reading = options.reading
     own = not paths or _same_files(run, name, paths)
     if own:
-        taught = {} if paths else {opening.PICKS: tuple(run.inputs.get(opening.PICKS, ()))}
-        said = {**run.reading, **taught, **_given(said)}
+        taught = {} if paths else {"picks": tuple(run.inputs.get(opening.PICKS, ()))}
+        reading = replace(
+            opening.reading_of(run.reading), **{**taught, **opening.given_of(reading)}
+        )
     sources = [Path(path) for path in (paths or run.inputs[name])]
     truth = opening.open_input(
-        "data", spec, sources, labels_required=False, reading=_as_trained(run, said)
+        "data", spec, sources, labels_required=False, reading=_as_trained(run, reading)
     )
     if not opening.has_labels(truth):
         raise UserError(
             f"{opening.named(sources)}: has no known particle centres to compare with; give `picks`"
         )
     learnt = trainer.load(run)
-    if "radius" not in asked:
-        asked["radius"] = _radius_of(run, learnt)
-    if asked["radius"] is None:
+    radius = options.radius if options.radius is not None else _radius_of(run, learnt)
+    if radius is None:
         raise UserError(
             "`radius`: missing; expected how far a pick may lie from the true centre, in Å"
         )
-    picks = _own_picks(run) if own else _picked(run, trainer, sources, reading)
+    picks = _own_picks(run) if own else _picked(run, trainer, sources, options)
     folder = run.dir if own else run.dir / "predictions" / _stem(sources)
     measured = _measured(learnt, truth, folder)
     try:
-        scores = _scores(picks, truth, asked) | measured
+        scores = _scores(picks, truth, options.judging() | {"radius": radius}) | measured
     except UserError as error:
-        if not measured or any(reading.get(key) is not None for key in _ASKED):
+        if not measured or options.judging():
             raise  # what was asked for has to be answered
         run.say(f"note: picks not compared with the known centres ({error})")
         return {"n_picks": len(picks)} | measured
@@ -129,14 +132,10 @@ def evaluate(
     return _headline(scores) | {key: value for key, value in scores.items() if key != "curve"}
 
 
-def card(data: Tomograms) -> dict[str, Any]:
+def card(data: Tomograms) -> DataCard:
     """What later data is read and compared with."""
     first = data.tomograms[0]
-    return {
-        "n": len(data),
-        "voxel_size": float(first.voxel_size),
-        "density_sign": int(first.density_sign),
-    }
+    return DataCard(len(data), float(first.voxel_size), density_sign=int(first.density_sign))
 
 
 # ---- the steps -----------------------------------------------------------------------------------
@@ -187,17 +186,17 @@ def _picker(fitted: Any) -> Picker:
 
 
 def _survey(
-    run: Run, trainer: Trainer, paths: Sequence[Path], folder: Path, reading: Mapping[str, Any]
+    run: Run, trainer: Trainer, paths: Sequence[Path], folder: Path, options: PickingOptions
 ) -> tuple[Picks, list[SurveyRow]]:
     """Pick in the tomograms of some files. Their own labels are not needed, so ``--picks`` is not
     opened here.
     """
-    said = {key: value for key, value in reading.items() if key not in (*_ASKED, opening.PICKS)}
+    reading = replace(options.reading, picks=())
     spec = opening.subject_spec(trainer)
 
     def open_one(path: Path) -> Any:
         opened = opening.open_input(
-            "data", spec, [path], labels_required=False, reading=_as_trained(run, said)
+            "data", spec, [path], labels_required=False, reading=_as_trained(run, reading)
         )
         for line in opening.notes([opened]):
             run.say(f"note: {line}")
@@ -208,44 +207,42 @@ def _survey(
         raise UserError(
             f"none of {len(failed)} files can be opened; the first: {failed[0].message}"
         )
-    for line in _differences(run.facts.get("facts", {}).get("data"), tomograms):
+    for line in _differences(run.outcome.data, tomograms):
         run.say(f"note: {line}")
     prints = [
         provenance.fingerprint(Path(path).absolute()) for path in paths if Path(path).exists()
     ]
-    survey = Survey(folder, {"run": str(run.dir), "files": prints, "reading": _given(said)})
+    asked = {"run": str(run.dir), "files": prints, "reading": opening.given_of(reading)}
+    survey = Survey(folder, asked)
     return survey.pick(_picker(trainer.load(run)), tomograms, run, failed)
 
 
-def _as_trained(run: Run, said: Mapping[str, Any]) -> dict[str, Any]:
+def _as_trained(run: Run, reading: TomogramOptions) -> TomogramOptions:
     """What is said of files, and where neither they nor the user say the contrast, that of the
     training data.
     """
-    sign = run.facts.get("facts", {}).get("data", {}).get("density_sign")
-    trained = {1: "bright", -1: "dark"}.get(sign)
-    return {**_given(said), **({"default_contrast": trained} if trained else {})}
+    card = run.outcome.data
+    if card is None or card.density_sign is None:
+        return reading
+    return replace(reading, default_contrast="bright" if card.density_sign > 0 else "dark")
 
 
-def _given(said: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in said.items() if value not in (None, ())}
-
-
-def _differences(trained_on: Mapping[str, Any] | None, tomograms: Sequence[Tomogram]) -> list[str]:
+def _differences(trained_on: DataCard | None, tomograms: Sequence[Tomogram]) -> list[str]:
     found = []
     for tomogram in tomograms:
         if (
             trained_on
-            and abs(tomogram.voxel_size / trained_on["voxel_size"] - 1) > opening.SAME_VOXELS
+            and abs(tomogram.voxel_size / trained_on.voxel_size - 1) > opening.SAME_VOXELS
         ):
             found.append(
                 f"{tomogram.name}: voxels of {tomogram.voxel_size:g} Å, resampled to those of "
                 "training, "
-                f"{trained_on['voxel_size']:g} Å"
+                f"{trained_on.voxel_size:g} Å"
             )
     return found
 
 
-def _picked(run: Run, trainer: Trainer, paths: Sequence[Path], reading: Mapping[str, Any]) -> Picks:
+def _picked(run: Run, trainer: Trainer, paths: Sequence[Path], options: PickingOptions) -> Picks:
     """The picks in some files: those of an earlier predict of the same files, or picked now."""
     from cryoet_core.formats.picks.store_file import load_picks
 
@@ -258,7 +255,7 @@ def _picked(run: Run, trainer: Trainer, paths: Sequence[Path], reading: Mapping[
             f"{shown(folder)}: holds picks of other files of this name; remove it or rename the "
             "files"
         )
-    picks, rows = _survey(run, trainer, paths, folder, reading)
+    picks, rows = _survey(run, trainer, paths, folder, options)
     failed = [row for row in rows if row.status == "failed"]
     if failed:
         raise RunError(f"{failed[0].name}: {failed[0].message}")
@@ -278,12 +275,6 @@ def _same_files(run: Run, name: str, paths: Sequence[Path]) -> bool:
 def _stem(paths: Sequence[Path]) -> str:
     more = f"-and-{len(paths) - 1}-more" if len(paths) > 1 else ""
     return Path(paths[0]).stem + more
-
-
-def _refuse_asked(reading: Mapping[str, Any]) -> None:
-    given = [key for key in _ASKED if reading.get(key) is not None]
-    if given:
-        raise UserError(f"`{given[0]}`: an option of `cryoet evaluate`")
 
 
 def _radius_of(run: Run, picker: Any) -> float | None:

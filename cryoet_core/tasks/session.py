@@ -18,6 +18,7 @@ from cryoet_core.plugins.discovery import load_trainer
 from cryoet_core.runs import inputs as opening
 from cryoet_core.support.errors import UserError
 from cryoet_core.support.files import shown
+from cryoet_core.tasks.options import PickingOptions
 
 if TYPE_CHECKING:
     from cryoet_core.plugins.interfaces import Trainer
@@ -56,8 +57,8 @@ def run_method(
     chosen = resolve_preset(preset, devices.resolve(device).type == "cuda")
     config = trainer.Config.from_layers(chosen, read_config_file(config_file), options)
     given = {name: [Path(path) for path in paths] for name, paths in inputs.items() if paths}
-    reading = {name: value for name, value in (reading or {}).items() if value is not None}
-    data = opening.open_inputs(trainer, given, reading)
+    said = opening.reading_of(reading)
+    data = opening.open_inputs(trainer, given, said)
     run = Run.create(
         method,
         config,
@@ -66,7 +67,7 @@ def run_method(
         seed=seed,
         device=device,
         preset=chosen,
-        reading=reading,
+        reading=opening.given_of(said),
         **run_options,
     )
     why = f" (auto on {run.device.type})" if preset == "auto" else ""
@@ -106,7 +107,8 @@ def predict_run(
     """
     run, trainer = open_finished(folder, run_options)
     facts = {"run": shown(run.dir), "method": run.method}
-    return facts | tasks.of(trainer.task).predict(run, trainer, paths, out, reading or {}, support)
+    said = PickingOptions.of(reading)
+    return facts | tasks.of(trainer.task).predict(run, trainer, paths, out, said, support)
 
 
 def evaluate_run(
@@ -123,7 +125,7 @@ def evaluate_run(
     """
     run, trainer = open_finished(folder, options)
     facts = {"run": shown(run.dir), "method": run.method}
-    return facts | tasks.of(trainer.task).evaluate(run, trainer, paths, reading or {})
+    return facts | tasks.of(trainer.task).evaluate(run, trainer, paths, PickingOptions.of(reading))
 
 
 def report_run(folder: Path) -> Path:
@@ -153,7 +155,7 @@ def _fit_and_close(
         scalars = {
             key: value for key, value in facts.items() if not isinstance(value, (list, dict))
         }
-        run.finish(data=task.card(data[name]), **scalars)
+        run.finish(data=task.card(data[name]).as_dict(), **scalars)
         if run.rank:
             return dict(facts)
         if report:
