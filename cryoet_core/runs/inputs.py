@@ -1,5 +1,6 @@
-"""The data sets that a run is given: open them, check that the method can use them, hide what it
-may not see.
+"""The data sets that a run is given.
+
+They are opened, checked for what the method can use, and stripped of what it may not see.
 """
 
 from __future__ import annotations
@@ -22,15 +23,11 @@ SAME_VOXELS = 0.02
 """Voxel sizes that differ by less than this fraction count as equal."""
 
 PICKS = "picks"
-"""Beside the inputs of a method that takes tomograms: files with the particle centres that are
-known.
-"""
+"""An input of every method that takes tomograms: files with the known particle centres."""
 
 
 def takes_tomograms(trainer: type[Trainer]) -> bool:
-    """Whether any input is of tomograms; then ``--picks``, ``--contrast`` and the like say how they
-    are read.
-    """
+    """Whether any input is of tomograms; then ``TomogramOptions`` say how they are read."""
     return any(spec.kind == "tomograms" for spec in trainer.inputs.values())
 
 
@@ -39,10 +36,27 @@ def open_inputs(
     inputs: Mapping[str, Sequence[Path]],
     reading: TomogramOptions | Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Open every input of a trainer, labels and all. UserError for a missing, unknown or unfit one.
+    """Open every input of a trainer, with its labels.
 
-    reading: what the user says of tomograms that their files do not (``contrast``, ``voxel_size``,
-    ``tilt_range``).
+    Parameters
+    ----------
+    trainer : type of Trainer
+        The method.
+    inputs : mapping of str to sequence of Path
+        Files by the name of the input; ``picks`` are the known particles of tomograms.
+    reading : TomogramOptions or mapping, optional
+        What the user says of tomograms that their files do not (``contrast``, ``voxel_size``,
+        ``tilt_range``).
+
+    Returns
+    -------
+    dict
+        Opened data sets by the name of the input.
+
+    Raises
+    ------
+    UserError
+        An input is missing, unknown or unfit.
     """
     names = [*trainer.inputs, *([PICKS] if takes_tomograms(trainer) else [])]
     unknown = sorted(set(inputs) - set(names))
@@ -68,10 +82,34 @@ def open_input(
     labels_required: bool = True,
     reading: TomogramOptions | Mapping[str, Any] | None = None,
 ) -> Any:
-    """Open one input, several files as one data set. UserError names the option or the file."""
+    """Open one input, several files as one data set.
+
+    Parameters
+    ----------
+    name : str
+        The input's name, for messages.
+    spec : InputSpec
+        What the trainer says of it.
+    paths : sequence of Path
+        Its files.
+    labels_required : bool
+        Refuse data without labels where the trainer requires them.
+    reading : TomogramOptions or mapping, optional
+        What the user says of tomograms that their files do not.
+
+    Returns
+    -------
+    Subtomograms or Tomograms
+        The data set.
+
+    Raises
+    ------
+    UserError
+        Names the option or the file.
+    """
     data = _open(spec, [Path(path) for path in paths], reading_of(reading))
     if labels_required and spec.labels == "required" and not has_labels(data):
-        lacks = "particle centres; give --picks" if spec.kind == "tomograms" else "class labels"
+        lacks = "particle centres; give `picks`" if spec.kind == "tomograms" else "class labels"
         raise UserError(
             f"`{name}` {named(paths)}: has no {lacks}: this method learns from labelled data"
         )
@@ -89,8 +127,22 @@ def _open(spec: InputSpec, paths: list[Path], reading: TomogramOptions) -> Opene
 
 
 def reading_of(said: TomogramOptions | Mapping[str, Any] | None) -> TomogramOptions:
-    """What the user says of tomograms, as ``open_tomograms`` takes it; what is None is left to the
-    files.
+    """What the user says of tomograms, as ``open_tomograms`` takes it.
+
+    Parameters
+    ----------
+    said : TomogramOptions or mapping, optional
+        Options by name; what is None is left to the files.
+
+    Returns
+    -------
+    TomogramOptions
+        The same options.
+
+    Examples
+    --------
+    >>> reading_of({"contrast": "dark", "voxel_size": None, "tilt_range": [-60, 60]}).tilt_range
+    (-60, 60)
     """
     if isinstance(said, TomogramOptions):
         return said
@@ -109,9 +161,7 @@ def given_of(reading: TomogramOptions) -> dict[str, Any]:
 
 
 def what_it_may_see(trainer: type[Trainer], data: Mapping[str, Any]) -> dict[str, Any]:
-    """The same data, without labels, class names and picks where the method declares that it never
-    sees them.
-    """
+    """The data without the labels, class names and picks that the method must not see."""
     never = {name for name, spec in trainer.inputs.items() if spec.labels == "never"}
     return {name: without_labels(part) if name in never else part for name, part in data.items()}
 
@@ -122,9 +172,7 @@ def without_labels(data: Opened) -> Opened:
 
 
 def subject_name(trainer: type[Trainer], given: Mapping[str, Any]) -> str:
-    """The input whose volumes the run labels: the last one of the trainer that is given (data, or
-    target).
-    """
+    """The input whose volumes the run labels: the last one of the trainer that is given."""
     return [name for name in trainer.inputs if given.get(name) is not None][-1]
 
 

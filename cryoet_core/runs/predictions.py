@@ -1,5 +1,6 @@
-"""predictions.h5 and predictions.star: what a labeller said of each volume, and which file and row
-the volume is.
+"""predictions.h5 and predictions.star: what a labeller said of each subtomogram.
+
+They also say which file and row each subtomogram is.
 
 predictions.h5: attributes ``format`` "cryoet", ``kind`` "predictions", ``version``, ``method``,
 ``classes`` (names); ``/labels`` (n,) int64 into the classes, -1 for none of them;
@@ -31,7 +32,21 @@ _VERSION = 1
 
 @dataclass(frozen=True)
 class Predictions:
-    """The content of predictions.h5. Volume i is row ``rows[i]`` (from 0) of ``files[file[i]]``."""
+    """The content of predictions.h5: subtomogram i is row ``rows[i]`` of ``files[file[i]]``.
+
+    Attributes
+    ----------
+    labels : Labels
+        What the labeller said.
+    method : str
+        Name of the method.
+    files : tuple of str
+        Absolute paths of the stores.
+    file : array of int, shape (n,)
+        Index into ``files``.
+    rows : array of int, shape (n,)
+        Row in that file, from 0.
+    """
 
     labels: Labels
     method: str
@@ -46,11 +61,30 @@ class Predictions:
 def write_predictions(
     run: Run, labels: Labels, data: Subtomograms, folder: Path | None = None
 ) -> Path:
-    """Write predictions.h5 and predictions.star to ``folder`` (the run's own by default), on rank
-    0, each atomically.
+    """Write predictions.h5 and predictions.star on rank 0, each atomically.
 
-    Returns the path of the HDF5 file. RunError: the labels do not fit the data; UserError: the disk
-    refuses.
+    Parameters
+    ----------
+    run : Run
+        The run that labelled.
+    labels : Labels
+        What it said of n subtomograms.
+    data : Subtomograms
+        These n subtomograms.
+    folder : Path, optional
+        Where the files go; by default the run's own folder.
+
+    Returns
+    -------
+    Path
+        The HDF5 file.
+
+    Raises
+    ------
+    RunError
+        The labels do not fit the data.
+    UserError
+        The files cannot be written.
     """
     _check(labels, len(data))
     folder = run.dir if folder is None else folder
@@ -63,8 +97,12 @@ def write_predictions(
 
 
 def read_predictions(path: Path) -> Predictions:
-    """Read predictions.h5, named itself or by its folder. UserError when it is missing or something
-    else.
+    """Read predictions.h5, named itself or by its folder.
+
+    Raises
+    ------
+    UserError
+        The file is missing or something else.
     """
     import h5py
 
@@ -121,8 +159,9 @@ def _check(labels: Labels, n: int) -> None:
 
 
 def _hdf5(method: str, labels: Labels, data: Subtomograms) -> bytes:
-    """The content of predictions.h5, made in memory: the HDF5 library itself may crash on a disk
-    that is full.
+    """The content of predictions.h5, made in memory.
+
+    The HDF5 library itself may crash on a disk that is full.
     """
     import h5py
 
@@ -207,9 +246,9 @@ def _star(labels: Labels, data: Subtomograms) -> str:
 
 
 def _poses(extra: Mapping[str, np.ndarray], voxel_size: float) -> dict[str, list[str]]:
-    """RELION's angles and origins where the method found how the particles lie.
+    """RELION's angles and origins where the method found the poses of the particles.
 
-    ``extra`` rotations (n, 3, 3) turn the reference into the particle; shifts (n, 3), voxels, lead
+    ``extra`` rotations (n, 3, 3) carry the reference onto the particle; shifts (n, 3), voxels, lead
     from the box centre to the particle's centre, and RELION subtracts its origin from the
     coordinate.
     """

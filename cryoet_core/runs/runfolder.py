@@ -1,4 +1,4 @@
-"""The folder of a run on the disk: made in one step, recognised, locked against a second writer."""
+"""The folder of a run: made in one step, recognised, locked against a second writer."""
 
 from __future__ import annotations
 
@@ -66,7 +66,15 @@ class Outcome:
 
 
 class RunFolder:
-    """What a run's folder says. ``record`` is its config.json."""
+    """What a run's folder says.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+    record : mapping
+        The content of its config.json.
+    """
 
     def __init__(self, folder: Path, record: Mapping[str, Any]) -> None:
         self.dir, self.record = folder, dict(record)
@@ -81,8 +89,9 @@ class RunFolder:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The content of run.json: status (running, done, failed), wall time, timings, peak memory,
-        provenance.
+        """The content of run.json: status, wall time, timings, peak memory, provenance.
+
+        ``status`` is started, running, done, failed or interrupted.
         """
         facts: dict[str, Any] = files.read_json(self.dir / FACTS)
         return facts
@@ -100,13 +109,17 @@ class RunFolder:
         return journal.read(self.dir / METRICS)
 
     def load(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """Tensors (on the CPU) and state of a checkpoint, None when there is none. RunError when it
-        is damaged.
+        """Tensors (on the CPU) and state of a checkpoint; None when there is none.
+
+        Raises
+        ------
+        RunError
+            The file is damaged.
         """
         return checkpoint.load(self.checkpoint_path(name))
 
     def checkpoint_path(self, name: str) -> Path:
-        """checkpoints/NAME.safetensors"""
+        """The path of a checkpoint, checkpoints/NAME.safetensors."""
         return self.dir / CHECKPOINTS / f"{name}.safetensors"
 
     def read_json(self, name: str) -> Any:
@@ -117,11 +130,30 @@ class RunFolder:
 def make(
     out: Path | None, method: str, record: Mapping[str, Any], facts: Mapping[str, Any]
 ) -> Path:
-    """Make the folder with config.json and run.json inside; ``out`` None means
-    runs/<method>/<time>-<hash>.
+    """Make the folder of a run with config.json and run.json inside.
 
     It is filled under a hidden name and then renamed, so a run folder is whole or absent.
-    UserError: ``out`` exists.
+
+    Parameters
+    ----------
+    out : Path or None
+        The folder; None means runs/<method>/<time>-<hash>.
+    method : str
+        Name of the method.
+    record : mapping
+        The content of config.json.
+    facts : mapping
+        The content of run.json.
+
+    Returns
+    -------
+    Path
+        The folder, absolute.
+
+    Raises
+    ------
+    UserError
+        ``out`` exists.
     """
     folder = out if out is not None else _fresh(method)
     folder = Path(os.path.abspath(folder))
@@ -146,7 +178,13 @@ def make(
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """The content of config.json. UserError with the reason when ``folder`` is no run folder."""
+    """The content of config.json.
+
+    Raises
+    ------
+    UserError
+        ``folder`` is no run folder; the message says why.
+    """
     if not folder.exists():
         if _unfinished(folder).exists():
             raise UserError(
@@ -182,10 +220,17 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def lock(folder: Path) -> IO[bytes] | None:
-    """Hold the folder until the result is closed or the process dies, however it dies. UserError
-    when it is held.
+    """Hold the folder until the result is closed or the process dies, however it dies.
 
-    None on a file system without locks.
+    Returns
+    -------
+    file or None
+        None on a file system without locks.
+
+    Raises
+    ------
+    UserError
+        Another process holds it.
     """
     with files.explained(folder):
         handle = (folder / ".lock").open("ab")

@@ -1,4 +1,6 @@
-"""Volumes on the device: held once where they fit, streamed from the memory map where they do not;
+"""Subtomograms on the device.
+
+They are held once where they fit, and streamed from the memory map where they do not. Both give
 the same numbers.
 """
 
@@ -23,12 +25,24 @@ _AHEAD = 2
 
 
 class DeviceVolumes:
-    """Subtomograms as batches (b, 1, d, d, d) float32 on ``device``, protein bright.
+    """Subtomograms as batches (b, 1, d, d, d) float32 on a device, protein bright.
 
-    With ``standardise`` each volume has mean 0 and standard deviation 1; else the stored values
-    times density sign. Volumes are held once, as float16 on the device, where they take at most
-    ``max_memory`` bytes (None: no limit); else each batch is read from the store, in memory for a
-    few batches. Both ways give the same numbers, bit by bit.
+    Volumes are held once, as float16 on the device, where they fit; else each batch is read from
+    the store, in memory for a few batches. Both ways give the same numbers, bit by bit.
+
+    Parameters
+    ----------
+    data : Subtomograms
+        The data set.
+    device : torch.device or str
+        Where the batches are.
+    max_memory : int, optional
+        Bytes that held volumes may take; None for no limit.
+    indices : array of int, optional
+        The rows that are wanted; by default all.
+    standardise : bool
+        Bring each volume to mean 0 and standard deviation 1; else the stored values times the
+        density sign are given.
     """
 
     def __init__(
@@ -60,16 +74,14 @@ class DeviceVolumes:
 
     @property
     def nbytes(self) -> int:
-        """What holding all volumes takes."""
+        """Bytes that holding all volumes takes."""
         return 2 * len(self) * self.box**3
 
     def __len__(self) -> int:
         return len(self.data)
 
     def __getitem__(self, index: int | slice | list[int] | np.ndarray | Tensor) -> Tensor:
-        """A batch (b, 1, d, d, d) for a slice or a vector of indices or a mask; (1, d, d, d) for
-        one index.
-        """
+        """A batch (b, 1, d, d, d) for a slice, indices or a mask; (1, d, d, d) for one index."""
         if isinstance(index, (int, np.integer)):
             return self[np.array([range(len(self))[index]])][0]
         if isinstance(index, Tensor) and index.dtype == torch.long and self._store is not None:
@@ -81,9 +93,21 @@ class DeviceVolumes:
     def batches(
         self, batch_size: int, indices: np.ndarray | Tensor | None = None
     ) -> Iterator[Tensor]:
-        """Batches (b, 1, d, d, d) in the order of ``indices`` (default: all), the last one shorter.
+        """Batches (b, 1, d, d, d), the last one shorter.
 
         A thread reads ahead while the device computes, where the volumes are not held.
+
+        Parameters
+        ----------
+        batch_size : int
+            Subtomograms in a batch.
+        indices : array or Tensor of int, optional
+            Their order; by default all as they come.
+
+        Yields
+        ------
+        Tensor
+            A batch on the device.
         """
         rows = np.arange(len(self)) if indices is None else self._rows(indices)
         parts = [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
@@ -130,9 +154,7 @@ class DeviceVolumes:
         return self._store.index_select(0, rows)
 
     def _finish(self, halves: Tensor | None, rows: Tensor) -> Tensor:
-        """Rows (b,) of the held volumes, or their float16 (b, d, d, d) as read, to the batch that
-        is handed out.
-        """
+        """The batch that is handed out, from rows (b,) of held volumes or float16 as read."""
         rows = rows.to(self.device)
         batch = torch.empty((len(rows), 1, *(self.box,) * 3), device=self.device)
         shift, scale = (

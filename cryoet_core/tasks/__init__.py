@@ -1,6 +1,4 @@
-"""What a run does with what was learnt, by task: label subtomograms (``labelling``) or pick
-particles (``picking``).
-"""
+"""What a run does with what was learnt: label subtomograms or pick particles, by its task."""
 
 from __future__ import annotations
 
@@ -23,8 +21,23 @@ class TaskModule(Protocol):
     """What each module of this package offers; the dictionaries are facts for the closing line."""
 
     def finish(self, run: Run, fitted: Any, seen: Any, data: Any, /) -> Facts:
-        """Label or pick in the run's own data and write the results; ``seen`` is the data with
-        labels hidden.
+        """Label or pick in the run's own data and write the results.
+
+        Parameters
+        ----------
+        run : Run
+            The run.
+        fitted : Labeller or Picker
+            What the method has learnt.
+        seen : Subtomograms or Tomograms
+            The data, without what the method must not see.
+        data : Subtomograms or Tomograms
+            The same data with all that is known of it.
+
+        Returns
+        -------
+        dict
+            Facts for the closing line.
         """
 
     def predict(
@@ -37,12 +50,50 @@ class TaskModule(Protocol):
         support: Sequence[Path],
         /,
     ) -> Facts:
-        """Label or pick in other data; ``support``: files of examples of the classes to name."""
+        """Label or pick in other data.
+
+        Parameters
+        ----------
+        run : Run
+            A finished run.
+        trainer : Trainer
+            Its method.
+        paths : sequence of Path
+            The data.
+        out : Path or None
+            Folder of the results; None for a folder in that of the run.
+        options : PickingOptions
+            How tomograms are read.
+        support : sequence of Path
+            Files with examples of the classes to name.
+
+        Returns
+        -------
+        dict
+            Facts for the closing line.
+        """
 
     def evaluate(
         self, run: Run, trainer: Trainer, paths: Sequence[Path], options: PickingOptions, /
     ) -> Facts:
-        """Compare with what is known."""
+        """Compare labels or picks with the known ones.
+
+        Parameters
+        ----------
+        run : Run
+            A finished run.
+        trainer : Trainer
+            Its method.
+        paths : sequence of Path
+            The data; empty for the run's own.
+        options : PickingOptions
+            How tomograms are read and how picks are judged.
+
+        Returns
+        -------
+        dict
+            Scores.
+        """
 
     def card(self, data: Any, /) -> DataCard:
         """What later data is compared with."""

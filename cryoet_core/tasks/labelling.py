@@ -1,5 +1,6 @@
-"""Label subtomograms with what a method has learnt: predictions, class averages, metrics, the
-yardstick's line.
+"""Label subtomograms with what a method has learnt.
+
+A run leaves predictions, class averages, metrics and the score of the baseline.
 """
 
 from __future__ import annotations
@@ -24,13 +25,32 @@ if TYPE_CHECKING:
 
 EVALUATION, AVERAGES = "evaluation.json", "averages"
 YARDSTICK_SAMPLE = 5000
-"""Of larger data sets the yardstick looks at a random part, so that it stays a matter of seconds.
-"""
+"""Of larger data sets the baseline takes a random part, so that it stays a matter of seconds."""
 
 
 def finish(run: Run, fitted: Any, seen: Subtomograms, data: Subtomograms) -> dict[str, Any]:
-    """Label the run's data, write everything but the report; the facts of the closing line (rank 0
-    writes).
+    """Label the run's data and write everything but the report; rank 0 writes.
+
+    Parameters
+    ----------
+    run : Run
+        The run.
+    fitted : Labeller
+        What the method has learnt.
+    seen : Subtomograms
+        The data, without what the method must not see.
+    data : Subtomograms
+        The same data with its labels.
+
+    Returns
+    -------
+    dict
+        Facts for the closing line.
+
+    Raises
+    ------
+    RunError
+        ``fitted`` is no labeller, or its labels do not fit the data.
     """
     from cryoet_core.runs.predictions import write_predictions
 
@@ -42,7 +62,7 @@ def finish(run: Run, fitted: Any, seen: Subtomograms, data: Subtomograms) -> dic
         facts["predictions"] = shown(write_predictions(run, labels, data))
         _write_averages(run, labels, data)
         if task == "clustering":
-            _write_yardstick(run, data)
+            _write_baseline(run, data)
         scores = _evaluate(task, labels, data)
         if scores:
             run.write_json(EVALUATION, scores)
@@ -58,11 +78,32 @@ def predict(
     options: PickingOptions,
     support: Sequence[Path] = (),
 ) -> dict[str, Any]:
-    """Label new data; predictions.h5 and predictions.star go to the folder ``out``. UserError when
-    there are some.
+    """Label new data; predictions.h5 and predictions.star go to a new folder.
 
-    support: a few labelled examples that say what there is, for methods that name classes from
-    examples.
+    Parameters
+    ----------
+    run : Run
+        A finished run.
+    trainer : Trainer
+        Its method.
+    paths : sequence of Path
+        The data.
+    out : Path or None
+        The folder; None for predictions/NAME in that of the run.
+    options : PickingOptions
+        Must be empty: they are for pickers.
+    support : sequence of Path
+        A few labelled examples of each class, for methods that name classes from examples.
+
+    Returns
+    -------
+    dict
+        Facts for the closing line.
+
+    Raises
+    ------
+    UserError
+        The folder holds predictions, an option is for pickers, or the method takes no examples.
     """
     from cryoet_core.runs.predictions import HDF5_NAME, write_predictions
 
@@ -87,8 +128,28 @@ def predict(
 def evaluate(
     run: Run, trainer: Trainer, paths: Sequence[Path], options: PickingOptions
 ) -> dict[str, Any]:
-    """Compare labels with the known ones: of the run's own data as labelled then, or of other data,
-    labelled now.
+    """Compare labels with the known ones: of the run's own data as labelled then, or of other data.
+
+    Parameters
+    ----------
+    run : Run
+        A finished run.
+    trainer : Trainer
+        Its method.
+    paths : sequence of Path
+        Data to label now; empty for the run's own.
+    options : PickingOptions
+        Must be empty: they are for pickers.
+
+    Returns
+    -------
+    dict
+        Scores.
+
+    Raises
+    ------
+    UserError
+        There are no labels of two classes to compare with.
     """
     from cryoet_core.evaluation.scoring import comparable
     from cryoet_core.runs.predictions import read_predictions
@@ -136,8 +197,9 @@ def _refuse(options: PickingOptions) -> None:
 
 
 def task_of(fitted: Any, trainer: Trainer | type[Trainer]) -> str:
-    """What the labels are: a method that may sort or name, by its input, says on its labeller which
-    of them it did.
+    """What the labels are, clustering or classification.
+
+    A method that may do either, by its input, says on its labeller which it did.
     """
     return str(getattr(fitted, "task", trainer.task))
 
@@ -145,7 +207,7 @@ def task_of(fitted: Any, trainer: Trainer | type[Trainer]) -> str:
 def _learnt(
     trainer: Trainer, data: Subtomograms, run: Run, support: Sequence[Path] = ()
 ) -> Labeller:
-    """What labels new data; a difference from the training data is said aloud."""
+    """What labels new data; a note says how the data differs from that of training."""
     for line in _differences(run.outcome.data, data):
         run.say(f"note: {line}")
     labeller = _labeller(trainer.load(run))
@@ -187,20 +249,20 @@ def _differences(trained_on: DataCard | None, data: Subtomograms) -> list[str]:
     found = []
     if trained_on and abs(data.voxel_size / trained_on.voxel_size - 1) > opening.SAME_VOXELS:
         found.append(
-            f"voxels of {data.voxel_size:.2f} Å, but the run was trained on "
+            f"voxel size {data.voxel_size:.2f} Å, but the run was trained on "
             f"{trained_on.voxel_size:.2f} Å"
         )
     if trained_on and data.box != trained_on.box:
-        found.append(f"boxes of {data.box}^3 voxels, but the run was trained on {trained_on.box}^3")
+        found.append(f"box size {data.box}, but the run was trained on box size {trained_on.box}")
     return found
 
 
 def _write_averages(run: Run, labels: Labels, data: Subtomograms) -> None:
     """Averages of the classes, where the method left none of its own.
 
-    Particles are turned back by the poses that the method found (``extra`` rotations and shifts); a
-    method whose configuration says ``align_averages`` and that found none gets them from a search;
-    else they are averaged as they lie.
+    Particles are rotated back by the poses that the method found (``extra`` rotations and shifts);
+    a method whose configuration says ``align_averages`` and that found none gets them from a
+    search; else they are averaged in the orientations that they have.
     """
     import torch
 
@@ -230,10 +292,8 @@ def _write_averages(run: Run, labels: Labels, data: Subtomograms) -> None:
         write_averages(folder, averages, labels.classes, data.voxel_size)
 
 
-def _write_yardstick(run: Run, data: Subtomograms) -> None:
-    """The score of ``invariants`` on the same data, beside which every clustering method's own must
-    be read.
-    """
+def _write_baseline(run: Run, data: Subtomograms) -> None:
+    """Leave the score of the baseline on the same data, for comparison with the method's own."""
     import numpy as np
 
     from cryoet_core.evaluation.scoring import comparable

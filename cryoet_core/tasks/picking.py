@@ -1,5 +1,6 @@
-"""Pick particles in tomograms with what a method has learnt: one star per tomogram, scores where
-truth is known.
+"""Pick particles in tomograms with what a method has learnt.
+
+A run leaves one star for each tomogram, and scores where the truth is known.
 """
 
 from __future__ import annotations
@@ -31,8 +32,28 @@ EVALUATION, TRUTH = "evaluation.json", "truth.h5"
 
 
 def finish(run: Run, fitted: Any, seen: Tomograms, data: Tomograms) -> dict[str, Any]:
-    """Pick in the run's own tomograms and write everything but the report; the facts of the closing
-    line.
+    """Pick in the run's own tomograms and write everything but the report; rank 0 does it.
+
+    Parameters
+    ----------
+    run : Run
+        The run.
+    fitted : Picker
+        What the method has learnt.
+    seen : Tomograms
+        The tomograms, without what the method must not see.
+    data : Tomograms
+        The same tomograms with their picks.
+
+    Returns
+    -------
+    dict
+        Facts for the closing line.
+
+    Raises
+    ------
+    RunError
+        ``fitted`` is no picker, or its picks are not in the tomogram.
     """
     facts: dict[str, Any] = {}
     if run.rank == 0:
@@ -55,10 +76,37 @@ def predict(
     options: PickingOptions,
     support: Sequence[Path] = (),
 ) -> dict[str, Any]:
-    """Pick in other tomograms; stars, picks.h5 and status.json go to the folder ``out``.
+    """Pick in other tomograms; stars, picks.h5 and status.json go to a folder.
 
-    An interrupted call goes on where it was when it is made again. A tomogram that cannot be read
-    gets a row that says why, and the others finish; RunError at the end then.
+    The same call resumes an interrupted one. A tomogram that cannot be read gets a row that says
+    why, and the others finish.
+
+    Parameters
+    ----------
+    run : Run
+        A finished run.
+    trainer : Trainer
+        Its method.
+    paths : sequence of Path
+        The tomograms.
+    out : Path or None
+        The folder; None for predictions/NAME in that of the run.
+    options : PickingOptions
+        How tomograms are read.
+    support : sequence of Path
+        Must be empty: examples are for labelling.
+
+    Returns
+    -------
+    dict
+        Facts for the closing line.
+
+    Raises
+    ------
+    UserError
+        The folder is in use, or an option is not for this.
+    RunError
+        Some tomograms failed.
     """
     if support:
         raise UserError(
@@ -89,11 +137,31 @@ def predict(
 def evaluate(
     run: Run, trainer: Trainer, paths: Sequence[Path], options: PickingOptions
 ) -> dict[str, Any]:
-    """Compare picks with the known centres, in the run's own tomograms or in others (picked now
-    unless they were).
+    """Compare picks with the known centres, in the run's own tomograms or in others.
 
-    reading: besides what is said of the files, ``radius`` (Å; default half the method's diameter),
-    ``rule`` and ``particle`` (class of the truth to compare with).
+    In other tomograms it picks now, unless `cryoet predict` picked there before.
+
+    Parameters
+    ----------
+    run : Run
+        A finished run.
+    trainer : Trainer
+        Its method.
+    paths : sequence of Path
+        The tomograms; empty for the run's own.
+    options : PickingOptions
+        How tomograms are read and how picks are judged. The radius is by default half the method's
+        diameter.
+
+    Returns
+    -------
+    dict
+        Scores.
+
+    Raises
+    ------
+    UserError
+        No centres are known, or no radius is.
     """
     name = opening.subject_name(type(trainer), run.inputs)
     spec = opening.subject_spec(trainer)
@@ -142,9 +210,7 @@ def card(data: Tomograms) -> DataCard:
 
 
 def _own_scores(run: Run, fitted: Any, picks: Picks, data: Tomograms) -> dict[str, Any]:
-    """Scores where nothing has to be asked for; otherwise a line that says what `cryoet evaluate`
-    needs.
-    """
+    """Scores where nothing has to be asked; else a line that says what `cryoet evaluate` needs."""
     radius = _radius_of(run, fitted)
     if radius is None:
         return {}
@@ -188,8 +254,9 @@ def _picker(fitted: Any) -> Picker:
 def _survey(
     run: Run, trainer: Trainer, paths: Sequence[Path], folder: Path, options: PickingOptions
 ) -> tuple[Picks, list[SurveyRow]]:
-    """Pick in the tomograms of some files. Their own labels are not needed, so ``--picks`` is not
-    opened here.
+    """Pick in the tomograms of some files.
+
+    Their own labels are not needed, so files of known picks are not opened here.
     """
     reading = replace(options.reading, picks=())
     spec = opening.subject_spec(trainer)
@@ -218,9 +285,7 @@ def _survey(
 
 
 def _as_trained(run: Run, reading: TomogramOptions) -> TomogramOptions:
-    """What is said of files, and where neither they nor the user say the contrast, that of the
-    training data.
-    """
+    """How files are read: where nothing says the contrast, it is that of the training data."""
     card = run.outcome.data
     if card is None or card.density_sign is None:
         return reading
@@ -278,8 +343,9 @@ def _stem(paths: Sequence[Path]) -> str:
 
 
 def _radius_of(run: Run, picker: Any) -> float | None:
-    """Å: the picker's own ``radius``, or half the diameter that the method was given, the largest
-    of several.
+    """The picker's own ``radius`` in Å, or half the diameter that the method was given.
+
+    Of several diameters the largest counts.
     """
     own = getattr(picker, "radius", None)
     given = getattr(run.config, "diameter", None)
@@ -301,9 +367,7 @@ def _scores(picks: Picks, data: Tomograms, asked: Mapping[str, Any]) -> dict[str
 
 
 def _particles_by_voxel(tomogram: Tomogram) -> np.ndarray:
-    """(d, h, w), the number of the particle that a voxel belongs to, as the simulator stores it; 0
-    for none.
-    """
+    """The number of the particle at each voxel (d, h, w), as a simulator stores it; 0 for none."""
     mask = tomogram.masks.get("ids")
     if mask is None:
         raise UserError(

@@ -1,5 +1,4 @@
-"""From a command to a finished run: what ``cryoet run``, ``resume``, ``predict`` and ``evaluate``
-do, without the CLI.
+"""From a command to a finished run: what ``cryoet run``, ``resume``, ``predict`` and others do.
 
 One data set's way: file -> ``open_inputs`` -> ``Trainer.fit`` -> labels or picks (``tasks``) ->
 metrics, report.
@@ -42,11 +41,44 @@ def run_method(
     report: bool = True,
     **run_options: Any,
 ) -> dict[str, Any]:
-    """Run a method on data sets and return the facts of its closing line.
+    """Run a method on data sets.
 
-    ``options``: the method's own, as on the command line; ``reading``: what the user says of
-    tomograms (``inputs.open_inputs``); ``run_options``: those of ``Run.create``. Raises UserError
-    (wrong input; nothing is written) or RunError (failed on the way; the run folder says so too).
+    Parameters
+    ----------
+    method : str
+        Name of an installed method.
+    inputs : mapping of str to sequence of Path
+        Files by the name of the input.
+    options : mapping, optional
+        The method's own options, as on the command line.
+    reading : mapping, optional
+        What the user says of tomograms (``contrast``, ``voxel_size``, ``tilt_range``).
+    config_file : Path, optional
+        TOML file with options of the method.
+    preset : str
+        Set of defaults; "auto" is paper on a GPU, else fast.
+    out : Path, optional
+        Folder of the run; by default runs/<method>/<time>-<hash>.
+    seed : int
+        What all random numbers are derived from.
+    device : str
+        "auto", "cpu", "cuda" or "cuda:N".
+    report : bool
+        Write report.html.
+    **run_options
+        Those of ``Run.create``.
+
+    Returns
+    -------
+    dict
+        Facts for the closing line.
+
+    Raises
+    ------
+    UserError
+        The input is wrong; nothing is written.
+    RunError
+        The run failed; its folder says so too.
     """
     from cryoet_core.runs import devices
     from cryoet_core.runs.run import Run
@@ -80,7 +112,22 @@ def run_method(
 
 
 def resume_run(folder: Path, *, report: bool = True, **run_options: Any) -> dict[str, Any]:
-    """Go on with an interrupted run from its last checkpoint; the facts of its closing line."""
+    """Resume an interrupted run from its last checkpoint.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder of the run.
+    report : bool
+        Write report.html.
+    **run_options
+        Those of ``Run.resume``.
+
+    Returns
+    -------
+    dict
+        Facts for the closing line.
+    """
     from cryoet_core.runs.run import Run
 
     run = Run.resume(folder, **run_options)
@@ -99,11 +146,28 @@ def predict_run(
     support: Sequence[Path] = (),
     **run_options: Any,
 ) -> dict[str, Any]:
-    """Label or pick in new data with a finished run; the results go to the folder ``out``.
+    """Label or pick in new data with a finished run.
 
-    Without ``out`` they go to ``predictions/<name of the first file>`` in the run's folder.
-    support: labelled examples of the classes to name, for methods that learn to compare
-    (``interfaces.FewShotLabeller``).
+    Parameters
+    ----------
+    folder : Path
+        The folder of the run.
+    paths : sequence of Path
+        The data.
+    out : Path, optional
+        Folder of the results; by default predictions/<name of the first file> in the run's folder.
+    reading : mapping, optional
+        What the user says of tomograms (``contrast``, ``voxel_size``, ``tilt_range``).
+    support : sequence of Path
+        Labelled examples of the classes to name, for methods that learn to compare
+        (``interfaces.FewShotLabeller``).
+    **run_options
+        Those of ``Run.open``.
+
+    Returns
+    -------
+    dict
+        Facts for the closing line.
     """
     run, trainer = open_finished(folder, run_options)
     facts = {"run": shown(run.dir), "method": run.method}
@@ -120,8 +184,22 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """Compare a run's labels or picks with the known ones, of its own data or of other data.
 
-    ``reading`` may also hold ``radius``, ``rule`` and ``particle`` for picks
-    (``tasks.picking.evaluate``).
+    Parameters
+    ----------
+    folder : Path
+        The folder of the run.
+    paths : sequence of Path
+        The data; empty for the run's own.
+    reading : mapping, optional
+        What the user says of tomograms; also ``radius``, ``rule`` and ``particle`` for picks
+        (``tasks.options.PickingOptions``).
+    **options
+        Those of ``Run.open``.
+
+    Returns
+    -------
+    dict
+        Scores.
     """
     run, trainer = open_finished(folder, options)
     facts = {"run": shown(run.dir), "method": run.method}
@@ -129,7 +207,7 @@ def evaluate_run(
 
 
 def report_run(folder: Path) -> Path:
-    """Write the report of a run again; its path."""
+    """Write the report of a run again and return its path."""
     from cryoet_core.runs.run import Run
 
     opened = Run.open(folder).dir
@@ -195,7 +273,10 @@ def _recorded(run: Run) -> Iterator[None]:
 def open_finished(folder: Path, run_options: Mapping[str, Any]) -> tuple[Run, Trainer]:
     """A finished run and its method.
 
-    UserError when the folder is none, or the run is not finished.
+    Raises
+    ------
+    UserError
+        The folder is no run folder, or the run is not finished.
     """
     from cryoet_core.runs.run import Run
 
