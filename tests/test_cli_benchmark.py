@@ -140,7 +140,7 @@ def test_a_run_that_was_cut_off_is_gone_on_with_to_the_same_table(
     assert main(words) == 0
     assert "1 of them are measured already" in capsys.readouterr().out
     assert main(["benchmark", "--compare", "first", "first"]) == 0
-    assert capsys.readouterr().out == "1 figures compared, 0 changed beyond the interval\n"
+    assert capsys.readouterr().out == "1 figure compared, 0 changed beyond the interval\n"
 
 
 def test_a_broken_plugin_stops_nothing_and_is_told(here: Command, install: Command, tmp_path: Path):
@@ -208,7 +208,7 @@ def test_a_dry_run_lists_the_runs_and_writes_nothing(here: Command, tmp_path: Pa
     assert done.returncode == 0, done.stderr
     command, last = done.stdout.strip().splitlines()
     assert command.startswith("cryoet run toy --data ")
-    assert last == "1 runs at the scale smoke"
+    assert last == "1 run at the scale smoke"
     assert not (tmp_path / "b").exists()
 
 

@@ -225,7 +225,7 @@ def test_stores_are_merged_split_and_cleaned(data: Data, tmp_path: Path) -> None
     assert facts["classes"] == {"x": 4, "y": 14}
     info = json.loads(data("info", "d.h5", "--json").stdout)
     assert (info["kind"], info["n"], info["split"]["test"]) == ("store", 18, 0)
-    assert "no deviations" in data("check", "d.h5").stdout
+    assert "no problems found" in data("check", "d.h5").stdout
 
 
 def test_volumes_that_float16_cannot_hold_become_float32(data: Data, tmp_path: Path) -> None:

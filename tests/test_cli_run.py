@@ -159,8 +159,8 @@ def test_predict_says_how_new_data_differs(here: Command, run: Path, tmp_path: P
     random = np.random.default_rng(1)
     other = write_store(tmp_path / "other.h5", random.normal(size=(3, 20, 20, 20)), 13.0)
     done = here("predict", run, "--data", other)
-    assert "voxels of 13.00 Å, but the run was trained on 10.00 Å" in done.stdout
-    assert "boxes of 20^3 voxels, but the run was trained on 16^3" in done.stdout
+    assert "voxel size 13.00 Å, but the run was trained on 10.00 Å" in done.stdout
+    assert "box size 20, but the run was trained on box size 16" in done.stdout
     assert "matched accuracy" not in done.stdout
     failed = here("evaluate", run, "--data", other)
     assert "has no class labels" in failed.stderr

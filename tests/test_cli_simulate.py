@@ -186,4 +186,4 @@ def test_a_structure_larger_than_the_cube_is_told(
 ) -> None:
     words = ["--phantoms", "icosahedral-shell", "--per-class", 2, "--box", 16, "--voxel-size", 12]
     assert simulate(*words, "--out", tmp_path / "sim.h5") == 0
-    assert "larger than the cube" in capsys.readouterr().err
+    assert "larger than the box" in capsys.readouterr().err

@@ -123,9 +123,9 @@ def test_one_tomogram_to_one_file(data: Data) -> None:
 
 def test_cubes_need_to_be_told(data: Data) -> None:
     write_mrc("cube.mrc", shape=(9, 9, 9))
-    assert "1 subtomograms" in data("import", "cube.mrc", "--contrast", "dark", "--out", "a.h5")[0]
+    assert "1 subtomogram imported" in data("import", "cube.mrc", "--contrast", "dark", "--out", "a.h5")[0]
     arguments = ("import", "cube.mrc", "--contrast", "dark", "--kind", "tomograms")
-    assert "1 tomograms" in data(*arguments, "--out", "b.h5")[0]
+    assert "1 tomogram imported" in data(*arguments, "--out", "b.h5")[0]
     assert "exists already" in data(*arguments, "--out", "b.h5", code=2)[1]
 
 
@@ -172,7 +172,7 @@ def test_info_and_check_know_tomograms(data: Data) -> None:
     facts = json.loads(data("info", "set.csv", "--json")[0])
     assert (facts["kind"], facts["importable"]) == ("manifest", "yes, as tomograms")
     assert json.loads(data("info", "TS_1.mrc", "--json")[0])["importable"] == "yes, as a tomogram"
-    assert "no deviations" in data("check", "set.h5", "set.csv", "TS_1.mrc")[0]
+    assert "no problems found" in data("check", "set.h5", "set.csv", "TS_1.mrc")[0]
     with mrcfile.open("TS_1.mrc", "r+") as file:
         file.data[7] = np.nan
     for name in ("TS_1.mrc", "set.csv"):

@@ -70,7 +70,7 @@ def test_an_encoder_that_pools_works_on_any_box(tmp_path: Path) -> None:
 def test_what_does_not_fit_is_said(tmp_path: Path) -> None:
     module = encoders.build_encoder("small.small", 5)
     folder = a_run(tmp_path / "run", module, encoders.encoder_record("small.small", 5))
-    with pytest.raises(UserError, match="trained on boxes of 5 voxels, the data has 6"):
+    with pytest.raises(UserError, match="trained on box size 5, the data has 6"):
         encoders.pretrained_encoder(folder, box=6)
     with pytest.raises(UserError, match=r"holds the encoder small\.small, not cssl\.rb3d"):
         encoders.pretrained_encoder(folder, expect="cssl.rb3d")
@@ -83,6 +83,6 @@ def test_what_does_not_fit_is_said(tmp_path: Path) -> None:
 def test_a_box_that_the_encoder_refuses_is_said() -> None:
     with pytest.raises(
         UserError,
-        match=r"encoder small\.small: cannot be built for boxes of 2 voxels: expected boxes",
+        match=r"encoder small\.small: cannot be built for box size 2: expected boxes",
     ):
         encoders.build_encoder("small.small", 2)

@@ -229,7 +229,7 @@ def test_a_method_that_leaves_only_labels(tmp_path):
     assert page.headings == [
         TITLES[name] for name in ("scores", "certainty", "errors", "config", "origin")
     ]
-    assert "invariants , the yardstick, was not run beside this method" in page.text
+    assert "No baseline was run beside this method" in page.text
 
 
 def test_without_known_classes_there_is_a_table_of_the_clusters(tmp_path):
@@ -438,7 +438,7 @@ def test_configuration_marks_where_a_value_comes_from(tmp_path, monkeypatch):
         reg: float = option(1e-5, "added to covariances")
 
     class Method:
-        task = "clustering"
+        task, is_baseline = "clustering", False
         Config = Options
 
     monkeypatch.setattr(discovery, "load_trainer", lambda name: Method)

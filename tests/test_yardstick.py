@@ -109,5 +109,7 @@ def test_wrong_data_are_refused(store: Path, tmp_path: Path, start: Callable[...
         Yardstick.fit(seen(store), run, k_max=300)
     fitted, _ = Yardstick.fit(seen(store), run, **OPTIONS)
     other = write_subtomograms(tmp_path / "other.h5", 20, per_class=2)
-    with pytest.raises(UserError, match="trained on cubes of 16 voxels, the data set has 20"):
+    with pytest.raises(
+        UserError, match="trained on subtomograms of box size 16, the data set has 20"
+    ):
         fitted.label(seen(other), run)

@@ -1,6 +1,4 @@
-"""``cryoet benchmark``: every method on the same data, one leaderboard beside the published
-tables.
-"""
+"""``cryoet benchmark``: measure every method on the same data, beside the published tables."""
 
 from __future__ import annotations
 
@@ -9,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+from cryoet_core.cli.closing import plural
 from cryoet_core.cli.options import JSON, QUIET, option
 from cryoet_core.support.errors import UserError
 
@@ -84,7 +83,7 @@ def command(
     jobs: Annotated[
         int | None,
         option(
-            "Runs at once. Default: one per GPU, or per core (8 at most; paper: 1).",
+            "Runs at the same time. Default: one per GPU, or per core (8 at most; paper: 1).",
             panel=WHERE,
             metavar="N",
         ),
@@ -97,7 +96,10 @@ def command(
         ),
     ] = None,
     resume: Annotated[
-        bool, option("Go on where it was; --fresh measures again.", "--resume/--fresh", panel=WHERE)
+        bool,
+        option(
+            "Resume an earlier benchmark; --fresh measures again.", "--resume/--fresh", panel=WHERE
+        ),
     ] = True,
     dry_run: Annotated[bool, option("Only list the runs.", "--dry-run", panel=WHERE)] = False,
     compare: Annotated[
@@ -144,7 +146,7 @@ def command(
     try:
         facts = run_benchmark(wish, show)
     except KeyboardInterrupt:
-        show.say("the same command goes on where it was")
+        show.say("the same command resumes the benchmark")
         raise
     print(json.dumps(facts) if as_json else "\n".join(_lines(facts)), flush=True)
     return 1 if facts.get("failed") else 0
@@ -159,10 +161,10 @@ def _pairs(flag: str, words: Sequence[str]) -> list[tuple[str, str]]:
 
 def _lines(facts: dict[str, Any]) -> list[str]:
     if "commands" in facts:
-        return [*facts["commands"], f"{facts['runs']} runs at the scale {facts['scale']}"]
+        return [*facts["commands"], f"{plural(facts['runs'], 'run')} at the scale {facts['scale']}"]
     lines = [
-        f"{facts['measured']} runs measured, {facts['failed']} failed; {facts['missing']} figures "
-        "are not run"
+        f"{plural(facts['measured'], 'run')} measured, {facts['failed']} failed; "
+        f"{plural(facts['missing'], 'figure')} not measured"
     ]
     lines += [f"failed: {key}: {reason}" for key, reason in facts["failures"].items()]
     return lines + [f"{name}: {facts[name]}" for name in ("results", "markdown", "leaderboard")]
@@ -181,7 +183,10 @@ def _compared(found: BenchmarkComparison) -> list[str]:
     lines += [f"{_changed(change)}, one seed: no interval" for change in found.single]
     lines += [f"only in {path}: {what}" for path, names in found.only.items() for what in names]
     lines += [f"{what}: {reason}" for what, reason in found.failures.items()]
-    closing = f"{found.compared} figures compared, {len(found.changes)} changed beyond the interval"
+    closing = (
+        f"{plural(found.compared, 'figure')} compared, {len(found.changes)} changed beyond the "
+        "interval"
+    )
     return [
         *lines,
         closing + (f", {len(found.single)} differ with one seed" if found.single else ""),

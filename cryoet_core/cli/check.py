@@ -1,6 +1,4 @@
-"""``cryoet check NAME``: the conformance checks of ``cryoet_core.testing`` on an installed
-method.
-"""
+"""``cryoet check NAME``: the conformance checks of ``cryoet_core.testing`` on a method."""
 
 from __future__ import annotations
 
@@ -21,7 +19,10 @@ def command(
     name: Annotated[str, typer.Argument(metavar="NAME", help="An installed method.")],
     as_json: JSON = False,
 ) -> int:
-    """Run the conformance checks on an installed method or encoders; exit code 1 if one fails."""
+    """Run the conformance checks on an installed method or encoders.
+
+    The exit code is 1 if one fails.
+    """
     from rich.console import Console
     from rich.text import Text
 

@@ -23,8 +23,41 @@ SCORES = (
 )
 
 
+def plural(count: int, noun: str, ending: str = "s") -> str:
+    """A count with its noun.
+
+    Parameters
+    ----------
+    count : int
+        How many.
+    noun : str
+        What, in the singular.
+    ending : str
+        What makes the noun a plural.
+
+    Returns
+    -------
+    str
+        The words.
+
+    Examples
+    --------
+    >>> plural(1, "class", "es"), plural(1200, "pick")
+    ('1 class', '1,200 picks')
+    """
+    return f"{count:,} {noun}{'' if count == 1 else ending}"
+
+
 def close(facts: Mapping[str, Any], as_json: bool) -> None:
-    """Print the facts of ``session.run_method``, ``predict_run`` or ``evaluate_run``."""
+    """Print what a run, a prediction or an evaluation ended with.
+
+    Parameters
+    ----------
+    facts : mapping
+        What ``session.run_method``, ``predict_run`` or ``evaluate_run`` returned.
+    as_json : bool
+        Print one JSON object.
+    """
     from cryoet_core.cli.guard import speaks
     from cryoet_core.support.files import plain
 
@@ -62,7 +95,10 @@ def _lines(facts: Mapping[str, Any]) -> list[str]:
 
 def _headline(facts: Mapping[str, Any]) -> str:
     if "accuracy" in facts and "k" not in facts:
-        return f"{facts['method']}: {facts['n']} subtomograms of {facts['classes']} classes"
+        return (
+            f"{facts['method']}: {plural(facts['n'], 'subtomogram')} of "
+            f"{plural(facts['classes'], 'class', 'es')}"
+        )
     if "k" not in facts:
         return _picking_headline(facts)
     unassigned = f", {facts['unassigned']} unassigned" if facts.get("unassigned") else ""
@@ -71,21 +107,21 @@ def _headline(facts: Mapping[str, Any]) -> str:
         f" ({', '.join(map(str, sizes[:15]))}{', ...' if len(sizes) > 15 else ''})" if sizes else ""
     )
     return (
-        f"{facts['method']}: {facts['n']} subtomograms, K = {facts['k']} classes{shown}{unassigned}"
+        f"{facts['method']}: {plural(facts['n'], 'subtomogram')}, "
+        f"K = {plural(facts['k'], 'class', 'es')}{shown}{unassigned}"
     )
 
 
 def _picking_headline(facts: Mapping[str, Any]) -> str:
     if "tomograms" not in facts and "radius" not in facts:
-        return f"{facts['method']}: {facts['n_picks']} picks"
+        return f"{facts['method']}: {plural(facts['n_picks'], 'pick')}"
     if "tomograms" not in facts:
-        counts = f"{facts['n_picks']} picks, {facts['n_truth']} particles"
+        counts = f"{plural(facts['n_picks'], 'pick')}, {plural(facts['n_truth'], 'particle')}"
         return f"{facts['method']}: {counts}, matched within {facts['radius']:g} Å"
-    number = facts["tomograms"]
     kinds = (
         [f"{name} {count}" for name, count in facts["counts"].items()]
         if len(facts["counts"]) > 1
         else []
     )
-    what = f"{facts['n']} picks" + (f" ({', '.join(kinds)})" if kinds else "")
-    return f"{facts['method']}: {what} in {number} tomogram{'s' if number != 1 else ''}"
+    what = plural(facts["n"], "pick") + (f" ({', '.join(kinds)})" if kinds else "")
+    return f"{facts['method']}: {what} in {plural(facts['tomograms'], 'tomogram')}"

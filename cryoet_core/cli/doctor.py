@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
+from cryoet_core.cli.closing import plural
 from cryoet_core.cli.options import JSON
 
 State = Literal["ok", "note", "wrong"]
@@ -37,7 +38,17 @@ LITTLE_DISK, LITTLE_MEMORY = 2e9, 2e9
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the diagnosis."""
+    """One line of the diagnosis.
+
+    Attributes
+    ----------
+    what : str
+        What was looked at.
+    state : {"ok", "note", "wrong"}
+        The verdict.
+    found : str
+        What was found, and what to do about it.
+    """
 
     what: str
     state: State
@@ -186,8 +197,4 @@ def _print(findings: list[Finding]) -> None:
     console = Console(highlight=False)
     console.print(table)
     wrong = sum(finding.state == "wrong" for finding in findings)
-    console.print(
-        "nothing is wrong"
-        if not wrong
-        else f"{wrong} {'thing is' if wrong == 1 else 'things are'} wrong"
-    )
+    console.print("no problems found" if not wrong else plural(wrong, "problem") + " found")

@@ -36,7 +36,7 @@ def command(
     radius: Annotated[
         float | None,
         option(
-            "How far a pick may lie off. Default: the particle's radius.",
+            "How far a pick may lie from a particle. Default: the particle's radius.",
             panel=PICKING,
             metavar="Å",
         ),
@@ -44,13 +44,13 @@ def command(
     rule: Annotated[
         str | None,
         option(
-            "How picks and truth are matched: optimal, greedy, r1.5, shrec.",
+            "How picks and particles are matched: optimal, greedy, r1.5, shrec.",
             panel=PICKING,
             metavar="NAME",
         ),
     ] = None,
     particle: Annotated[
-        str | None, option("The class of the truth to compare with.", panel=PICKING, metavar="NAME")
+        str | None, option("The known class to compare with.", panel=PICKING, metavar="NAME")
     ] = None,
     picks: TRUTH = None,
     contrast: CONTRAST = None,

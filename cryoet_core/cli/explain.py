@@ -20,18 +20,23 @@ def command(
             metavar="RUN", help="The folder of a finished run that ended as a classifier."
         ),
     ],
-    data: Annotated[list[Path], typer.Option(metavar="FILE", help="Where the subtomogram is.")],
-    index: Annotated[int, typer.Option(metavar="N", help="Which one, counted from 0.")],
+    data: Annotated[
+        list[Path], typer.Option(metavar="FILE", help="The data set of the subtomogram.")
+    ],
+    index: Annotated[int, typer.Option(metavar="N", help="Which subtomogram, counted from 0.")],
     class_name: Annotated[
         str | None,
         typer.Option(
             "--class",
             metavar="NAME",
-            help="Why this class. Default: the one that the run gives it.",
+            help="The class to explain. Default: the one that the run predicts.",
         ),
     ] = None,
     cam: Annotated[
-        str, typer.Option("--map", metavar="grad-cam|respond-cam|both", help="Which maps.")
+        str,
+        typer.Option(
+            "--map", metavar="grad-cam|respond-cam|both", help="Which class activation maps."
+        ),
     ] = BOTH,
     beside: Annotated[
         Path | None,
@@ -50,8 +55,9 @@ def command(
     threads: THREADS = None,
     as_json: JSON = False,
 ) -> None:
-    """Show where in a subtomogram a classifier sees a class: class activation maps as MRC files and
-    as a picture.
+    """Show where in a subtomogram a classifier sees a class.
+
+    Writes class activation maps as MRC files and as a picture.
     """
     import json
 

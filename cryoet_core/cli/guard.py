@@ -1,5 +1,6 @@
-"""How every command ends: exit code 0, 1 (failed while running), 2 (wrong input) or 130
-(interrupted), and one line.
+"""How every command ends: with an exit code and at most one line.
+
+The code is 0, 1 (failed while running), 2 (wrong input) or 130 (interrupted).
 """
 
 from __future__ import annotations
@@ -32,9 +33,21 @@ REMEDIES = {
 def guarded(
     command: Callable[[], int], *, debug: bool = False, hint: Callable[[], str] = lambda: ""
 ) -> int:
-    """Call ``command`` and turn what it raises into one line on standard error and an exit code.
+    """Call a command and make one line on standard error and an exit code of what it raises.
 
-    ``debug`` prints the traceback too. ``hint`` gives the last words after an interruption.
+    Parameters
+    ----------
+    command : callable
+        Returns an exit code.
+    debug : bool
+        Print the traceback too.
+    hint : callable
+        Gives the last words after an interruption.
+
+    Returns
+    -------
+    int
+        The exit code.
     """
     try:
         return command()
@@ -57,8 +70,9 @@ def guarded(
 
 
 def speaks() -> bool:
-    """Whether this process is the one of its run that prints: what is wrong with the input, every
-    process finds.
+    """Whether this process is the one of its run that prints.
+
+    Every process finds what is wrong with the input, but one of them says it.
     """
     from cryoet_core.runs.devices import is_main_process
 

@@ -29,10 +29,21 @@ SEVERAL = ("--data", "--source", "--target", "--picks")
 
 
 class Command(NamedTuple):
-    """A command: its name, its module here, one line of help and the heading it stands under.
+    """A command of the program.
 
     The module has either ``command`` (a function), ``app`` (a Typer group) or ``build(arguments)``
     (returns a group).
+
+    Attributes
+    ----------
+    name : str
+        Its name.
+    module : str
+        Its module in this package.
+    help : str
+        One line of help.
+    panel : str
+        The heading it stands under.
     """
 
     name: str
@@ -69,8 +80,17 @@ EPILOG = "Exit codes: 0 done, 1 failed while running, 2 the input is wrong, 130 
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command line and return its exit code. It ends badly with one line, or with a
-    traceback under --debug.
+    """Run one command line.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        The words after ``cryoet``; by default those of this process.
+
+    Returns
+    -------
+    int
+        The exit code. A bad end prints one line, or a traceback under --debug.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     end = given.index("--") if "--" in given else len(given)
@@ -80,11 +100,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def spread(words: Sequence[str]) -> list[str]:
-    """``--data a.mrc b.mrc`` as ``--data a.mrc --data b.mrc``: what a shell makes of ``--data
-    folder/*.mrc``.
+    """Repeat an option before each of its files: ``--data a b`` is ``--data a --data b``.
 
-    Only where the command's own arguments stand before the option, so that none of them is taken
-    for a file.
+    A shell makes the former of ``--data folder/*.mrc``. This is done only where the command's own
+    arguments stand before the option, so that none of them is taken for a file.
+
+    Examples
+    --------
+    >>> spread(["run", "disca", "--data", "a.h5", "b.h5"])
+    ['run', 'disca', '--data', 'a.h5', '--data', 'b.h5']
     """
     out: list[str] = []
     flag, positional = "", 0

@@ -43,8 +43,9 @@ def methods(context: typer.Context, as_json: JSON = False) -> None:
 
 @app.command()
 def show(name: Annotated[str, typer.Argument(help="A method.")], as_json: JSON = False) -> None:
-    """Every input and option of a method: default, range, meaning, the presets' and the paper's
-    value.
+    """Show every input and option of a method.
+
+    An option has a default, a range, a meaning, and the values of the presets and of the paper.
     """
     from cryoet_core.plugins.discovery import load_trainer
 
@@ -102,9 +103,7 @@ def _print_list(rows: list[PluginInfo]) -> None:
 
 
 def _by_task(rows: list[PluginInfo]) -> dict[str, list[PluginInfo]]:
-    """The methods under their tasks, then plugins that give encoders alone, then those that cannot
-    be used.
-    """
+    """The methods under their tasks, then plugins of encoders alone, then what cannot be used."""
     found: dict[str, list[PluginInfo]] = {
         heading: [] for heading in (*get_args(Task), ENCODERS, BROKEN)
     }

@@ -12,7 +12,9 @@ from cryoet_core.cli.options import JSON
 
 
 def command(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the method, such as my_method.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Name of the method, such as my_method.")
+    ],
     out: Annotated[
         Path | None,
         typer.Option("--out", metavar="FOLDER", help="New folder. Default: cryoet-NAME here."),

@@ -1,4 +1,4 @@
-"""Options that several commands share, written once."""
+"""Options that several commands have in common."""
 
 from __future__ import annotations
 
@@ -20,7 +20,26 @@ RUN, MACHINE, OUTPUT, TOMOGRAMS = (
 
 
 def option(help: str, *names: str, panel: str, metavar: str | None = None, **more: Any) -> Any:
-    """A Typer option under a heading of the help."""
+    """A Typer option under a heading of the help.
+
+    Parameters
+    ----------
+    help : str
+        What it means.
+    *names : str
+        Its names, such as ``--out``; by default that of the parameter.
+    panel : str
+        The heading.
+    metavar : str, optional
+        What stands for its value.
+    **more
+        Further arguments of ``typer.Option``.
+
+    Returns
+    -------
+    typer.models.OptionInfo
+        The option.
+    """
     return typer.Option(*names, help=help, rich_help_panel=panel, metavar=metavar, **more)
 
 
@@ -39,7 +58,7 @@ PRECISION = Annotated[
 MAX_MEMORY = Annotated[
     str | None,
     option(
-        "Memory for volumes, e.g. 4GB; more is streamed. Default: half of the free.",
+        "Memory for volumes, e.g. 4GB; the rest is streamed. Default: half of what is free.",
         panel=MACHINE,
         metavar="SIZE",
     ),
@@ -75,7 +94,7 @@ CONTRAST = Annotated[
 VOXEL_SIZE = Annotated[
     float | None,
     option(
-        "Å, where the files do not say it or are wrong.",
+        "Voxel size, where the files lack it or are wrong.",
         panel=TOMOGRAMS,
         metavar="Å",
         show_default=False,
@@ -108,7 +127,13 @@ def parameters_of(function: Callable[..., Any]) -> list[inspect.Parameter]:
 
 
 def bytes_of(size: str | None) -> int | None:
-    """``4GB`` in bytes. UserError that names the option."""
+    """A size such as ``4GB`` in bytes; UserError where it is none.
+
+    Examples
+    --------
+    >>> bytes_of("4GB")
+    4000000000
+    """
     if size is None:
         return None
     from cryoet_core.support.units import parse_size

@@ -54,8 +54,7 @@ def command(
 ) -> None:
     """Label or pick in new data with what a finished run has learnt; nothing is trained.
 
-    Picks go to one star per tomogram; a call that was interrupted goes on where it was when it is
-    made again.
+    Picks go to one star per tomogram. The same call resumes an interrupted one.
     """
     from cryoet_core.cli.closing import close
     from cryoet_core.tasks.session import predict_run

@@ -1,8 +1,7 @@
-"""Files that no other command makes: a share of known centres as labels, a phantom's density as a
-template.
+"""Files that no other command makes: some known centres as labels, a phantom as a template.
 
-python -m cryoet_core.cli.prepare labels TOMOGRAM --share 0.05 --seed 0 --out labels.csv python -m
-cryoet_core.cli.prepare template large-two-lobed --out template.mrc
+python -m cryoet_core.cli.prepare labels TOMOGRAM --share 0.05 --seed 0 --out labels.csv
+python -m cryoet_core.cli.prepare template large-two-lobed --out template.mrc
 """
 
 from __future__ import annotations
@@ -30,8 +29,9 @@ def labels(
     out: Annotated[Path, typer.Option()],
     particle: Annotated[str, typer.Option()] = "",
 ) -> None:
-    """Write a random share of a tomogram's known centres, of one class if it is named, at least
-    one.
+    """Write a random fraction of a tomogram's known centres, of one class if it is named.
+
+    At least one centre is written.
     """
     import numpy as np
 

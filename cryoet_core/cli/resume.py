@@ -24,8 +24,9 @@ def command(
     quiet: QUIET = False,
     no_report: NO_REPORT = False,
 ) -> None:
-    """Go on with an interrupted run from its last checkpoint. It ends with the labels that it would
-    have had.
+    """Resume an interrupted run from its last checkpoint.
+
+    It ends with the result that it would have had without the interruption.
     """
     from cryoet_core.cli.closing import close
     from cryoet_core.tasks.session import resume_run

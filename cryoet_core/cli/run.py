@@ -1,5 +1,6 @@
-"""``cryoet run METHOD``: one sub-command per installed method, its options made from its inputs and
-its Config.
+"""``cryoet run METHOD``: one sub-command per installed method.
+
+Its options are made from the inputs and the Config of the method.
 """
 
 from __future__ import annotations
@@ -54,9 +55,7 @@ _HELP_ALL_OPTION = typer.Option(
 
 
 def build(arguments: Sequence[str]) -> typer.Typer:
-    """The group ``cryoet run``: the method that is asked for with its options, the others by name
-    only.
-    """
+    """The group ``cryoet run``: the method asked for with its options, others by name."""
     app = typer.Typer(callback=_group)
     name = next((word for word in arguments if not word.startswith("-")), None)
     if name is not None:
@@ -82,8 +81,19 @@ def _epilog(trainer: type[Trainer], everything: bool) -> str | None:
 
 
 def command_of(trainer: type[Trainer], everything: bool = False) -> Callable[..., None]:
-    """A function that Typer can read: its signature has the trainer's inputs, the run's options and
-    the Config's. ``everything``: the help shows advanced options too.
+    """A function for Typer: it has the trainer's inputs, and options of run and Config.
+
+    Parameters
+    ----------
+    trainer : type of Trainer
+        The method.
+    everything : bool
+        Show advanced options in the help too.
+
+    Returns
+    -------
+    callable
+        The command.
     """
     own = trainer.Config.described()
 
@@ -171,8 +181,7 @@ def _input_parameter(name: str, spec: InputSpec) -> inspect.Parameter:
 
 
 def _option_parameter(info: OptionInfo, method: str, everything: bool) -> inspect.Parameter:
-    """An option of the Config: text that pydantic reads later, so that one place decides what is
-    allowed.
+    """An option of the Config: text that pydantic reads later, so that one place decides.
 
     Switches stand under a heading of their own and choices in the text: in a narrow terminal the
     columns that these take would cut the names of the other options short.

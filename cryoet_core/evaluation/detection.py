@@ -1,5 +1,4 @@
-"""How well picks agree with known particles: precision, recall, F1, average precision, the curve
-over thresholds.
+"""How well picks agree with known particles: precision, recall, F1, average precision and curves.
 
 Counts are summed over all tomograms before ratios are taken. A ratio that is undefined is 0.
 """
@@ -48,23 +47,45 @@ def detection_report(
     tomograms: Sequence[str] | None = None,
     truncate: float | None = None,
 ) -> dict[str, Any]:
-    """All scores of picks as plain numbers, lists and text, ready for JSON; what is undefined is
-    None.
+    """All scores of picks as plain numbers, lists and text, ready for JSON.
 
-    radius: Å; rule, voxel_size, masks: see ``match``. particle: the class of the truth to compare
-    with; the picks' own class of this name, or all picks where they have one class. Without it,
-    classes that both have are compared class by class and summed. tomograms: those whose particles
-    are known, where some may hold none; by default those in the truth; picks elsewhere are left
-    out. truncate: AP of the picks at or above this score alone, besides that of all.
+    Parameters
+    ----------
+    picks : Picks
+        What a picker found.
+    truth : Picks
+        The known particles.
+    radius : float
+        How far a pick may lie from a particle, in Å.
+    rule : {"optimal", "greedy", "r1.5", "shrec"}
+        How picks and particles are paired; see ``match``.
+    voxel_size : float, optional
+        Å; needed by the rules ``"r1.5"`` and ``"shrec"``.
+    particle : str, optional
+        The class of the known particles to compare with: with the picks of this class, or with all
+        picks where they have one class. Without it, classes that both have are compared class by
+        class and summed.
+    masks : mapping of str to array, optional
+        Occupancy mask (z, y, x) of each tomogram by name; needed by the rule ``"shrec"``.
+    tomograms : sequence of str, optional
+        Tomograms whose particles are known, where some may hold none; by default those in the
+        truth. Picks elsewhere are left out.
+    truncate : float, optional
+        Also give the average precision of the picks at or above this score alone.
 
-    Keys: n_picks, n_truth, hits, precision, recall, f1, f_beta4, ap (None where no pick has a
-    score), best_f1 with best_threshold, mean_distance (Å), rule, radius, radius_voxels, voxel_size,
-    particle, per_class, per_tomogram, curve (thinned), histogram (scores of hits and of false
-    picks), left_out. With "shrec" also repeats and, for several classes, classification; with
-    ``truncate`` ap_truncated.
+    Returns
+    -------
+    dict
+        n_picks, n_truth, hits, precision, recall, f1, f_beta4, ap (None where no pick has a score),
+        best_f1 with best_threshold, mean_distance (Å), rule, radius, radius_voxels, voxel_size,
+        particle, per_class, per_tomogram, curve (thinned), histogram (scores of hits and of false
+        picks), left_out. With ``"shrec"`` also repeats and, for several classes, classification;
+        with ``truncate`` ap_truncated. What is undefined is None.
 
-    UserError where nothing can be compared: no common tomogram, no common class, a class that is
-    not there.
+    Raises
+    ------
+    UserError
+        Nothing can be compared: no common tomogram, no common class, or no such class.
     """
     found = compared(
         picks,
@@ -147,9 +168,7 @@ def _classified(
     voxel_size: float | None,
     masks: Mapping[str, np.ndarray] | None,
 ) -> dict[str, Any]:
-    """SHREC's second task: the class of each particle's first hit, "not found" where there is
-    none.
-    """
+    """SHREC's second task: the class of each particle's first hit, "not found" without one."""
     if len(present(truth)) < 2:
         return {}
     from cryoet_core.evaluation.metrics import classification_report

@@ -52,9 +52,24 @@ Floats = NDArray[np.float64]
 
 
 def matched_accuracy(true: ArrayLike, predicted: ArrayLike) -> float:
-    """The share of rows on which classes and clusters agree under their best one-to-one matching.
+    """The fraction of rows on which classes and clusters agree under their best matching.
 
-    Rows of clusters without a class are errors.
+    The matching is one-to-one: rows of clusters without a class are errors.
+
+    Parameters
+    ----------
+    true, predicted : array_like of int, shape (n,)
+        Classes and clusters. Negative predictions are not assigned.
+
+    Returns
+    -------
+    float
+        0 to 1; NaN without rows.
+
+    Examples
+    --------
+    >>> matched_accuracy([0, 0, 1, 1], [7, 7, 7, 3])
+    0.75
     """
     table = contingency(true, predicted)
     return _ratio(
@@ -64,7 +79,7 @@ def matched_accuracy(true: ArrayLike, predicted: ArrayLike) -> float:
 
 
 def balanced_accuracy(true: ArrayLike, predicted: ArrayLike) -> float:
-    """Mean over the true classes of the share found, after the matching of ``matched_accuracy``."""
+    """Mean over the true classes of the fraction found, matched as in ``matched_accuracy``."""
     table = contingency(true, predicted)
     matched, totals = best_matching(table), table.counts.sum(axis=1)
     found = [
@@ -74,8 +89,27 @@ def balanced_accuracy(true: ArrayLike, predicted: ArrayLike) -> float:
 
 
 def adjusted_rand_index(true: ArrayLike, predicted: ArrayLike) -> float:
-    """Hubert and Arabie's adjusted Rand index: 1 for equal partitions, 0 expected by chance, may be
-    negative.
+    """Adjusted Rand index: 1 for equal partitions, 0 expected by chance; it may be negative.
+
+    Parameters
+    ----------
+    true, predicted : array_like of int, shape (n,)
+        Classes and clusters.
+
+    Returns
+    -------
+    float
+        The index; 1 for fewer than two rows.
+
+    References
+    ----------
+    Hubert and Arabie (1985). Comparing partitions. Journal of Classification 2, 193-218.
+    doi:10.1007/BF01908075
+
+    Examples
+    --------
+    >>> adjusted_rand_index([0, 0, 1, 1], [1, 1, 0, 0])
+    1.0
     """
     counts = contingency(true, predicted).counts
     together, in_class, in_cluster = (
@@ -89,30 +123,34 @@ def adjusted_rand_index(true: ArrayLike, predicted: ArrayLike) -> float:
 
 
 def homogeneity(true: ArrayLike, predicted: ArrayLike) -> float:
-    """1 - H(class | cluster) / H(class): 1 when every cluster holds one class. Rises with the
-    number of clusters.
+    """1 - H(class | cluster) / H(class): 1 when every cluster holds one class.
+
+    It rises with the number of clusters.
     """
     return _homogeneity(contingency(true, predicted).counts)
 
 
 def completeness(true: ArrayLike, predicted: ArrayLike) -> float:
-    """1 - H(cluster | class) / H(cluster): 1 when every class is in one cluster. Falls with the
-    number of clusters.
+    """1 - H(cluster | class) / H(cluster): 1 when every class is in one cluster.
+
+    It falls with the number of clusters.
     """
     return _homogeneity(contingency(true, predicted).counts.T)
 
 
 def normalised_mutual_information(true: ArrayLike, predicted: ArrayLike) -> float:
-    """2 I / (H(class) + H(cluster)), the arithmetic normaliser: the harmonic mean of the two above
-    (V-measure).
+    """2 I / (H(class) + H(cluster)): the harmonic mean of homogeneity and completeness (V-measure).
+
+    The normaliser is the arithmetic mean of the two entropies.
     """
     h, c = homogeneity(true, predicted), completeness(true, predicted)
     return 2 * h * c / (h + c) if h + c > 0 else 0.0
 
 
 def purity(true: ArrayLike, predicted: ArrayLike) -> float:
-    """The share of rows in the largest class of their cluster; reaches 1 with enough clusters, so
-    state K with it.
+    """The fraction of rows in the largest class of their cluster.
+
+    It reaches 1 with enough clusters, so state the number of clusters with it.
     """
     table = contingency(true, predicted)
     largest = table.counts[:, table.clusters >= 0].max(axis=0, initial=0)
@@ -120,7 +158,7 @@ def purity(true: ArrayLike, predicted: ArrayLike) -> float:
 
 
 def majority(true: ArrayLike) -> float:
-    """The score of a constant answer: the share of the largest class."""
+    """The score of a constant answer: the fraction of rows in the largest class."""
     _, counts = np.unique(np.asarray(true), return_counts=True)
     return _ratio(int(counts.max(initial=0)), int(counts.sum()))
 
@@ -142,9 +180,9 @@ def _homogeneity(counts: Ints) -> float:
     return float(np.clip(1 - conditional / entropy, 0.0, 1.0))
 
 
-def _entropy(shares: Floats) -> float:
-    shares = shares[shares > 0]
-    return float(-(shares * np.log(shares)).sum()) if len(shares) > 1 else 0.0
+def _entropy(fractions: Floats) -> float:
+    fractions = fractions[fractions > 0]
+    return float(-(fractions * np.log(fractions)).sum()) if len(fractions) > 1 else 0.0
 
 
 def _ratio(part: float, whole: float) -> float:
@@ -157,12 +195,26 @@ def clustering_report(
     class_names: Sequence[str] = (),
     cluster_names: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Everything above as plain numbers, lists and text, ready for JSON; undefined values are None.
+    """All measures of a clustering as plain numbers, lists and text, ready for JSON.
 
-    ``n`` counts the labelled rows, ``k`` the clusters found in all rows. ``matching`` maps cluster
-    names to class names. ``confusion["counts"]`` has a row per class and a column per cluster, the
-    matched ones of both first and in the same order, so that agreement is on the diagonal; not
-    assigned is the last column.
+    Parameters
+    ----------
+    true : array_like of int, shape (n,)
+        Classes; negative where unknown.
+    predicted : array_like of int, shape (n,)
+        Clusters; negative where not assigned.
+    class_names : sequence of str
+        Names of the classes; a class without one is named by its number.
+    cluster_names : sequence of str
+        Names of the clusters.
+
+    Returns
+    -------
+    dict
+        ``n`` counts the labelled rows, ``k`` the clusters found in all rows. ``matching`` maps
+        cluster names to class names. ``confusion["counts"]`` has a row per class and a column per
+        cluster, the matched ones of both first and in the same order, so that agreement is on the
+        diagonal; rows that were not assigned are the last column. What is undefined is None.
     """
     true, predicted = same_length(true, predicted)
     known = true >= 0
@@ -241,14 +293,38 @@ def _defined(value: float) -> float | None:
 
 
 def accuracy(true: ArrayLike, predicted: ArrayLike) -> float:
-    """Correct rows over all rows, label for label."""
+    """The fraction of correct rows, label for label.
+
+    Examples
+    --------
+    >>> accuracy([0, 1, 1, 2], [0, 1, 2, 2])
+    0.75
+    """
     true, predicted = same_length(true, predicted)
     return _ratio(int((true == predicted).sum()), len(true))
 
 
 def confusion_matrix(true: ArrayLike, predicted: ArrayLike, size: int) -> Ints:
-    """counts (size, size), rows true, columns predicted; rows that were not assigned (-1) are in no
-    column.
+    """Counts of true and predicted classes.
+
+    Parameters
+    ----------
+    true : array_like of int, shape (n,)
+        Classes; negative rows are left out.
+    predicted : array_like of int, shape (n,)
+        Predicted classes; rows that were not assigned (-1) are in no column.
+    size : int
+        Number of classes.
+
+    Returns
+    -------
+    array of int, shape (size, size)
+        Rows true, columns predicted.
+
+    Examples
+    --------
+    >>> confusion_matrix([0, 1, 1], [0, 1, -1], 2).tolist()
+    [[1, 0], [0, 1]]
     """
     true, predicted = same_length(true, predicted)
     assigned = (true >= 0) & (predicted >= 0)
@@ -257,8 +333,26 @@ def confusion_matrix(true: ArrayLike, predicted: ArrayLike, size: int) -> Ints:
 
 
 def top_k_accuracy(true: ArrayLike, probabilities: ArrayLike, k: int) -> float:
-    """The share of rows whose class is among the ``k`` most probable; of equal ones the first
-    counts.
+    """The fraction of rows whose class is among the most probable ones.
+
+    Parameters
+    ----------
+    true : array_like of int, shape (n,)
+        Classes.
+    probabilities : array_like of float, shape (n, classes)
+        Of equal ones the first counts.
+    k : int
+        How many classes count.
+
+    Returns
+    -------
+    float
+        0 to 1; NaN without rows.
+
+    Examples
+    --------
+    >>> top_k_accuracy([2, 0], [[0.5, 0.3, 0.2], [0.4, 0.5, 0.1]], k=2)
+    0.5
     """
     true, scores = np.asarray(true, dtype=np.int64), np.asarray(probabilities, dtype=np.float64)
     best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
@@ -272,11 +366,27 @@ def classification_report(
     probabilities: ArrayLike | None = None,
     top_k: Sequence[int] = (),
 ) -> dict[str, Any]:
-    """Accuracy, per-class precision, recall and F1, macro and micro means and the confusion matrix,
-    ready for JSON.
+    """All measures of a classification, ready for JSON.
 
-    Macro means run over the classes that occur as true or predicted label. A class that nothing was
-    assigned to has precision 0 and ``"predicted": 0``.
+    Parameters
+    ----------
+    true : array_like of int, shape (n,)
+        Classes; negative where unknown.
+    predicted : array_like of int, shape (n,)
+        Predicted classes; negative where not assigned.
+    class_names : sequence of str
+        Names of the classes; a class without one is named by its number.
+    probabilities : array_like of float, shape (n, classes), optional
+        Given with ``top_k``.
+    top_k : sequence of int
+        The values of k for which the top-k accuracy is given, under ``top_k``.
+
+    Returns
+    -------
+    dict
+        Accuracy, precision, recall and F1 of each class, macro and micro means and the confusion
+        matrix. Macro means run over the classes that occur as true or predicted label. A class
+        that nothing was assigned to has precision 0 and ``"predicted": 0``.
     """
     true, predicted = same_length(true, predicted)
     known = true >= 0

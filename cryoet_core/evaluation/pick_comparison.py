@@ -1,6 +1,4 @@
-"""Which picks are compared with which particles: by tomogram and class, with all that is left out
-of it.
-"""
+"""Which picks are compared with which particles, by tomogram and class, and what is left out."""
 
 from __future__ import annotations
 
@@ -19,7 +17,17 @@ _ROW = "row given"
 
 @dataclass(frozen=True)
 class PickGroup:
-    """Picks and particles that are compared with each other, and their match."""
+    """Picks and particles that are compared with each other, and their match.
+
+    Attributes
+    ----------
+    name : str
+        The class.
+    picks, truth : Picks
+        The picks and the known particles of this class.
+    match : Match
+        Which pick found which particle.
+    """
 
     name: str
     picks: Picks
@@ -36,8 +44,16 @@ class PickGroup:
 
 @dataclass(frozen=True)
 class Compared:
-    """hits, false: rows of the picks that were compared; missed: rows of the truth. left_out: what
-    was not compared.
+    """Picks and particles, compared class by class.
+
+    Attributes
+    ----------
+    groups : list of PickGroup
+        One for each class.
+    tomograms : list of str
+        Tomograms whose particles are known.
+    left_out : dict
+        What was not compared, and how much of it.
     """
 
     groups: list[PickGroup]
@@ -46,14 +62,17 @@ class Compared:
 
     @property
     def hits(self) -> np.ndarray:
+        """Rows of the picks that found a particle, (n,) int."""
         return np.concatenate([group.picks.extra[_ROW][group.hit] for group in self.groups])
 
     @property
     def false(self) -> np.ndarray:
+        """Rows of the picks that found none, (n,) int."""
         return np.concatenate([group.picks.extra[_ROW][~group.hit] for group in self.groups])
 
     @property
     def missed(self) -> np.ndarray:
+        """Rows of the truth that no pick found, (n,) int."""
         return np.concatenate(
             [np.delete(group.truth.extra[_ROW], group.match.truth) for group in self.groups]
         )
@@ -70,7 +89,37 @@ def compared(
     masks: Mapping[str, np.ndarray] | None = None,
     tomograms: Sequence[str] | None = None,
 ) -> Compared:
-    """Match picks and particles as ``detection_report`` counts them; see there."""
+    """Match picks and particles as ``detection_report`` counts them.
+
+    Parameters
+    ----------
+    picks : Picks
+        What a picker found.
+    truth : Picks
+        The known particles.
+    radius : float
+        How far a pick may lie from a particle, in Å.
+    rule : {"optimal", "greedy", "r1.5", "shrec"}
+        How picks and particles are paired; see ``match``.
+    voxel_size : float, optional
+        Å; needed by the rules ``"r1.5"`` and ``"shrec"``.
+    particle : str, optional
+        The class of the known particles to compare with; by default all common classes.
+    masks : mapping of str to array, optional
+        Occupancy mask (z, y, x) of each tomogram by name; needed by the rule ``"shrec"``.
+    tomograms : sequence of str, optional
+        Tomograms whose particles are known; by default those in the truth.
+
+    Returns
+    -------
+    Compared
+        The matches by class, and what was left out.
+
+    Raises
+    ------
+    UserError
+        Nothing can be compared: no common tomogram, no common class, or no such class.
+    """
     more = {PARTICLE_ID: _ids(truth)} if masks else {}
     truth = replace(truth, extra={**truth.extra, **more, _ROW: np.arange(len(truth))})
     picks = replace(picks, extra={**picks.extra, _ROW: np.arange(len(picks))})

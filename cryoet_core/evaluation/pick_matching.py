@@ -1,7 +1,7 @@
 """Which pick found which particle, by the matching rules of the field.
 
-All rules pair one pick with at most one particle. Distances are in Å; ``r1.5`` is the one rule that
-counts in voxels.
+All rules pair one pick with at most one particle. Distances are in Å; ``r1.5`` is the one rule
+that counts in voxels.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from cryoet_core.support.errors import UserError
 Rule: TypeAlias = Literal["optimal", "greedy", "r1.5", "shrec"]
 RULES: tuple[Rule, ...] = get_args(Rule)
 PARTICLE_ID = "mask_id"
-"""Column of truth with each particle's number in the occupancy mask; without it they count 1, 2,
-... per tomogram.
+"""Column of truth with each particle's number in the occupancy mask.
+
+Without it they count 1, 2, ... in each tomogram.
 """
 _MOST_PAIRS = 20_000_000
 
@@ -32,12 +33,22 @@ Pairs: TypeAlias = tuple[Ints, Ints, Floats]
 
 @dataclass(frozen=True)
 class Match:
-    """Row ``picks[k]`` found particle ``truth[k]`` at ``distance[k]`` Å; ascending rows of picks.
+    """Which pick found which particle.
 
-    ranked (n,) bool: which picks count as hits in a ranking by score. By the rule "optimal" the
-    number of them among the best k picks is that of the optimal matching of these k picks alone,
-    for every k; by the others they are the matched picks. repeats (n,) bool: picks that hit a
-    particle which another one had found already (rule "shrec").
+    Attributes
+    ----------
+    picks : array of int, shape (m,)
+        Rows of the picks that found a particle, ascending.
+    truth : array of int, shape (m,)
+        The rows of their particles.
+    distance : array of float, shape (m,)
+        Their distances in Å.
+    ranked : array of bool, shape (n,)
+        Which of all n picks count as hits in a ranking by score. By the rule ``"optimal"`` the
+        number of them among the best k picks is that of the optimal matching of these k picks
+        alone, for every k; by the others they are the matched picks.
+    repeats : array of bool, shape (n,)
+        Picks that hit a particle which another one had found already (rule ``"shrec"``).
     """
 
     picks: Ints
@@ -56,17 +67,43 @@ def match(
     voxel_size: float | None = None,
     masks: Mapping[str, np.ndarray] | None = None,
 ) -> Match:
-    """Pair picks and particles of the same tomogram, whatever their classes. radius: Å.
+    """Pair picks and particles of the same tomogram, whatever their classes.
 
-    optimal: as many pairs within the radius as there can be, and of such matchings the one of least
-    total distance. greedy: picks in the order of their scores take the nearest particle that is
-    still free. r1.5: the published script of the positive-unlabelled picker, an assignment at the
-    cost min(0, d² - r³) in voxels, so that pairs match below r^1.5 voxels; needs ``voxel_size``
-    (Å). shrec: the particle whose number the occupancy mask of the tomogram (z, y, x; 0 is
-    background; ``masks`` by name) has at the pick's voxel, the mask being one voxel wider; the
-    first hit by score counts. Needs both.
+    ``"optimal"``: as many pairs within the radius as there can be, and of such matchings the one of
+    least total distance. ``"greedy"``: picks in the order of their scores take the nearest particle
+    that is still free. ``"r1.5"``: the published script of the PU picker, an assignment at the cost
+    min(0, d² - r³) in voxels, so that pairs match below r^1.5 voxels. ``"shrec"``: the particle
+    whose number the occupancy mask of the tomogram has at the pick's voxel, the mask being one
+    voxel wider; the first hit by score counts.
 
-    UserError for an unknown rule, a rule without what it needs, or a radius beyond reason.
+    Parameters
+    ----------
+    picks : Picks
+        What a picker found.
+    truth : Picks
+        The known particles.
+    radius : float
+        How far a pick may lie from a particle, in Å.
+    rule : {"optimal", "greedy", "r1.5", "shrec"}
+        How they are paired.
+    voxel_size : float, optional
+        Å; needed by ``"r1.5"`` and ``"shrec"``.
+    masks : mapping of str to array, optional
+        Occupancy mask (z, y, x) of each tomogram by name, 0 for background; needed by ``"shrec"``.
+
+    Returns
+    -------
+    Match
+        The pairs.
+
+    Raises
+    ------
+    UserError
+        An unknown rule, a rule without what it needs, or a radius beyond reason.
+
+    References
+    ----------
+    ``"r1.5"``: Huang et al. (2022), doi:10.1007/978-3-031-19803-8_38
     """
     _check(radius, rule, voxel_size, masks, truth)
     parts = []
@@ -133,8 +170,9 @@ def _rows_by_name(picks: Picks) -> dict[str, Ints]:
 
 
 def _best_first(picks: Picks) -> Ints:
-    """Rows by falling score, those without a score last; equal ones by place, so that the order
-    given is irrelevant.
+    """Rows by falling score, those without a score last.
+
+    Equal ones come by place, so that the order given is irrelevant.
     """
     z, y, x = picks.positions.T
     rows: Ints = np.lexsort((x, y, z, -np.nan_to_num(picks.scores, nan=-np.inf))).astype(np.int64)
@@ -153,8 +191,9 @@ def _by_distance(
     rule: Rule,
     voxel_size: float | None,
 ) -> tuple[Pairs, Ints, Ints]:
-    """Pairs, hits and repeats of one tomogram, in rows ``a`` and ``b`` of all; picks come best
-    first.
+    """Pairs, hits and repeats of one tomogram, in rows ``a`` and ``b`` of all.
+
+    Picks come best first.
     """
     gate = radius if rule != "r1.5" else _wide_gate(radius, voxel_size or 1.0)
     near = _near(picks.positions, truth.positions, gate)
@@ -198,11 +237,10 @@ def _near(a: np.ndarray, b: np.ndarray, radius: float) -> Pairs:
 
 
 def _assign(i: Ints, j: Ints, cost: Floats, alone: float) -> Ints:
-    """Indices of the pairs (i, j) in the cheapest one-to-one matching, where a row without a
-    partner costs ``alone``.
+    """Indices of the pairs (i, j) in the cheapest one-to-one matching.
 
-    Each row gets a column of its own to stay alone in, so that a full matching exists. Costs are
-    above 0.
+    A row without a partner costs ``alone``: each row gets a column of its own to stay alone in, so
+    that a full matching exists. Costs are above 0.
     """
     from scipy.sparse import csr_matrix
     from scipy.sparse.csgraph import min_weight_full_bipartite_matching
@@ -277,8 +315,9 @@ def _shrec(
 
 
 def _occupants(mask: np.ndarray, positions: np.ndarray, voxel_size: float) -> Ints:
-    """The particle at each position, 0 for none, where background beside a particle counts as the
-    particle's.
+    """The particle at each position, 0 for none.
+
+    Background beside a particle counts as the particle's.
     """
     edge = np.array(mask.shape) - 1
     voxel = np.clip(np.rint(positions / voxel_size), 0, edge).astype(np.int64)

@@ -11,8 +11,28 @@ HISTOGRAM_BINS = 40
 
 
 def scores_of_counts(hits: int, n_picks: int, n_truth: int) -> dict[str, float]:
-    """Precision, recall, F1 and F-beta for beta = 4, which counts a missed particle as much as 16
-    false picks.
+    """Precision, recall, F1 and F-beta for beta = 4 from counts.
+
+    F-beta for beta = 4 counts a missed particle as much as 16 false picks.
+
+    Parameters
+    ----------
+    hits : int
+        Picks that found a particle.
+    n_picks : int
+        All picks.
+    n_truth : int
+        All particles.
+
+    Returns
+    -------
+    dict
+        ``precision``, ``recall``, ``f1`` and ``f_beta4``; 0 where undefined.
+
+    Examples
+    --------
+    >>> scores_of_counts(5, 10, 20)["precision"], scores_of_counts(5, 10, 20)["recall"]
+    (0.5, 0.25)
     """
     precision, recall = hits / n_picks if n_picks else 0.0, hits / n_truth if n_truth else 0.0
     return {
@@ -24,11 +44,22 @@ def scores_of_counts(hits: int, n_picks: int, n_truth: int) -> dict[str, float]:
 
 
 def curve(scores: np.ndarray, hit: np.ndarray, n_truth: int) -> dict[str, np.ndarray]:
-    """Threshold, hits, precision, recall and F1 of the picks at or above each score that occurs,
-    highest first.
+    """Precision, recall and F1 of the picks at or above each score that occurs, highest first.
 
-    scores (n,), hit (n,) bool. Equal scores are one point. Picks without a score (NaN) are the last
-    point, of threshold NaN.
+    Parameters
+    ----------
+    scores : array of float, shape (n,)
+        Equal scores are one point. Picks without a score (NaN) are the last point, of threshold
+        NaN.
+    hit : array of bool, shape (n,)
+        Which picks found a particle.
+    n_truth : int
+        Number of particles.
+
+    Returns
+    -------
+    dict of str to array
+        ``threshold``, ``hits``, ``precision``, ``recall`` and ``f1``.
     """
     keys = np.nan_to_num(scores.astype(np.float64), nan=-np.inf)
     order = np.argsort(-keys, kind="stable")
@@ -50,11 +81,29 @@ def curve(scores: np.ndarray, hit: np.ndarray, n_truth: int) -> dict[str, np.nda
 
 
 def average_precision(scores: np.ndarray, hit: np.ndarray, n_truth: int) -> float:
-    """The sum over groups of equal score of precision times newly found particles, over all
-    particles.
+    """The area under the steps of the precision-recall curve, not interpolated.
 
-    Not interpolated: the area under the steps of the precision-recall curve. Picks without a score
-    come last.
+    It is the sum over groups of equal score of precision times newly found particles, divided by
+    the number of particles.
+
+    Parameters
+    ----------
+    scores : array of float, shape (n,)
+        Picks without a score (NaN) come last.
+    hit : array of bool, shape (n,)
+        Which picks found a particle.
+    n_truth : int
+        Number of particles.
+
+    Returns
+    -------
+    float
+        0 to 1.
+
+    Examples
+    --------
+    >>> average_precision(np.array([0.9, 0.5, 0.1]), np.array([True, False, True]), 2)
+    0.8333333333333333
     """
     points = curve(scores, hit, n_truth)
     new = np.diff(points["hits"], prepend=0)
@@ -64,8 +113,21 @@ def average_precision(scores: np.ndarray, hit: np.ndarray, n_truth: int) -> floa
 def thinned_curve(
     scores: np.ndarray, ranked: np.ndarray, n_truth: int
 ) -> dict[str, list[float | None]]:
-    """At most about ``CURVE_POINTS`` points, evenly along the curve, with the best F1 and both
-    ends.
+    """About ``CURVE_POINTS`` points, evenly along the curve, with the best F1 and both ends.
+
+    Parameters
+    ----------
+    scores : array of float, shape (n,)
+        Scores of the picks.
+    ranked : array of bool, shape (n,)
+        Which picks count as hits in a ranking by score; see ``Match``.
+    n_truth : int
+        Number of particles.
+
+    Returns
+    -------
+    dict of str to list
+        ``threshold``, ``precision``, ``recall`` and ``f1``, ready for JSON.
     """
     points = curve(scores, ranked, n_truth)
     n = len(points["f1"])
@@ -86,7 +148,7 @@ def thinned_curve(
 
 
 def histogram(scores: np.ndarray, hits: np.ndarray) -> dict[str, Any] | None:
-    """Edges and counts of hits and of false picks; None where no pick has a score."""
+    """Edges and counts of hits and of false picks by score; None where no pick has a score."""
     known = np.isfinite(scores)
     if not known.any():
         return None

@@ -1,6 +1,4 @@
-"""How good labels are, where the true ones are known: the metrics of the method's task, on rows
-that may count.
-"""
+"""How good labels are where the true ones are known: the metrics of the method's task."""
 
 from __future__ import annotations
 
@@ -16,21 +14,21 @@ if TYPE_CHECKING:
     from cryoet_core.plugins.interfaces import Labels
 
 SPLIT = "split"
-"""In ``Labels.extra``: (n,) codes into ``SPLITS`` of the rows of the run's own data, as the method
-used them.
-"""
+"""In ``Labels.extra``: (n,) codes into ``SPLITS``, how the method used the rows of its own data."""
 
 
 def comparable(true: np.ndarray) -> bool:
-    """Whether labels (-1: unknown) are of two classes at least: any clusters agree with a single
-    one.
+    """Whether labels (-1: unknown) are of two classes at least.
+
+    With a single class, any clusters agree with it.
     """
     return len(set(true[true >= 0].tolist())) > 1
 
 
 def held_out(labels: Labels) -> np.ndarray:
-    """(n,) bool: rows that count. Where a method learnt from some rows, those that it kept for the
-    test; else all.
+    """Rows that count, (n,) bool.
+
+    Where a method learnt from some rows, these are the rows that it kept for the test; else all.
     """
     codes = labels.extra.get(SPLIT)
     if codes is None or not (codes == SPLITS.index("test")).any():
@@ -41,12 +39,27 @@ def held_out(labels: Labels) -> np.ndarray:
 def score(
     task: str, labels: Labels, true: np.ndarray, class_names: Sequence[str]
 ) -> dict[str, Any]:
-    """Metrics of ``labels`` against ``true`` (n,) into ``class_names`` (-1: unknown), ready for
-    JSON.
+    """Metrics of labels against the true ones, ready for JSON.
 
     Clusters are matched to classes; classes are compared by name, so one that the data does not
-    have is an error. Of a classifier only the rows of ``held_out`` count, and ``held_out`` says how
-    many, None where all count.
+    have is an error. Of a classifier only the rows of ``held_out`` count.
+
+    Parameters
+    ----------
+    task : {"clustering", "classification"}
+        What the labels are.
+    labels : Labels
+        What a method said of n subtomograms.
+    true : array of int, shape (n,)
+        Index into ``class_names``, -1 where unknown.
+    class_names : sequence of str
+        Names of the true classes.
+
+    Returns
+    -------
+    dict
+        A ``clustering_report`` or a ``classification_report``; the latter has ``held_out``, the
+        number of rows that count, None where all count.
     """
     if task != "classification":
         return clustering_report(true, labels.labels, class_names, labels.classes)
@@ -68,8 +81,9 @@ def in_classes(labels: Labels, class_names: Sequence[str]) -> np.ndarray:
 
 
 def probabilities_of(labels: Labels, class_names: Sequence[str]) -> np.ndarray:
-    """Probabilities (n, classes) with a column for each of ``class_names``, 0 where the method does
-    not know it.
+    """Probabilities (n, classes) with a column for each of ``class_names``.
+
+    A column is 0 where the method does not know the class.
     """
     found = np.zeros((len(labels), len(class_names)), np.float32)
     for column, name in enumerate(labels.classes):

@@ -1,5 +1,6 @@
-"""Is a difference between methods more than chance: t tests, paired and not, and Holm's correction
-for many of them.
+"""Whether a difference between methods is more than chance.
+
+There are t tests, paired and unpaired, and Holm's correction for many of them.
 """
 
 from __future__ import annotations
@@ -16,8 +17,18 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class PairedTest:
-    """difference: mean of a - b. t, degrees of freedom and the two-sided p; NaN where nothing
-    varies.
+    """The result of a t test; NaN where nothing varies.
+
+    Attributes
+    ----------
+    difference : float
+        Mean of a - b.
+    t : float
+        The statistic.
+    degrees : int
+        Degrees of freedom.
+    p : float
+        Two-sided p value.
     """
 
     difference: float
@@ -27,11 +38,29 @@ class PairedTest:
 
 
 def paired_t(a: ArrayLike, b: ArrayLike) -> PairedTest:
-    """Student's t test of the differences a - b (n,) over matched conditions, n - 1 degrees of
-    freedom.
+    """Student's t test of the differences over matched conditions.
 
-    The same difference everywhere, other than 0, gives p = 0. ValueError for unequal lengths or
-    fewer than two pairs.
+    The same difference everywhere, other than 0, gives p = 0.
+
+    Parameters
+    ----------
+    a, b : array_like of float, shape (n,)
+        Values of the two methods under the same n conditions.
+
+    Returns
+    -------
+    PairedTest
+        With n - 1 degrees of freedom.
+
+    Raises
+    ------
+    ValueError
+        Unequal lengths, or fewer than two pairs.
+
+    Examples
+    --------
+    >>> paired_t([0.9, 0.8, 0.7], [0.8, 0.7, 0.7]).degrees
+    2
     """
     one, other = _vector(a), _vector(b)
     if len(one) != len(other) or len(one) < 2:
@@ -53,8 +82,22 @@ def paired_t(a: ArrayLike, b: ArrayLike) -> PairedTest:
 
 
 def unpaired_t(a: ArrayLike, b: ArrayLike) -> PairedTest:
-    """Student's t test of two samples of one variance, n1 + n2 - 2 degrees of freedom. ValueError
-    below two values.
+    """Student's t test of two samples that have the same variance.
+
+    Parameters
+    ----------
+    a, b : array_like of float
+        The samples, of n1 and n2 values.
+
+    Returns
+    -------
+    PairedTest
+        With n1 + n2 - 2 degrees of freedom.
+
+    Raises
+    ------
+    ValueError
+        Fewer than two values in a sample.
     """
     one, other = _vector(a), _vector(b)
     if min(len(one), len(other)) < 2:
@@ -72,11 +115,35 @@ def unpaired_t(a: ArrayLike, b: ArrayLike) -> PairedTest:
 
 
 def holm(p_values: Sequence[float]) -> Floats:
-    """p values corrected for their number (Holm 1979), in the given order; at most 1, never below
-    the uncorrected.
+    """Correct p values for their number.
 
     Rejecting what is below 0.05 then errs in one or more of the tests with a probability of at most
     0.05.
+
+    Parameters
+    ----------
+    p_values : sequence of float
+        Uncorrected p values, 0 to 1.
+
+    Returns
+    -------
+    array of float
+        Corrected p values in the given order; at most 1, never below the uncorrected.
+
+    Raises
+    ------
+    ValueError
+        A value outside 0 to 1.
+
+    References
+    ----------
+    Holm (1979). A simple sequentially rejective multiple test procedure. Scandinavian Journal of
+    Statistics 6, 65-70.
+
+    Examples
+    --------
+    >>> holm([0.01, 0.04]).tolist()
+    [0.02, 0.04]
     """
     p = _vector(p_values)
     if len(p) and not bool(((p >= 0) & (p <= 1)).all()):

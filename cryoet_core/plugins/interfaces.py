@@ -204,6 +204,8 @@ class Trainer(ABC):
     task: ClassVar[Task]
     inputs: ClassVar[Mapping[str, InputSpec]]
     Config: ClassVar[type[MethodConfig]]
+    is_baseline: ClassVar[bool] = False
+    """Whether other methods are compared with this one, so that its own runs show no baseline."""
     tiny: ClassVar[Mapping[str, Any]] = {}
     """Options with which the conformance kit fits a few volumes in seconds."""
     tiny_box: ClassVar[int] = 24

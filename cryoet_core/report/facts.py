@@ -91,6 +91,16 @@ class Facts:
         """Name of the method."""
         return str(self.record["method"])
 
+    @cached_property
+    def is_baseline(self) -> bool:
+        """Whether the method is itself the baseline that others are compared with."""
+        from cryoet_core.plugins.discovery import load_trainer
+
+        try:
+            return load_trainer(self.method).is_baseline
+        except UserError:  # not installed here, or broken
+            return False
+
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the clusters or classes that the method assigns."""

@@ -61,8 +61,9 @@ def _tiles(facts: Facts) -> list[tuple[str, str, str]]:
         )
         tiles.append((word, str(int((facts.counts > 0).sum())), known))
     if scores.get("n") and facts.task == "clustering":
-        yardstick = facts.yardsticks.get("invariants") if facts.method != "invariants" else None
-        beside = f"invariants {number(yardstick.get('matched_accuracy'))}\n" if yardstick else ""
+        others = [(name, row) for name, row in facts.yardsticks.items() if name != facts.method]
+        baseline, row = others[0] if others else ("", {})
+        beside = f"{baseline} {number(row.get('matched_accuracy'))}\n" if row else ""
         tiles.append(
             (
                 "matched accuracy",
@@ -70,11 +71,7 @@ def _tiles(facts: Facts) -> list[tuple[str, str, str]]:
                 f"{beside}majority {number(scores['majority'])}",
             )
         )
-        beside = (
-            f"invariants {number(yardstick.get('ari'))}"
-            if yardstick
-            else f"NMI {number(scores['nmi'])}"
-        )
+        beside = f"{baseline} {number(row.get('ari'))}" if row else f"NMI {number(scores['nmi'])}"
         tiles.append(("adjusted Rand index", number(scores["ari"]), beside))
     elif scores.get("n"):
         held = f"of {scores['held_out']:,} held out\n" if scores.get("held_out") else ""

@@ -83,12 +83,9 @@ def comparison(facts: Facts) -> Section | None:
         kind="caption",
     )
     missing = ""
-    if not others and facts.method != "invariants":
-        absent = (
-            "<code>invariants</code>, the yardstick, was not run beside this method, so it "
-            "has no line here."
-        )
-        missing = paragraph(Markup(absent), kind="caption")
+    if not others and not facts.is_baseline:
+        absent = "No baseline was run beside this method, so it has no line here."
+        missing = paragraph(absent, kind="caption")
     return Section(
         "Agreement with the known classes",
         table(["", "K", *(n for _, n in _COLUMNS)], rows) + caption + missing,

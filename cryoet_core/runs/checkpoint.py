@@ -1,5 +1,6 @@
-"""Checkpoints: one safetensors file each, its JSON state in the header. Nothing is pickled, so
-nothing can run code.
+"""Checkpoints: one safetensors file each, with its JSON state in the header.
+
+Nothing is pickled, so nothing can run code.
 """
 
 from __future__ import annotations
@@ -17,30 +18,45 @@ if TYPE_CHECKING:
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-    """Write tensors and state to ``path`` in one atomic step: a crash leaves the last good
-    checkpoint.
+    """Write tensors and state in one atomic step: a crash leaves the last good checkpoint.
 
-    ``state`` comes back as JSON has it: tuples as lists, keys as strings; NaN and infinity survive.
+    Parameters
+    ----------
+    path : Path
+        The file; its folder is made where it is missing.
+    tensors : mapping of str to Tensor
+        Copied, so they may be views or share their memory.
+    state : mapping
+        Comes back as JSON has it: tuples as lists, keys as strings. NaN and infinity survive.
     """
     from safetensors.torch import save as serialise
 
     # A copy of each: safetensors refuses views and tensors that share their memory.
-    own = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+    own = {
+        name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()
+    }
     path.parent.mkdir(exist_ok=True)
-    files.write_bytes(path, serialise(own, metadata={"state": json.dumps(dict(state), default=_listed)}))
+    files.write_bytes(
+        path, serialise(own, metadata={"state": json.dumps(dict(state), default=_listed)})
+    )
 
 
 def _listed(value: Any) -> Any:
     """numpy and torch values as numbers and lists."""
     if hasattr(value, "tolist"):
         return value.tolist()
-    raise TypeError(f"a checkpoint's state holds a {type(value).__name__}; expected what JSON has, "
-        "or a tensor")
+    raise TypeError(
+        f"a checkpoint's state holds a {type(value).__name__}; expected what JSON has, or a tensor"
+    )
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """Tensors (on the CPU) and state of a checkpoint; None when there is none, RunError when it is
-    damaged.
+    """Tensors (on the CPU) and state of a checkpoint; None when there is none.
+
+    Raises
+    ------
+    RunError
+        The file is damaged.
     """
     from safetensors import SafetensorError, safe_open
 

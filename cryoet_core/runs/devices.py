@@ -1,5 +1,6 @@
-"""What the machine has: devices, processes per node, memory. Wrong wishes are refused with the
-option to change.
+"""What the machine has: devices, processes per node, memory.
+
+What it does not have is refused with a message that says what to change.
 """
 
 from __future__ import annotations
@@ -23,7 +24,17 @@ Launcher = Literal["none", "self", "torchrun", "srun"]
 
 @dataclass(frozen=True)
 class Layout:
-    """Who starts the processes and how many there are: ``per_node`` on each of ``nodes``."""
+    """Who starts the processes of a run and how many there are.
+
+    Attributes
+    ----------
+    launcher : {"none", "self", "torchrun", "srun"}
+        ``"none"`` is one process, ``"self"`` starts the others from this one.
+    per_node : int
+        Processes on each node.
+    nodes : int
+        Number of nodes.
+    """
 
     launcher: Launcher
     per_node: int = 1
@@ -31,11 +42,32 @@ class Layout:
 
     @property
     def world_size(self) -> int:
+        """Number of processes on all nodes."""
         return self.per_node * self.nodes
 
 
 def resolve(wish: str) -> torch.device:
-    """The device for "auto", "cpu", "cuda" or "cuda:N". UserError when this machine has none such.
+    """The device that a user asks for.
+
+    Parameters
+    ----------
+    wish : str
+        "auto", "cpu", "cuda" or "cuda:N"; "auto" is a GPU if there is one.
+
+    Returns
+    -------
+    torch.device
+        The device.
+
+    Raises
+    ------
+    UserError
+        This machine has no such device.
+
+    Examples
+    --------
+    >>> resolve("cpu")
+    device(type='cpu')
     """
     import torch
 
@@ -48,20 +80,37 @@ def resolve(wish: str) -> torch.device:
     if wish == "cpu":
         return torch.device("cpu")
     if not count:
-        raise UserError(f"`device` {wish}: no CUDA device is usable on this machine; use `device` "
-            "cpu or `device` auto")
+        raise UserError(
+            f"`device` {wish}: no CUDA device is usable on this machine; use `device` "
+            "cpu or `device` auto"
+        )
     index = int(match[1] or 0)
     if index >= count:
-        raise UserError(f"`device` {wish}: this machine has {_gpus(count)}; expected cuda:0 to "
-            f"cuda:{count - 1}")
+        raise UserError(
+            f"`device` {wish}: this machine has {_gpus(count)}; expected cuda:0 to cuda:{count - 1}"
+        )
     return torch.device("cuda", index)
 
 
 def layout(devices: int, device: torch.device) -> Layout:
-    """How many processes this run has, from the environment of torchrun or srun or else from
-    ``--devices``.
+    """How many processes this run has, from torchrun or srun, or else from ``devices``.
 
-    UserError when ``--devices`` is out of range or contradicts the launcher.
+    Parameters
+    ----------
+    devices : int
+        Processes that the user asks for.
+    device : torch.device
+        Where they compute.
+
+    Returns
+    -------
+    Layout
+        The processes.
+
+    Raises
+    ------
+    UserError
+        ``devices`` is out of range or contradicts the launcher.
     """
     import torch
 
@@ -78,8 +127,9 @@ def layout(devices: int, device: torch.device) -> Layout:
     here = torch.cuda.device_count() if device.type == "cuda" else max(2, os.cpu_count() or 1)
     if wanted > here:
         what = _gpus(here) if device.type == "cuda" else f"{here} CPU cores"
-        raise UserError(f"`devices` {wanted}: out of range; this process sees {what}; expected at "
-            f"most {here}")
+        raise UserError(
+            f"`devices` {wanted}: out of range; this process sees {what}; expected at most {here}"
+        )
     if wanted > 1 and device.type == "cuda" and device.index:
         raise UserError(
             f"`device` {device} with {wanted} processes: give `device` cuda; CUDA_VISIBLE_DEVICES "
@@ -91,19 +141,26 @@ def layout(devices: int, device: torch.device) -> Layout:
 
 
 def _external() -> Layout:
-    """The layout of processes that torchrun or srun started. A batch script without srun is one
-    process.
+    """The layout of processes that torchrun or srun started.
+
+    A batch script without srun is one process.
     """
     env = os.environ
     if "TORCHELASTIC_RUN_ID" in env:
         per_node = int(env["LOCAL_WORLD_SIZE"])
         found = Layout("torchrun", per_node, int(env["WORLD_SIZE"]) // per_node)
-    elif "SLURM_PROCID" in env and "SLURM_STEP_NUM_TASKS" in env and env.get("SLURM_JOB_NAME") not in _INTERACTIVE:
+    elif (
+        "SLURM_PROCID" in env
+        and "SLURM_STEP_NUM_TASKS" in env
+        and env.get("SLURM_JOB_NAME") not in _INTERACTIVE
+    ):
         nodes = int(env.get("SLURM_STEP_NUM_NODES", "1"))
         found = Layout("srun", int(env["SLURM_STEP_NUM_TASKS"]) // nodes, nodes)
         if int(env["SLURM_STEP_NUM_TASKS"]) != found.world_size:
-            raise UserError("srun: the tasks are spread unevenly over the nodes; start it with "
-                "`ntasks_per_node`")
+            raise UserError(
+                "srun: the tasks are spread unevenly over the nodes; start it with "
+                "`ntasks_per_node`"
+            )
     else:
         return Layout("none")
     return found if found.world_size > 1 else Layout("none")
@@ -113,15 +170,28 @@ _INTERACTIVE = ("bash", "interactive")
 
 
 def is_main_process() -> bool:
-    """Whether this process is the one that writes and prints: from the environment, without torch.
+    """Whether this process is the one that writes and prints.
+
+    It is told from the environment, without torch.
     """
     names = ("RANK", "SLURM_PROCID") if _external().launcher != "none" else ("LOCAL_RANK",)
     return next((os.environ[name] == "0" for name in names if name in os.environ), True)
 
 
 def usable_memory(device: torch.device, processes: int) -> int:
-    """Bytes that one of ``processes`` may take for volumes: half of what is free, on the GPU if
-    that is the device.
+    """Bytes that a process may take for volumes: half of what is free.
+
+    Parameters
+    ----------
+    device : torch.device
+        A GPU, whose own memory counts, or the CPU.
+    processes : int
+        Processes of this run that share the memory of the host.
+
+    Returns
+    -------
+    int
+        Bytes.
     """
     import torch
 
@@ -131,8 +201,9 @@ def usable_memory(device: torch.device, processes: int) -> int:
 
 
 def free_host_memory() -> int:
-    """Bytes of host memory that are free, at most what the control group (a container, a SLURM job)
-    leaves.
+    """Bytes of host memory that are free.
+
+    They are at most what the control group (a container, a SLURM job) leaves.
     """
     try:
         meminfo = Path("/proc/meminfo").read_text()

@@ -1,5 +1,6 @@
-"""The processes of one run. lightning-fabric starts or finds them; on one process nothing is
-started or imported.
+"""The processes of one run.
+
+lightning-fabric starts or finds them; on one process nothing is started or imported.
 """
 
 from __future__ import annotations
@@ -25,17 +26,22 @@ T = TypeVar("T")
 
 
 class Processes:
-    """This process among the ``world_size`` processes of a run; the collectives are the identity on
-    one process.
+    """This process among the ``world_size`` processes of a run.
 
-    Every process must call each collective, in the same order.
+    On one process the collectives are the identity. Every process must call each collective, in the
+    same order.
+
+    Parameters
+    ----------
+    layout : Layout
+        Who starts the processes and how many there are. Those that we start run the command line of
+        this process again, with LOCAL_RANK set; those of torchrun or srun are joined.
+    device : torch.device
+        Where they compute.
     """
 
     def __init__(self, layout: Layout, device: torch.device) -> None:
-        """Start the other processes (``--devices``), or join those that torchrun or srun started.
-
-        Ours are started by running the command line of this process again, with LOCAL_RANK set.
-        """
+        """Start the other processes, or join those that torchrun or srun started."""
         self.device = device
         self.fabric: Fabric | None = None
         self.rank, self.world_size, self.per_node = 0, layout.world_size, layout.per_node
@@ -45,8 +51,9 @@ class Processes:
             self.rank, self.device = self.fabric.global_rank, self.fabric.device
 
     def shard(self, n: int) -> slice:
-        """This process's part of n items: contiguous, in rank order, sizes that differ by at most
-        one.
+        """This process's part of n items.
+
+        Parts are contiguous, in the order of the ranks; their sizes differ by at most one.
         """
         size, extra = divmod(n, self.world_size)
         start = self.rank * size + min(self.rank, extra)
@@ -64,8 +71,9 @@ class Processes:
         return tensor
 
     def all_gather(self, tensor: Tensor) -> Tensor:
-        """Concatenate the processes' tensors (n_rank, ...) in rank order; n_rank may differ, also
-        be 0.
+        """Concatenate the processes' tensors (n_rank, ...) in the order of the ranks.
+
+        n_rank may differ between processes, and may be 0.
         """
         if self.world_size == 1:
             return tensor
@@ -79,11 +87,14 @@ class Processes:
         padded[: len(tensor)] = tensor.detach()
         parts = [torch.empty_like(padded) for _ in range(self.world_size)]
         torch.distributed.all_gather(parts, padded)
-        return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)]).to(tensor.device)
+        return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)]).to(
+            tensor.device
+        )
 
     def average_gradients(self, parameters: Iterable[Tensor]) -> None:
-        """Replace each gradient by its mean over the processes, in one message. A missing gradient
-        counts as zero.
+        """Replace each gradient by its mean over the processes, in one message.
+
+        A missing gradient counts as zero.
         """
         if self.world_size == 1:
             return
@@ -93,7 +104,9 @@ class Processes:
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in wanted]
         flat = torch.cat([gradient.float().flatten() for gradient in gradients])
         self.all_reduce(flat).div_(self.world_size)
-        for parameter, mean in zip(wanted, torch.split(flat, [g.numel() for g in gradients]), strict=True):
+        for parameter, mean in zip(
+            wanted, torch.split(flat, [g.numel() for g in gradients]), strict=True
+        ):
             parameter.grad = mean.view_as(parameter).to(parameter.dtype)
 
     def broadcast(self, value: Any) -> Any:
@@ -125,8 +138,12 @@ class Processes:
             self.fabric.barrier()
 
     def leave(self, *, kill: bool = False) -> None:
-        """End this process's part; ``kill`` ends the processes that this one started, which may
-        wait for it in vain.
+        """End this process's part.
+
+        Parameters
+        ----------
+        kill : bool
+            End the processes that this one started, which may wait for it in vain.
         """
         if self.fabric is None:
             return
@@ -156,7 +173,11 @@ def _fabric(layout: Layout, device: torch.device) -> Fabric:
         os.environ["SLURM_NNODES"] = str(layout.nodes)
     # its banners are not our output
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    environments = {"self": LightningEnvironment, "torchrun": TorchElasticEnvironment, "srun": SLURMEnvironment}
+    environments = {
+        "self": LightningEnvironment,
+        "torchrun": TorchElasticEnvironment,
+        "srun": SLURMEnvironment,
+    }
     return Fabric(
         accelerator=device.type,
         devices=layout.per_node,
@@ -167,8 +188,9 @@ def _fabric(layout: Layout, device: torch.device) -> Fabric:
 
 
 class Collectives:
-    """The collectives of ``Processes``, as methods of ``Run``. On one process each gives back its
-    argument.
+    """The collectives of ``Processes``, as methods of ``Run``.
+
+    On one process each gives back its argument.
     """
 
     @property
@@ -185,14 +207,16 @@ class Collectives:
         return self.processes.all_reduce(tensor)
 
     def all_gather(self, tensor: Tensor) -> Tensor:
-        """Concatenate the processes' tensors along the first axis, in rank order; their lengths may
-        differ.
+        """Concatenate the processes' tensors along the first axis, in the order of the ranks.
+
+        Their lengths may differ.
         """
         return self.processes.all_gather(tensor)
 
     def average_gradients(self, parameters: Iterable[Tensor]) -> None:
-        """Average the gradients over the processes; call it between ``backward`` and the
-        optimiser's step.
+        """Average the gradients over the processes.
+
+        Call it between ``backward`` and the optimiser's step.
         """
         self.processes.average_gradients(parameters)
 
@@ -207,10 +231,29 @@ class Collectives:
 
 
 def launch(options: Mapping[str, Any], on_main: Callable[[], Path]) -> tuple[Path, Processes]:
-    """Check the options, run ``on_main`` (which returns the folder) on rank 0, and start the
-    processes.
+    """Check the options, make the folder on rank 0 and start the processes.
 
-    What the user did wrong is found before a process is started, where that is ours to do.
+    What the user did wrong is found before a process is started, where the processes are ours to
+    start.
+
+    Parameters
+    ----------
+    options : mapping
+        ``threads``, ``precision``, ``device`` and ``devices``.
+    on_main : callable
+        Called on rank 0; returns the folder of the run.
+
+    Returns
+    -------
+    folder : Path
+        What ``on_main`` returned, on every process.
+    processes : Processes
+        The processes.
+
+    Raises
+    ------
+    UserError
+        An option is out of range, or this machine cannot do it.
     """
     if options["threads"] is not None and options["threads"] < 1:
         raise UserError(f"`threads` {options['threads']}: out of range; expected 1 or more")
@@ -233,8 +276,9 @@ def launch(options: Mapping[str, Any], on_main: Callable[[], Path]) -> tuple[Pat
 
 
 def _can_run_again() -> bool:
-    """Whether python can be started with this process's own arguments: no notebook, prompt or
-    ``python -c``.
+    """Whether python can be started with this process's own arguments.
+
+    It cannot from a notebook, a prompt or ``python -c``.
     """
     main = sys.modules["__main__"]
     if getattr(main, "__spec__", None) is not None:

@@ -1,5 +1,6 @@
-"""Run: what the core gives to a method while it trains: folder, seed, device, processes, log,
-progress, checkpoints.
+"""Run: what the core gives to a method while it trains.
+
+That is its folder, seed, device, processes, log, progress and checkpoints.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from weakref import WeakSet
 
 from cryoet_core.runs import checkpoint, devices, runfolder
-from cryoet_core.support import files, provenance
 from cryoet_core.runs.devices import keep_freed_memory, resolve
 from cryoet_core.runs.distributed import Collectives, Processes, launch
+from cryoet_core.runs.runfolder import RunFolder
+from cryoet_core.support import files, provenance
 from cryoet_core.support.errors import UserError
 from cryoet_core.support.journal import Journal
 from cryoet_core.support.progress import Terminal
-from cryoet_core.runs.runfolder import RunFolder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,19 +31,18 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from cryoet_core.plugins.config import Config
-    from cryoet_core.store import Subtomograms
     from cryoet_core.runs.volumes import DeviceVolumes
+    from cryoet_core.store import Subtomograms
 
 T = TypeVar("T")
 Inputs = Mapping[str, Sequence[str | Path]]
 
 
 class Run(RunFolder, Collectives):
-    """One run of a method, in one folder. All processes of a run have the same folder; only rank 0
-    writes there.
+    """One run of a method, in one folder.
 
-    ``create`` starts a run, ``resume`` goes on with one, ``open`` reads one (to predict, evaluate
-    or report).
+    All processes of a run have the same folder; only rank 0 writes there. ``create`` starts a run,
+    ``resume`` resumes one, ``open`` reads one (to predict, evaluate or report).
     """
 
     def __init__(
@@ -63,9 +63,7 @@ class Run(RunFolder, Collectives):
         self.world_size = processes.world_size if processes else 1
         self.terminal = Terminal(silent=quiet or self.rank > 0, to_stderr=json)
         self.scratch = self.dir / "scratch"
-        """Where long work on one tomogram keeps what it has done; empty or gone once its picks are
-        written.
-        """
+        """Where long work on one tomogram keeps what it has done, until its picks are written."""
         self.results = self.dir
         """Where a picker may leave volumes beside its picks: this folder, or that of ``cryoet
         predict --out``.
@@ -98,11 +96,49 @@ class Run(RunFolder, Collectives):
         quiet: bool = False,
         json: bool = False,
     ) -> Run:
-        """Make the run's folder and start its processes. UserError: the folder exists, the device
-        does not, ...
+        """Make the run's folder and start its processes.
 
-        ``reading``: what the user said of tomograms that their files do not, so that a resumed run
-        reads them alike.
+        Parameters
+        ----------
+        method : str
+            Name of the method.
+        config : Config
+            Its options.
+        inputs : mapping of str to sequence of path
+            Files by the name of the input.
+        out : Path, optional
+            The folder; by default runs/<method>/<time>-<hash>.
+        seed : int
+            What all random numbers are derived from.
+        device : str
+            "auto", "cpu", "cuda" or "cuda:N".
+        devices : int
+            Processes: GPUs, or parts of the CPU.
+        precision : {"auto", "32", "bf16"}
+            Arithmetic of forward passes.
+        max_memory : int, optional
+            Bytes for volumes; by default half of what is free.
+        threads : int, optional
+            Threads of the CPU; by default every core.
+        preset : str, optional
+            Name of the set of defaults that ``config`` was made from.
+        reading : mapping, optional
+            What the user said of tomograms that their files do not, so that a resumed run reads
+            them alike.
+        quiet : bool
+            Print nothing while running.
+        json : bool
+            Standard output carries JSON: print on standard error.
+
+        Returns
+        -------
+        Run
+            The run, on every process.
+
+        Raises
+        ------
+        UserError
+            The folder exists, the device does not, or an option is out of range.
         """
         options: dict[str, Any] = {"device": device, "devices": devices, "precision": precision}
         options |= {"max_memory": max_memory, "threads": threads}
@@ -118,8 +154,17 @@ class Run(RunFolder, Collectives):
         }
 
         def make() -> Path:
-            prints = {name: [provenance.fingerprint(path) for path in some] for name, some in paths.items()}
-            facts = {"status": "started", "started": _now(), "resumed": 0, "wall_seconds": 0.0, "timings": {}}
+            prints = {
+                name: [provenance.fingerprint(path) for path in some]
+                for name, some in paths.items()
+            }
+            facts = {
+                "status": "started",
+                "started": _now(),
+                "resumed": 0,
+                "wall_seconds": 0.0,
+                "timings": {},
+            }
             facts |= {"provenance": provenance.collect(resolve(device)), "fingerprints": prints}
             return runfolder.make(out, method, record, facts)
 
@@ -128,27 +173,58 @@ class Run(RunFolder, Collectives):
 
     @classmethod
     def resume(
-        cls, path: Path, *, config: Config | None = None, quiet: bool = False, json: bool = False, **options: Any
+        cls,
+        path: Path,
+        *,
+        config: Config | None = None,
+        quiet: bool = False,
+        json: bool = False,
+        **options: Any,
     ) -> Run:
-        """Go on with an interrupted run, with its own options unless some are given here.
+        """Resume an interrupted run, with its own options unless some are given here.
 
-        UserError when ``path`` is no run folder, when a process still writes it, or when the input
-        files have changed.
+        Parameters
+        ----------
+        path : Path
+            The folder of the run.
+        config : Config, optional
+            Spares the look-up of the method's plugin.
+        quiet : bool
+            Print nothing while running.
+        json : bool
+            Standard output carries JSON: print on standard error.
+        **options
+            ``device``, ``devices``, ``precision``, ``max_memory``, ``threads``; None as before.
+
+        Returns
+        -------
+        Run
+            The run, on every process.
+
+        Raises
+        ------
+        UserError
+            ``path`` is no run folder, a process still writes it, or the input files have changed.
         """
         path = Path(path).absolute()
         record = runfolder.read(path)
-        merged = record["options"] | {name: value for name, value in options.items() if value is not None}
+        merged = record["options"] | {
+            name: value for name, value in options.items() if value is not None
+        }
 
         def check() -> Path:
             for group in files.read_json(path / runfolder.FACTS)["fingerprints"].values():
                 for known in group:
                     if provenance.fingerprint(Path(known["path"])) != known:
-                        raise UserError(f"{known['path']}: changed since {path} was started; start "
-                            "a new run")
+                        raise UserError(
+                            f"{known['path']}: changed since {path} was started; start a new run"
+                        )
             return path
 
         _, processes = launch(merged, check)
-        run = cls(path, {**record, "options": merged}, processes, config=config, quiet=quiet, json=json)
+        run = cls(
+            path, {**record, "options": merged}, processes, config=config, quiet=quiet, json=json
+        )
         facts = run.facts
         run._timings.update(facts["timings"])
         run._started -= facts["wall_seconds"]
@@ -165,16 +241,45 @@ class Run(RunFolder, Collectives):
         json: bool = False,
         **options: Any,
     ) -> Run:
-        """Read a run, in one process, on any device; options (``max_memory``, ...) are those given,
-        not the run's.
+        """Read a run, in one process, on any device.
 
-        ``config`` spares the look-up of the method's plugin, which reads it from the folder
-        otherwise.
+        Parameters
+        ----------
+        path : Path
+            The folder of the run.
+        config : Config, optional
+            Spares the look-up of the method's plugin, which reads it from the folder otherwise.
+        device : str
+            "auto", "cpu", "cuda" or "cuda:N".
+        quiet : bool
+            Print nothing while running.
+        json : bool
+            Standard output carries JSON: print on standard error.
+        **options
+            ``precision``, ``max_memory``, ``threads``; those given here count, not the run's.
+
+        Returns
+        -------
+        Run
+            The run.
+
+        Raises
+        ------
+        UserError
+            ``path`` is no run folder.
         """
         path = Path(path).absolute()
         record = runfolder.read(path)
-        fresh = {"device": device, "devices": 1, "precision": "auto", "max_memory": None, "threads": None} | options
-        return cls(path, {**record, "options": fresh}, device=device, config=config, quiet=quiet, json=json)
+        fresh = {
+            "device": device,
+            "devices": 1,
+            "precision": "auto",
+            "max_memory": None,
+            "threads": None,
+        } | options
+        return cls(
+            path, {**record, "options": fresh}, device=device, config=config, quiet=quiet, json=json
+        )
 
     def _begin(self, resumed: int = 0) -> Run:
         import torch
@@ -202,9 +307,7 @@ class Run(RunFolder, Collectives):
 
     @cached_property
     def config(self) -> Config:
-        """The method's configuration; of a run that was opened, read with the installed plugin's
-        class.
-        """
+        """The method's configuration; that of an opened run needs the installed plugin."""
         if self._config is not None:
             return self._config
         from cryoet_core.plugins.discovery import load_trainer
@@ -218,9 +321,7 @@ class Run(RunFolder, Collectives):
 
     @cached_property
     def max_memory(self) -> int:
-        """Bytes that volumes may take in this process, on the GPU if there is one, else in host
-        memory.
-        """
+        """Bytes that volumes may take in this process, in the memory of its device."""
         per_node = self.processes.per_node
         given: int | None = self.options["max_memory"]
         if given is None:
@@ -229,7 +330,7 @@ class Run(RunFolder, Collectives):
 
     @cached_property
     def precision(self) -> str:
-        """ "32" or "bf16"; "auto" is bf16 on a GPU that has it, else 32."""
+        """Either "32" or "bf16"; "auto" is bf16 on a GPU that has it, else 32."""
         import torch
 
         wish: str = self.options["precision"]
@@ -238,7 +339,7 @@ class Run(RunFolder, Collectives):
         return "bf16" if self.device.type == "cuda" and torch.cuda.is_bf16_supported() else "32"
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """Mixed precision for a forward pass: ``with run.autocast(): ...``"""
+        """Mixed precision for a forward pass: ``with run.autocast(): ...``."""
         import torch
 
         if self.precision == "32":
@@ -248,20 +349,27 @@ class Run(RunFolder, Collectives):
     # ---- random numbers --------------------------------------------------------------------------
 
     def generator(self, *key: str | int) -> torch.Generator:
-        """A CPU generator that depends on the seed and the key alone: ``run.generator("rotate",
-        step)``.
+        """A CPU generator that depends on the seed and the key alone.
 
-        A resumed run draws the same numbers without stored state. Where processes must differ, put
-        ``run.rank`` in the key.
+        ``run.generator("rotate", step)`` draws the same numbers in a resumed run, without stored
+        state. Where processes must differ, put ``run.rank`` in the key.
+
+        Parameters
+        ----------
+        *key : str or int
+            What the numbers are for.
+
+        Returns
+        -------
+        torch.Generator
+            On the CPU.
         """
         import torch
 
         return torch.Generator().manual_seed(self._derived(*key))
 
     def reseed(self, *key: str | int) -> None:
-        """Seed torch's global generators (dropout, layer initialisation) from seed, key and rank,
-        as at each step.
-        """
+        """Seed torch's global generators (dropout, initial weights) from seed, key and rank."""
         import torch
 
         torch.manual_seed(self._derived(*key) + self.rank)
@@ -272,18 +380,19 @@ class Run(RunFolder, Collectives):
     # ---- telling ---------------------------------------------------------------------------------
 
     def log(self, **values: Any) -> None:
-        """Append a row to metrics.jsonl. With ``step``, a resumed run first removes the rows of
-        that step and later.
+        """Append a row to metrics.jsonl.
 
-        So log a step before the checkpoint that contains it: a crash between the two then loses
-        nothing. A method with several loops that each count from 0 tells them apart by
-        ``phase="..."``.
+        With ``step``, a resumed run first removes the rows of that step and later. So log a step
+        before the checkpoint that contains it: a crash between the two then loses nothing. A method
+        with several loops that each count from 0 tells them apart by ``phase="..."``.
         """
         if self._journal is not None:
             self._journal.append(values)
 
     def say(self, text: str) -> None:
-        """Print a line (rank 0, unless quiet; on standard error when standard output carries JSON).
+        """Print a line on rank 0, unless quiet.
+
+        It goes to standard error when standard output carries JSON.
         """
         self.terminal.say(text)
 
@@ -314,11 +423,21 @@ class Run(RunFolder, Collectives):
 
     # ---- files -----------------------------------------------------------------------------------
 
-    def save(self, name: str, tensors: Mapping[str, Tensor], state: Mapping[str, Any] | None = None) -> None:
-        """Write checkpoints/NAME.safetensors, tensors and JSON state in one atomic step.
+    def save(
+        self, name: str, tensors: Mapping[str, Tensor], state: Mapping[str, Any] | None = None
+    ) -> None:
+        """Write checkpoints/NAME.safetensors, tensors and JSON state, in one atomic step.
 
-        Every process must call it: rank 0 writes, and all go on when the file is there to be
-        loaded.
+        Every process must call it: rank 0 writes, and all wait until the file can be loaded.
+
+        Parameters
+        ----------
+        name : str
+            Name of the checkpoint.
+        tensors : mapping of str to Tensor
+            What is stored.
+        state : mapping, optional
+            What JSON has.
         """
         if self.rank == 0:
             checkpoint.save(self.checkpoint_path(name), tensors, state or {})
@@ -331,10 +450,22 @@ class Run(RunFolder, Collectives):
             files.write_json(self.dir / name, value)
 
     def volumes(self, dataset: Subtomograms, indices: np.ndarray | None = None) -> DeviceVolumes:
-        """The data set's volumes as standardised batches on this device.
+        """The subtomograms as standardised batches on this device.
 
         All that are alive together stay within ``max_memory``; a whole data set that is asked for
         again is kept.
+
+        Parameters
+        ----------
+        dataset : Subtomograms
+            The data set.
+        indices : array of int, optional
+            The rows that are wanted; by default all.
+
+        Returns
+        -------
+        DeviceVolumes
+            Batches (b, 1, d, d, d).
         """
         from cryoet_core.runs.volumes import DeviceVolumes
 
@@ -356,8 +487,16 @@ class Run(RunFolder, Collectives):
         self._leave()
 
     def fail(self, reason: str, status: str = "failed") -> None:
-        """Close the run as failed or interrupted; the processes that it started are ended. A full
-        disk is no error.
+        """Close the run as failed or interrupted.
+
+        The processes that it started are ended. A full disk is no error here.
+
+        Parameters
+        ----------
+        reason : str
+            What happened, for run.json.
+        status : {"failed", "interrupted"}
+            How the run ended.
         """
         with contextlib.suppress(UserError, OSError):
             self._note(status=status, finished=_now(), reason=reason)
@@ -380,7 +519,7 @@ class Run(RunFolder, Collectives):
         self.processes.leave(kill=kill)
 
 
-_CLOSING = ("finished", "reason", "facts")  # of an earlier end, wrong once the run goes on
+_CLOSING = ("finished", "reason", "facts")  # of an earlier end, wrong once the run resumes
 
 
 def _now() -> str:

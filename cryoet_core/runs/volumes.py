@@ -1,4 +1,6 @@
-"""Volumes on the device: held once where they fit, streamed from the memory map where they do not;
+"""Subtomograms on the device.
+
+They are held once where they fit, and streamed from the memory map where they do not. Both give
 the same numbers.
 """
 
@@ -23,12 +25,24 @@ _AHEAD = 2
 
 
 class DeviceVolumes:
-    """Subtomograms as batches (b, 1, d, d, d) float32 on ``device``, protein bright.
+    """Subtomograms as batches (b, 1, d, d, d) float32 on a device, protein bright.
 
-    With ``standardise`` each volume has mean 0 and standard deviation 1; else the stored values
-    times density sign. Volumes are held once, as float16 on the device, where they take at most
-    ``max_memory`` bytes (None: no limit); else each batch is read from the store, in memory for a
-    few batches. Both ways give the same numbers, bit by bit.
+    Volumes are held once, as float16 on the device, where they fit; else each batch is read from
+    the store, in memory for a few batches. Both ways give the same numbers, bit by bit.
+
+    Parameters
+    ----------
+    data : Subtomograms
+        The data set.
+    device : torch.device or str
+        Where the batches are.
+    max_memory : int, optional
+        Bytes that held volumes may take; None for no limit.
+    indices : array of int, optional
+        The rows that are wanted; by default all.
+    standardise : bool
+        Bring each volume to mean 0 and standard deviation 1; else the stored values times the
+        density sign are given.
     """
 
     def __init__(
@@ -46,7 +60,9 @@ class DeviceVolumes:
         signs = self.data.signs.astype(np.float32)
         # stored float32 passes through float16 of the standardised volume, whatever its scale
         self._wide = self.data.dtype == np.float32
-        self._stored_shift, self._stored_scale = (mean, std) if self._wide else (0 * mean, 0 * std + 1)
+        self._stored_shift, self._stored_scale = (
+            (mean, std) if self._wide else (0 * mean, 0 * std + 1)
+        )
         if standardise:
             shift, scale = (0 * mean, signs) if self._wide else (mean, signs / std)
         else:
@@ -58,16 +74,14 @@ class DeviceVolumes:
 
     @property
     def nbytes(self) -> int:
-        """What holding all volumes takes."""
+        """Bytes that holding all volumes takes."""
         return 2 * len(self) * self.box**3
 
     def __len__(self) -> int:
         return len(self.data)
 
     def __getitem__(self, index: int | slice | list[int] | np.ndarray | Tensor) -> Tensor:
-        """A batch (b, 1, d, d, d) for a slice or a vector of indices or a mask; (1, d, d, d) for
-        one index.
-        """
+        """A batch (b, 1, d, d, d) for a slice, indices or a mask; (1, d, d, d) for one index."""
         if isinstance(index, (int, np.integer)):
             return self[np.array([range(len(self))[index]])][0]
         if isinstance(index, Tensor) and index.dtype == torch.long and self._store is not None:
@@ -76,10 +90,24 @@ class DeviceVolumes:
         rows = self._rows(index)
         return self._finish(None if self.held else self._read(rows), torch.from_numpy(rows))
 
-    def batches(self, batch_size: int, indices: np.ndarray | Tensor | None = None) -> Iterator[Tensor]:
-        """Batches (b, 1, d, d, d) in the order of ``indices`` (default: all), the last one shorter.
+    def batches(
+        self, batch_size: int, indices: np.ndarray | Tensor | None = None
+    ) -> Iterator[Tensor]:
+        """Batches (b, 1, d, d, d), the last one shorter.
 
         A thread reads ahead while the device computes, where the volumes are not held.
+
+        Parameters
+        ----------
+        batch_size : int
+            Subtomograms in a batch.
+        indices : array or Tensor of int, optional
+            Their order; by default all as they come.
+
+        Yields
+        ------
+        Tensor
+            A batch on the device.
         """
         rows = np.arange(len(self)) if indices is None else self._rows(indices)
         parts = [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
@@ -97,7 +125,11 @@ class DeviceVolumes:
 
     def _read(self, rows: np.ndarray) -> Tensor:
         """Volumes (b, d, d, d) float16 in host memory, pinned where a GPU is to fetch them."""
-        halves = torch.empty((len(rows), *(self.box,) * 3), dtype=torch.float16, pin_memory=self.device.type == "cuda")
+        halves = torch.empty(
+            (len(rows), *(self.box,) * 3),
+            dtype=torch.float16,
+            pin_memory=self.device.type == "cuda",
+        )
         if not self._wide:
             self.data.read_stored(rows, out=halves.numpy())
             return halves
@@ -122,18 +154,23 @@ class DeviceVolumes:
         return self._store.index_select(0, rows)
 
     def _finish(self, halves: Tensor | None, rows: Tensor) -> Tensor:
-        """Rows (b,) of the held volumes, or their float16 (b, d, d, d) as read, to the batch that
-        is handed out.
-        """
+        """The batch that is handed out, from rows (b,) of held volumes or float16 as read."""
         rows = rows.to(self.device)
         batch = torch.empty((len(rows), 1, *(self.box,) * 3), device=self.device)
-        shift, scale = self._shift[rows, None, None, None, None], self._scale[rows, None, None, None, None]
+        shift, scale = (
+            self._shift[rows, None, None, None, None],
+            self._scale[rows, None, None, None, None],
+        )
         # a CPU does the three passes on pieces that stay in its cache; a GPU takes the batch as one
-        step = len(rows) if self.device.type != "cpu" else max(1, _CACHED_BYTES // (4 * self.box**3))
+        step = (
+            len(rows) if self.device.type != "cpu" else max(1, _CACHED_BYTES // (4 * self.box**3))
+        )
         for i in range(0, len(rows), max(step, 1)):
             part = slice(i, i + step)
             piece = self._held_rows(rows[part]) if halves is None else halves[part]
-            batch[part].copy_(piece.unsqueeze(1), non_blocking=True).sub_(shift[part]).mul_(scale[part])
+            batch[part].copy_(piece.unsqueeze(1), non_blocking=True).sub_(shift[part]).mul_(
+                scale[part]
+            )
         return batch
 
 

@@ -1,10 +1,8 @@
-"""What a run does with what was learnt, by task: label subtomograms (``labelling``) or pick
-particles (``picking``).
-"""
+"""What a run does with what was learnt: label subtomograms or pick particles, by its task."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,6 +11,8 @@ from cryoet_core.plugins.interfaces import Task
 if TYPE_CHECKING:
     from cryoet_core.plugins.interfaces import Trainer
     from cryoet_core.runs.run import Run
+    from cryoet_core.runs.runfolder import DataCard
+    from cryoet_core.tasks.options import PickingOptions
 
 Facts = dict[str, Any]
 
@@ -21,8 +21,23 @@ class TaskModule(Protocol):
     """What each module of this package offers; the dictionaries are facts for the closing line."""
 
     def finish(self, run: Run, fitted: Any, seen: Any, data: Any, /) -> Facts:
-        """Label or pick in the run's own data and write the results; ``seen`` is the data with
-        labels hidden.
+        """Label or pick in the run's own data and write the results.
+
+        Parameters
+        ----------
+        run : Run
+            The run.
+        fitted : Labeller or Picker
+            What the method has learnt.
+        seen : Subtomograms or Tomograms
+            The data, without what the method must not see.
+        data : Subtomograms or Tomograms
+            The same data with all that is known of it.
+
+        Returns
+        -------
+        dict
+            Facts for the closing line.
         """
 
     def predict(
@@ -31,18 +46,56 @@ class TaskModule(Protocol):
         trainer: Trainer,
         paths: Sequence[Path],
         out: Path | None,
-        reading: Mapping[str, Any],
+        options: PickingOptions,
         support: Sequence[Path],
         /,
     ) -> Facts:
-        """Label or pick in other data; ``support``: files of examples of the classes to name."""
+        """Label or pick in other data.
+
+        Parameters
+        ----------
+        run : Run
+            A finished run.
+        trainer : Trainer
+            Its method.
+        paths : sequence of Path
+            The data.
+        out : Path or None
+            Folder of the results; None for a folder in that of the run.
+        options : PickingOptions
+            How tomograms are read.
+        support : sequence of Path
+            Files with examples of the classes to name.
+
+        Returns
+        -------
+        dict
+            Facts for the closing line.
+        """
 
     def evaluate(
-        self, run: Run, trainer: Trainer, paths: Sequence[Path], reading: Mapping[str, Any], /
+        self, run: Run, trainer: Trainer, paths: Sequence[Path], options: PickingOptions, /
     ) -> Facts:
-        """Compare with what is known."""
+        """Compare labels or picks with the known ones.
 
-    def card(self, data: Any, /) -> Facts:
+        Parameters
+        ----------
+        run : Run
+            A finished run.
+        trainer : Trainer
+            Its method.
+        paths : sequence of Path
+            The data; empty for the run's own.
+        options : PickingOptions
+            How tomograms are read and how picks are judged.
+
+        Returns
+        -------
+        dict
+            Scores.
+        """
+
+    def card(self, data: Any, /) -> DataCard:
         """What later data is compared with."""
 
 

@@ -1,14 +1,14 @@
-"""Clustering without learning: centred, described by rotation invariants, projected, mixed. Seconds
-for thousands.
+"""The baseline of clustering methods, without learning; it takes seconds for thousands of volumes.
 
-The plugin ``invariants`` runs it as a method; every report of another clustering method shows its
-score beside it.
+Subtomograms are centred, described by rotation invariants, projected, and clustered by a Gaussian
+mixture. The plugin ``invariants`` runs it as a method; every report of another clustering method
+shows its score beside it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
@@ -36,7 +36,26 @@ _BATCH = 256
 
 @dataclass
 class Yardstick:
-    """A fitted labeller; see ``Yardstick.fit``."""
+    """A fitted labeller, the baseline of clustering methods; see ``Yardstick.fit``.
+
+    Attributes
+    ----------
+    centring : Centring
+        Brings particles to the middle of the box.
+    invariants : Invariants
+        Descriptors that do not depend on the rotation of a particle.
+    scaling : Scaling
+        Brings descriptors to one scale.
+    projection : Projection
+        Their principal components.
+    mixture : Mixture
+        The clusters.
+    facts : dict
+        Box size, tilt range, tilt axis and largest shift of the data that it was fitted on.
+    """
+
+    NAME: ClassVar[str] = "invariants"
+    """The name of this clustering in reports, where it stands beside other methods."""
 
     centring: Centring
     invariants: Invariants
@@ -47,6 +66,7 @@ class Yardstick:
 
     @property
     def classes(self) -> tuple[str, ...]:
+        """Names of the clusters."""
         return tuple(f"cluster{i + 1}" for i in range(self.mixture.k))
 
     @classmethod
@@ -62,9 +82,36 @@ class Yardstick:
         reg_covar: float = 1e-5,
         max_shift: float = 6.0,
     ) -> tuple[Yardstick, dict[str, object]]:
-        """Choose K by BIC in k_min..k_max; the labeller and what model_selection.json holds.
+        """Fit mixtures for every number of clusters and choose one by BIC.
 
-        ``max_shift`` is in voxels. UserError for fewer volumes than clusters.
+        Parameters
+        ----------
+        data : Subtomograms
+            The data.
+        run : Run
+            Gives the device and the random numbers.
+        k_min, k_max : int
+            Smallest and largest number of clusters.
+        dimensions : int
+            Principal components that are clustered.
+        restarts : int
+            Starts of each mixture.
+        reg_covar : float
+            Added to covariances, as a fraction of the mean variance.
+        max_shift : float
+            How far a particle may lie from the centre of the box, in voxels.
+
+        Returns
+        -------
+        fitted : Yardstick
+            The labeller.
+        selection : dict
+            What model_selection.json holds.
+
+        Raises
+        ------
+        UserError
+            Fewer subtomograms than clusters.
         """
         ks = candidates(k_min, k_max, len(data))
         volumes = run.volumes(data)
@@ -99,20 +146,29 @@ class Yardstick:
         )
 
     def label(self, data: Subtomograms, run: Run) -> Labels:
-        """Posterior probabilities and the projected descriptors as the embedding."""
+        """Posterior probabilities, with the projected descriptors as the embedding.
+
+        Raises
+        ------
+        UserError
+            Another box size than that of the data that it was fitted on.
+        """
         if data.box != self.facts["box"]:
             raise UserError(
-                f"the run was trained on cubes of {self.facts['box']} voxels, the data set has "
-                f"{data.box}; "
-                "cut or resample the new cubes to the same box and voxel size"
+                f"the run was trained on subtomograms of box size {self.facts['box']}, the data "
+                f"set has {data.box}; extract the particles with `box` {self.facts['box']} at the "
+                "voxel size of training"
             )
         points = self.projection(
             self.scaling(_described(run.volumes(data), self.centring, self.invariants))
         )
-        shares = self.mixture.posterior(points).float().cpu().numpy()
-        return Labels(shares.argmax(1), shares, self.classes, points.float().cpu().numpy())
+        probabilities = self.mixture.posterior(points).float().cpu().numpy()
+        return Labels(
+            probabilities.argmax(1), probabilities, self.classes, points.float().cpu().numpy()
+        )
 
     def save(self, run: Run, name: str) -> None:
+        """Write the checkpoint ``name`` of the run."""
         tensors = {
             "centring.template": self.centring.template,
             "centring.whitening": self.centring.whitening,
@@ -133,7 +189,13 @@ class Yardstick:
 
     @classmethod
     def load(cls, run: Run, name: str) -> Yardstick:
-        """RunError where the run has no such checkpoint."""
+        """Read the checkpoint ``name`` of the run.
+
+        Raises
+        ------
+        RunError
+            The run has no such checkpoint.
+        """
         from cryoet_core.support.errors import RunError
 
         saved = run.load(name)

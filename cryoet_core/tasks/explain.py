@@ -1,6 +1,4 @@
-"""What ``cryoet explain`` does: maps of one volume by one or two runs, as MRC files and as a
-picture of slices.
-"""
+"""What ``cryoet explain`` does: class activation maps as MRC files and as a picture of slices."""
 
 from __future__ import annotations
 
@@ -41,11 +39,37 @@ def explain_run(
     beside: Path | None = None,
     **run_options: Any,
 ) -> dict[str, Any]:
-    """Explain volume ``index`` of the files by a finished run, and by the run ``beside`` for
-    comparison; the facts.
+    """Explain a subtomogram by a finished run, and by another run for comparison.
 
-    Without ``out`` the files go to the run's folder, and its report shows the picture. UserError as
-    ``explain`` says.
+    Parameters
+    ----------
+    folder : Path
+        The folder of a run that ended as a classifier.
+    paths : sequence of Path
+        The data.
+    index : int
+        Which subtomogram, counted from 0.
+    out : Path, optional
+        Folder of the files, new. By default they go to the run's folder, and its report shows the
+        picture.
+    class_name : str, optional
+        The class to explain; by default the one that the run gives.
+    cams : sequence of str
+        Which maps.
+    beside : Path, optional
+        The folder of the run for comparison.
+    **run_options
+        Those of ``Run.open``.
+
+    Returns
+    -------
+    dict
+        Facts for the closing line.
+
+    Raises
+    ------
+    UserError
+        No such subtomogram or class, or a method that has no maps.
     """
     from cryoet_core.tasks.session import open_finished
 
@@ -99,11 +123,19 @@ def _write(folder: Path, found: Sequence[tuple[str, Explanation]], voxel_size: f
 
 
 def overlay(volume: np.ndarray, maps: Sequence[np.ndarray]) -> Any:
-    """A picture: the central slices of a volume (d, h, w) across z, y and x, and below it the same
-    under each map.
+    """A picture: the central slices of a subtomogram, and below it the same under each map.
 
-    Slices of the volume are smoothed by a voxel for the eye. Maps (d, h, w) in 0..1 go from clear
-    over red to yellow.
+    Parameters
+    ----------
+    volume : array of float, shape (d, h, w)
+        The subtomogram; its slices across z, y and x are smoothed by a voxel for the eye.
+    maps : sequence of array, shape (d, h, w)
+        Values 0 to 1, which go from clear over red to yellow.
+
+    Returns
+    -------
+    PIL.Image.Image
+        The picture.
     """
     from PIL import Image
 
@@ -131,8 +163,8 @@ def _heated(grey: np.ndarray, heat: np.ndarray) -> np.ndarray:
     colour = np.stack(
         [np.ones_like(strength), np.clip(2 * strength - 1, 0, 1), np.zeros_like(strength)], axis=-1
     )
-    share = _OPAQUE * strength[..., None]
-    mixed: np.ndarray = (1 - share) * grey[..., None] + share * colour
+    opacity = _OPAQUE * strength[..., None]
+    mixed: np.ndarray = (1 - opacity) * grey[..., None] + opacity * colour
     return mixed
 
 
@@ -161,7 +193,7 @@ def _report(run: Any, where: Path, facts: dict[str, Any], rows: list[str]) -> st
     groups = run.read_json(PICTURES) or []
     group = next((one for one in groups if one["title"] == TITLE), None)
     if group is None:
-        note = "Central slices across z, y and x; red to yellow is what speaks for the class."
+        note = "Central slices across z, y and x; red to yellow marks what speaks for the class."
         group = {"title": TITLE, "note": note, "pictures": []}
         groups.append(group)
     true = f", truly {facts['true']}" if "true" in facts else ""

@@ -1,17 +1,19 @@
-"""Label subtomograms with what a method has learnt: predictions, class averages, metrics, the
-yardstick's line.
+"""Label subtomograms with what a method has learnt.
+
+A run leaves predictions, class averages, metrics and the score of the baseline.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cryoet_core.plugins.discovery import load_trainer
 from cryoet_core.plugins.interfaces import FewShotLabeller, Labeller
 from cryoet_core.runs import inputs as opening
+from cryoet_core.runs.runfolder import DataCard
 from cryoet_core.support.errors import RunError, UserError
 from cryoet_core.support.files import shown
 
@@ -19,16 +21,36 @@ if TYPE_CHECKING:
     from cryoet_core.plugins.interfaces import Labels, Trainer
     from cryoet_core.runs.run import Run
     from cryoet_core.store import Subtomograms
+    from cryoet_core.tasks.options import PickingOptions
 
 EVALUATION, AVERAGES = "evaluation.json", "averages"
 YARDSTICK_SAMPLE = 5000
-"""Of larger data sets the yardstick looks at a random part, so that it stays a matter of seconds.
-"""
+"""Of larger data sets the baseline takes a random part, so that it stays a matter of seconds."""
 
 
 def finish(run: Run, fitted: Any, seen: Subtomograms, data: Subtomograms) -> dict[str, Any]:
-    """Label the run's data, write everything but the report; the facts of the closing line (rank 0
-    writes).
+    """Label the run's data and write everything but the report; rank 0 writes.
+
+    Parameters
+    ----------
+    run : Run
+        The run.
+    fitted : Labeller
+        What the method has learnt.
+    seen : Subtomograms
+        The data, without what the method must not see.
+    data : Subtomograms
+        The same data with its labels.
+
+    Returns
+    -------
+    dict
+        Facts for the closing line.
+
+    Raises
+    ------
+    RunError
+        ``fitted`` is no labeller, or its labels do not fit the data.
     """
     from cryoet_core.runs.predictions import write_predictions
 
@@ -40,7 +62,7 @@ def finish(run: Run, fitted: Any, seen: Subtomograms, data: Subtomograms) -> dic
         facts["predictions"] = shown(write_predictions(run, labels, data))
         _write_averages(run, labels, data)
         if task == "clustering":
-            _write_yardstick(run, data)
+            _write_baseline(run, data)
         scores = _evaluate(task, labels, data)
         if scores:
             run.write_json(EVALUATION, scores)
@@ -53,18 +75,39 @@ def predict(
     trainer: Trainer,
     paths: Sequence[Path],
     out: Path | None,
-    reading: Mapping[str, Any],
+    options: PickingOptions,
     support: Sequence[Path] = (),
 ) -> dict[str, Any]:
-    """Label new data; predictions.h5 and predictions.star go to the folder ``out``. UserError when
-    there are some.
+    """Label new data; predictions.h5 and predictions.star go to a new folder.
 
-    support: a few labelled examples that say what there is, for methods that name classes from
-    examples.
+    Parameters
+    ----------
+    run : Run
+        A finished run.
+    trainer : Trainer
+        Its method.
+    paths : sequence of Path
+        The data.
+    out : Path or None
+        The folder; None for predictions/NAME in that of the run.
+    options : PickingOptions
+        Must be empty: they are for pickers.
+    support : sequence of Path
+        A few labelled examples of each class, for methods that name classes from examples.
+
+    Returns
+    -------
+    dict
+        Facts for the closing line.
+
+    Raises
+    ------
+    UserError
+        The folder holds predictions, an option is for pickers, or the method takes no examples.
     """
     from cryoet_core.runs.predictions import HDF5_NAME, write_predictions
 
-    _refuse(reading)
+    _refuse(options)
     out = out or run.dir / "predictions" / Path(paths[0]).stem
     if (out / HDF5_NAME).exists() or out.is_file():
         raise UserError(
@@ -83,15 +126,35 @@ def predict(
 
 
 def evaluate(
-    run: Run, trainer: Trainer, paths: Sequence[Path], reading: Mapping[str, Any]
+    run: Run, trainer: Trainer, paths: Sequence[Path], options: PickingOptions
 ) -> dict[str, Any]:
-    """Compare labels with the known ones: of the run's own data as labelled then, or of other data,
-    labelled now.
+    """Compare labels with the known ones: of the run's own data as labelled then, or of other data.
+
+    Parameters
+    ----------
+    run : Run
+        A finished run.
+    trainer : Trainer
+        Its method.
+    paths : sequence of Path
+        Data to label now; empty for the run's own.
+    options : PickingOptions
+        Must be empty: they are for pickers.
+
+    Returns
+    -------
+    dict
+        Scores.
+
+    Raises
+    ------
+    UserError
+        There are no labels of two classes to compare with.
     """
     from cryoet_core.evaluation.scoring import comparable
     from cryoet_core.runs.predictions import read_predictions
 
-    _refuse(reading)
+    _refuse(options)
     files = list(paths) or run.inputs[opening.subject_name(type(trainer), run.inputs)]
     data = opening.open_input("data", opening.subject_spec(trainer), files, labels_required=False)
     if not opening.has_labels(data):
@@ -109,7 +172,7 @@ def evaluate(
     else:
         labels, task = (
             read_predictions(run.dir).labels,
-            run.facts.get("facts", {}).get("task", trainer.task),
+            run.outcome.task or trainer.task,
         )
     if len(labels) != len(data):
         raise UserError(
@@ -119,23 +182,24 @@ def evaluate(
     return _evaluate(task, labels, data)
 
 
-def card(data: Subtomograms) -> dict[str, Any]:
+def card(data: Subtomograms) -> DataCard:
     """What later data is compared with."""
-    return {"n": len(data), "box": int(data.box), "voxel_size": float(data.voxel_size)}
+    return DataCard(len(data), float(data.voxel_size), box=int(data.box))
 
 
 # ---- the steps -----------------------------------------------------------------------------------
 
 
-def _refuse(reading: Mapping[str, Any]) -> None:
-    given = sorted(name for name, value in reading.items() if value not in (None, ()))
+def _refuse(options: PickingOptions) -> None:
+    given = sorted(options.given())
     if given:
         raise UserError(f"`{given[0]}`: this run labels subtomograms; the option is for pickers")
 
 
 def task_of(fitted: Any, trainer: Trainer | type[Trainer]) -> str:
-    """What the labels are: a method that may sort or name, by its input, says on its labeller which
-    of them it did.
+    """What the labels are, clustering or classification.
+
+    A method that may do either, by its input, says on its labeller which it did.
     """
     return str(getattr(fitted, "task", trainer.task))
 
@@ -143,8 +207,8 @@ def task_of(fitted: Any, trainer: Trainer | type[Trainer]) -> str:
 def _learnt(
     trainer: Trainer, data: Subtomograms, run: Run, support: Sequence[Path] = ()
 ) -> Labeller:
-    """What labels new data; a difference from the training data is said aloud."""
-    for line in _differences(run.facts.get("facts", {}).get("data"), data):
+    """What labels new data; a note says how the data differs from that of training."""
+    for line in _differences(run.outcome.data, data):
         run.say(f"note: {line}")
     labeller = _labeller(trainer.load(run))
     if support:
@@ -180,27 +244,25 @@ def _labeller(fitted: Any) -> Labeller:
     )
 
 
-def _differences(trained_on: Mapping[str, Any] | None, data: Subtomograms) -> list[str]:
+def _differences(trained_on: DataCard | None, data: Subtomograms) -> list[str]:
     """In what new data differs from the data of training, one line each."""
     found = []
-    if trained_on and abs(data.voxel_size / trained_on["voxel_size"] - 1) > opening.SAME_VOXELS:
+    if trained_on and abs(data.voxel_size / trained_on.voxel_size - 1) > opening.SAME_VOXELS:
         found.append(
-            f"voxels of {data.voxel_size:.2f} Å, but the run was trained on "
-            f"{trained_on['voxel_size']:.2f} Å"
+            f"voxel size {data.voxel_size:.2f} Å, but the run was trained on "
+            f"{trained_on.voxel_size:.2f} Å"
         )
-    if trained_on and data.box != trained_on["box"]:
-        found.append(
-            f"boxes of {data.box}^3 voxels, but the run was trained on {trained_on['box']}^3"
-        )
+    if trained_on and data.box != trained_on.box:
+        found.append(f"box size {data.box}, but the run was trained on box size {trained_on.box}")
     return found
 
 
 def _write_averages(run: Run, labels: Labels, data: Subtomograms) -> None:
     """Averages of the classes, where the method left none of its own.
 
-    Particles are turned back by the poses that the method found (``extra`` rotations and shifts); a
-    method whose configuration says ``align_averages`` and that found none gets them from a search;
-    else they are averaged as they lie.
+    Particles are rotated back by the poses that the method found (``extra`` rotations and shifts);
+    a method whose configuration says ``align_averages`` and that found none gets them from a
+    search; else they are averaged in the orientations that they have.
     """
     import torch
 
@@ -230,16 +292,14 @@ def _write_averages(run: Run, labels: Labels, data: Subtomograms) -> None:
         write_averages(folder, averages, labels.classes, data.voxel_size)
 
 
-def _write_yardstick(run: Run, data: Subtomograms) -> None:
-    """The score of ``invariants`` on the same data, beside which every clustering method's own must
-    be read.
-    """
+def _write_baseline(run: Run, data: Subtomograms) -> None:
+    """Leave the score of the baseline on the same data, for comparison with the method's own."""
     import numpy as np
 
     from cryoet_core.evaluation.scoring import comparable
     from cryoet_core.tasks.baseline import Yardstick
 
-    if run.method == "invariants" or not comparable(data.labels):
+    if load_trainer(run.method).is_baseline or not comparable(data.labels):
         return
     if len(data) > YARDSTICK_SAMPLE:
         rows = np.sort(
@@ -251,7 +311,11 @@ def _write_yardstick(run: Run, data: Subtomograms) -> None:
         fitted, _ = Yardstick.fit(data.without_labels(), run, k_min=min(2, k_max), k_max=k_max)
         run.write_json(
             "yardsticks.json",
-            {"invariants": _evaluate("clustering", fitted.label(data.without_labels(), run), data)},
+            {
+                Yardstick.NAME: _evaluate(
+                    "clustering", fitted.label(data.without_labels(), run), data
+                )
+            },
         )
 
 

@@ -1,17 +1,20 @@
-"""Pick particles in tomograms with what a method has learnt: one star per tomogram, scores where
-truth is known.
+"""Pick particles in tomograms with what a method has learnt.
+
+A run leaves one star for each tomogram, and scores where the truth is known.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cryoet_core.picks.table import Picks
 from cryoet_core.plugins.interfaces import MeasuredPicker, Picker
 from cryoet_core.runs import inputs as opening
+from cryoet_core.runs.runfolder import DataCard
 from cryoet_core.support import files, provenance
 from cryoet_core.support.errors import RunError, UserError
 from cryoet_core.support.files import shown
@@ -22,15 +25,35 @@ if TYPE_CHECKING:
 
     from cryoet_core.plugins.interfaces import Trainer
     from cryoet_core.runs.run import Run
-    from cryoet_core.tomograms import Tomogram, Tomograms
+    from cryoet_core.tasks.options import PickingOptions
+    from cryoet_core.tomograms import Tomogram, TomogramOptions, Tomograms
 
 EVALUATION, TRUTH = "evaluation.json", "truth.h5"
-_ASKED = ("radius", "rule", "particle")
 
 
 def finish(run: Run, fitted: Any, seen: Tomograms, data: Tomograms) -> dict[str, Any]:
-    """Pick in the run's own tomograms and write everything but the report; the facts of the closing
-    line.
+    """Pick in the run's own tomograms and write everything but the report; rank 0 does it.
+
+    Parameters
+    ----------
+    run : Run
+        The run.
+    fitted : Picker
+        What the method has learnt.
+    seen : Tomograms
+        The tomograms, without what the method must not see.
+    data : Tomograms
+        The same tomograms with their picks.
+
+    Returns
+    -------
+    dict
+        Facts for the closing line.
+
+    Raises
+    ------
+    RunError
+        ``fitted`` is no picker, or its picks are not in the tomogram.
     """
     facts: dict[str, Any] = {}
     if run.rank == 0:
@@ -50,13 +73,40 @@ def predict(
     trainer: Trainer,
     paths: Sequence[Path],
     out: Path | None,
-    reading: Mapping[str, Any],
+    options: PickingOptions,
     support: Sequence[Path] = (),
 ) -> dict[str, Any]:
-    """Pick in other tomograms; stars, picks.h5 and status.json go to the folder ``out``.
+    """Pick in other tomograms; stars, picks.h5 and status.json go to a folder.
 
-    An interrupted call goes on where it was when it is made again. A tomogram that cannot be read
-    gets a row that says why, and the others finish; RunError at the end then.
+    The same call resumes an interrupted one. A tomogram that cannot be read gets a row that says
+    why, and the others finish.
+
+    Parameters
+    ----------
+    run : Run
+        A finished run.
+    trainer : Trainer
+        Its method.
+    paths : sequence of Path
+        The tomograms.
+    out : Path or None
+        The folder; None for predictions/NAME in that of the run.
+    options : PickingOptions
+        How tomograms are read.
+    support : sequence of Path
+        Must be empty: examples are for labelling.
+
+    Returns
+    -------
+    dict
+        Facts for the closing line.
+
+    Raises
+    ------
+    UserError
+        The folder is in use, or an option is not for this.
+    RunError
+        Some tomograms failed.
     """
     if support:
         raise UserError(
@@ -69,9 +119,10 @@ def predict(
             f"`out` {shown(folder)}: exists already; expected a new folder; choose another name or "
             "remove it"
         )
-    _refuse_asked(reading)
+    for name in options.judging():
+        raise UserError(f"`{name}`: an option of `cryoet evaluate`")
     started = time.monotonic()
-    picks, rows = _survey(run, trainer, paths, folder, reading)
+    picks, rows = _survey(run, trainer, paths, folder, options)
     failed = [row for row in rows if row.status == "failed"]
     if failed:
         raise RunError(
@@ -84,44 +135,64 @@ def predict(
 
 
 def evaluate(
-    run: Run, trainer: Trainer, paths: Sequence[Path], reading: Mapping[str, Any]
+    run: Run, trainer: Trainer, paths: Sequence[Path], options: PickingOptions
 ) -> dict[str, Any]:
-    """Compare picks with the known centres, in the run's own tomograms or in others (picked now
-    unless they were).
+    """Compare picks with the known centres, in the run's own tomograms or in others.
 
-    reading: besides what is said of the files, ``radius`` (Å; default half the method's diameter),
-    ``rule`` and ``particle`` (class of the truth to compare with).
+    In other tomograms it picks now, unless `cryoet predict` picked there before.
+
+    Parameters
+    ----------
+    run : Run
+        A finished run.
+    trainer : Trainer
+        Its method.
+    paths : sequence of Path
+        The tomograms; empty for the run's own.
+    options : PickingOptions
+        How tomograms are read and how picks are judged. The radius is by default half the method's
+        diameter.
+
+    Returns
+    -------
+    dict
+        Scores.
+
+    Raises
+    ------
+    UserError
+        No centres are known, or no radius is.
     """
     name = opening.subject_name(type(trainer), run.inputs)
     spec = opening.subject_spec(trainer)
-    said = {key: value for key, value in reading.items() if key not in _ASKED}
-    asked = {key: reading[key] for key in _ASKED if reading.get(key) is not None}
+    reading = options.reading
     own = not paths or _same_files(run, name, paths)
     if own:
-        taught = {} if paths else {opening.PICKS: tuple(run.inputs.get(opening.PICKS, ()))}
-        said = {**run.reading, **taught, **_given(said)}
+        taught = {} if paths else {"picks": tuple(run.inputs.get(opening.PICKS, ()))}
+        reading = replace(
+            opening.reading_of(run.reading), **{**taught, **opening.given_of(reading)}
+        )
     sources = [Path(path) for path in (paths or run.inputs[name])]
     truth = opening.open_input(
-        "data", spec, sources, labels_required=False, reading=_as_trained(run, said)
+        "data", spec, sources, labels_required=False, reading=_as_trained(run, reading)
     )
     if not opening.has_labels(truth):
         raise UserError(
             f"{opening.named(sources)}: has no known particle centres to compare with; give `picks`"
         )
     learnt = trainer.load(run)
-    if "radius" not in asked:
-        asked["radius"] = _radius_of(run, learnt)
-    if asked["radius"] is None:
+    radius = options.radius if options.radius is not None else _radius_of(run, learnt)
+    if radius is None:
         raise UserError(
             "`radius`: missing; expected how far a pick may lie from the true centre, in Å"
         )
-    picks = _own_picks(run) if own else _picked(run, trainer, sources, reading)
+    picks = _own_picks(run) if own else _picked(run, trainer, sources, options)
     folder = run.dir if own else run.dir / "predictions" / _stem(sources)
     measured = _measured(learnt, truth, folder)
     try:
-        scores = _scores(picks, truth, asked) | measured
+        scores = _scores(picks, truth, options.judging() | {"radius": radius}) | measured
     except UserError as error:
-        if not measured or any(reading.get(key) is not None for key in _ASKED):
+        if not measured or options.judging():
             raise  # what was asked for has to be answered
         run.say(f"note: picks not compared with the known centres ({error})")
         return {"n_picks": len(picks)} | measured
@@ -129,23 +200,17 @@ def evaluate(
     return _headline(scores) | {key: value for key, value in scores.items() if key != "curve"}
 
 
-def card(data: Tomograms) -> dict[str, Any]:
+def card(data: Tomograms) -> DataCard:
     """What later data is read and compared with."""
     first = data.tomograms[0]
-    return {
-        "n": len(data),
-        "voxel_size": float(first.voxel_size),
-        "density_sign": int(first.density_sign),
-    }
+    return DataCard(len(data), float(first.voxel_size), density_sign=int(first.density_sign))
 
 
 # ---- the steps -----------------------------------------------------------------------------------
 
 
 def _own_scores(run: Run, fitted: Any, picks: Picks, data: Tomograms) -> dict[str, Any]:
-    """Scores where nothing has to be asked for; otherwise a line that says what `cryoet evaluate`
-    needs.
-    """
+    """Scores where nothing has to be asked; else a line that says what `cryoet evaluate` needs."""
     radius = _radius_of(run, fitted)
     if radius is None:
         return {}
@@ -187,17 +252,18 @@ def _picker(fitted: Any) -> Picker:
 
 
 def _survey(
-    run: Run, trainer: Trainer, paths: Sequence[Path], folder: Path, reading: Mapping[str, Any]
+    run: Run, trainer: Trainer, paths: Sequence[Path], folder: Path, options: PickingOptions
 ) -> tuple[Picks, list[SurveyRow]]:
-    """Pick in the tomograms of some files. Their own labels are not needed, so ``--picks`` is not
-    opened here.
+    """Pick in the tomograms of some files.
+
+    Their own labels are not needed, so files of known picks are not opened here.
     """
-    said = {key: value for key, value in reading.items() if key not in (*_ASKED, opening.PICKS)}
+    reading = replace(options.reading, picks=())
     spec = opening.subject_spec(trainer)
 
     def open_one(path: Path) -> Any:
         opened = opening.open_input(
-            "data", spec, [path], labels_required=False, reading=_as_trained(run, said)
+            "data", spec, [path], labels_required=False, reading=_as_trained(run, reading)
         )
         for line in opening.notes([opened]):
             run.say(f"note: {line}")
@@ -208,44 +274,40 @@ def _survey(
         raise UserError(
             f"none of {len(failed)} files can be opened; the first: {failed[0].message}"
         )
-    for line in _differences(run.facts.get("facts", {}).get("data"), tomograms):
+    for line in _differences(run.outcome.data, tomograms):
         run.say(f"note: {line}")
     prints = [
         provenance.fingerprint(Path(path).absolute()) for path in paths if Path(path).exists()
     ]
-    survey = Survey(folder, {"run": str(run.dir), "files": prints, "reading": _given(said)})
+    asked = {"run": str(run.dir), "files": prints, "reading": opening.given_of(reading)}
+    survey = Survey(folder, asked)
     return survey.pick(_picker(trainer.load(run)), tomograms, run, failed)
 
 
-def _as_trained(run: Run, said: Mapping[str, Any]) -> dict[str, Any]:
-    """What is said of files, and where neither they nor the user say the contrast, that of the
-    training data.
-    """
-    sign = run.facts.get("facts", {}).get("data", {}).get("density_sign")
-    trained = {1: "bright", -1: "dark"}.get(sign)
-    return {**_given(said), **({"default_contrast": trained} if trained else {})}
+def _as_trained(run: Run, reading: TomogramOptions) -> TomogramOptions:
+    """How files are read: where nothing says the contrast, it is that of the training data."""
+    card = run.outcome.data
+    if card is None or card.density_sign is None:
+        return reading
+    return replace(reading, default_contrast="bright" if card.density_sign > 0 else "dark")
 
 
-def _given(said: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in said.items() if value not in (None, ())}
-
-
-def _differences(trained_on: Mapping[str, Any] | None, tomograms: Sequence[Tomogram]) -> list[str]:
+def _differences(trained_on: DataCard | None, tomograms: Sequence[Tomogram]) -> list[str]:
     found = []
     for tomogram in tomograms:
         if (
             trained_on
-            and abs(tomogram.voxel_size / trained_on["voxel_size"] - 1) > opening.SAME_VOXELS
+            and abs(tomogram.voxel_size / trained_on.voxel_size - 1) > opening.SAME_VOXELS
         ):
             found.append(
                 f"{tomogram.name}: voxels of {tomogram.voxel_size:g} Å, resampled to those of "
                 "training, "
-                f"{trained_on['voxel_size']:g} Å"
+                f"{trained_on.voxel_size:g} Å"
             )
     return found
 
 
-def _picked(run: Run, trainer: Trainer, paths: Sequence[Path], reading: Mapping[str, Any]) -> Picks:
+def _picked(run: Run, trainer: Trainer, paths: Sequence[Path], options: PickingOptions) -> Picks:
     """The picks in some files: those of an earlier predict of the same files, or picked now."""
     from cryoet_core.formats.picks.store_file import load_picks
 
@@ -258,7 +320,7 @@ def _picked(run: Run, trainer: Trainer, paths: Sequence[Path], reading: Mapping[
             f"{shown(folder)}: holds picks of other files of this name; remove it or rename the "
             "files"
         )
-    picks, rows = _survey(run, trainer, paths, folder, reading)
+    picks, rows = _survey(run, trainer, paths, folder, options)
     failed = [row for row in rows if row.status == "failed"]
     if failed:
         raise RunError(f"{failed[0].name}: {failed[0].message}")
@@ -280,15 +342,10 @@ def _stem(paths: Sequence[Path]) -> str:
     return Path(paths[0]).stem + more
 
 
-def _refuse_asked(reading: Mapping[str, Any]) -> None:
-    given = [key for key in _ASKED if reading.get(key) is not None]
-    if given:
-        raise UserError(f"`{given[0]}`: an option of `cryoet evaluate`")
-
-
 def _radius_of(run: Run, picker: Any) -> float | None:
-    """Å: the picker's own ``radius``, or half the diameter that the method was given, the largest
-    of several.
+    """The picker's own ``radius`` in Å, or half the diameter that the method was given.
+
+    Of several diameters the largest counts.
     """
     own = getattr(picker, "radius", None)
     given = getattr(run.config, "diameter", None)
@@ -310,9 +367,7 @@ def _scores(picks: Picks, data: Tomograms, asked: Mapping[str, Any]) -> dict[str
 
 
 def _particles_by_voxel(tomogram: Tomogram) -> np.ndarray:
-    """(d, h, w), the number of the particle that a voxel belongs to, as the simulator stores it; 0
-    for none.
-    """
+    """The number of the particle at each voxel (d, h, w), as a simulator stores it; 0 for none."""
     mask = tomogram.masks.get("ids")
     if mask is None:
         raise UserError(

@@ -1,5 +1,4 @@
-"""From a command to a finished run: what ``cryoet run``, ``resume``, ``predict`` and ``evaluate``
-do, without the CLI.
+"""From a command to a finished run: what ``cryoet run``, ``resume``, ``predict`` and others do.
 
 One data set's way: file -> ``open_inputs`` -> ``Trainer.fit`` -> labels or picks (``tasks``) ->
 metrics, report.
@@ -18,6 +17,7 @@ from cryoet_core.plugins.discovery import load_trainer
 from cryoet_core.runs import inputs as opening
 from cryoet_core.support.errors import UserError
 from cryoet_core.support.files import shown
+from cryoet_core.tasks.options import PickingOptions
 
 if TYPE_CHECKING:
     from cryoet_core.plugins.interfaces import Trainer
@@ -41,11 +41,44 @@ def run_method(
     report: bool = True,
     **run_options: Any,
 ) -> dict[str, Any]:
-    """Run a method on data sets and return the facts of its closing line.
+    """Run a method on data sets.
 
-    ``options``: the method's own, as on the command line; ``reading``: what the user says of
-    tomograms (``inputs.open_inputs``); ``run_options``: those of ``Run.create``. Raises UserError
-    (wrong input; nothing is written) or RunError (failed on the way; the run folder says so too).
+    Parameters
+    ----------
+    method : str
+        Name of an installed method.
+    inputs : mapping of str to sequence of Path
+        Files by the name of the input.
+    options : mapping, optional
+        The method's own options, as on the command line.
+    reading : mapping, optional
+        What the user says of tomograms (``contrast``, ``voxel_size``, ``tilt_range``).
+    config_file : Path, optional
+        TOML file with options of the method.
+    preset : str
+        Set of defaults; "auto" is paper on a GPU, else fast.
+    out : Path, optional
+        Folder of the run; by default runs/<method>/<time>-<hash>.
+    seed : int
+        What all random numbers are derived from.
+    device : str
+        "auto", "cpu", "cuda" or "cuda:N".
+    report : bool
+        Write report.html.
+    **run_options
+        Those of ``Run.create``.
+
+    Returns
+    -------
+    dict
+        Facts for the closing line.
+
+    Raises
+    ------
+    UserError
+        The input is wrong; nothing is written.
+    RunError
+        The run failed; its folder says so too.
     """
     from cryoet_core.runs import devices
     from cryoet_core.runs.run import Run
@@ -56,8 +89,8 @@ def run_method(
     chosen = resolve_preset(preset, devices.resolve(device).type == "cuda")
     config = trainer.Config.from_layers(chosen, read_config_file(config_file), options)
     given = {name: [Path(path) for path in paths] for name, paths in inputs.items() if paths}
-    reading = {name: value for name, value in (reading or {}).items() if value is not None}
-    data = opening.open_inputs(trainer, given, reading)
+    said = opening.reading_of(reading)
+    data = opening.open_inputs(trainer, given, said)
     run = Run.create(
         method,
         config,
@@ -66,7 +99,7 @@ def run_method(
         seed=seed,
         device=device,
         preset=chosen,
-        reading=reading,
+        reading=opening.given_of(said),
         **run_options,
     )
     why = f" (auto on {run.device.type})" if preset == "auto" else ""
@@ -79,7 +112,22 @@ def run_method(
 
 
 def resume_run(folder: Path, *, report: bool = True, **run_options: Any) -> dict[str, Any]:
-    """Go on with an interrupted run from its last checkpoint; the facts of its closing line."""
+    """Resume an interrupted run from its last checkpoint.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder of the run.
+    report : bool
+        Write report.html.
+    **run_options
+        Those of ``Run.resume``.
+
+    Returns
+    -------
+    dict
+        Facts for the closing line.
+    """
     from cryoet_core.runs.run import Run
 
     run = Run.resume(folder, **run_options)
@@ -98,15 +146,33 @@ def predict_run(
     support: Sequence[Path] = (),
     **run_options: Any,
 ) -> dict[str, Any]:
-    """Label or pick in new data with a finished run; the results go to the folder ``out``.
+    """Label or pick in new data with a finished run.
 
-    Without ``out`` they go to ``predictions/<name of the first file>`` in the run's folder.
-    support: labelled examples of the classes to name, for methods that learn to compare
-    (``interfaces.FewShotLabeller``).
+    Parameters
+    ----------
+    folder : Path
+        The folder of the run.
+    paths : sequence of Path
+        The data.
+    out : Path, optional
+        Folder of the results; by default predictions/<name of the first file> in the run's folder.
+    reading : mapping, optional
+        What the user says of tomograms (``contrast``, ``voxel_size``, ``tilt_range``).
+    support : sequence of Path
+        Labelled examples of the classes to name, for methods that learn to compare
+        (``interfaces.FewShotLabeller``).
+    **run_options
+        Those of ``Run.open``.
+
+    Returns
+    -------
+    dict
+        Facts for the closing line.
     """
     run, trainer = open_finished(folder, run_options)
     facts = {"run": shown(run.dir), "method": run.method}
-    return facts | tasks.of(trainer.task).predict(run, trainer, paths, out, reading or {}, support)
+    said = PickingOptions.of(reading)
+    return facts | tasks.of(trainer.task).predict(run, trainer, paths, out, said, support)
 
 
 def evaluate_run(
@@ -118,16 +184,30 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """Compare a run's labels or picks with the known ones, of its own data or of other data.
 
-    ``reading`` may also hold ``radius``, ``rule`` and ``particle`` for picks
-    (``tasks.picking.evaluate``).
+    Parameters
+    ----------
+    folder : Path
+        The folder of the run.
+    paths : sequence of Path
+        The data; empty for the run's own.
+    reading : mapping, optional
+        What the user says of tomograms; also ``radius``, ``rule`` and ``particle`` for picks
+        (``tasks.options.PickingOptions``).
+    **options
+        Those of ``Run.open``.
+
+    Returns
+    -------
+    dict
+        Scores.
     """
     run, trainer = open_finished(folder, options)
     facts = {"run": shown(run.dir), "method": run.method}
-    return facts | tasks.of(trainer.task).evaluate(run, trainer, paths, reading or {})
+    return facts | tasks.of(trainer.task).evaluate(run, trainer, paths, PickingOptions.of(reading))
 
 
 def report_run(folder: Path) -> Path:
-    """Write the report of a run again; its path."""
+    """Write the report of a run again and return its path."""
     from cryoet_core.runs.run import Run
 
     opened = Run.open(folder).dir
@@ -153,7 +233,7 @@ def _fit_and_close(
         scalars = {
             key: value for key, value in facts.items() if not isinstance(value, (list, dict))
         }
-        run.finish(data=task.card(data[name]), **scalars)
+        run.finish(data=task.card(data[name]).as_dict(), **scalars)
         if run.rank:
             return dict(facts)
         if report:
@@ -193,7 +273,10 @@ def _recorded(run: Run) -> Iterator[None]:
 def open_finished(folder: Path, run_options: Mapping[str, Any]) -> tuple[Run, Trainer]:
     """A finished run and its method.
 
-    UserError when the folder is none, or the run is not finished.
+    Raises
+    ------
+    UserError
+        The folder is no run folder, or the run is not finished.
     """
     from cryoet_core.runs.run import Run
 

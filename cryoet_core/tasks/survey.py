@@ -1,5 +1,4 @@
-"""Pick in many tomograms, one after the other: a row of status each, and nothing done twice after a
-crash.
+"""Pick in many tomograms, one after the other, and do nothing twice after a crash.
 
 A survey's folder holds ``status.json`` (one row per tomogram), one star per tomogram, ``picks.h5``
 once all are done, and until then ``.work/`` with what is finished so far.
@@ -31,9 +30,20 @@ DIALECT = "relion31"
 
 @dataclass(frozen=True)
 class SurveyRow:
-    """What came of one tomogram; ``message`` says why it failed.
+    """What came of one tomogram.
 
-    seconds: those of picking alone.
+    Attributes
+    ----------
+    name : str
+        The tomogram.
+    status : {"done", "failed"}
+        How it ended.
+    picks : int
+        Number of picks.
+    seconds : float
+        The time of picking alone.
+    message : str
+        Why it failed.
     """
 
     name: str
@@ -46,9 +56,19 @@ class SurveyRow:
 class Survey:
     """The picks of many tomograms in a folder.
 
-    request: what was asked for (run, files with fingerprints, how they are read). The folder of
-    another request is refused; that of the same one is gone on with. stars: where the star of each
-    tomogram goes.
+    Parameters
+    ----------
+    folder : Path
+        Where the results go. A survey of the same request is resumed there.
+    request : mapping
+        What is asked for: run, files with fingerprints, how they are read.
+    stars : Path, optional
+        Where the star of each tomogram goes; by default the same folder.
+
+    Raises
+    ------
+    UserError
+        The folder holds a survey of another request.
     """
 
     def __init__(self, folder: Path, request: Mapping[str, Any], stars: Path | None = None) -> None:
@@ -85,10 +105,28 @@ class Survey:
         run: Run,
         failed: Sequence[SurveyRow] = (),
     ) -> tuple[Picks, list[SurveyRow]]:
-        """Pick in every tomogram that is not done yet; the picks of all and their rows.
+        """Pick in every tomogram that is not done yet.
 
-        ``failed``: rows of files that could not be opened. What fails here gets a row too and the
-        others go on; where there is only one tomogram, its error is raised.
+        What fails gets a row too and the others are done; where there is only one tomogram, its
+        error is raised.
+
+        Parameters
+        ----------
+        picker : Picker
+            What finds the particles.
+        tomograms : sequence of Tomogram
+            Where it looks.
+        run : Run
+            Gives the scratch folder and prints.
+        failed : sequence of SurveyRow
+            Rows of files that could not be opened.
+
+        Returns
+        -------
+        picks : Picks
+            The picks in all tomograms.
+        rows : list of SurveyRow
+            One for each tomogram.
         """
         rows, parts = list(failed), []
         only = len(tomograms) + len(rows) == 1
@@ -155,8 +193,12 @@ def file_name(tomogram: str) -> str:
 
 
 def checked(picks: Picks, tomogram: Tomogram) -> Picks:
-    """The picks of a method, best first. RunError when they are not of this tomogram or lie outside
-    it.
+    """The picks of a method, best first.
+
+    Raises
+    ------
+    RunError
+        They are not of this tomogram or lie outside it.
     """
     outside = (picks.positions < 0) | (picks.positions > tomogram.extent)
     if not np.isfinite(picks.positions).all() or (
@@ -185,8 +227,26 @@ def _excess(picks: Picks, tomogram: Tomogram) -> np.ndarray:
 def opened_one_by_one(
     paths: Sequence[Path], open_one: Callable[[Path], Any]
 ) -> tuple[list[Tomogram], list[SurveyRow]]:
-    """The tomograms of each file, and a failed row for each file that cannot be opened, unless it
-    is the only one.
+    """The tomograms of each file, and a failed row for each file that cannot be opened.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        The files.
+    open_one : callable
+        Opens one of them.
+
+    Returns
+    -------
+    tomograms : list of Tomogram
+        Those of all files that were opened.
+    failed : list of SurveyRow
+        One for each other file.
+
+    Raises
+    ------
+    UserError
+        The only file cannot be opened.
     """
     from cryoet_core.tomograms import Tomograms
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cryoet_core.cli.closing import plural
 from cryoet_core.cli.options import JSON, option
 from cryoet_core.support.errors import UserError, as_options
 
@@ -37,29 +38,29 @@ def command(
         ),
     ] = None,
     box: Annotated[
-        int | None, option("Edge of the boxes in voxels, for cbox and box.", panel=OUTPUT)
+        int | None, option("Box size in voxels, for cbox and box.", panel=OUTPUT)
     ] = None,
     out_voxel_size: Annotated[
         float | None,
-        option("Å that written voxels count. Default: as in the input.", panel=OUTPUT, metavar="Å"),
+        option(
+            "Voxel size of what is written. Default: as in the input.", panel=OUTPUT, metavar="Å"
+        ),
     ] = None,
     optics: Annotated[
         tuple[float, float, float] | None,
         option(
-            "kV, mm and contrast, for a star: RELION's programs ask for them.",
+            "Voltage (kV), Cs (mm) and amplitude contrast, for RELION's programs.",
             panel=OUTPUT,
             metavar="KV CS Q",
         ),
     ] = None,
     voxel_size: Annotated[
         float | None,
-        option("Å, where a file counts in voxels and does not say it.", panel=INPUT, metavar="Å"),
+        option("Voxel size, where a file counts in voxels and lacks it.", panel=INPUT, metavar="Å"),
     ] = None,
     coordinate_pixel_size: Annotated[
         float | None,
-        option(
-            "Å that the coordinates count in, whatever the file says.", panel=INPUT, metavar="Å"
-        ),
+        option("Pixel size of the coordinates, whatever the file says.", panel=INPUT, metavar="Å"),
     ] = None,
     unit: Annotated[
         str | None,
@@ -79,7 +80,12 @@ def command(
     ] = None,
     slice_: Annotated[
         float | None,
-        option("The slice of picks in x and y alone, from 0.", "--slice", panel=INPUT, metavar="N"),
+        option(
+            "The slice of picks that have only x and y, from 0.",
+            "--slice",
+            panel=INPUT,
+            metavar="N",
+        ),
     ] = None,
     tomogram: Annotated[
         str | None,
@@ -91,7 +97,7 @@ def command(
     ] = None,
     tomograms: Annotated[
         Path | None,
-        option("RELION tomogram set: sizes, and pixels of the tilt series.", panel=TOMOGRAMS),
+        option("RELION tomogram set: sizes, and the tilt series' pixel size.", panel=TOMOGRAMS),
     ] = None,
     data: Annotated[
         list[Path] | None,
@@ -102,7 +108,9 @@ def command(
     ] = False,
     as_json: JSON = False,
 ) -> None:
-    """Convert picks: as many come out as go in, and what a format cannot hold is said.
+    """Convert picks from one format into another.
+
+    As many come out as go in; notes say what the format cannot hold.
 
     cryoet data convert picks.star --dialect dynamo --out picks.tbl
     """
@@ -228,9 +236,8 @@ def _facts(
 
 
 def _print(out: Path, facts: dict[str, Any]) -> None:
-    tomograms = len(facts["tomograms"])
-    where = f"{tomograms:,} tomogram{'s' * (tomograms != 1)}"
-    print(f"{out}: {facts['n']:,} picks in {where}, from {', '.join(facts['from'])}")
+    where = plural(len(facts["tomograms"]), "tomogram")
+    print(f"{out}: {plural(facts['n'], 'pick')} in {where}, from {', '.join(facts['from'])}")
     if len(facts["files"]) > 1:
         print(f"  files: {len(facts['files'])}, such as {facts['files'][0]}")
     for word in ("notes", "lost"):

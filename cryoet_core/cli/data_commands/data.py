@@ -1,4 +1,4 @@
-"""``cryoet data import | export | info | check``: data sets in, out, described and judged."""
+"""``cryoet data import | export | info | check``: data sets in, out, described and checked."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cryoet_core.cli.closing import plural
 from cryoet_core.cli.data_commands import convert, extract, inspect
 from cryoet_core.cli.options import JSON, QUIET, option
 from cryoet_core.support.errors import UserError, as_options
@@ -75,7 +76,7 @@ def import_(
     ] = None,
     voxel_size: Annotated[
         float | None,
-        option("Å, where the file does not say or is wrong.", panel=MEANING, metavar="Å"),
+        option("Voxel size, where the file lacks it or is wrong.", panel=MEANING, metavar="Å"),
     ] = None,
     contrast: Annotated[
         str | None,
@@ -92,7 +93,7 @@ def import_(
         ),
     ] = None,
     coordinate_pixel_size: Annotated[
-        float | None, option("Å that the star's coordinates count in.", panel=MEANING, metavar="Å")
+        float | None, option("Pixel size of the star's coordinates.", panel=MEANING, metavar="Å")
     ] = None,
     dtype: Annotated[
         str,
@@ -170,7 +171,7 @@ def import_(
     facts = import_source(
         source, out, settings, lambda parts: terminal.progress(parts, "importing")
     )
-    _print(facts, as_json, f"{out}: {facts['n']} subtomograms imported")
+    _print(facts, as_json, f"{out}: {plural(facts['n'], 'subtomogram')} imported")
 
 
 def _import_tomograms(
@@ -191,7 +192,7 @@ def _import_tomograms(
         dtype,
         lambda parts: terminal.progress(parts, "importing"),
     )
-    _print(facts, as_json, f"{out}: {facts['n']} tomograms imported")
+    _print(facts, as_json, f"{out}: {plural(facts['n'], 'tomogram')} imported")
 
 
 def _are_tomograms(kind: str, paths: list[Path], star: Path | None) -> bool:
@@ -248,8 +249,9 @@ def export(
     as_json: JSON = False,
     quiet: QUIET = False,
 ) -> None:
-    """Export a store as a RELION star and one .mrcs stack; of tomograms, as .mrc files and stars of
-    their picks.
+    """Export a store of subtomograms as a RELION star and one .mrcs stack.
+
+    Tomograms are exported as .mrc files and stars of their picks.
     """
     from cryoet_core.exchange.exporting import export_store
     from cryoet_core.store import open_subtomograms
@@ -275,7 +277,7 @@ def export(
         tomograms,
         watch=lambda parts: terminal.progress(parts, "exporting"),
     )
-    _print(facts, as_json, f"{out}: {facts['n']} subtomograms exported")
+    _print(facts, as_json, f"{out}: {plural(facts['n'], 'subtomogram')} exported")
 
 
 def _export_tomograms(
@@ -297,7 +299,7 @@ def _export_tomograms(
     facts = export_tomograms(
         found, out, half, dialect, lambda parts: terminal.progress(parts, "exporting")
     )
-    _print(facts, as_json, f"{out}: {facts['n']} tomograms exported")
+    _print(facts, as_json, f"{out}: {plural(facts['n'], 'tomogram')} exported")
 
 
 @app.command("info")
@@ -324,10 +326,11 @@ def check(
     ],
     as_json: JSON = False,
 ) -> None:
-    """Report everything that is wrong with a store, or with a file to import; exit code 2 if
-    anything is.
+    """Report everything that is wrong with a store, or with a file to import.
+
+    The exit code is 2 if anything is.
     """
-    found = {str(path): _deviations(path) for path in paths}
+    found = {str(path): _problems(path) for path in paths}
     if as_json:
         results = [
             {"file": path, "ok": not lines, "deviations": lines} for path, lines in found.items()
@@ -335,13 +338,13 @@ def check(
         _dump(results[0] if len(results) == 1 else results)
     else:
         for path, lines in found.items():
-            for line in lines or ["no deviations"]:
+            for line in lines or ["no problems found"]:
                 print(f"{path}: {as_options(line)}")
     if any(found.values()):
         raise typer.Exit(2)
 
 
-def _deviations(path: Path) -> list[str]:
+def _problems(path: Path) -> list[str]:
     """What is wrong with a store; of another file, what an import would stumble on."""
     from cryoet_core.exchange.facts import identify
     from cryoet_core.store import check_store

@@ -1,4 +1,4 @@
-"""``cryoet data extract``: subtomograms about picks."""
+"""``cryoet data extract``: subtomograms around picks."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any
 
+from cryoet_core.cli.closing import plural
 from cryoet_core.cli.options import CONTRAST, JSON, OUTPUT, QUIET, TILT_RANGE, TOMOGRAMS, option
 from cryoet_core.support.errors import UserError, as_options
 
@@ -38,17 +39,17 @@ def command(
         Path, option("The store to write (.h5).", "--out", panel=OUTPUT, metavar="FILE.h5")
     ],
     box: Annotated[
-        int, option("Edge of the subtomograms in voxels.", "--box", panel=BOXES, metavar="N")
+        int, option("Box size of the subtomograms, in voxels.", "--box", panel=BOXES, metavar="N")
     ],
     picks: PICKS = None,
     voxel_size: Annotated[
         float | None,
-        option("Å of the boxes' voxels. Default: the tomograms'.", panel=BOXES, metavar="Å"),
+        option("Voxel size of the boxes. Default: the tomograms'.", panel=BOXES, metavar="Å"),
     ] = None,
     normalise: Annotated[
         str,
         option(
-            "Bring each to mean 0 and standard deviation 1.",
+            "What is brought to mean 0 and standard deviation 1.",
             panel=BOXES,
             metavar="tomogram|volume|none",
         ),
@@ -56,7 +57,7 @@ def command(
     edge: Annotated[
         str,
         option(
-            "What becomes of boxes that reach beyond the tomogram.",
+            "What to do with boxes that reach beyond the tomogram.",
             panel=BOXES,
             metavar="drop|pad|refuse",
         ),
@@ -65,7 +66,10 @@ def command(
         float | None, option("Leave out picks that score lower.", panel=CHOICE, metavar="S")
     ] = None,
     limit: Annotated[
-        int | None, option("The best so many (without scores, the first).", panel=CHOICE)
+        int | None,
+        option(
+            "Take only so many picks: the best, or the first ones without scores.", panel=CHOICE
+        ),
     ] = None,
     drop_outside: Annotated[
         bool,
@@ -78,7 +82,9 @@ def command(
     contrast: CONTRAST = None,
     tomogram_voxel_size: Annotated[
         float | None,
-        option("Å, where the tomograms do not say it or are wrong.", panel=TOMOGRAMS, metavar="Å"),
+        option(
+            "Voxel size, where the tomograms lack it or are wrong.", panel=TOMOGRAMS, metavar="Å"
+        ),
     ] = None,
     tilt_range: TILT_RANGE = None,
     axes: AXES = None,
@@ -88,7 +94,7 @@ def command(
     as_json: JSON = False,
     quiet: QUIET = False,
 ) -> None:
-    """Cut subtomograms about picks into a store that `cryoet run` takes.
+    """Cut subtomograms around picks into a store that `cryoet run` takes.
 
     cryoet data extract --picks picks.star --data tomo.mrc --box 32 --voxel-size 12 --out
     particles.h5
@@ -119,7 +125,7 @@ def command(
     if as_json:
         print(json.dumps(facts, ensure_ascii=False))
         return
-    print(f"{out}: {facts['n']:,} subtomograms of {facts['picks']:,} picks")
+    print(f"{out}: {plural(facts['n'], 'subtomogram')} of {plural(facts['picks'], 'pick')}")
     shown = {
         "box": f"{box} voxels of {facts['voxel_size']:g} Å",
         "classes": _counts(facts["classes"]),
@@ -135,8 +141,32 @@ def command(
 def opened(
     data: Any, picks: Any, said: dict[str, Any], *, anywhere: bool
 ) -> tuple[Any, Any, list[str]]:
-    """The tomograms, the picks in them, and what was assumed. anywhere: picks outside are not
-    refused here.
+    """The tomograms, the picks in them, and what was assumed.
+
+    Parameters
+    ----------
+    data : sequence of Path
+        The tomograms.
+    picks : sequence of Path
+        Files of picks; without any, those in the data.
+    said : dict
+        What the user says of the tomograms, by name; None is not given.
+    anywhere : bool
+        Accept picks outside their tomogram.
+
+    Returns
+    -------
+    tomograms : Tomograms
+        The data.
+    picks : Picks
+        The picks.
+    notes : list of str
+        What was assumed.
+
+    Raises
+    ------
+    UserError
+        There are no picks.
     """
     from cryoet_core.particles.placement import read_into
     from cryoet_core.picks.table import Picks

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Annotated
 
+from cryoet_core.cli.closing import plural
 from cryoet_core.cli.data_commands.extract import AXES, DATA, PICKS, opened
 from cryoet_core.cli.options import CONTRAST, JSON, OUTPUT, TOMOGRAMS, VOXEL_SIZE, option
 from cryoet_core.support.errors import as_options
@@ -20,7 +21,9 @@ def command(
     diameter: Annotated[
         float | None,
         option(
-            "Å of the particle. Default: that with the most contrast.", panel=TOMOGRAMS, metavar="Å"
+            "Diameter of the particle. Default: the one with the most contrast.",
+            panel=TOMOGRAMS,
+            metavar="Å",
         ),
     ] = None,
     contrast: CONTRAST = None,
@@ -28,8 +31,7 @@ def command(
     axes: AXES = None,
     as_json: JSON = False,
 ) -> None:
-    """Show what lies at picks, and which reading of their coordinates fits best, on one offline
-    HTML page.
+    """Show what lies at picks, and which reading of their coordinates fits best, on an HTML page.
 
     cryoet data inspect --picks picks.star --data tomo.mrc --out inspect.html
     """
@@ -49,10 +51,7 @@ def command(
     if as_json:
         print(json.dumps(plain(facts), ensure_ascii=False))
         return
-    print(
-        f"{out}: {facts['n']:,} picks in {facts['tomograms']} "
-        f"tomogram{'s' if facts['tomograms'] != 1 else ''}"
-    )
+    print(f"{out}: {plural(facts['n'], 'pick')} in {plural(facts['tomograms'], 'tomogram')}")
     print(f"  {facts['verdict']}")
     if facts["outside"]:
         print(f"  outside of their tomogram: {facts['outside']:,}")

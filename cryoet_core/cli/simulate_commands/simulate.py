@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cryoet_core.cli.closing import plural
 from cryoet_core.cli.options import DEVICE, JSON, QUIET, THREADS, option
 from cryoet_core.cli.simulate_commands.simulate_options import (
     CommandLine,
@@ -26,7 +27,7 @@ app = typer.Typer(
 )
 
 WHAT, POSES, OPTICS, NOISE, OUT = (
-    "What is in the cubes",
+    "What is in the subtomograms",
     "Poses",
     "The microscope",
     "Noise",
@@ -64,19 +65,19 @@ def subtomograms(
         int, option("Subtomograms of each structure.", panel=WHAT, metavar="N")
     ] = SimulationSettings.per_class,
     box: Annotated[
-        int, option("Side of a subtomogram in voxels.", panel=WHAT, metavar="N")
+        int, option("Box size, in voxels.", panel=WHAT, metavar="N")
     ] = SimulationSettings.box,
     voxel_size: Annotated[
-        float, option("Å per voxel.", panel=WHAT, metavar="Å")
+        float, option("Voxel size.", panel=WHAT, metavar="Å")
     ] = SimulationSettings.voxel_size,
     resolution: Annotated[
         float | None,
-        option("Of models and phantoms, in Å. Default: two voxels.", panel=WHAT, metavar="Å"),
+        option("Resolution of models and phantoms. Default: two voxels.", panel=WHAT, metavar="Å"),
     ] = None,
     assembly: Annotated[
         str,
         option(
-            "Of models: auto is the first that the file lists, none the atoms as deposited.",
+            "Assembly of models; auto: the first that a file lists; none: atoms as deposited.",
             panel=WHAT,
         ),
     ] = "auto",
@@ -86,7 +87,7 @@ def subtomograms(
     empty_fraction: Annotated[
         float,
         option(
-            "Fraction of subtomograms without a target, of class 'empty', added.",
+            "Add this fraction of subtomograms without a target, of class 'empty'.",
             panel=WHAT,
             metavar="0..1",
         ),
@@ -102,24 +103,25 @@ def subtomograms(
     max_shift: Annotated[
         float,
         option(
-            "Targets are off-centre by up to so many voxels, on each axis.",
+            "How far targets may lie off the centre, on each axis.",
             panel=POSES,
             metavar="VOXELS",
         ),
     ] = 0.0,
     seed: Annotated[
-        int, option("The same seed: the same poses, under any optics or SNR.", panel=POSES)
+        int, option("Seed; the same one gives the same poses, with any optics or SNR.", panel=POSES)
     ] = 0,
     tilt_range: Annotated[
-        tuple[float, float], option("Lowest and highest tilt.", panel=OPTICS, metavar="LOW HIGH")
+        tuple[float, float],
+        option("Lowest and highest tilt, in degrees.", panel=OPTICS, metavar="LOW HIGH"),
     ] = SimulationSettings.tilt_range,
     tilt_step: Annotated[
-        float, option("Degrees between tilts.", panel=OPTICS, metavar="DEGREES")
+        float, option("Angle between tilts.", panel=OPTICS, metavar="DEGREES")
     ] = 3.0,
     defocus: Annotated[
         list[float] | None,
         option(
-            "Underfocus, or its range from which each subtomogram draws. Default: 4.",
+            "Underfocus, or a range from which each subtomogram draws. Default: 4.",
             panel=OPTICS,
             metavar="UM [UM]",
         ),
@@ -137,7 +139,7 @@ def subtomograms(
         float, option("Envelope exp(-B k^2 / 4).", panel=OPTICS, metavar="Å^2")
     ] = SimulationSettings.bfactor,
     phase_shift: Annotated[
-        float, option("Of a phase plate.", panel=OPTICS, metavar="DEGREES")
+        float, option("Phase shift of a phase plate.", panel=OPTICS, metavar="DEGREES")
     ] = 0.0,
     mtf: Annotated[
         str, option("The detector's transfer.", panel=OPTICS, metavar="none|sinc")
@@ -148,7 +150,7 @@ def subtomograms(
     contrast: Annotated[
         str,
         option(
-            "How protein looks in the file; methods turn it bright.",
+            "How protein looks in the file; methods make it bright.",
             panel=OPTICS,
             metavar="bright|dark",
         ),
@@ -164,7 +166,7 @@ def subtomograms(
     snr_mode: Annotated[
         str,
         option(
-            "aitom: noise as AITom adds it, of another true SNR.",
+            "aitom: noise as AITom adds it; the true SNR differs.",
             panel=NOISE,
             metavar="variance|aitom",
         ),
@@ -262,7 +264,7 @@ def _run(
 def _cut_off(structures: list[Structure], settings: SimulationSettings) -> list[str]:
     side = settings.box * settings.voxel_size
     return [
-        f"note: {s.name} ({s.diameter / 10:.1f} nm) is larger than the cube ({side / 10:.1f} nm) "
+        f"note: {s.name} ({s.diameter / 10:.1f} nm) is larger than the box ({side / 10:.1f} nm) "
         "and is cut off"
         for s in structures
         if s.diameter > side
@@ -272,6 +274,7 @@ def _cut_off(structures: list[Structure], settings: SimulationSettings) -> list[
 def _closing(facts: dict[str, Any]) -> str:
     names = facts["classes"]
     return (
-        f"{facts['out']}: {facts['n']} subtomograms of {len(names)} classes ({', '.join(names)}) "
+        f"{facts['out']}: {plural(facts['n'], 'subtomogram')} of "
+        f"{plural(len(names), 'class', 'es')} ({', '.join(names)}) "
         f"in {facts['seconds']:.1f} s, {facts['per_second']:.0f} per second"
     )

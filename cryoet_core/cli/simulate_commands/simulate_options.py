@@ -1,5 +1,6 @@
-"""What the commands under ``cryoet simulate`` share: options of several words, structures, the file
-to write.
+"""What the commands under ``cryoet simulate`` have in common.
+
+These are options of several words, structures, and the file to write.
 """
 
 from __future__ import annotations
@@ -19,19 +20,22 @@ SEVERAL = {"--structures": None, "--phantoms": "8", "--defocus": None, "--copies
 
 
 class CommandLine(TyperCommand):
-    """Lets options take several words, as in ``--structures a.mrc b.mrc``, which click does not
-    know.
-    """
+    """Lets options take several words, as in ``--structures a.mrc b.mrc``, unlike click."""
 
     def parse_args(
         self, ctx: Any, args: list[str]
     ) -> list[str]:  # Any: newer releases of Typer carry a click of theirs
+        """Parse the words after the name of the command."""
         return super().parse_args(ctx, spread(args))
 
 
 def spread(words: list[str]) -> list[str]:
-    """``--structures a b`` as ``--structures a --structures b``; the words go on until the next
-    option.
+    """Repeat an option before each of its words, which end at the next option.
+
+    Examples
+    --------
+    >>> spread(["--structures", "a", "b", "--phantoms"])
+    ['--structures', 'a', '--structures', 'b', '--phantoms', '8']
     """
     out: list[str] = []
     current: str | None = None
@@ -67,8 +71,30 @@ def load(
     resolution: float | None = None,
     assembly: str = "auto",
 ) -> list[Structure]:
-    """The structures that a command line names, on half the voxels of the cubes. UserError where
-    there is none.
+    """The structures that a command line names, on half the voxel size of the simulation.
+
+    Parameters
+    ----------
+    paths : list of Path
+        Maps, models or folders.
+    phantoms : list of str
+        How many, or their names.
+    voxel_size : float
+        That of the simulation, in Å.
+    resolution : float, optional
+        Of models and phantoms, in Å; by default two voxels.
+    assembly : str
+        The assembly of models.
+
+    Returns
+    -------
+    list of Structure
+        The structures.
+
+    Raises
+    ------
+    UserError
+        There is none, or ``resolution`` is not above 0.
     """
     from cryoet_core.simulate.shapes.phantoms import choose_phantoms, load_phantom
     from cryoet_core.simulate.shapes.structures import find_structures, load_structure
@@ -85,7 +111,7 @@ def load(
 
 
 def set_threads(threads: int | None) -> None:
-    """``--threads``, None for as many as torch takes. UserError for less than 1."""
+    """Use so many threads; None for as many as torch takes. UserError for less than 1."""
     import torch
 
     if threads is not None:

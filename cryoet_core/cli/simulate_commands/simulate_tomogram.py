@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any
 
+from cryoet_core.cli.closing import plural
 from cryoet_core.cli.options import DEVICE, JSON, QUIET, THREADS, option
 from cryoet_core.cli.simulate_commands.simulate_options import check_out, load, set_threads
 from cryoet_core.simulate.tomogram_settings import TomogramSettings
@@ -24,7 +25,7 @@ def tomogram(
     out: Annotated[
         Path,
         option(
-            "A store, or .mrc: then the truth is beside it, in .star and .json.",
+            "A store; or .mrc, with the truth beside it in .star and .json.",
             "--out",
             panel=OUT,
             metavar="FILE.h5|.mrc",
@@ -50,12 +51,14 @@ def tomogram(
         tuple[int, int, int], option("Voxels of a tomogram.", panel=WHAT, metavar="Z Y X")
     ] = TomogramSettings.shape,
     voxel_size: Annotated[
-        float, option("Å per voxel.", panel=WHAT, metavar="Å")
+        float, option("Voxel size.", panel=WHAT, metavar="Å")
     ] = TomogramSettings.voxel_size,
     copies: Annotated[
         list[int] | None,
         option(
-            "Of each structure, or one number for each. Default: 200.", panel=WHAT, metavar="N..."
+            "Copies of each structure: one number for all or one for each. Default: 200.",
+            panel=WHAT,
+            metavar="N...",
         ),
     ] = None,
     volume_fraction: Annotated[
@@ -67,50 +70,55 @@ def tomogram(
         ),
     ] = None,
     margin: Annotated[
-        float, option("Between particles and the faces of the volume.", panel=WHAT, metavar="Å")
+        float,
+        option("Distance between particles and the faces of the volume.", panel=WHAT, metavar="Å"),
     ] = TomogramSettings.margin,
     resolution: Annotated[
         float | None,
-        option("Of models and phantoms, in Å. Default: two voxels.", panel=WHAT, metavar="Å"),
+        option("Resolution of models and phantoms. Default: two voxels.", panel=WHAT, metavar="Å"),
     ] = None,
     assembly: Annotated[
         str,
         option(
-            "Of models: auto is the first that the file lists, none the atoms as deposited.",
+            "Assembly of models; auto: the first that a file lists; none: atoms as deposited.",
             panel=WHAT,
         ),
     ] = "auto",
     seed: Annotated[
-        int, option("The same seed: the same scene and white noise, under any optics.", panel=WHAT)
+        int,
+        option(
+            "Seed; the same one gives the same scene and white noise, with any optics.", panel=WHAT
+        ),
     ] = 0,
     membranes: Annotated[
         int, option("Vesicles and pieces of larger ones.", panel=AMONG, metavar="N")
     ] = 0,
     filaments: Annotated[
-        int, option("Microtubules and actin filaments, in turn.", panel=AMONG, metavar="N")
+        int, option("Microtubules and actin filaments, alternately.", panel=AMONG, metavar="N")
     ] = 0,
     beads: Annotated[int, option("Gold beads of 10 nm.", panel=AMONG, metavar="N")] = 0,
     route: Annotated[
         str,
         option(
-            "One filter in 3-D, or projections and back-projection.",
+            "filter: one filter in 3-D; tilts: projections and back-projection.",
             panel=OPTICS,
             metavar="filter|tilts",
         ),
     ] = TomogramSettings.route,
     tilt_range: Annotated[
-        tuple[float, float], option("Lowest and highest tilt.", panel=OPTICS, metavar="LOW HIGH")
+        tuple[float, float],
+        option("Lowest and highest tilt, in degrees.", panel=OPTICS, metavar="LOW HIGH"),
     ] = TomogramSettings.tilt_range,
     tilt_step: Annotated[
-        float, option("Between tilts (route tilts).", panel=OPTICS, metavar="DEGREES")
+        float, option("Angle between tilts (route tilts).", panel=OPTICS, metavar="DEGREES")
     ] = TomogramSettings.tilt_step,
     dose: Annotated[
-        float, option("Of the whole series (route tilts).", panel=OPTICS, metavar="e/Å^2")
+        float, option("Dose of the whole series (route tilts).", panel=OPTICS, metavar="e/Å^2")
     ] = TomogramSettings.dose,
     defocus: Annotated[
         list[float] | None,
         option(
-            "Underfocus, or its range from which each tomogram draws. Default: 4.",
+            "Underfocus, or a range from which each tomogram draws. Default: 4.",
             panel=OPTICS,
             metavar="UM [UM]",
         ),
@@ -128,7 +136,7 @@ def tomogram(
         float, option("Envelope exp(-B k^2 / 4).", panel=OPTICS, metavar="Å^2")
     ] = TomogramSettings.bfactor,
     phase_shift: Annotated[
-        float, option("Of a phase plate.", panel=OPTICS, metavar="DEGREES")
+        float, option("Phase shift of a phase plate.", panel=OPTICS, metavar="DEGREES")
     ] = 0.0,
     ctf: Annotated[
         bool, option("Apply the contrast transfer function.", "--ctf/--no-ctf", panel=OPTICS)
@@ -150,12 +158,12 @@ def tomogram(
         ),
     ] = 0.0,
     count: Annotated[
-        int, option("How many tomograms, of scenes of their own.", panel=OUT, metavar="N")
+        int, option("Number of tomograms, each with a scene of its own.", panel=OUT, metavar="N")
     ] = 1,
     contrast: Annotated[
         str | None,
         option(
-            "Protein in the file. Default: bright in .h5 (the sign is stored), dark in .mrc.",
+            "How protein looks. Default: bright in .h5 (the sign is stored), dark in .mrc.",
             panel=OUT,
         ),
     ] = None,
@@ -170,8 +178,9 @@ def tomogram(
     as_json: JSON = False,
     quiet: QUIET = False,
 ) -> None:
-    """Simulate tomograms of known structures, with the position, class and rotation of every
-    particle.
+    """Simulate tomograms of known structures.
+
+    The position, class and rotation of every particle are known.
 
     Example: cryoet simulate tomogram --phantoms 6 --copies 60 --membranes 4 --beads 10 --out
     tomo.h5
@@ -247,6 +256,6 @@ def _closing(facts: dict[str, Any]) -> str:
         copies = tomogram_facts["copies"]
         counts = ", ".join(f"{n} {structure}" for structure, n in copies.items())
         filled = f"{tomogram_facts['volume_fraction']:.1%} of the volume"
-        lines.append(f"{name}: {sum(copies.values())} particles ({counts}), {filled}")
+        lines.append(f"{name}: {plural(sum(copies.values()), 'particle')} ({counts}), {filled}")
     lines += [f"note: {note}" for note in facts["notes"]]
     return "\n".join([*lines, f"{', '.join(facts['files'])} in {facts['seconds']:.1f} s"])

@@ -1,6 +1,4 @@
-"""The yardstick that every clustering method has to beat; the method itself is
-``cryoet_core.tasks.baseline``.
-"""
+"""The baseline of every clustering method; the work is done by ``cryoet_core.tasks.baseline``."""
 
 from __future__ import annotations
 
@@ -33,6 +31,7 @@ class InvariantsConfig(Config):
 
 class InvariantsTrainer(Trainer):
     name, task = "invariants", "clustering"
+    is_baseline = True
     summary = (
         "rotation-invariant descriptors and a Gaussian mixture: the line that deep methods "
         "have to beat"
