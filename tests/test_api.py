@@ -154,3 +154,13 @@ def test_an_array_that_is_described_wrongly_names_the_argument(
         )
     assert caught.value.argument == argument
     assert not list(tmp_path.iterdir())
+
+
+def test_what_a_run_says_names_options_on_the_command_line_alone(capsys):
+    from cryoet_core.support.errors import arguments_as_options
+    from cryoet_core.support.progress import Terminal
+
+    Terminal().say("give `voxel_size`")
+    with arguments_as_options():
+        Terminal().say("give `voxel_size`")
+    assert capsys.readouterr().out == "give `voxel_size`\ngive --voxel-size\n"

@@ -123,7 +123,10 @@ def test_one_tomogram_to_one_file(data: Data) -> None:
 
 def test_cubes_need_to_be_told(data: Data) -> None:
     write_mrc("cube.mrc", shape=(9, 9, 9))
-    assert "1 subtomogram imported" in data("import", "cube.mrc", "--contrast", "dark", "--out", "a.h5")[0]
+    assert (
+        "1 subtomogram imported"
+        in data("import", "cube.mrc", "--contrast", "dark", "--out", "a.h5")[0]
+    )
     arguments = ("import", "cube.mrc", "--contrast", "dark", "--kind", "tomograms")
     assert "1 tomogram imported" in data(*arguments, "--out", "b.h5")[0]
     assert "exists already" in data(*arguments, "--out", "b.h5", code=2)[1]

@@ -16,7 +16,7 @@ import typer
 
 from cryoet_core import __version__
 from cryoet_core.cli.guard import explain, guarded, interrupted
-from cryoet_core.support.errors import UserError
+from cryoet_core.support.errors import UserError, arguments_as_options
 
 # Huge pages make large tensor operations on the CPU several times faster; torch reads this at its
 # first allocation.
@@ -96,7 +96,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     end = given.index("--") if "--" in given else len(given)
     debug = "--debug" in given[:end] or os.environ.get(DEBUG) == "1"
     words = spread([word for word in given[:end] if word != "--debug"]) + given[end:]
-    return guarded(lambda: _dispatch(words), debug=debug, hint=_resume_hint)
+    with arguments_as_options():
+        return guarded(lambda: _dispatch(words), debug=debug, hint=_resume_hint)
 
 
 def spread(words: Sequence[str]) -> list[str]:

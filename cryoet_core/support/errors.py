@@ -8,6 +8,8 @@ option, ``--voxel-size`` (`as_options`).
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _ARGUMENT = re.compile(r"`([a-z][a-z0-9_]*)`")
 
@@ -52,3 +54,22 @@ def as_options(message: str) -> str:
     'voxel size unknown; give --voxel-size'
     """
     return _ARGUMENT.sub(lambda found: "--" + found[1].replace("_", "-"), message)
+
+
+_WORDED = {"options": False}
+
+
+@contextmanager
+def arguments_as_options() -> Iterator[None]:
+    """Print the arguments in what a run says as options, while a command line runs."""
+    before = _WORDED["options"]
+    _WORDED["options"] = True
+    try:
+        yield
+    finally:
+        _WORDED["options"] = before
+
+
+def worded(message: str) -> str:
+    """Return a message as its reader calls things: options on the command line, else arguments."""
+    return as_options(message) if _WORDED["options"] else message

@@ -15,6 +15,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from cryoet_core.support.errors import worded
+
 T = TypeVar("T")
 
 
@@ -38,7 +40,7 @@ class Terminal:
         """Print a line as it is, above the bars if there are any."""
         if not self.silent:
             console = self._bars.console if self._bars else self.console
-            console.print(text, markup=False)
+            console.print(worded(text), markup=False)
 
     @overload
     def progress(self, over: int, description: str) -> Iterator[int]: ...

@@ -145,7 +145,7 @@ class Yardstick:
             mixtures, mixture.k
         )
 
-    def label(self, data: Subtomograms, run: Run) -> Labels:
+    def label(self, data: Any, run: Run) -> Labels:
         """Posterior probabilities, with the projected descriptors as the embedding.
 
         Raises
