@@ -1,6 +1,4 @@
-"""The kit's data: subtomograms of three shapes that any method can tell apart, and tomograms with a dozen
-balls each.
-"""
+"""The kit's data: easy subtomograms of three shapes, and tomograms with a dozen balls each."""
 
 from __future__ import annotations
 
