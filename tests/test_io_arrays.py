@@ -19,15 +19,15 @@ from cryoet_core.formats.sniff import describe
 from cryoet_core.support.errors import UserError
 
 
-def cubes(count: int = 4) -> np.ndarray:
+def volumes(count: int = 4) -> np.ndarray:
     return np.random.default_rng(0).normal(size=(count, 6, 6, 6)).astype(np.float32)
 
 
 def test_npy(tmp_path: Path) -> None:
-    np.save(tmp_path / "a.npy", cubes()[:, None])
+    np.save(tmp_path / "a.npy", volumes()[:, None])
     source = open_arrays(tmp_path / "a.npy")
     assert (len(source), source.shape, source.voxel_size, source.sign) == (4, (6, 6, 6), None, None)
-    np.testing.assert_array_equal(source.read(np.array([2, 0])), cubes()[[2, 0]])
+    np.testing.assert_array_equal(source.read(np.array([2, 0])), volumes()[[2, 0]])
 
 
 def test_npz_with_everything(tmp_path: Path) -> None:
@@ -35,7 +35,7 @@ def test_npz_with_everything(tmp_path: Path) -> None:
     angles, coordinates = np.arange(12.0).reshape(4, 3), np.arange(12.0).reshape(4, 3) + 100
     np.savez(
         path,
-        subtomograms=cubes(),
+        subtomograms=volumes(),
         voxel_size=12.0,
         contrast="dark",
         labels=[1, 0, -1, 1],
@@ -68,13 +68,13 @@ def test_npz_with_everything(tmp_path: Path) -> None:
 )
 def test_coordinates_by_name(tmp_path: Path, name: str, expected: list[list[float]]) -> None:
     np.savez(
-        tmp_path / "a.npz", **{"x": cubes(1), "voxel_size": 2.0, name: np.array([[1.0, 2, 3]])}
+        tmp_path / "a.npz", **{"x": volumes(1), "voxel_size": 2.0, name: np.array([[1.0, 2, 3]])}
     )
     np.testing.assert_allclose(open_arrays(tmp_path / "a.npz").positions, expected)
 
 
 def test_the_array_of_the_volumes_may_have_to_be_named(tmp_path: Path) -> None:
-    np.savez(tmp_path / "a.npz", first=cubes(), second=cubes())
+    np.savez(tmp_path / "a.npz", first=volumes(), second=volumes())
     with pytest.raises(UserError, match="`key`"):
         open_arrays(tmp_path / "a.npz")
     assert len(open_arrays(tmp_path / "a.npz", "second")) == 4
@@ -130,8 +130,8 @@ def test_damaged_files_never_give_a_traceback(
 ) -> None:
     good = tmp_path / f"good.{suffix}"
     if not good.exists():
-        np.save(good, cubes()) if suffix == "npy" else np.savez(
-            good, volumes=cubes(), voxel_size=3.0
+        np.save(good, volumes()) if suffix == "npy" else np.savez(
+            good, volumes=volumes(), voxel_size=3.0
         )
     raw = bytearray(good.read_bytes())
     raw[where : where + len(values)] = values

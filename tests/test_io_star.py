@@ -135,7 +135,7 @@ def test_relion5_needs_the_size_of_the_tomogram(tmp_path: Path) -> None:
     assert particles.dialect == "relion5"
     assert particles.positions is None
     np.testing.assert_allclose(particles.extras["centered_positions"], [[0, 200, -100]])
-    assert any("--tomograms" in note for note in particles.notes)
+    assert any("`tomograms`" in note for note in particles.notes)
     placed = read_particles(path, tomograms=star(tmp_path / "t.star", TOMOGRAMS))
     np.testing.assert_allclose(placed.positions, [[1000, 3200, 3900]])
     with pytest.raises(UserError, match="TS_01 is not in it"):
@@ -167,7 +167,7 @@ def test_2d_stacks_are_known(tmp_path: Path) -> None:
             "data_\nloop_\n_rlnImageName\n_rlnOriginX\n_rlnOriginY\n_rlnOriginZ\na 1 2 3\n",
             "unknown size",
         ),
-        ("data_\nloop_\n_rlnImageName\n_rlnTomoSubtomogramRot\na 12\n", "cut out turned"),
+        ("data_\nloop_\n_rlnImageName\n_rlnTomoSubtomogramRot\na 12\n", "cut out rotated"),
         ("data_\nloop_\n_rlnImageName\n_rlnPixelSize\na 1\nb 2\n", "pixel sizes of 1, 2"),
         ("data_\nloop_\n_a\n_b\n1\n", "no STAR file"),
     ],

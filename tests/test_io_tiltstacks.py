@@ -1,4 +1,4 @@
-"""2-D tilt stacks to cubes: Fourier insertion against what it must give, geometry, real
+"""2-D tilt stacks to subtomograms: Fourier insertion against what it must give, geometry, real
 particles.
 """
 
@@ -253,6 +253,6 @@ def test_real_ribosomes_agree_with_another_reconstruction(
         data.positions, known["coords_xyz_12A_voxels"][:, ::-1] * 12, atol=0.1
     )
     reference = known["subtomograms"]
-    cubes = data.read(slice(None)).reshape(reference.shape).astype(float)
-    found = [correlation(a, b.astype(float)) for a, b in zip(cubes, reference, strict=True)]
+    subtomograms = data.read(slice(None)).reshape(reference.shape).astype(float)
+    found = [correlation(a, b.astype(float)) for a, b in zip(subtomograms, reference, strict=True)]
     assert min(found) > 0.9

@@ -115,7 +115,7 @@ def test_an_extended_header_is_skipped(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("marked", [True, False])
-def test_stacks_of_cubes(tmp_path: Path, count: int, marked: bool) -> None:
+def test_stacks_of_subtomograms(tmp_path: Path, count: int, marked: bool) -> None:
     data = volume(count, 4, 4, 4)
     path = write_mrc(tmp_path / "a.mrcs", data if marked else data.reshape(-1, 4, 4))
     stack = open_volumes(path)

@@ -159,7 +159,7 @@ def test_unknown_rotations_are_said_or_kept(tmp_path: Path, picks: Picks) -> Non
     assert np.isnan(again[5]).all()
     assert np.isfinite(np.delete(again, 5, 0)).all()
     assert (
-        "1 rotations are unknown" in write_picks(tmp_path / "a.star", some, "relion31", GEOMETRY)[0]
+        "1 rotation is unknown" in write_picks(tmp_path / "a.star", some, "relion31", GEOMETRY)[0]
     )
 
 
@@ -222,7 +222,7 @@ def test_where_the_first_voxel_is(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "a.ndjson").read_text())["location"] == {"x": 1, "y": 2, "z": 3}
 
 
-def test_dynamo_turns_the_reference_along_the_filament(shared_data: Path) -> None:
+def test_dynamo_rotates_the_reference_along_the_filament(shared_data: Path) -> None:
     """Particles that were cropped along filaments: their z axes lie along the way to the next."""
     found = read_picks(
         shared_data / "coords" / "dynamo_crop.tbl.gz", PickReading(voxel_size=1)
@@ -311,7 +311,7 @@ def test_tomogram_numbers_are_named_by_a_file(tmp_path: Path, picks: Picks) -> N
     (tmp_path / "a.doc").rename(tmp_path / "names.txt")
     found = read_picks(tmp_path / "a.tbl", PickReading(voxel_size=1))
     assert set(found.picks.tomograms) == {"1", "2"}
-    assert "--names" in found.notes[0]
+    assert "`names`" in found.notes[0]
     named = read_picks(tmp_path / "a.tbl", PickReading(voxel_size=1, names=tmp_path / "names.txt"))
     assert set(named.picks.tomograms) == {"007", "TS_01"}
     (tmp_path / "names.txt").write_text("2 /data/TS_01.rec\n")

@@ -68,7 +68,7 @@ def test_warptools_counts_in_pixels_of_the_images(tmp_path: Path) -> None:
     assert "pixels of the images" in found.notes[0]
 
 
-def test_relion5_counts_from_the_middle_and_turns_origins_with_the_subtomogram(
+def test_relion5_counts_from_the_middle_and_rotates_origins_with_the_subtomogram(
     tmp_path: Path,
 ) -> None:
     text = (

@@ -7,7 +7,6 @@ particle has seen stays empty.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,6 +19,7 @@ from cryoet_core.algorithms.fourier import wedge_mask
 from cryoet_core.algorithms.transforms import rotate
 from cryoet_core.support import files
 from cryoet_core.support.errors import RunError
+from cryoet_core.support.names import file_name
 
 TiltRange = tuple[float, float] | None
 
@@ -151,7 +151,8 @@ def write_averages(
     """
     import mrcfile
 
-    paths = [folder / f"{file_name(name)}.mrc" for name in names]
+    own = [file_name(name, blanks=True, empty="class") for name in names]
+    paths = [folder / f"{name}.mrc" for name in own]
     if len(set(paths)) != len(paths):
         raise RunError(
             f"{folder}: class names {sorted(names)} do not give different file names; rename the "
@@ -181,8 +182,3 @@ def read_averages(folder: Path) -> dict[str, tuple[np.ndarray, float]]:
         if volume.ndim == 3:
             found[path.stem] = volume, size
     return found
-
-
-def file_name(class_name: str) -> str:
-    """A class name as a file name: letters, digits, ``.``, ``-``, ``_``, ``+`` and blanks stay."""
-    return re.sub(r"[^\w.+ -]", "_", class_name).strip(". ") or "class"

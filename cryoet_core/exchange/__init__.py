@@ -1,1 +1,1 @@
-"""Into the stores and out of them: import, export, conversion and what a file holds."""
+"""Import into the stores, export, conversion, and the facts of a file."""

@@ -1,4 +1,4 @@
-"""From what the user names (a stack, a star, a folder, an array, a store) to a ``VolumeSource``."""
+"""Find the volumes that the user names: a stack, a star, a folder, an array or a store."""
 
 from __future__ import annotations
 
@@ -17,12 +17,27 @@ from cryoet_core.formats.stack import has_volume_name
 from cryoet_core.formats.volumes import open_volumes
 from cryoet_core.store.subtomograms import describe_rows
 from cryoet_core.support.errors import UserError
+from cryoet_core.support.names import counted
 
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """How to read: the star beside a stack, the column with the class names, the key of an .npz,
-    and scales.
+    """How to read the files that are imported; None leaves it to the files.
+
+    Attributes
+    ----------
+    star : Path | None
+        The star beside a stack.
+    label_column : str | None
+        The column of the star with the class names.
+    key : str | None
+        The array of an .npz that holds the volumes.
+    voxel_size : float | None
+        Å, where the file does not say it.
+    coordinate_pixel_size : float | None
+        Å that the star's coordinates count in, also where the file says another.
+    tomograms : Path | None
+        A RELION tomogram set.
     """
 
     star: Path | None = None
@@ -34,8 +49,24 @@ class ImportOptions:
 
 
 def collect(paths: Sequence[Path], reading: ImportOptions) -> VolumeSource:
-    """Find the volumes and what is known of them. UserError with one line for what is no set of
-    subtomograms.
+    """Find the volumes and what is known of them.
+
+    Parameters
+    ----------
+    paths : Sequence[Path]
+        A stack, a star, a folder, an array, or several stacks or stores.
+    reading : ImportOptions
+        How to read them.
+
+    Returns
+    -------
+    VolumeSource
+        The volumes and their columns.
+
+    Raises
+    ------
+    UserError
+        With one line for what is no set of subtomograms.
     """
     for path in paths:
         if not path.exists():
@@ -67,7 +98,18 @@ def _collect_one(path: Path, reading: ImportOptions) -> VolumeSource:
 
 
 def refuse_others(paths: Sequence[Path]) -> None:
-    """UserError for the first file that holds no volumes."""
+    """Refuse files that hold no volumes.
+
+    Parameters
+    ----------
+    paths : Sequence[Path]
+        The files.
+
+    Raises
+    ------
+    UserError
+        For the first file that holds no volumes.
+    """
     for path in paths:
         if sniff.kind_of(path) != "volumes":
             raise UserError(
@@ -81,7 +123,25 @@ def refuse_others(paths: Sequence[Path]) -> None:
 
 
 def from_star(path: Path, reading: ImportOptions) -> VolumeSource:
-    """A star whose rows name volumes: ``000012@stack.mrcs`` or a file each."""
+    """Collect the volumes that the rows of a star name (``000012@stack.mrcs`` or a file each).
+
+    Parameters
+    ----------
+    path : Path
+        The star.
+    reading : ImportOptions
+        How to read it.
+
+    Returns
+    -------
+    VolumeSource
+        One volume for each row, in the order of the star.
+
+    Raises
+    ------
+    UserError
+        When the star names no volumes, or volumes that are not there.
+    """
     particles = _particles(path, reading)
     if particles.image is None:
         raise UserError(
@@ -140,18 +200,19 @@ def _with_star(source: VolumeSource, reading: ImportOptions) -> VolumeSource:
         _refuse_rows(
             reading.star,
             (rows < 0) | (rows >= len(source)),
-            f"beyond the {len(source)} volumes of the stack",
+            f"beyond the {counted(len(source), 'volume')} of the stack",
         )
         if len(rows) != len(source):
             source.notes.append(
-                f"{len(source)} volumes in the stack, {len(rows)} rows in the star: the star's are "
+                f"{counted(len(source), 'volume')} in the stack, {counted(len(rows), 'row')} in "
+                "the star: the star's are "
                 "taken"
             )
         source = source.select(rows)
     elif len(particles) != len(source):
         raise UserError(
-            f"`star` {reading.star}: {len(particles)} rows, but {source.files[0]} has "
-            f"{len(source)} volumes; expected "
+            f"`star` {reading.star}: {counted(len(particles), 'row')}, but {source.files[0]} has "
+            f"{counted(len(source), 'volume')}; expected "
             "as many, or rlnImageName with numbers (000001@stack.mrcs)"
         )
     return _describe(source, particles, reading)
@@ -181,8 +242,9 @@ def _split_names(particles: Particles) -> tuple[np.ndarray, list[str]]:
 
 
 def _find(name: str, star: Path) -> Path | None:
-    """A file named in a star: as it is, from here, from the star's folder or one above it (RELION's
-    project).
+    """Find a file that a star names: from here, from the star's folder or from one above it.
+
+    RELION names files from the project's folder, which is above the star's.
     """
     path = Path(name)
     places = [Path(), star.parent, *star.resolve().parents] if not path.is_absolute() else [Path()]
@@ -228,7 +290,7 @@ def _describe(source: VolumeSource, particles: Particles, reading: ImportOptions
         columns = [column for column in LABEL_COLUMNS if column in particles.table]
         if columns and source.labels is None:
             source.notes.append(
-                f"no labels taken; --label-column names them (such as {', '.join(columns)})"
+                f"no labels taken; `label_column` names them (such as {', '.join(columns)})"
             )
     source.notes += [f"{particles.path.name}: {note}" for note in particles.notes]
     return source
@@ -238,7 +300,28 @@ def _describe(source: VolumeSource, particles: Particles, reading: ImportOptions
 
 
 def from_folder(path: Path, reading: ImportOptions) -> VolumeSource:
-    """Volumes of a folder without labels, or of its sub-folders, whose names are the classes."""
+    """Collect the volumes of a folder.
+
+    Volumes in the folder itself have no labels; volumes in its sub-folders have the folder's name
+    as their class.
+
+    Parameters
+    ----------
+    path : Path
+        The folder.
+    reading : ImportOptions
+        How to read it.
+
+    Returns
+    -------
+    VolumeSource
+        The volumes, sorted by name.
+
+    Raises
+    ------
+    UserError
+        When there are no volumes, or volumes beside folders of volumes.
+    """
     direct, folders, others = _entries(path)
     classes = {folder.name: _entries(folder)[0] for folder in folders}
     classes = {name: files for name, files in classes.items() if files}
@@ -280,7 +363,23 @@ def _entries(path: Path) -> tuple[list[Path], list[Path], list[Path]]:
 
 
 def from_stores(paths: Sequence[Path]) -> VolumeSource:
-    """The volumes of stores, to merge or to clean them."""
+    """Collect the volumes of stores, to merge or to clean them.
+
+    Parameters
+    ----------
+    paths : Sequence[Path]
+        The stores.
+
+    Returns
+    -------
+    VolumeSource
+        All volumes with their columns.
+
+    Raises
+    ------
+    UserError
+        When the stores differ in their contrast.
+    """
     from cryoet_core.formats.stack import VolumeStack
     from cryoet_core.store import open_subtomograms
     from cryoet_core.store.layout import open_shard

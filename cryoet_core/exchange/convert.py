@@ -1,6 +1,4 @@
-"""``cryoet data import`` and ``export`` of tomograms: into a store, and out of it as MRC files and
-stars of picks.
-"""
+"""Import tomograms into a store, and export them as MRC files and stars of picks."""
 
 from __future__ import annotations
 
@@ -15,6 +13,7 @@ from mrcfile.dtypes import HEADER_DTYPE
 from cryoet_core.store import NotRepresentable
 from cryoet_core.support import files
 from cryoet_core.support.errors import UserError
+from cryoet_core.support.names import counted, file_name
 from cryoet_core.tomograms.reading import TomogramOptions
 from cryoet_core.tomograms.sources import open_tomograms
 from cryoet_core.tomograms.statistics import slabs
@@ -32,11 +31,32 @@ def import_tomograms(
     dtype: str = "auto",
     watch: Watch = iter,
 ) -> dict[str, Any]:
-    """Write tomograms of any kind, with their picks, into a store; facts of it. The volumes stay as
-    they stand.
+    """Write tomograms of any kind, with their picks, into a store.
 
-    dtype: "float16", "float32", or "auto": float16 unless it loses too much of one of them.
-    UserError, and no store, for what cannot be opened, holds NaN or is constant.
+    The volumes stay as they stand.
+
+    Parameters
+    ----------
+    paths : Sequence[Path]
+        Files or folders of tomograms.
+    out : Path
+        The store to write.
+    reading : TomogramOptions
+        What the user adds to the files.
+    dtype : str, optional
+        "float16", "float32", or "auto": float16 unless it loses too much of one of them.
+    watch : Watch, optional
+        Iterates over the tomograms, and may draw a bar.
+
+    Returns
+    -------
+    dict[str, Any]
+        Facts of the store.
+
+    Raises
+    ------
+    UserError
+        For what cannot be opened, holds NaN or is constant; then there is no store.
     """
     data = open_tomograms(paths, reading)
     notes = list(data.notes)
@@ -94,18 +114,40 @@ def _write(data: Tomograms, out: Path, dtype: str, watch: Watch, notes: Sequence
 def _summary(tomogram: Tomogram) -> str:
     size = " x ".join(str(edge) for edge in tomogram.shape)
     word = "bright" if tomogram.density_sign > 0 else "dark"
-    picks = "" if tomogram.picks is None else f", {len(tomogram.picks)} picks"
+    picks = "" if tomogram.picks is None else f", {counted(len(tomogram.picks), 'pick')}"
     return f"{size} (z, y, x) voxels of {tomogram.voxel_size:g} Å, protein {word}{picks}"
 
 
 def export_tomograms(
     tomograms: Sequence[Tomogram], out: Path, half: bool, dialect: str, watch: Watch = iter
 ) -> dict[str, Any]:
-    """Write each tomogram as an MRC file with the stored contrast, and its picks, where known, as a
-    star beside it.
+    """Write each tomogram as an MRC file, and its picks as a star beside it.
 
-    out: a name that ends in .mrc for one tomogram, or a folder, in which files are named after the
-    tomograms. UserError where several are to go to one file.
+    The volumes keep their stored contrast.
+
+    Parameters
+    ----------
+    tomograms : Sequence[Tomogram]
+        The tomograms; a star is written for those whose picks are known.
+    out : Path
+        A name that ends in .mrc for one tomogram, or a folder, in which files are named after the
+        tomograms.
+    half : bool
+        Whether to write float16 (mode 12) instead of float32 (mode 2).
+    dialect : str
+        The dialect of the stars.
+    watch : Watch, optional
+        Iterates over the tomograms, and may draw a bar.
+
+    Returns
+    -------
+    dict[str, Any]
+        Facts of what was written.
+
+    Raises
+    ------
+    UserError
+        Where several tomograms would go to one file.
     """
     from cryoet_core.formats.picks import Geometry, write_picks
 
@@ -139,7 +181,25 @@ def export_tomograms(
 
 
 def targets_of(tomograms: Sequence[Tomogram], out: Path) -> list[Path]:
-    """The MRC file of each tomogram. UserError where several are to go to one."""
+    """Name the MRC file of each tomogram.
+
+    Parameters
+    ----------
+    tomograms : Sequence[Tomogram]
+        The tomograms.
+    out : Path
+        A name that ends in .mrc for one tomogram, or a folder.
+
+    Returns
+    -------
+    list[Path]
+        One path for each tomogram.
+
+    Raises
+    ------
+    UserError
+        Where several tomograms would go to one file.
+    """
     if out.suffix in (".mrc", ".rec", ".map"):
         if len(tomograms) != 1:
             raise UserError(
@@ -150,17 +210,28 @@ def targets_of(tomograms: Sequence[Tomogram], out: Path) -> list[Path]:
     if out.suffix and not out.is_dir():
         raise UserError(f"`out` {out}: expected a name that ends in .mrc, or a folder")
     files.make_folder(out)
-    from cryoet_core.formats.picks.names import file_name
-
     return [out / f"{file_name(tomogram.name)}.mrc" for tomogram in tomograms]
 
 
 def write_mrc(tomogram: Tomogram, path: Path, half: bool = False) -> None:
-    """The volume as it is stored, as an MRC file (mode 2, or 12 with ``half``), slab by slab, whole
-    or not at all.
+    """Write a tomogram as it is stored into an MRC file, slab by slab, whole or not at all.
 
-    Written with plain writes: a memory map, as mrcfile makes, ends the process when the disk fills
-    up.
+    It is written with plain writes: a memory map, as mrcfile makes, ends the process when the disk
+    fills up.
+
+    Parameters
+    ----------
+    tomogram : Tomogram
+        The tomogram.
+    path : Path
+        The file to replace.
+    half : bool, optional
+        Whether to write float16 (mode 12) instead of float32 (mode 2).
+
+    Raises
+    ------
+    UserError
+        When the disk refuses.
     """
     if not path.parent.is_dir():
         raise UserError(f"{path}: no folder {path.parent}; expected an existing one; make it first")
@@ -186,8 +257,9 @@ def write_mrc(tomogram: Tomogram, path: Path, half: bool = False) -> None:
 
 
 def _header(tomogram: Tomogram, mode: int, statistics: tuple[float, float, float, float]) -> bytes:
-    """The 1024 bytes of an MRC2014 file of one volume; statistics: minimum, maximum, mean, rms
-    deviation.
+    """Make the 1024 bytes of an MRC2014 file of one volume.
+
+    Statistics are minimum, maximum, mean and standard deviation.
     """
     header = np.zeros((), HEADER_DTYPE.newbyteorder("<"))
     for axis, (letter, size) in enumerate(zip("xyz", tomogram.shape[::-1], strict=True), 1):

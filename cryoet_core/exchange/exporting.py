@@ -36,13 +36,34 @@ def export_store(
     tomograms: Path | None = None,
     watch: Watch = iter,
 ) -> dict[str, Any]:
-    """Write ``star`` and beside it the stack of the same name (.mrcs), each whole or not at all;
-    facts of both.
+    """Write a star and beside it the stack of the same name (.mrcs), each whole or not at all.
 
-    The volumes keep their stored contrast, as float32 (mode 2) or, with ``half``, float16 (mode 12,
-    for RELION 4 and later). Coordinates are in voxels of the volumes; see ``tables`` for
-    ``tomograms``. ``watch`` may draw a bar. UserError for an unknown dialect or a disk that
-    refuses.
+    The volumes keep their stored contrast. Coordinates are in voxels of the volumes.
+
+    Parameters
+    ----------
+    data : Subtomograms
+        The subtomograms.
+    star : Path
+        The star to write, in a folder that exists.
+    dialect : str, optional
+        The dialect of the star.
+    half : bool, optional
+        Whether to write float16 (mode 12, for RELION 4 and later) instead of float32 (mode 2).
+    tomograms : Path | None, optional
+        A RELION tomogram set; see `tables`.
+    watch : Watch, optional
+        Iterates over the batches, and may draw a bar.
+
+    Returns
+    -------
+    dict[str, Any]
+        Facts of the star and the stack.
+
+    Raises
+    ------
+    UserError
+        For an unknown dialect or a disk that refuses.
     """
     if dialect not in DIALECTS:
         raise UserError(f"`dialect` {dialect}: unknown; expected one of {', '.join(DIALECTS)}")
@@ -69,11 +90,26 @@ _VERSIONS = {"relion30": "30000", "relion31": "30001", "relion4": "40001", "reli
 
 
 def write_stack(data: Subtomograms, path: Path, half: bool, watch: Watch = iter) -> None:
-    """All volumes as an MRC volume stack (space group 401), with voxel size and statistics in the
-    header.
+    """Write all volumes as an MRC volume stack (space group 401).
 
-    Written with plain writes: a memory map, as mrcfile makes, ends the process when the disk fills
-    up.
+    Voxel size and statistics stand in the header. It is written with plain writes: a memory map, as
+    mrcfile makes, ends the process when the disk fills up.
+
+    Parameters
+    ----------
+    data : Subtomograms
+        The subtomograms.
+    path : Path
+        The file to replace.
+    half : bool
+        Whether to write float16 (mode 12) instead of float32 (mode 2).
+    watch : Watch, optional
+        Iterates over the batches, and may draw a bar.
+
+    Raises
+    ------
+    UserError
+        When the disk refuses.
     """
     if data.density_sign == 0:
         raise UserError(
@@ -107,8 +143,25 @@ def stack_header(
     mode: int,
     statistics: tuple[float, float, float, float],
 ) -> bytes:
-    """The 1024 bytes before a stack of cubes (MRC2014); statistics: minimum, maximum, mean, rms
-    deviation.
+    """Make the 1024 bytes before a stack of subtomograms (MRC2014).
+
+    Parameters
+    ----------
+    count : int
+        Number of subtomograms.
+    box : int
+        Box size in voxels.
+    voxel_size : float
+        Voxel size in Å.
+    mode : int
+        MRC mode: 2 for float32, 12 for float16.
+    statistics : tuple[float, float, float, float]
+        Minimum, maximum, mean and standard deviation of all values.
+
+    Returns
+    -------
+    bytes
+        The header.
     """
     header = np.zeros((), HEADER_DTYPE.newbyteorder("<"))
     header["nx"] = header["ny"] = header["mx"] = header["my"] = header["mz"] = box
@@ -126,10 +179,24 @@ def stack_header(
 def tables(
     data: Subtomograms, dialect: str, stack: str, tomograms: Path | None = None
 ) -> list[StarTable]:
-    """The blocks of the star: particles, and since 3.1 their optics group.
+    """Make the blocks of the star: particles, and since RELION 3.1 their optics group.
 
-    ``tomograms``: a RELION tomogram set; with it, dialect relion5 counts coordinates in Å from the
-    tomogram's centre.
+    Parameters
+    ----------
+    data : Subtomograms
+        The subtomograms.
+    dialect : str
+        The dialect of the star.
+    stack : str
+        Name of the stack, as it stands in the star.
+    tomograms : Path | None, optional
+        A RELION tomogram set; with it, dialect relion5 counts coordinates in Å from the tomogram's
+        centre.
+
+    Returns
+    -------
+    list[StarTable]
+        The blocks, in order.
     """
     modern = dialect != "relion30"
     columns: dict[str, list[str]] = {}

@@ -21,9 +21,22 @@ from cryoet_core.tomograms.store import describe_tomograms, open_store
 
 
 def identify(path: Path) -> dict[str, Any]:
-    """``{"file", "kind", "what", ...}`` of any file or folder, with the facts of its kind.
+    """Say what a file or folder is, with the facts of its kind.
 
-    UserError when there is nothing at ``path``, the file is empty or cannot be read.
+    Parameters
+    ----------
+    path : Path
+        A file or folder.
+
+    Returns
+    -------
+    dict[str, Any]
+        ``{"file", "kind", "what", ...}``; a file that is damaged has a "problem".
+
+    Raises
+    ------
+    UserError
+        When there is nothing at ``path``, the file is empty or cannot be read.
     """
     found = recognise(path)
     try:
@@ -54,7 +67,7 @@ def _volume_facts(path: Path) -> dict[str, Any]:
         facts["importable"] = "yes, as a tomogram"
     else:
         facts["importable"] = (
-            problem or "yes, as subtomograms, or as a tomogram with --kind tomograms"
+            problem or "yes, as subtomograms, or as a tomogram with `kind` tomograms"
         )
     return facts
 

@@ -1,6 +1,4 @@
-"""``cryoet data import``: from a ``VolumeSource`` to a store, in bounded memory; every row arrives
-or the command stops.
-"""
+"""Import subtomograms into a store, in bounded memory: every row arrives or the command stops."""
 
 from __future__ import annotations
 
@@ -26,7 +24,21 @@ Watch = Callable[[list[np.ndarray]], Iterable[np.ndarray]]
 
 @dataclass(frozen=True)
 class ImportSettings:
-    """What the user adds to the files, and the form of the store. None: the file's own."""
+    """What the user adds to the files, and the form of the store; None leaves it to the files.
+
+    Attributes
+    ----------
+    voxel_size : float | None
+        Å.
+    contrast : str | None
+        "dark" or "bright".
+    tilt_range : tuple[float, float] | None
+        Lowest and highest tilt in degrees.
+    dtype : str
+        "float16", "float32" or "auto".
+    drop_bad : bool
+        Whether volumes that hold NaN or are constant are left out.
+    """
 
     voxel_size: float | None = None
     contrast: str | None = None
@@ -38,10 +50,29 @@ class ImportSettings:
 def import_source(
     source: VolumeSource, out: Path, settings: ImportSettings, watch: Watch = iter
 ) -> dict[str, Any]:
-    """Write the store and return facts of it: counts, classes, voxel size, contrast, notes.
+    """Write the subtomograms of a source into a store.
 
-    UserError, and no store, for volumes that are no cubes, an unknown voxel size or contrast,
-    volumes that hold NaN or are constant (unless ``drop_bad``), and whatever a file has wrong.
+    Parameters
+    ----------
+    source : VolumeSource
+        The volumes and what is known of them.
+    out : Path
+        The store to write.
+    settings : ImportSettings
+        What the user adds, and the form of the store.
+    watch : Watch, optional
+        Iterates over the parts of the work, and may draw a bar.
+
+    Returns
+    -------
+    dict[str, Any]
+        Facts of the store: counts, classes, voxel size, contrast and notes.
+
+    Raises
+    ------
+    UserError
+        For volumes with unequal sides, an unknown voxel size or contrast, volumes that hold NaN or
+        are constant (unless ``drop_bad``), and whatever a file has wrong; then there is no store.
     """
     source = settle(source, settings)
     dtype = "float16" if settings.dtype == "auto" else settings.dtype
@@ -56,8 +87,24 @@ def import_source(
 
 
 def settle(source: VolumeSource, settings: ImportSettings) -> VolumeSource:
-    """The source with the user's voxel size, contrast and tilt range; UserError where neither says
-    one.
+    """Give a source the user's voxel size, contrast and tilt range.
+
+    Parameters
+    ----------
+    source : VolumeSource
+        The volumes and what is known of them.
+    settings : ImportSettings
+        What the user adds.
+
+    Returns
+    -------
+    VolumeSource
+        The source with both settled.
+
+    Raises
+    ------
+    UserError
+        When neither the user nor the files say the voxel size or the contrast.
     """
     first = source.files[0]
     problem = cube_problem(source.shape)
@@ -91,7 +138,7 @@ def settle(source: VolumeSource, settings: ImportSettings) -> VolumeSource:
     if tilt_range is None:
         notes.append(
             "tilt range unknown: class averages will not be corrected for the missing wedge "
-            "(--tilt-range)"
+            "(`tilt_range`)"
         )
     return replace(source, voxel_size=voxel_size, sign=sign, tilt_range=tilt_range, notes=notes)
 
@@ -190,9 +237,8 @@ def _refuse_bad(source: VolumeSource, bad: dict[str, list[int]], settings: Impor
     )
     where = source.files[int(source.file[next(rows for rows in bad.values() if rows)[0]])]
     raise UserError(
-        f"{where}: some of {len(source)} volumes are unusable ({what}, from 0); expected finite "
-        "volumes that vary; "
-        "repair them or leave them out with `drop_bad`"
+        f"{where}: unusable volumes among {len(source)} ({what}, from 0); expected finite volumes "
+        "that vary; repair them or leave them out with `drop_bad`"
     )
 
 

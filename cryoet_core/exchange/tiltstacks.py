@@ -1,6 +1,4 @@
-"""Particles that exist as stacks of 2-D tilt images (RELION 5, WarpTools): each becomes a cube as
-it is imported.
-"""
+"""Reconstruct subtomograms from stacks of 2-D tilt images (RELION 5, WarpTools) on import."""
 
 from __future__ import annotations
 
@@ -17,6 +15,7 @@ from cryoet_core.formats.tiltgeometry import read_tilt_series
 from cryoet_core.formats.volumes import open_volumes
 from cryoet_core.store.subtomograms import describe_rows
 from cryoet_core.support.errors import UserError
+from cryoet_core.support.names import counted
 
 _BATCH = 16
 _VISIBLE = "rlnTomoVisibleFrames"
@@ -24,8 +23,16 @@ _VISIBLE = "rlnTomoVisibleFrames"
 
 @dataclass
 class TiltStacks(VolumeSource):
-    """A source whose volumes are reconstructed when they are read. ``tilts``: of each row, the
-    tilts of its images.
+    """A source whose subtomograms are reconstructed when they are read.
+
+    Attributes
+    ----------
+    tilts : list[np.ndarray]
+        Of each row, the indices of the tilts of its images.
+    series : dict[str, TiltSeries]
+        The tilt series, by the tomogram's name.
+    premultiplied : bool
+        Whether the images are multiplied by the CTF already.
     """
 
     tilts: list[np.ndarray] = field(default_factory=list)
@@ -33,7 +40,18 @@ class TiltStacks(VolumeSource):
     premultiplied: bool = True
 
     def read(self, rows: np.ndarray) -> np.ndarray:
-        """Cubes (b, box, box, box) float32 of these rows."""
+        """Reconstruct the subtomograms of some rows.
+
+        Parameters
+        ----------
+        rows : np.ndarray, shape (b,)
+            Indices of rows.
+
+        Returns
+        -------
+        np.ndarray, shape (b, box, box, box), float32
+            The subtomograms.
+        """
         out = np.empty((len(rows), *self.shape), np.float32)
         for group in self._alike(rows):
             insertion = self._insertion(int(rows[group[0]]))
@@ -45,8 +63,9 @@ class TiltStacks(VolumeSource):
         return out
 
     def _alike(self, rows: np.ndarray) -> list[np.ndarray]:
-        """Places in ``rows`` of particles with the same tilts of the same tomogram: they share an
-        insertion.
+        """Group places in ``rows`` of particles with the same tilts of the same tomogram.
+
+        The particles of a group have one insertion in common.
         """
         assert self.tomogram is not None
         keys = [(str(self.tomogram[row]), self.tilts[row].tobytes()) for row in rows]
@@ -74,10 +93,29 @@ class TiltStacks(VolumeSource):
 def from_tilt_stacks(
     particles: Particles, names: list[str], found: dict[str, Path], tomograms: Path | None
 ) -> VolumeSource:
-    """A source of the cubes. names (n,): the stack of each particle, ``found`` their files.
+    """Make a source of the subtomograms of particles with tilt images.
 
-    UserError when the tomogram set is missing or does not fit, or when a stack has another number
-    of images.
+    Parameters
+    ----------
+    particles : Particles
+        The rows of the star.
+    names : list[str]
+        The stack of each particle, as named in the star.
+    found : dict[str, Path]
+        The file of each stack.
+    tomograms : Path | None
+        The RELION tomogram set.
+
+    Returns
+    -------
+    VolumeSource
+        The source.
+
+    Raises
+    ------
+    UserError
+        When the tomogram set is missing or does not fit, or when a stack has another number of
+        images.
     """
     path = particles.path
     if tomograms is None:
@@ -123,7 +161,8 @@ def _tilts(particles: Particles, series: dict[str, TiltSeries]) -> list[np.ndarr
         flags = [part.strip() for part in text.strip("[] ").split(",")]
         if len(flags) != count or set(flags) - {"0", "1"} or "1" not in flags:
             raise UserError(
-                f"{particles.path}: {_VISIBLE} of row {row} (from 0) has {len(flags)} entries; "
+                f"{particles.path}: {_VISIBLE} of row {row} (from 0) has "
+                f"{counted(len(flags), 'entry')}; "
                 "expected a 0 or 1 for "
                 f"each of the {count} images of tomogram {particles.tomogram[row]}"
             )
@@ -184,7 +223,7 @@ def _describe(source: TiltStacks) -> None:
     else:
         source.notes.append("tilted about x, not y: the tilt range is left out")
     source.notes.append(
-        f"cubes made by Fourier insertion of {min(map(len, source.tilts))} to "
+        f"subtomograms made by Fourier insertion of {min(map(len, source.tilts))} to "
         f"{max(map(len, source.tilts))} images "
         f"each, weighted by CTF and dose ({'' if source.premultiplied else 'not '}premultiplied "
         "images)"

@@ -1,3 +1,4 @@
-"""Other programs' files, at the border only: one module for each format; inside there is the
-project's frame alone.
+"""Read and write the files of other programs, one module for each format.
+
+Their conventions end here: inside there is the project's frame alone.
 """

@@ -1,6 +1,4 @@
-"""numpy's own files: .npy with volumes (n, d, h, w), and .npz with what belongs to each of them.
-Never a pickle.
-"""
+"""Read numpy's own files: .npy with volumes, .npz with their columns too; never a pickle."""
 
 from __future__ import annotations
 
@@ -23,14 +21,30 @@ _COORDINATES = re.compile(
 
 
 def open_arrays(path: Path, key: str | None = None) -> VolumeSource:
-    """Volumes of a .npy or .npz and what an .npz says of each.
+    """Read volumes of a .npy or .npz, and what an .npz says of each volume.
 
-    Of an .npz: ``voxel_size`` (Å); ``density_sign`` (1 or -1) or ``contrast`` ("dark", "bright");
-    ``labels`` (numbers or names) with ``class_names``; ``positions`` (n, 3) Å (z, y, x) or
-    ``coords_xyz_12A_voxels`` (voxels of 12 Å) or ``coords_xyz_voxels`` or ``coords_xyz_angstrom``;
-    ``rotations`` (n, 3, 3) or ``angles_rot_tilt_psi`` (n, 3) RELION degrees; ``tomogram`` (n,).
-    Other numbers with n rows become extras. ``key`` names the array of the volumes where that is
-    not clear.
+    An .npz may hold ``voxel_size`` (Å); ``density_sign`` (1 or -1) or ``contrast`` ("dark",
+    "bright"); ``labels`` (numbers or names) with ``class_names``; ``positions`` (n, 3) Å (z, y, x)
+    or ``coords_xyz_12A_voxels`` (voxels of 12 Å) or ``coords_xyz_voxels`` or
+    ``coords_xyz_angstrom``; ``rotations`` (n, 3, 3) or ``angles_rot_tilt_psi`` (n, 3) RELION
+    degrees; ``tomogram`` (n,). Other numbers with n rows become extras.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    key : str | None, optional
+        The array of the volumes, where that is not clear.
+
+    Returns
+    -------
+    VolumeSource
+        The volumes, shape (n, d, h, w), and their columns.
+
+    Raises
+    ------
+    UserError
+        When the file is damaged, holds Python objects, or holds no volumes.
     """
     members = _load(path, key)
     name = _volumes_name(path, members, key)
@@ -81,8 +95,8 @@ def _volumes_name(path: Path, members: dict[str, np.ndarray], key: str | None) -
         name for name, array in members.items() if array.ndim >= 3 and array.shape[1:] != (3, 3)
     ]
     named = [name for name in VOLUME_NAMES if name in large]
-    cubes = [name for name in large if members[name].ndim in (4, 5)]
-    found = named or cubes or large
+    several = [name for name in large if members[name].ndim in (4, 5)]
+    found = named or several or large
     if named or len(found) == 1:
         return found[0]
     if len(members) == 1:
@@ -135,8 +149,9 @@ def _sign(path: Path, members: dict[str, np.ndarray]) -> int | None:
 
 
 def _names_of(path: Path, labels: np.ndarray, class_names: list[str]) -> np.ndarray:
-    """Class name of each volume, "" for none. Numbers index ``class_names`` or name themselves; -1
-    is none.
+    """Name the class of each volume, "" for none.
+
+    Numbers index ``class_names`` or name themselves; -1 is none.
     """
     if labels.dtype.kind not in "iu":
         return np.array([str(label) for label in labels], dtype=object)

@@ -1,4 +1,4 @@
-"""What the columns of tables of picks are called, and whether a text is such a table."""
+"""Names of the columns of tables of picks, and whether a text is such a table."""
 
 from __future__ import annotations
 
@@ -30,8 +30,17 @@ _SUFFIXES = {
 
 
 def looks_like_csv(text: str) -> bool:
-    """Whether text is a table with x, y and z in its header, or of three numbers between commas,
-    tabs or the like.
+    """Tell whether a text is a table of positions.
+
+    Parameters
+    ----------
+    text : str
+        The beginning of a file.
+
+    Returns
+    -------
+    bool
+        True for x, y and z in its header, or for three numbers between commas, tabs or the like.
     """
     first = next(
         (line for line in text.splitlines() if line.strip() and not line.startswith("#")), ""
@@ -43,7 +52,23 @@ def looks_like_csv(text: str) -> bool:
 
 
 def column(title: str) -> tuple[str, str | None]:
-    """A column's name here and the unit in its title: ``X [A]`` is ("x", "angstrom")."""
+    """Return the name of a column and the unit in its title.
+
+    Parameters
+    ----------
+    title : str
+        The title as it stands in the file.
+
+    Returns
+    -------
+    tuple[str, str | None]
+        The name used here, and "angstrom", "nm", "voxel" or None.
+
+    Examples
+    --------
+    >>> column("X [A]")
+    ('x', 'angstrom')
+    """
     plain = re.sub(r"[\[\](){}]", " ", title).strip().strip("\"'").lower()
     words = re.sub(r"[\s.\-]+", "_", plain).strip("_")
     base, _, ending = words.rpartition("_")

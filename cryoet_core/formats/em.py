@@ -1,5 +1,6 @@
-"""EM files (TOM, AV3, PyTom): a header of 512 bytes, then the volume. They say neither voxel size
-nor contrast.
+"""EM files (TOM, AV3, PyTom): a header of 512 bytes, then the volume.
+
+They say neither voxel size nor contrast.
 """
 
 from __future__ import annotations
@@ -22,15 +23,24 @@ _COMPLEX = 8
 
 
 def has_codes(start: bytes) -> bool:
-    """Whether a file that starts so has an EM file's machine and data codes; many others have them
-    too.
-    """
+    """Tell whether a file begins with an EM file's machine and data codes; many others do, too."""
     return len(start) >= HEADER_BYTES and start[0] <= 6 and start[3] in {*TYPES, _COMPLEX}
 
 
 def is_em(start: bytes, size: int) -> bool:
-    """Whether a file of ``size`` bytes that starts so is an EM file: the codes fit and so does its
-    length.
+    """Tell whether a file is an EM file: its codes are known and its length fits the header.
+
+    Parameters
+    ----------
+    start : bytes
+        The first 512 bytes.
+    size : int
+        Length of the file in bytes.
+
+    Returns
+    -------
+    bool
+        True for an EM file.
     """
     if not has_codes(start):
         return False
@@ -43,7 +53,22 @@ def is_em(start: bytes, size: int) -> bool:
 
 
 def looks_truncated(start: bytes, size: int) -> bool:
-    """Whether it would be an EM file if it were longer (machine code 6, as written today)."""
+    """Tell whether a file would be an EM file if it were longer.
+
+    Only machine code 6, as written today, is considered.
+
+    Parameters
+    ----------
+    start : bytes
+        The first 512 bytes.
+    size : int
+        Length of the file in bytes.
+
+    Returns
+    -------
+    bool
+        True for a truncated EM file.
+    """
     if not has_codes(start) or start[0] != 6 or start[1:3] != b"\0\0" or start[3] == _COMPLEX:
         return False
     shape = _shape(start)
@@ -54,7 +79,25 @@ def looks_truncated(start: bytes, size: int) -> bool:
 
 
 def open_em(path: Path, file: BinaryIO) -> VolumeStack:
-    """The volume of an open EM file, mapped. UserError for complex data and for motive lists."""
+    """Map the volume of an open EM file.
+
+    Parameters
+    ----------
+    path : Path
+        Its name, for messages.
+    file : BinaryIO
+        The open file, unpacked.
+
+    Returns
+    -------
+    VolumeStack
+        A stack of one volume.
+
+    Raises
+    ------
+    UserError
+        For a truncated file, complex data and motive lists.
+    """
     file.seek(0)
     start = file.read(HEADER_BYTES)
     if not is_em(start, size_of(file)):

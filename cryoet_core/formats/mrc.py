@@ -1,9 +1,8 @@
-"""MRC and CCP4 maps and stacks: modes 0, 1, 2, 6 and 12, either byte order, axes in any order, odd
-headers.
+"""MRC and CCP4 maps and stacks: modes 0, 1, 2, 6 and 12, whatever their header gets wrong.
 
-The header's layout is mrcfile's; what a header may get wrong (stamp, byte order, axes, sizes,
-signedness) is decided here from the whole header and the length of the file, since files of many
-programs are wrong in one of them.
+Either byte order and axes in any order are read. The header's layout is mrcfile's; what a header
+may get wrong (stamp, byte order, axes, sizes, signedness) is decided here from the whole header and
+the length of the file, since files of many programs are wrong in one of them.
 """
 
 from __future__ import annotations
@@ -33,11 +32,26 @@ _LITTLE, _BIG = (b"\x44\x44", b"\x44\x41"), (b"\x11\x11",)
 
 @dataclass(frozen=True)
 class Header:
-    """What an MRC header says, after the doubts are settled. shape: (sections, rows, columns) as
-    they lie in the file.
+    """What an MRC header says, after the doubts are settled.
 
-    axes: for z, y and x, which axis of the file it is. cell: Å per voxel along z, y, x, None where
-    unknown.
+    Attributes
+    ----------
+    shape : tuple[int, int, int]
+        (sections, rows, columns) as they lie in the file.
+    mode : int
+        The MRC mode.
+    dtype : np.dtype[Any]
+        The type of the values, with their byte order.
+    axes : tuple[int, int, int]
+        For z, y and x, which axis of the file it is.
+    cell : tuple[float, float, float] | None
+        Å per voxel along z, y, x; None where unknown.
+    depth : int
+        Sections of one volume.
+    offset : int
+        Where the values begin, in bytes.
+    notes : tuple[str, ...]
+        What was assumed.
     """
 
     shape: tuple[int, int, int]
@@ -51,13 +65,29 @@ class Header:
 
 
 def looks_like_mrc(start: bytes) -> bool:
-    """Whether the first 1024 bytes can be an MRC header of a mode known here."""
+    """Tell whether the first 1024 bytes can be an MRC header of a mode known here."""
     return len(start) >= HEADER_BYTES and bool(_byte_orders(start))
 
 
 def read_header(path: Path, file: BinaryIO) -> Header:
-    """Read and judge the header of an open file. UserError when it is no MRC file or cannot be
-    read.
+    """Read and judge the header of an open file.
+
+    Parameters
+    ----------
+    path : Path
+        Its name, for messages.
+    file : BinaryIO
+        The open file, unpacked, at its start.
+
+    Returns
+    -------
+    Header
+        The header.
+
+    Raises
+    ------
+    UserError
+        When it is no MRC file or cannot be read.
     """
     start = file.read(HEADER_BYTES)
     if len(start) < HEADER_BYTES:
@@ -97,8 +127,24 @@ def read_header(path: Path, file: BinaryIO) -> Header:
 
 
 def open_mrc(path: Path, file: BinaryIO) -> VolumeStack:
-    """The volumes of an open MRC file, mapped. One volume, or the n cubes of a stack (nz = n *
-    depth).
+    """Map the volumes of an open MRC file.
+
+    Parameters
+    ----------
+    path : Path
+        Its name, for messages.
+    file : BinaryIO
+        The open file, unpacked.
+
+    Returns
+    -------
+    VolumeStack
+        One volume, or the n subtomograms of a stack (nz = n * depth).
+
+    Raises
+    ------
+    UserError
+        When it is no MRC file or cannot be read.
     """
     file.seek(0)
     header = read_header(path, file)
@@ -114,15 +160,24 @@ def open_mrc(path: Path, file: BinaryIO) -> VolumeStack:
         array = array[None]
     cell = header.cell
     if cell is not None and len(array) > 1:
-        # programs write z of a stack per volume, per stack or not at all; its volumes are cubes
-        # with the x-y sampling
+        # programs write z of a stack per volume, per stack or not at all; its volumes
+        # have equal sides, with the x-y sampling
         cell = (cell[1], cell[1], cell[2])
     return VolumeStack(path, "MRC", array, cell, header.notes)
 
 
 def declared_depth(start: bytes) -> int | None:
-    """Sections of one volume as a header's 1024 bytes declare them: fewer than all in a stack; None
-    for no MRC file.
+    """Return the number of sections of one volume as a header declares it.
+
+    Parameters
+    ----------
+    start : bytes
+        The first 1024 bytes.
+
+    Returns
+    -------
+    int | None
+        Fewer sections than all in a stack; None for no MRC file.
     """
     orders = _byte_orders(start) if len(start) >= HEADER_BYTES else []
     return _depth(_parse(start, orders[0])) if orders else None
@@ -177,8 +232,10 @@ def _depth(raw: Any) -> int:
 
 
 def _unsigned(start: bytes, order: str, raw: Any) -> bool:
-    """IMOD before 2014 wrote unsigned bytes, and its flags say so; others show it in the largest
-    value only.
+    """Tell whether bytes are unsigned.
+
+    IMOD before 2014 wrote unsigned bytes, and its flags say so; others show it in the largest value
+    only.
     """
     stamp, flags = np.frombuffer(start[152:160], order + "i4")
     if stamp == _IMOD_STAMP:

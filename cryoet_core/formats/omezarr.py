@@ -1,5 +1,4 @@
-"""OME-Zarr (NGFF 0.1 to 0.5, Zarr 2 and 3): one level of a multiscale image as a volume read chunk
-by chunk.
+"""OME-Zarr (NGFF 0.1 to 0.5, Zarr 2 and 3): read one level of a multiscale image chunk by chunk.
 
 A chunk that is missing reads as zeros by Zarr's rules, so a copy that was cut short looks like a
 dark tomogram; such an array is refused when it is opened.
@@ -32,8 +31,18 @@ SAME_VOXELS = 0.02
 
 @dataclass(frozen=True)
 class ZarrVolume:
-    """A 3-D array of a Zarr folder. order: for z, y and x, which axis of the array it is, of those
-    kept.
+    """A 3-D array of a Zarr folder.
+
+    Attributes
+    ----------
+    path : Path
+        The folder.
+    array : Any
+        The opened Zarr array.
+    order : tuple[int, int, int]
+        For z, y and x, which axis it is, of those kept.
+    kept : tuple[int, ...]
+        The axes of the array that are spatial.
     """
 
     path: Path
@@ -43,11 +52,29 @@ class ZarrVolume:
 
     @property
     def shape(self) -> tuple[int, int, int]:
+        """Shape in voxels, (z, y, x)."""
         sizes = [self.array.shape[axis] for axis in self.kept]
         d, h, w = (int(sizes[axis]) for axis in self.order)
         return d, h, w
 
     def read(self, region: tuple[slice, slice, slice]) -> np.ndarray:
+        """Read a region of the volume.
+
+        Parameters
+        ----------
+        region : tuple[slice, slice, slice]
+            Slices along z, y and x.
+
+        Returns
+        -------
+        np.ndarray, shape (d, h, w), float32
+            The values.
+
+        Raises
+        ------
+        UserError
+            When a chunk cannot be read.
+        """
         index: list[Any] = [0] * len(self.array.shape)
         for part, axis in zip(region, self.order, strict=True):
             index[self.kept[axis]] = part
@@ -61,14 +88,26 @@ class ZarrVolume:
                 f"{self.path}: a chunk in z, y, x {where} cannot be read ({_line(error)}); copy it "
                 "again"
             ) from error
-        turned: np.ndarray = np.transpose(np.asarray(values, dtype=np.float32), self.order)
-        return turned
+        transposed: np.ndarray = np.transpose(np.asarray(values, dtype=np.float32), self.order)
+        return transposed
 
 
 @dataclass(frozen=True)
 class Level:
-    """One array of an image. cell: Å per voxel (z, y, x), None where the file does not say; reason:
-    why.
+    """One array of a multiscale image.
+
+    Attributes
+    ----------
+    name : str
+        Name of the array in the image.
+    volume : ZarrVolume
+        Its values.
+    cell : tuple[float, float, float] | None
+        Å per voxel (z, y, x), None where the file does not say it.
+    reason : str
+        Why ``cell`` is None.
+    notes : tuple[str, ...]
+        What was assumed.
     """
 
     name: str
@@ -79,15 +118,29 @@ class Level:
 
 
 def is_zarr(path: Path) -> bool:
-    """Whether a folder is a Zarr group or array."""
+    """Tell whether a folder is a Zarr group or array."""
     return path.is_dir() and any((path / mark).exists() for mark in MARKS)
 
 
 def open_omezarr(path: Path, voxel_size: float | None = None) -> Level:
-    """The level of an OME-Zarr image, or a bare array, that has voxels of ``voxel_size`` Å; else
-    the finest.
+    """Open one level of an OME-Zarr image, or a bare array.
 
-    UserError for a folder that is no 3-D image, a missing or unreadable array, and missing chunks.
+    Parameters
+    ----------
+    path : Path
+        The folder.
+    voxel_size : float | None, optional
+        Å; chooses the level with voxels of this size. Without it, the finest is opened.
+
+    Returns
+    -------
+    Level
+        The level.
+
+    Raises
+    ------
+    UserError
+        For a folder that is no 3-D image, a missing or unreadable array, and missing chunks.
     """
     import zarr
 

@@ -1,5 +1,4 @@
-"""What RELION's particle columns mean, of versions 3.0, 3.1, 4 and 5 and of programs that write the
-same.
+"""The meaning of the particle columns of RELION 3.0, 3.1, 4 and 5 and of similar programs.
 
 Coordinates are pixels of some image, or since 5 Å from the tomogram's centre; origins are shifts
 that centre the particle in its box, in pixels (3.0) or Å; angles are (rot, tilt, psi) in degrees.
@@ -31,8 +30,34 @@ LABEL_COLUMNS = ("rlnGroupName", "rlnClassNumber", "rlnTomoParticleClass", "rlnG
 class Particles:
     """A particle table in the project's terms; row i is row i of the file.
 
-    image: (n,) text of rlnImageName or None. pixel_size: Å of the images. origin (n, 3): Å, shift
-    that centres the particle. positions (n, 3): Å, of the particle.
+    Attributes
+    ----------
+    path : Path
+        The star.
+    table : StarTable
+        The particles as text.
+    dialect : str
+        "relion30", "relion31", "relion4" or "relion5".
+    pixel_size : float | None
+        Å of the images, None where the file does not say it.
+    image : list[str] | None
+        The n texts of rlnImageName.
+    tomogram : np.ndarray, shape (n,), or None
+        Names of the tomograms.
+    rotations : np.ndarray, shape (n, 3, 3), or None
+        Active rotations from the reference frame to the tomogram frame.
+    origin : np.ndarray, shape (n, 3), or None
+        Shift that centres the particle, in Å.
+    positions : np.ndarray, shape (n, 3), or None
+        Positions of the particles in Å, (z, y, x).
+    dimensions : int | None
+        2 for stacks of tilt images, 3 for volumes, None where the file does not say it.
+    optics : dict[str, float]
+        Voltage, Cs and amplitude contrast, where all particles have the same.
+    extras : dict[str, np.ndarray]
+        Further columns with n rows each.
+    notes : list[str]
+        What was assumed.
     """
 
     path: Path
@@ -53,8 +78,22 @@ class Particles:
         return len(self.table)
 
     def labels(self, column: str) -> np.ndarray:
-        """Class name of each particle from a column, with or without the underscore. UserError when
-        there is none.
+        """Return the class name of each particle from a column.
+
+        Parameters
+        ----------
+        column : str
+            Name of the column, with or without the underscore.
+
+        Returns
+        -------
+        np.ndarray, shape (n,)
+            The names, "" for none.
+
+        Raises
+        ------
+        UserError
+            When there is no such column.
         """
         name = column.removeprefix("_")
         if name not in self.table:
@@ -76,12 +115,28 @@ def read_particles(
     tomograms: Path | None = None,
     voxel_size: float | None = None,
 ) -> Particles:
-    """Read a particle star. ``coordinate_pixel_size``: Å that a unit of rlnCoordinateX stands for,
-    where it is known better than the file says. ``tomograms``: a RELION tomogram set, for
-    coordinates from the tomogram's centre. ``voxel_size``: Å of a pixel of the images, where the
-    file does not say it.
+    """Read a particle star.
 
-    UserError when it is no particle table of RELION's or a value is no number.
+    Parameters
+    ----------
+    path : Path
+        The star.
+    coordinate_pixel_size : float | None, optional
+        Å that a unit of rlnCoordinateX stands for, where it is known better than the file says.
+    tomograms : Path | None, optional
+        A RELION tomogram set, for coordinates from the tomogram's centre.
+    voxel_size : float | None, optional
+        Å of a pixel of the images, where the file does not say it.
+
+    Returns
+    -------
+    Particles
+        The particles.
+
+    Raises
+    ------
+    UserError
+        When it is no particle table of RELION or a value is no number.
     """
     tables = read_star(path)
     table = _particle_table(path, tables)
@@ -192,12 +247,12 @@ def _pixel_size(path: Path, joined: dict[str, np.ndarray]) -> float | None:
 
 
 def _rotations(path: Path, table: StarTable) -> np.ndarray | None:
-    turned = [
+    rotated = [
         column for column in BOX_ANGLES if column in table and np.any(table.numbers(column, path))
     ]
-    if turned and "rlnImageName" in table:
+    if rotated and "rlnImageName" in table:
         raise UserError(
-            f"{path}: {turned[0]} is not 0: the boxes were cut out turned, each with its own "
+            f"{path}: {rotated[0]} is not 0: the boxes were cut out rotated, each with its own "
             "missing wedge; expected "
             "boxes along the tomogram's axes; extract them again without these columns"
         )
@@ -233,7 +288,7 @@ def _place(
         if tomograms is None:
             particles.extras["centered_positions"] = centred
             particles.notes.append(
-                "positions count from the tomogram's centre; --tomograms tomograms.star places them"
+                "positions count from the tomogram's centre; `tomograms` tomograms.star places them"
             )
             return
         names = [] if particles.tomogram is None else list(particles.tomogram)
@@ -244,14 +299,14 @@ def _place(
         )
         if scale is None:
             particles.notes.append(
-                "positions left out: no pixel size; give --coordinate-pixel-size"
+                "positions left out: no pixel size; give `coordinate_pixel_size`"
             )
             return
         corner = (
             np.stack([table.numbers(f"rlnCoordinate{axis}", path) for axis in ZYX], axis=1) * scale
         )
         particles.notes.append(
-            f"a coordinate counts {scale:g} Å ({source}; --coordinate-pixel-size sets another)"
+            f"a coordinate counts {scale:g} Å ({source}; `coordinate_pixel_size` sets another)"
         )
     else:
         return
@@ -259,8 +314,9 @@ def _place(
 
 
 def _of_warptools(particles: Particles) -> bool:
-    """Stacks of tilt images that WarpTools wrote: their coordinates count pixels of the images,
-    whatever the optics.
+    """Tell whether these are stacks of tilt images that WarpTools wrote.
+
+    Their coordinates count pixels of the images, whatever the optics say.
     """
     names = [] if particles.tomogram is None else list(map(str, particles.tomogram))
     return particles.dimensions == 2 and any(name.endswith(".tomostar") for name in names)
@@ -269,8 +325,9 @@ def _of_warptools(particles: Particles) -> bool:
 def _coordinate_scale(
     joined: dict[str, np.ndarray], given: float | None, pixel_size: float | None, warptools: bool
 ) -> tuple[float | None, str]:
-    """Å of one unit of rlnCoordinateX: since RELION 4 a pixel of the tilt series, before one of the
-    images.
+    """Return Å of one unit of rlnCoordinateX.
+
+    The unit is a pixel of the tilt series since RELION 4, before that one of the images.
     """
     if given is not None:
         return given, "as given"
@@ -282,8 +339,24 @@ def _coordinate_scale(
 
 
 def tomogram_centres(path: Path, names: list[str]) -> np.ndarray:
-    """Å (z, y, x) of the centre of each named tomogram, from a RELION tomogram set. UserError when
-    one is not in it.
+    """Return the centre of each named tomogram, from a RELION tomogram set.
+
+    Parameters
+    ----------
+    path : Path
+        The tomogram set.
+    names : list[str]
+        Names of the n tomograms.
+
+    Returns
+    -------
+    np.ndarray, shape (n, 3)
+        Å, (z, y, x).
+
+    Raises
+    ------
+    UserError
+        When a tomogram is not in the set.
     """
     columns = (
         "rlnTomoName",
@@ -330,7 +403,7 @@ def _facts(particles: Particles, joined: dict[str, np.ndarray]) -> None:
 
 
 def describe_particles(particles: Particles) -> dict[str, Any]:
-    """Facts for ``data info``."""
+    """Return the facts of a particle star for ``data info``."""
     return {
         "particles": len(particles),
         "dialect": particles.dialect,

@@ -11,6 +11,7 @@ from cryoet_core.formats import em, mrc
 from cryoet_core.formats.columns import looks_like_csv
 from cryoet_core.formats.stack import first_bytes, is_compressed, plain_file, size_of
 from cryoet_core.support.errors import UserError
+from cryoet_core.support.names import counted
 
 _HEAD = 1 << 16
 _MAGIC: tuple[tuple[bytes, str, str], ...] = (
@@ -30,12 +31,12 @@ _PICKLE = "a Python pickle, which can run code and is never opened"
 
 
 def kind_of(path: Path) -> str:
-    """ "store", "numpy", "star", "volumes", "folder" or another word; see ``recognise``."""
+    """Return "store", "numpy", "star", "volumes", "folder" or another word; see `recognise`."""
     return str(recognise(path)["kind"])
 
 
 def describe(path: Path) -> str:
-    """One phrase: "an MRC file of 32 x 32 x 32 voxels"."""
+    """Describe a file in one phrase, such as "an MRC file of 32 x 32 x 32 voxels"."""
     try:
         return str(recognise(path)["what"])
     except UserError as error:
@@ -43,9 +44,22 @@ def describe(path: Path) -> str:
 
 
 def recognise(path: Path) -> dict[str, Any]:
-    """``{"file", "kind", "what", ...}`` of any file or folder.
+    """Tell what a file or folder is, from its content.
 
-    UserError when there is nothing at ``path``, the file is empty or cannot be read.
+    Parameters
+    ----------
+    path : Path
+        A file or folder.
+
+    Returns
+    -------
+    dict[str, Any]
+        ``{"file", "kind", "what", ...}``.
+
+    Raises
+    ------
+    UserError
+        When there is nothing at ``path``, the file is empty or cannot be read.
     """
     if not path.exists():
         raise UserError(f"{path}: no such file or folder")
@@ -223,4 +237,8 @@ def _folder(path: Path) -> dict[str, Any]:
         return {"kind": "copick", "what": "a copick project"}
     if {"config.json", "run.json"} <= names:
         return {"kind": "run", "what": "the folder of a run"}
-    return {"kind": "folder", "what": f"a folder of {len(names)} entries", "entries": len(names)}
+    return {
+        "kind": "folder",
+        "what": f"a folder of {counted(len(names), 'entry')}",
+        "entries": len(names),
+    }

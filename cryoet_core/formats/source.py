@@ -18,12 +18,48 @@ SAME_VOXEL_SIZE = 1e-3
 
 @dataclass
 class VolumeSource:
-    """Volumes in files, one row each, and what is known of them; None where the files do not say.
+    """Volumes in files, one row each, and what is known of them.
 
-    files, file, index: volume i is number ``index[i]`` (from 0) of ``files[file[i]]``. shape: (d,
-    h, w). voxel_size: Å. voxel_reason: why it is None. sign: +1 protein bright, -1 dark. labels
-    (n,): names, "" for none. positions (n, 3): Å, (z, y, x). rotations (n, 3, 3): active, reference
-    to tomogram frame. tomogram (n,): names.
+    A column is None where the files do not say it.
+
+    Attributes
+    ----------
+    files : list[Path]
+        The files.
+    file : np.ndarray, shape (n,)
+        Volume i is in ``files[file[i]]``.
+    index : np.ndarray, shape (n,)
+        Volume i is number ``index[i]`` (from 0) of its file.
+    shape : tuple[int, int, int]
+        Shape of one volume in voxels, (d, h, w).
+    voxel_size : float | None
+        Å.
+    voxel_reason : str
+        Why ``voxel_size`` is None.
+    sign : int | None
+        +1 for bright protein, -1 for dark.
+    labels : np.ndarray, shape (n,), or None
+        Class names, "" for none.
+    positions : np.ndarray, shape (n, 3), or None
+        Å, (z, y, x).
+    rotations : np.ndarray, shape (n, 3, 3), or None
+        Active rotations from the reference frame to the tomogram frame.
+    tomogram : np.ndarray, shape (n,), or None
+        Names of the tomograms.
+    split : np.ndarray, shape (n,), or None
+        The split of each volume, as the store keeps it.
+    tilt_range : tuple[float, float] | None
+        Lowest and highest tilt in degrees.
+    snr : float | None
+        Signal-to-noise ratio.
+    optics : dict[str, Any]
+        Voltage, Cs and amplitude contrast.
+    extras : dict[str, np.ndarray]
+        Further columns with n rows each.
+    notes : list[str]
+        What was assumed.
+    stacks : dict[Path, VolumeStack]
+        Files that are open already.
     """
 
     files: list[Path]
@@ -50,9 +86,23 @@ class VolumeSource:
 
     @classmethod
     def of_stacks(cls, stacks: Sequence[VolumeStack]) -> VolumeSource:
-        """All volumes of some files, in order.
+        """Take all volumes of some files, in order.
 
-        UserError when their shapes or voxel sizes differ.
+        Parameters
+        ----------
+        stacks : Sequence[VolumeStack]
+            The opened files.
+
+        Returns
+        -------
+        VolumeSource
+            The source.
+
+        Raises
+        ------
+        UserError
+            When the shapes of the volumes differ. Voxel sizes that differ are left unknown, with a
+            reason.
         """
         counts = [len(stack) for stack in stacks]
         source = cls(
@@ -80,8 +130,12 @@ class VolumeSource:
         return source
 
     def classes(self) -> tuple[list[str], np.ndarray]:
-        """Sorted class names (numbers by value) and the label (n,) of each volume, -1 where it has
-        none.
+        """Return the sorted class names (numbers by value) and the label of each volume.
+
+        Returns
+        -------
+        tuple[list[str], np.ndarray]
+            The names, and the labels (n,), -1 where a volume has none.
         """
         if self.labels is None:
             return [], np.full(len(self), -1)
@@ -90,7 +144,18 @@ class VolumeSource:
         return names, np.array([where.get(str(name), -1) for name in self.labels])
 
     def select(self, rows: np.ndarray) -> VolumeSource:
-        """The same source with these rows only, in this order."""
+        """Return the source with some rows only, in their order.
+
+        Parameters
+        ----------
+        rows : np.ndarray
+            Indices of rows.
+
+        Returns
+        -------
+        VolumeSource
+            The new source.
+        """
         picked: dict[str, Any] = {name: getattr(self, name) for name in self.__dataclass_fields__}
         for name in ("file", "index", "labels", "positions", "rotations", "tomogram", "split"):
             if picked[name] is not None:
@@ -99,7 +164,18 @@ class VolumeSource:
         return VolumeSource(**picked)
 
     def read(self, rows: np.ndarray) -> np.ndarray:
-        """Volumes (b, d, h, w) as they stand in the files."""
+        """Read volumes as they stand in the files.
+
+        Parameters
+        ----------
+        rows : np.ndarray, shape (b,)
+            Indices of rows.
+
+        Returns
+        -------
+        np.ndarray, shape (b, d, h, w)
+            The volumes.
+        """
         files, out = self.file[rows], None
         for number in np.unique(files):
             chosen = np.flatnonzero(files == number)
@@ -120,18 +196,28 @@ class VolumeSource:
 
 
 def cube_problem(shape: tuple[int, int, int]) -> str | None:
-    """Why volumes of this shape are no subtomograms; None when they are cubes."""
+    """Say why volumes of a shape are no subtomograms.
+
+    Parameters
+    ----------
+    shape : tuple[int, int, int]
+        Shape of a volume in voxels, (d, h, w).
+
+    Returns
+    -------
+    str | None
+        The problem in words; None when the sides are equal.
+    """
     d, h, w = shape
     if d == h == w > 1:
         return None
     found = f"{_times(shape)} (z, y, x) voxels"
     if d == 1:
-        return f"a 2-D image of {h} x {w} pixels; expected cubes (subtomograms)"
+        return f"a 2-D image of {h} x {w} pixels; expected subtomograms"
     if h == w:
         return (
-            f"{found}: no whole number of cubes of {h}; expected subtomograms; if these are 2-D "
-            "tilt images of "
-            "particles, reconstruct the subtomograms first"
+            f"{found}: no whole number of volumes of {h} x {h} x {h}; expected subtomograms; if "
+            "these are 2-D tilt images of particles, reconstruct the subtomograms first"
         )
     return f"{found}, not a cube; expected subtomograms; from a tomogram, cut them out first"
 

@@ -1,6 +1,4 @@
-"""One or more volumes in a file of another program, whatever its format, and reading files that may
-be compressed.
-"""
+"""Volumes in a file of another program, and reading of files that may be compressed."""
 
 from __future__ import annotations
 
@@ -22,10 +20,20 @@ from cryoet_core.support.errors import UserError
 
 @dataclass(frozen=True)
 class VolumeStack:
-    """Volumes (n, d, h, w) of a file, axes (z, y, x), not yet read where the format allows it.
+    """Volumes of a file, axes (z, y, x), not yet read where the format allows it.
 
-    voxel_size: Å, (z, y, x), None where the file does not say. sign: +1 bright, -1 dark, None
-    likewise. notes: what was assumed while reading.
+    Attributes
+    ----------
+    path : Path
+        The file.
+    format : str
+        Name of the format.
+    array : np.ndarray, shape (n, d, h, w)
+        The volumes.
+    voxel_size : tuple[float, float, float] | None
+        Å, (z, y, x); None where the file does not say it.
+    notes : tuple[str, ...]
+        What was assumed while reading.
     """
 
     path: Path
@@ -39,11 +47,23 @@ class VolumeStack:
 
     @property
     def shape(self) -> tuple[int, int, int]:
+        """Shape of one volume in voxels, (d, h, w)."""
         _, d, h, w = self.array.shape
         return d, h, w
 
     def read(self, rows: np.ndarray) -> np.ndarray:
-        """Volumes (b, d, h, w) in the machine's byte order."""
+        """Read volumes in the machine's byte order.
+
+        Parameters
+        ----------
+        rows : np.ndarray, shape (b,)
+            Indices of volumes.
+
+        Returns
+        -------
+        np.ndarray, shape (b, d, h, w)
+            The volumes.
+        """
         values = np.asarray(self.array[rows])
         return values.astype(values.dtype.newbyteorder("="), copy=False)
 
@@ -59,13 +79,27 @@ _DAMAGED = (OSError, EOFError, zlib.error, lzma.LZMAError, ValueError)
 
 
 def is_compressed(start: bytes) -> bool:
-    """Whether a file that starts so is gzip, bzip2 or xz."""
+    """Tell whether a file that starts so is gzip, bzip2 or xz."""
     return any(start.startswith(magic) for magic in _COMPRESSIONS)
 
 
 def plain_file(path: Path) -> BinaryIO:
-    """The file, or an unpacked temporary copy of a compressed one, at its start. UserError when it
-    cannot be read.
+    """Open a file, or an unpacked temporary copy of a compressed one, at its start.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    BinaryIO
+        The open file.
+
+    Raises
+    ------
+    UserError
+        When it cannot be read.
     """
     if path.is_dir():
         raise UserError(f"{path}: a folder; expected a file")
@@ -84,8 +118,24 @@ def plain_file(path: Path) -> BinaryIO:
 
 
 def first_bytes(path: Path, count: int) -> bytes:
-    """The first bytes of a file, of what is in it where it is compressed. UserError when it cannot
-    be read.
+    """Read the first bytes of a file, of its content where it is compressed.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    count : int
+        Number of bytes.
+
+    Returns
+    -------
+    bytes
+        The bytes; fewer where the file is shorter.
+
+    Raises
+    ------
+    UserError
+        When a compressed file is damaged.
     """
     with path.open("rb") as file:
         start = file.read(8)
@@ -118,7 +168,7 @@ def _unpacked(path: Path, file: BinaryIO, opener: Callable[[BinaryIO], Any]) -> 
 
 
 def size_of(file: BinaryIO) -> int:
-    """Length of an open file in bytes; its position stays."""
+    """Return the length of an open file in bytes; its position stays."""
     here = file.tell()
     end = file.seek(0, 2)
     file.seek(here)
@@ -126,7 +176,24 @@ def size_of(file: BinaryIO) -> int:
 
 
 def mapped(file: BinaryIO, dtype: np.dtype[Any], offset: int, shape: tuple[int, ...]) -> np.ndarray:
-    """A read-only memory map of an open file, which may be closed afterwards."""
+    """Make a read-only memory map of an open file, which may be closed afterwards.
+
+    Parameters
+    ----------
+    file : BinaryIO
+        The open file.
+    dtype : np.dtype[Any]
+        Type of the values.
+    offset : int
+        Where they begin, in bytes.
+    shape : tuple[int, ...]
+        Shape of the array.
+
+    Returns
+    -------
+    np.ndarray
+        The array.
+    """
     array: np.ndarray = np.memmap(file, dtype=dtype, mode="r", offset=offset, shape=shape)
     return array
 
@@ -136,7 +203,7 @@ PACKED_SUFFIXES = (".gz", ".bz2", ".xz")
 
 
 def has_volume_name(path: Path) -> bool:
-    """Whether the name is that of an MRC or EM file, packed or not."""
+    """Tell whether the name is that of an MRC or EM file, compressed or not."""
     name = path.name.lower()
     for packed in PACKED_SUFFIXES:
         name = name.removesuffix(packed)

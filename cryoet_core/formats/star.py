@@ -20,7 +20,15 @@ LARGEST = 2 << 30
 
 @dataclass
 class StarTable:
-    """One block: columns of text, all of one length, by label without the leading underscore."""
+    """One block of a STAR file.
+
+    Attributes
+    ----------
+    name : str
+        Name of the block.
+    columns : dict[str, list[str]]
+        Columns of text, all of one length, by label without the leading underscore.
+    """
 
     name: str
     columns: dict[str, list[str]] = field(default_factory=dict)
@@ -32,7 +40,25 @@ class StarTable:
         return column in self.columns
 
     def numbers(self, column: str, path: Path) -> np.ndarray:
-        """A column as (n,) float64. UserError that names the first row which is no number."""
+        """Return a column as numbers.
+
+        Parameters
+        ----------
+        column : str
+            Label without the leading underscore.
+        path : Path
+            The file, for messages.
+
+        Returns
+        -------
+        np.ndarray, shape (n,), float64
+            The numbers.
+
+        Raises
+        ------
+        UserError
+            Names the first row that is no number.
+        """
         values = self.columns[column]
         try:
             numbers = np.array(values, dtype=np.float64)
@@ -47,9 +73,24 @@ class StarTable:
 
 
 def read_star(path: Path) -> list[StarTable]:
-    """All blocks of a STAR file (gzip or bzip2 too); pairs outside of loops are a table of one row.
+    """Read all blocks of a STAR file (gzip or bzip2 too).
 
-    UserError when it is missing or no STAR file.
+    Pairs outside of loops are a table of one row.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    list[StarTable]
+        The blocks, in order.
+
+    Raises
+    ------
+    UserError
+        When it is missing or no STAR file.
     """
     from gemmi import cif
 
@@ -87,8 +128,24 @@ def _tables(block: object) -> list[StarTable]:
 
 
 def write_star(tables: list[StarTable], comment: str = "") -> str:
-    """The text of a STAR file as RELION reads it: pairs where a table has one row and no loop is
-    wanted, else loops.
+    """Write tables as the text of a STAR file that RELION reads.
+
+    Parameters
+    ----------
+    tables : list[StarTable]
+        The blocks. The block "general" is written as pairs, all others as loops.
+    comment : str, optional
+        First line of the file.
+
+    Returns
+    -------
+    str
+        The text.
+
+    Raises
+    ------
+    UserError
+        For a value that cannot stand in a STAR file.
     """
     from gemmi import cif
 
@@ -108,14 +165,51 @@ def write_star(tables: list[StarTable], comment: str = "") -> str:
 
 
 def rounded(values: np.ndarray, digits: int = 6) -> list[str]:
-    """Numbers as text."""
+    """Write numbers as text.
+
+    Parameters
+    ----------
+    values : np.ndarray, shape (n,)
+        The numbers.
+    digits : int, optional
+        Digits after the point.
+
+    Returns
+    -------
+    list[str]
+        The n texts.
+    """
     return [f"{value:.{digits}f}" for value in values]
 
 
 def columns_of(
     prefix: str, axes: str, values: np.ndarray, digits: int = 6, suffix: str = ""
 ) -> Mapping[str, list[str]]:
-    """(n, 3) in (z, y, x) as three columns ``prefix + axis + suffix`` in x, y, z."""
+    """Split vectors into three columns of text, in the order x, y, z.
+
+    Parameters
+    ----------
+    prefix : str
+        Beginning of the columns' names.
+    axes : str
+        The three letters that stand for x, y and z.
+    values : np.ndarray, shape (n, 3)
+        Vectors in (z, y, x).
+    digits : int, optional
+        Digits after the point.
+    suffix : str, optional
+        End of the columns' names.
+
+    Returns
+    -------
+    Mapping[str, list[str]]
+        Columns by name, ``prefix + axis + suffix``.
+
+    Examples
+    --------
+    >>> dict(columns_of("rlnCoordinate", "XYZ", np.array([[3.0, 2.0, 1.0]]), digits=1))
+    {'rlnCoordinateX': ['1.0'], 'rlnCoordinateY': ['2.0'], 'rlnCoordinateZ': ['3.0']}
+    """
     return {
         f"{prefix}{axis}{suffix}": rounded(column, digits)
         for axis, column in zip(axes, values.T[::-1], strict=True)
@@ -135,8 +229,9 @@ _PLAIN = re.compile(
 
 
 def _quoted(value: str) -> str:
-    """A value as a token, in quotes only where it must be: simple readers take quotes for a part of
-    a name.
+    """Return a value as a token, in quotes only where it must be.
+
+    Simple readers take quotes for a part of a name.
     """
     from gemmi import cif
 

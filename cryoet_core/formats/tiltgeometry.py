@@ -1,5 +1,6 @@
-"""Tilt geometry of RELION tomogram sets (versions 4 and 5, WarpTools): projections, defocus and
-dose of each image.
+"""Read the tilt geometry of RELION tomogram sets (versions 4 and 5, WarpTools).
+
+It consists of the projection, defocus and dose of each image.
 """
 
 from __future__ import annotations
@@ -19,8 +20,24 @@ _SERIES = "rlnTomoTiltSeriesStarFile"
 
 
 def read_tilt_series(path: Path, names: list[str]) -> dict[str, TiltSeries]:
-    """The tilt series of each named tomogram. UserError for one that is not in the set, or a column
-    that is missing.
+    """Read the tilt series of named tomograms.
+
+    Parameters
+    ----------
+    path : Path
+        The tomogram set.
+    names : list[str]
+        Names of the tomograms.
+
+    Returns
+    -------
+    dict[str, TiltSeries]
+        The tilt series by the tomogram's name.
+
+    Raises
+    ------
+    UserError
+        For a tomogram that is not in the set, or a column that is missing.
     """
     tables = read_star(path)
     index = next((table for table in tables if "rlnTomoName" in table), None)
@@ -42,8 +59,9 @@ def read_tilt_series(path: Path, names: list[str]) -> dict[str, TiltSeries]:
 def _series_table(
     path: Path, tables: list[StarTable], index: StarTable, row: int, name: str
 ) -> StarTable:
-    """The table of a tomogram's images: in the set itself (RELION 4), or in a star of its own
-    (RELION 5).
+    """Return the table of a tomogram's images.
+
+    It is in the set itself (RELION 4), or in a star of its own (RELION 5).
     """
     own = next((table for table in tables if table.name == name), None)
     if own is not None:
@@ -109,12 +127,13 @@ def _axes(path: Path, table: StarTable) -> np.ndarray:
             "tilt series first"
         )
     x, y, z = (np.radians(table.numbers(column, path)) for column in _ANGLES)
-    return _turned(x, y, z)[:, :2]
+    return _projection(x, y, z)[:, :2]
 
 
-def _turned(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """RELION 5's projection Rz Ry Rx of a point (x, y, z), angles in radians (t,): rows are the
-    image's axes.
+def _projection(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """Return RELION 5's projection Rz Ry Rx of a point (x, y, z), angles in radians (t,).
+
+    Its rows are the image's axes.
     """
     one, zero = np.ones_like(x), np.zeros_like(x)
 

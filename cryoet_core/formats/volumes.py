@@ -1,4 +1,4 @@
-"""Opening MRC and EM files, which are told by their content."""
+"""Open MRC and EM files, which are recognised by their content."""
 
 from __future__ import annotations
 
@@ -25,8 +25,22 @@ def _opened(path: Path, modified: int) -> VolumeStack:
 
 
 def open_volumes(path: Path) -> VolumeStack:
-    """Open an MRC or EM file, known by its content. UserError with one line when it is neither, or
-    damaged.
+    """Open an MRC or EM file.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    VolumeStack
+        Its volumes.
+
+    Raises
+    ------
+    UserError
+        With one line when it is neither, or damaged.
     """
     if not path.exists():
         raise UserError(f"{path}: no such file; expected an MRC or EM file")

@@ -22,8 +22,18 @@ ORIGINS = (0, 1, -1)
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """``order[a]``: which of the axes read is axis a (z, y, x) in truth. ``scale``: Å in truth for
-    each Å read.
+    """One way in which the coordinates of a file may have been misread.
+
+    Attributes
+    ----------
+    order : tuple[int, ...]
+        ``order[a]``: which of the axes that were read is axis a (z, y, x) in truth.
+    flip : tuple[bool, ...]
+        Whether each axis (z, y, x) is reversed.
+    scale : float
+        Å in truth for each Å read.
+    origin : int
+        How many times the tomogram's centre is added to the coordinates.
     """
 
     order: tuple[int, ...] = (0, 1, 2)
@@ -32,8 +42,21 @@ class Hypothesis:
     origin: int = 0
 
     def positions(self, read: np.ndarray, shape: np.ndarray, voxel_size: float) -> np.ndarray:
-        """Where positions (n, 3), as read in Å, lie in a tomogram of this shape (z, y, x) if this
-        is true.
+        """Compute where positions lie if this hypothesis is true.
+
+        Parameters
+        ----------
+        read : np.ndarray, shape (n, 3)
+            Positions as they were read, in Å, (z, y, x).
+        shape : np.ndarray, shape (3,)
+            Shape of the tomogram in voxels, (z, y, x).
+        voxel_size : float
+            Voxel size of the tomogram in Å.
+
+        Returns
+        -------
+        np.ndarray, shape (n, 3)
+            Positions in Å, (z, y, x).
         """
         moved = read[:, list(self.order)] * self.scale + self.origin * (shape // 2) * voxel_size
         return np.where(self.flip, (shape - 1) * voxel_size - moved, moved)
@@ -58,7 +81,7 @@ class Hypothesis:
                 if self.origin > 0
                 else "counted from the corner, not the centre"
             )
-        flipped = [axis for axis, turned in zip(AXES, self.flip, strict=True) if turned]
+        flipped = [axis for axis, flip in zip(AXES, self.flip, strict=True) if flip]
         parts += [f"{' and '.join(flipped)} flipped"] if flipped else []
         return ", ".join(parts) or "as given"
 
@@ -80,7 +103,7 @@ def _moves_every_axis(one: Hypothesis) -> bool:
 
 
 def single_changes() -> list[Hypothesis]:
-    """As given, and everything that differs from it in one respect."""
+    """List the coordinates as given, and everything that differs from them in one respect."""
     return [
         GIVEN,
         *(Hypothesis(order=order) for order in ORDERS[1:]),
@@ -91,7 +114,7 @@ def single_changes() -> list[Hypothesis]:
 
 
 def every_combination() -> Iterator[Hypothesis]:
-    """All of them together, those with the fewest changes first."""
+    """Iterate over all combinations of misreadings, those with the fewest changes first."""
     found = [
         Hypothesis(order, flip, scale, origin)
         for order, flip, scale, origin in product(ORDERS, FLIPS, SCALES, ORIGINS)
@@ -100,11 +123,24 @@ def every_combination() -> Iterator[Hypothesis]:
 
 
 def likeliest_cause(read: np.ndarray, shape: tuple[int, ...], voxel_size: float) -> str | None:
-    """Why positions (n, 3) Å lie outside a tomogram: the simplest misreading that puts all inside;
-    None for none.
+    """Explain why positions lie outside a tomogram.
 
-    Of equally simple ones that which spreads them widest: anything fits into a volume when it is
-    made small enough.
+    The cause is the simplest misreading that puts all positions inside. Of equally simple ones it
+    is that which spreads them widest: anything fits into a volume when it is made small enough.
+
+    Parameters
+    ----------
+    read : np.ndarray, shape (n, 3)
+        Positions as they were read, in Å, (z, y, x).
+    shape : tuple[int, ...]
+        Shape of the tomogram in voxels, (z, y, x).
+    voxel_size : float
+        Voxel size of the tomogram in Å.
+
+    Returns
+    -------
+    str | None
+        The cause in words; None where no misreading explains it.
     """
     size = np.array(shape)
     found: list[tuple[float, str]] = []

@@ -1,6 +1,4 @@
-"""Picks: particle centres in tomograms, the currency between pickers, files, extraction and
-evaluation.
-"""
+"""Picks: particle centres in tomograms, as pickers, files and evaluation exchange them."""
 
 from __future__ import annotations
 
@@ -16,14 +14,25 @@ from cryoet_core.support.errors import UserError
 class Picks:
     """Particle centres in one or more tomograms, one row each.
 
-    positions (n, 3) float64: (z, y, x) in Å, voxel index i at i * voxel size. scores (n,) float32:
-    higher is better, NaN where the source gives none. classes (n,) int64 into ``class_names``, -1
-    for none. tomograms (n,): names (str). rotations (n, 3, 3) float64 or None: active, reference
-    frame to tomogram frame; NaN where one is unknown. extra: further columns of n rows each, by
-    name, kept by the formats that can hold them.
-
-    Raises ValueError when the rows do not fit together: that is a programmer's error; readers check
+    Rows that do not fit together raise ValueError: that is a programmer's error; readers check
     files first.
+
+    Attributes
+    ----------
+    positions : np.ndarray, shape (n, 3), float64
+        (z, y, x) in Å; voxel index i lies at i * voxel size.
+    scores : np.ndarray, shape (n,), float32
+        Higher is better; NaN where the source gives none.
+    classes : np.ndarray, shape (n,), int64
+        Index into ``class_names``, -1 for none.
+    class_names : tuple[str, ...]
+        Names of the classes.
+    tomograms : np.ndarray, shape (n,)
+        Names of the tomograms (str).
+    rotations : np.ndarray, shape (n, 3, 3), float64, or None
+        Active rotations from the reference frame to the tomogram frame; NaN where one is unknown.
+    extra : Mapping[str, np.ndarray]
+        Further columns of n rows each, by name; formats that can hold them keep them.
     """
 
     positions: np.ndarray
@@ -63,8 +72,38 @@ class Picks:
         class_names: Sequence[str] = ("particle",),
         rotations: np.ndarray | None = None,
     ) -> Picks:
-        """Picks in one tomogram; without scores they are NaN, without classes all are of the
-        first.
+        """Make picks in one tomogram.
+
+        Parameters
+        ----------
+        positions : np.ndarray, shape (n, 3)
+            (z, y, x) in Å.
+        tomogram : str
+            Name of the tomogram.
+        scores : np.ndarray, shape (n,), or None, optional
+            Higher is better; NaN without them.
+        classes : np.ndarray, shape (n,), or None, optional
+            Index into ``class_names``; without them all picks are of the first class.
+        class_names : Sequence[str], optional
+            Names of the classes.
+        rotations : np.ndarray, shape (n, 3, 3), or None, optional
+            Active rotations from the reference frame to the tomogram frame.
+
+        Returns
+        -------
+        Picks
+            The picks.
+
+        Raises
+        ------
+        ValueError
+            When the rows do not fit together.
+
+        Examples
+        --------
+        >>> picks = Picks.of(np.array([[100.0, 200.0, 300.0]]), "TS_01")
+        >>> len(picks), picks.class_names
+        (1, ('particle',))
         """
         n = len(positions)
         return cls(
@@ -80,11 +119,22 @@ class Picks:
 
     @classmethod
     def empty(cls, class_names: Sequence[str] = ("particle",)) -> Picks:
-        """No picks at all."""
+        """Return a table without picks."""
         return cls.of(np.zeros((0, 3)), "", class_names=class_names)
 
     def select(self, rows: np.ndarray) -> Picks:
-        """The same picks with these rows (indices or a mask) only, in this order."""
+        """Return the picks of some rows only, in their order.
+
+        Parameters
+        ----------
+        rows : np.ndarray
+            Indices, or a mask of shape (n,).
+
+        Returns
+        -------
+        Picks
+            The same columns with these rows.
+        """
         return replace(
             self,
             positions=self.positions[rows],
@@ -96,11 +146,27 @@ class Picks:
         )
 
     def within(self, tomogram: str) -> Picks:
-        """Those in the tomogram of this name."""
+        """Return the picks in the tomogram of this name."""
         return self.select(self.tomograms == tomogram)
 
     def of_class(self, name: str) -> Picks:
-        """Those of the class of this name. UserError when there is no such class."""
+        """Return the picks of one class.
+
+        Parameters
+        ----------
+        name : str
+            Name of the class.
+
+        Returns
+        -------
+        Picks
+            The picks; there may be none.
+
+        Raises
+        ------
+        UserError
+            When there is no such class.
+        """
         if name not in self.class_names:
             raise UserError(
                 f"class {name!r}: the picks are of {', '.join(self.class_names) or 'no class'}"
@@ -108,28 +174,37 @@ class Picks:
         return self.select(self.classes == self.class_names.index(name))
 
     def best_first(self) -> Picks:
-        """Sorted by score, highest first; equal scores keep their order."""
+        """Sort by score, highest first; equal scores keep their order."""
         return self.select(np.argsort(-np.nan_to_num(self.scores, nan=-np.inf), kind="stable"))
 
 
 def join(parts: Sequence[Picks]) -> Picks:
-    """Several sets of picks as one: classes are matched by name; rotations are NaN for those that
-    have none.
+    """Join several sets of picks; classes are matched by name.
 
     Extra columns are kept where every part has them.
+
+    Parameters
+    ----------
+    parts : Sequence[Picks]
+        The sets of picks.
+
+    Returns
+    -------
+    Picks
+        All rows, in order; rotations are NaN for those that have none.
     """
     parts = [part for part in parts if len(part)] or list(parts[:1])
     if not parts:
         return Picks.empty()
     names = tuple(dict.fromkeys(name for part in parts for name in part.class_names))
-    turned = any(part.rotations is not None for part in parts)
+    rotated = any(part.rotations is not None for part in parts)
     return Picks(
         np.concatenate([part.positions for part in parts]),
         np.concatenate([part.scores for part in parts]),
         np.concatenate([_renumbered(part, names) for part in parts]),
         names,
         np.concatenate([part.tomograms for part in parts]),
-        np.concatenate([_rotations(part) for part in parts]) if turned else None,
+        np.concatenate([_rotations(part) for part in parts]) if rotated else None,
         {
             key: np.concatenate([part.extra[key] for part in parts])
             for key in parts[0].extra

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cryoet_core.algorithms.averages import file_name, read_averages
+from cryoet_core.algorithms.averages import read_averages
 from cryoet_core.evaluation.scoring import comparable, held_out, in_classes, score
 from cryoet_core.report.surveys import SurveyFacts, gather_surveys
 from cryoet_core.runs import runfolder
 from cryoet_core.support import files, journal, provenance
 from cryoet_core.support.errors import RunError, UserError
+from cryoet_core.support.names import file_name
 
 if TYPE_CHECKING:
     from cryoet_core.plugins.config import OptionInfo
@@ -127,7 +128,7 @@ class Facts:
         return np.asarray(table[self.predictions.labels.labels] == self.true)
 
     def average_of(self, name: str) -> tuple[np.ndarray, float] | None:
-        return self.averages.get(file_name(name))
+        return self.averages.get(file_name(name, blanks=True, empty="class"))
 
 
 def gather(folder: Path) -> Facts:

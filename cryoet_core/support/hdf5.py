@@ -1,6 +1,4 @@
-"""What all HDF5 files of ours have in common: the format's name, and how texts and JSON are
-kept.
-"""
+"""The format name of all HDF5 files of this program, and how they keep texts and JSON."""
 
 from __future__ import annotations
 
@@ -13,14 +11,27 @@ FORMAT = "cryoet"
 
 
 def text_type() -> Any:
-    """HDF5's type for a text of any length."""
+    """Return HDF5's type for a text of any length."""
     import h5py
 
     return h5py.string_dtype()
 
 
 def read_json(attrs: Any, name: str) -> dict[str, Any]:
-    """The JSON object of a text attribute, empty where there is none."""
+    """Read a JSON object from a text attribute.
+
+    Parameters
+    ----------
+    attrs : Any
+        The attributes of an HDF5 group or data set.
+    name : str
+        Name of the attribute.
+
+    Returns
+    -------
+    dict[str, Any]
+        The object; empty where there is none.
+    """
     import json
 
     value = json.loads(attrs.get(name, "{}"))
@@ -28,7 +39,7 @@ def read_json(attrs: Any, name: str) -> dict[str, Any]:
 
 
 def read_rows(dataset: Any) -> np.ndarray:
-    """A data set's values; texts as numpy text."""
+    """Read all values of an HDF5 data set; texts become numpy text."""
     import h5py
 
     if h5py.check_string_dtype(dataset.dtype) is not None:

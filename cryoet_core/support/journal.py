@@ -10,13 +10,14 @@ from cryoet_core.support import files
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The rows of a journal, without a torn last line; empty when there is no file."""
+    """Read the rows of a journal, without a torn last line; without a file there are none."""
     return [row for row, _ in _rows(path)]
 
 
 def _rows(path: Path) -> list[tuple[dict[str, Any], int]]:
-    """Each whole row with the position of its end in bytes; reading stops at the first line that is
-    no JSON object.
+    """Return each whole row with the position of its end in bytes.
+
+    Reading stops at the first line that is no JSON object.
     """
     rows: list[tuple[dict[str, Any], int]] = []
     end = 0
@@ -36,8 +37,14 @@ def _rows(path: Path) -> list[tuple[dict[str, Any], int]]:
 
 
 class Journal:
-    """Appends rows. A journal that existed before is first cut back to what the resumed run has not
-    yet done.
+    """Append rows to a journal file.
+
+    A journal that existed before is first cut back to what the resumed run has not yet done.
+
+    Parameters
+    ----------
+    path : Path
+        The file (metrics.jsonl); it may exist.
     """
 
     def __init__(self, path: Path) -> None:
@@ -47,8 +54,19 @@ class Journal:
             self._cut(len(_rows(path)))
 
     def append(self, row: dict[str, Any]) -> None:
-        """Write one row and flush it. The first row with a ``step`` removes what an interrupted run
-        wrote past it.
+        """Write one row and flush it.
+
+        The first row with a ``step`` removes the rows that an interrupted run wrote past it.
+
+        Parameters
+        ----------
+        row : dict[str, Any]
+            One JSON object.
+
+        Raises
+        ------
+        UserError
+            When the disk refuses.
         """
         row = files.plain(row)
         if self._resumed and "step" in row:

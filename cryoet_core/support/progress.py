@@ -1,6 +1,4 @@
-"""What a run tells on the terminal: lines, and progress bars where there is a terminal to
-draw on.
-"""
+"""What a run tells on the terminal: lines, and progress bars where there is a terminal."""
 
 from __future__ import annotations
 
@@ -21,7 +19,15 @@ T = TypeVar("T")
 
 
 class Terminal:
-    """Prints for rank 0 unless quiet; on standard error when standard output carries JSON."""
+    """Print lines and draw progress bars.
+
+    Parameters
+    ----------
+    silent : bool
+        Whether nothing is printed, as for every rank but 0 and with quiet runs.
+    to_stderr : bool
+        Whether standard error is used, because standard output carries JSON.
+    """
 
     def __init__(self, *, silent: bool = False, to_stderr: bool = False) -> None:
         self.silent = silent
@@ -29,7 +35,7 @@ class Terminal:
         self._bars: Progress | None = None
 
     def say(self, text: str) -> None:
-        """Print a line as it is (above the bars, if any)."""
+        """Print a line as it is, above the bars if there are any."""
         if not self.silent:
             console = self._bars.console if self._bars else self.console
             console.print(text, markup=False)
@@ -39,8 +45,19 @@ class Terminal:
     @overload
     def progress(self, over: Iterable[T], description: str) -> Iterator[T]: ...
     def progress(self, over: int | Iterable[Any], description: str) -> Iterator[Any]:
-        """Iterate over ``over`` (an int n means range(n)) with a bar, which vanishes at the end.
-        Bars may nest.
+        """Iterate with a progress bar, which vanishes at the end; bars may nest.
+
+        Parameters
+        ----------
+        over : int | Iterable[Any]
+            What to iterate over; an int n means ``range(n)``.
+        description : str
+            Text beside the bar.
+
+        Yields
+        ------
+        Iterator[Any]
+            The items.
         """
         items: Iterable[Any] = range(over) if isinstance(over, int) else over
         if self.silent or not self.console.is_terminal:

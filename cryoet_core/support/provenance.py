@@ -1,6 +1,4 @@
-"""Where a result comes from: versions, commit, device, command line, and a fingerprint of each
-input file.
-"""
+"""Where a result comes from: versions, commit, device, command line and input files."""
 
 from __future__ import annotations
 
@@ -32,7 +30,7 @@ _BLOCK, _SAMPLES = 1 << 16, 32
 
 
 def collect(device: torch.device) -> dict[str, Any]:
-    """Versions of python, the packages and every plugin; commit, host, device and command line."""
+    """Collect versions of Python, packages and plugins; commit, host, device and command line."""
     return {
         "command": shlex.join(sys.argv),
         "python": platform.python_version(),
@@ -46,7 +44,7 @@ def collect(device: torch.device) -> dict[str, Any]:
 
 
 def device_name(device: torch.device) -> str:
-    """The GPU's name, or the CPU's as far as the system tells."""
+    """Return the name of the GPU, or of the CPU as far as the system tells it."""
     import torch
 
     if device.type == "cuda":
@@ -62,8 +60,14 @@ def device_name(device: torch.device) -> str:
 
 
 def plugin_versions() -> dict[str, str]:
-    """Method name -> "distribution version" of every installed plugin, read from the metadata
-    without an import.
+    """Map each plugin's name to its distribution and version.
+
+    They are read from the metadata of the installed packages, without an import.
+
+    Returns
+    -------
+    dict[str, str]
+        Method name to ``"distribution version"``.
     """
     points = metadata.entry_points(group="cryoet")
     return {
@@ -80,8 +84,18 @@ def _version(name: str) -> str | None:
 
 
 def commit(root: Path) -> str | None:
-    """The commit of a source check-out ("abc123, modified" when files differ); None when installed
-    or without git.
+    """Return the commit of a source check-out.
+
+    Parameters
+    ----------
+    root : Path
+        The folder of the check-out.
+
+    Returns
+    -------
+    str | None
+        The hash, followed by ``", modified"`` when files differ; None when the package is installed
+        or git is missing.
     """
     if not (root / ".git").exists():
         return None
@@ -104,10 +118,23 @@ def _git(root: Path, *arguments: str) -> str:
 
 
 def fingerprint(path: Path) -> dict[str, Any]:
-    """Size and SHA-256 of size and sampled blocks (both ends and 30 between): tells files apart
-    without reading all.
+    """Describe a file so that it can be told from others without reading all of it.
 
-    Of a folder, the path alone. UserError when there is no such file.
+    Parameters
+    ----------
+    path : Path
+        A file or folder.
+
+    Returns
+    -------
+    dict[str, Any]
+        Path, size in bytes, and SHA-256 of the size and 32 sampled blocks (both ends and 30
+        between). Of a folder, the path alone.
+
+    Raises
+    ------
+    UserError
+        When there is no such file.
     """
     if not path.exists():
         raise UserError(f"{path}: no such file; expected a data set")

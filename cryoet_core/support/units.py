@@ -21,10 +21,29 @@ _SIZE = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([KMGT]I?)?B?\s*", re.IGNORECASE
 
 
 def parse_size(text: str | int) -> int:
-    """Bytes in ``text``: "1GB", "500 M", "1.5GiB", "4096". K, M, G, T are powers of 1000; Ki, Mi,
-    Gi, Ti of 1024.
+    """Read a size of memory as people write it.
 
-    Raises UserError for anything else and for nothing at all ("0").
+    K, M, G and T are powers of 1000; Ki, Mi, Gi and Ti are powers of 1024.
+
+    Parameters
+    ----------
+    text : str | int
+        "1GB", "500 M", "1.5GiB", "4096".
+
+    Returns
+    -------
+    int
+        Bytes.
+
+    Raises
+    ------
+    UserError
+        For anything else, and for nothing at all ("0").
+
+    Examples
+    --------
+    >>> parse_size("1.5GiB")
+    1610612736
     """
     match = _SIZE.fullmatch(str(text))
     size = int(float(match[1]) * _UNITS[(match[2] or "").upper()]) if match else 0
@@ -37,7 +56,23 @@ def parse_size(text: str | int) -> int:
 
 
 def format_size(size: float) -> str:
-    """Bytes as a person reads them: 1310720000 -> "1.31 GB"."""
+    """Write a number of bytes as a person reads it.
+
+    Parameters
+    ----------
+    size : float
+        Bytes.
+
+    Returns
+    -------
+    str
+        The size with three digits and a unit.
+
+    Examples
+    --------
+    >>> format_size(1310720000)
+    '1.31 GB'
+    """
     value, unit = float(size), "B"
     for larger in ("kB", "MB", "GB", "TB"):
         if value < 1000:

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from cryoet_core.algorithms.averages import file_name, write_averages
+from cryoet_core.algorithms.averages import write_averages
 from cryoet_core.algorithms.gradcam import CAMS, Cam, Explanation, explain
 from cryoet_core.runs import inputs as opening
 from cryoet_core.support import files
 from cryoet_core.support.errors import UserError
 from cryoet_core.support.files import shown
+from cryoet_core.support.names import file_name
 
 FOLDER, FACTS, PICTURE, PICTURES = (
     "explanations",
@@ -88,7 +89,9 @@ def _write(folder: Path, found: Sequence[tuple[str, Explanation]], voxel_size: f
     names, volumes = ["volume"], [explanations[0].volume]
     for number, one in enumerate(explanations):
         for cam, volume in one.maps.items():
-            names.append(file_name(cam) + ("" if number == 0 else "-beside"))
+            names.append(
+                file_name(cam, blanks=True, empty="class") + ("" if number == 0 else "-beside")
+            )
             volumes.append(volume)
     write_averages(folder, np.stack(volumes), names, voxel_size)
     maps = [values for one in explanations for values in one.maps.values()]

@@ -1,5 +1,6 @@
-"""Picks of other programs: each format in a file of its own, its conventions converted there and
-nowhere else.
+"""Read and write picks of other programs; each format has a module of its own.
+
+A format's conventions are converted in its module and nowhere else.
 """
 
 from cryoet_core.formats.picks.detecting import detect_dialect

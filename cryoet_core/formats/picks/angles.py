@@ -1,5 +1,6 @@
-"""Euler angles of other programs and the project's rotations. Matrices act on (z, y, x); unknown
-ones are NaN.
+"""Convert Euler angles of other programs to the project's rotations and back.
+
+Matrices act on (z, y, x); unknown ones are NaN.
 """
 
 from __future__ import annotations
@@ -10,33 +11,86 @@ from cryoet_core.algorithms.orientation import euler_to_matrix, matrix_to_euler
 
 
 def relion(angles: np.ndarray) -> np.ndarray | None:
-    """Rotations (n, 3, 3) of RELION's rot, tilt, psi (n, 3), degrees; None where not one row is
-    known.
+    """Convert RELION's angles to rotations.
+
+    Parameters
+    ----------
+    angles : np.ndarray, shape (n, 3)
+        rot, tilt, psi in degrees, NaN where unknown.
+
+    Returns
+    -------
+    np.ndarray, shape (n, 3, 3), or None
+        Rotations, NaN where unknown; None where not one row is known.
     """
     return _known(angles, euler_to_matrix)
 
 
 def to_relion(rotations: np.ndarray) -> np.ndarray:
-    """rot, tilt, psi (n, 3) in degrees, NaN where unknown."""
+    """Convert rotations to RELION's angles.
+
+    Parameters
+    ----------
+    rotations : np.ndarray, shape (n, 3, 3)
+        Rotations, NaN where unknown.
+
+    Returns
+    -------
+    np.ndarray, shape (n, 3)
+        rot, tilt, psi in degrees, NaN where unknown.
+    """
     return _each(rotations, matrix_to_euler)
 
 
 def zxz(angles: np.ndarray) -> np.ndarray | None:
-    """Rotations of phi, theta, psi of TOM, AV3 and STOPGAP: about z by phi, then x by theta, then z
-    by psi.
+    """Convert the angles of TOM, AV3 and STOPGAP to rotations.
+
+    They rotate about z by phi, then about x by theta, then about z by psi.
+
+    Parameters
+    ----------
+    angles : np.ndarray, shape (n, 3)
+        phi, theta, psi in degrees, NaN where unknown.
+
+    Returns
+    -------
+    np.ndarray, shape (n, 3, 3), or None
+        Rotations, NaN where unknown; None where not one row is known.
     """
     return _known(angles, _zxz)
 
 
 def dynamo(angles: np.ndarray) -> np.ndarray | None:
-    """Rotations of Dynamo's tdrot, tilt, narot: about z by -narot, then x by -tilt, then z by
-    -tdrot.
+    """Convert Dynamo's angles to rotations.
+
+    They rotate about z by -narot, then about x by -tilt, then about z by -tdrot.
+
+    Parameters
+    ----------
+    angles : np.ndarray, shape (n, 3)
+        tdrot, tilt, narot in degrees, NaN where unknown.
+
+    Returns
+    -------
+    np.ndarray, shape (n, 3, 3), or None
+        Rotations, NaN where unknown; None where not one row is known.
     """
     return _known(angles, lambda known: _zxz(-known[:, ::-1]))
 
 
 def to_dynamo(rotations: np.ndarray) -> np.ndarray:
-    """tdrot, tilt, narot (n, 3) in degrees, NaN where unknown."""
+    """Convert rotations to Dynamo's angles.
+
+    Parameters
+    ----------
+    rotations : np.ndarray, shape (n, 3, 3)
+        Rotations, NaN where unknown.
+
+    Returns
+    -------
+    np.ndarray, shape (n, 3)
+        tdrot, tilt, narot in degrees, NaN where unknown.
+    """
     return _each(rotations, lambda known: -_to_zxz(known)[:, ::-1])
 
 
@@ -48,8 +102,9 @@ def _zxz(angles: np.ndarray) -> np.ndarray:
 
 
 def _to_zxz(rotations: np.ndarray) -> np.ndarray:
-    """From RELION's angles, where the same rotation is zyz: that way out of gimbal lock is written
-    once.
+    """Convert by way of RELION's angles, where the same rotation is zyz.
+
+    So the way out of gimbal lock is written once.
     """
     rot, tilt, psi = matrix_to_euler(rotations).T
     # Rz(-psi) Ry(-tilt) Rz(-rot), and Ry(a) is Rz(90) Rx(a) Rz(-90)
@@ -78,7 +133,23 @@ def _each(rotations: np.ndarray, convert: object) -> np.ndarray:
 
 
 def orthonormal(matrices: np.ndarray) -> np.ndarray:
-    """Which of (n, 3, 3) are rotations, within a thousandth."""
+    """Tell which matrices are rotations, within a thousandth.
+
+    Parameters
+    ----------
+    matrices : np.ndarray, shape (n, 3, 3)
+        Any matrices.
+
+    Returns
+    -------
+    np.ndarray, shape (n,), bool
+        True for rotations.
+
+    Examples
+    --------
+    >>> orthonormal(np.stack([np.eye(3), -np.eye(3)])).tolist()
+    [True, False]
+    """
     finite = (np.abs(matrices) < 2).all(axis=(1, 2))
     safe = np.where(finite[:, None, None], matrices, 0)
     error = np.abs(safe @ safe.transpose(0, 2, 1) - np.eye(3)).max(axis=(1, 2))

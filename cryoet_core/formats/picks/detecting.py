@@ -1,4 +1,4 @@
-"""Which format of picks a file has, by its content and, where that does not tell, its name."""
+"""Recognise the format of a pick file, by its content and, where that does not tell, its name."""
 
 from __future__ import annotations
 
@@ -31,8 +31,22 @@ _ENDINGS = (".gz", ".bz2", ".xz")
 
 
 def detect_dialect(path: Path | str) -> str:
-    """The dialect of a pick file. UserError that says what it is where it holds no picks that are
-    read here.
+    """Recognise the dialect of a pick file.
+
+    Parameters
+    ----------
+    path : Path | str
+        A file, or the folder of a copick project.
+
+    Returns
+    -------
+    str
+        The dialect.
+
+    Raises
+    ------
+    UserError
+        Says what the file is, where it holds no picks that are read here.
     """
     path = Path(path)
     if not path.exists():

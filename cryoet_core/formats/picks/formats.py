@@ -1,6 +1,4 @@
-"""The formats of picks: what each is called, what it holds, and the module that reads and writes
-it.
-"""
+"""The table of the formats of picks: names, what each holds, and its module."""
 
 from __future__ import annotations
 
@@ -24,10 +22,24 @@ rows only.
 
 @dataclass(frozen=True)
 class Format:
-    """One dialect. endings: of file names, the first is written. holds: of ``EVERYTHING``. writer:
-    None is read only.
+    """One dialect.
 
-    beside: endings of files that are written with it.
+    Attributes
+    ----------
+    dialect : str
+        Its name.
+    what : str
+        What a file of it is, in words.
+    endings : tuple[str, ...]
+        Endings of file names; the first is written.
+    holds : frozenset[str]
+        What it can hold, of ``EVERYTHING``.
+    reader : str
+        The module that reads it.
+    writer : str | None
+        The module that writes it; None for a format that is only read.
+    beside : tuple[str, ...]
+        Endings of files that are written with it.
     """
 
     dialect: str
@@ -40,13 +52,53 @@ class Format:
 
     @property
     def in_voxels(self) -> bool:
-        """Whether what is written counts in voxels."""
+        """Whether its coordinates count in voxels when it is written."""
         return self.dialect not in ("csv", "relion5", "copick", "cryoet")
 
     def read(self, path: Path, reading: PickReading) -> PickFile:
+        """Read a file of this dialect.
+
+        Parameters
+        ----------
+        path : Path
+            The pick file.
+        reading : PickReading
+            What the user says of it that the file does not.
+
+        Returns
+        -------
+        PickFile
+            The picks in the order of the file, in Å and (z, y, x).
+
+        Raises
+        ------
+        UserError
+            When the file is damaged, or needs what nothing says.
+        """
         return cast(PickFile, _function(self.reader, "read")(path, reading))
 
     def write(self, path: Path, picks: Picks, writing: Writing) -> list[str]:
+        """Write a file of this dialect.
+
+        Parameters
+        ----------
+        path : Path
+            The file to replace.
+        picks : Picks
+            The picks, in Å and (z, y, x).
+        writing : Writing
+            Geometry of the tomograms, voxel size, box size and optics to write with.
+
+        Returns
+        -------
+        list[str]
+            What the format could not hold, in a few words each.
+
+        Raises
+        ------
+        UserError
+            When the format is only read, or needs what nothing says.
+        """
         if self.writer is None:
             raise UserError(
                 f"`dialect` {self.dialect}: is read only; expected one of {', '.join(WRITTEN)}"
@@ -109,7 +161,7 @@ FORMATS = (
     ),
     Format("copick", "picks of copick", (".json",), _STAR, "copick", "copick"),
     Format("portal", "points of the CryoET Data Portal", (".ndjson",), _PLACED, "portal", "portal"),
-    Format("cryoet", "picks of ours", (".h5",), EVERYTHING, "native", "native"),
+    Format("cryoet", "picks of cryoet", (".h5",), EVERYTHING, "native", "native"),
 )
 BY_DIALECT = {form.dialect: form for form in FORMATS}
 DIALECTS = tuple(BY_DIALECT)
@@ -118,8 +170,22 @@ _DEFAULTS = {"relion": "relion31", ".star": "relion31"}
 
 
 def format_of(dialect: str) -> Format:
-    """The format of a dialect; "relion" is the one that most versions read. UserError when there is
-    none.
+    """Return the format of a dialect; "relion" is the version that most programs read.
+
+    Parameters
+    ----------
+    dialect : str
+        Name of the dialect.
+
+    Returns
+    -------
+    Format
+        The format.
+
+    Raises
+    ------
+    UserError
+        When there is no such dialect.
     """
     name = _DEFAULTS.get(dialect, dialect)
     if name not in BY_DIALECT:
@@ -128,7 +194,23 @@ def format_of(dialect: str) -> Format:
 
 
 def format_for(path: Path) -> Format:
-    """The format that a file name's ending stands for. UserError where it stands for none."""
+    """Return the format that the ending of a file name stands for.
+
+    Parameters
+    ----------
+    path : Path
+        The file name.
+
+    Returns
+    -------
+    Format
+        The format.
+
+    Raises
+    ------
+    UserError
+        Where the ending stands for none.
+    """
     name = path.name.lower()
     if path.suffix.lower() in _DEFAULTS:
         return BY_DIALECT[_DEFAULTS[path.suffix.lower()]]

@@ -1,4 +1,4 @@
-"""JSON of strangers: parsed with a limit, its numbers checked."""
+"""Read JSON of unknown origin: its size is limited and its numbers are checked."""
 
 from __future__ import annotations
 
@@ -15,8 +15,24 @@ from cryoet_core.support.errors import UserError
 
 
 def json_of(path: Path, text: str | None = None) -> Any:
-    """The content of a JSON file, or of ``text`` from it. UserError with the line where it is
-    damaged.
+    """Parse a JSON file.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    text : str | None, optional
+        Text from the file; without it the whole file is read.
+
+    Returns
+    -------
+    Any
+        The content.
+
+    Raises
+    ------
+    UserError
+        Names the line where it is damaged.
     """
     try:
         return json.loads(text_of(path) if text is None else text)
@@ -25,7 +41,27 @@ def json_of(path: Path, text: str | None = None) -> Any:
 
 
 def real(path: Path, where: str, value: object) -> float:
-    """A finite number. UserError that says where it is none."""
+    """Return a finite number.
+
+    Parameters
+    ----------
+    path : Path
+        The file, for messages.
+    where : str
+        The place in the file, for messages.
+    value : object
+        What stands there.
+
+    Returns
+    -------
+    float
+        The number.
+
+    Raises
+    ------
+    UserError
+        Where it is none.
+    """
     if not isinstance(value, bool) and isinstance(value, (int, float)):
         try:
             number = float(value)
@@ -37,7 +73,7 @@ def real(path: Path, where: str, value: object) -> float:
 
 
 def score_of(value: object) -> float:
-    """A score, NaN for none."""
+    """Return a score, NaN for none."""
     try:
         return (
             float(value)
@@ -49,9 +85,26 @@ def score_of(value: object) -> float:
 
 
 def location(path: Path, where: str, point: object) -> list[float]:
-    """x, y and z of ``{"location": {"x", "y", "z"}}``.
+    """Read x, y and z of ``{"location": {"x", "y", "z"}}``.
 
-    UserError that says where they are missing.
+    Parameters
+    ----------
+    path : Path
+        The file, for messages.
+    where : str
+        The place in the file, for messages.
+    point : object
+        What stands there.
+
+    Returns
+    -------
+    list[float]
+        x, y and z.
+
+    Raises
+    ------
+    UserError
+        Where they are missing.
     """
     place = point.get("location") if isinstance(point, Mapping) else None
     if not isinstance(place, Mapping) or not all(axis in place for axis in "xyz"):
@@ -60,7 +113,29 @@ def location(path: Path, where: str, point: object) -> list[float]:
 
 
 def matrix(path: Path, where: str, value: object, size: int) -> np.ndarray:
-    """A matrix (size, size) of numbers. UserError that says where it is none."""
+    """Read a square matrix.
+
+    Parameters
+    ----------
+    path : Path
+        The file, for messages.
+    where : str
+        The place in the file, for messages.
+    value : object
+        What stands there.
+    size : int
+        Number of rows and columns.
+
+    Returns
+    -------
+    np.ndarray, shape (size, size)
+        The matrix.
+
+    Raises
+    ------
+    UserError
+        Where it is none.
+    """
     rows = value if isinstance(value, list) and len(value) == size else []
     if not rows or not all(isinstance(row, list) and len(row) == size for row in rows):
         raise UserError(f"{path}: the matrix of {where} is no {size} x {size} matrix; repair it")

@@ -1,4 +1,4 @@
-"""What is said of a pick file and what is in it; what a file is to be written with."""
+"""What the user says of a pick file, what is in it, and what a file is written with."""
 
 from __future__ import annotations
 
@@ -15,7 +15,15 @@ UNITS = {"angstrom": 1.0, "nm": 10.0, "voxel": None}
 
 @dataclass(frozen=True)
 class Geometry:
-    """A tomogram's shape (z, y, x) in voxels and its voxel size in Å."""
+    """Size of a tomogram.
+
+    Attributes
+    ----------
+    shape : tuple[int, int, int]
+        Shape in voxels, (z, y, x).
+    voxel_size : float
+        Å.
+    """
 
     shape: tuple[int, int, int]
     voxel_size: float
@@ -25,15 +33,31 @@ class Geometry:
 class PickReading:
     """What the user says of a pick file that the file does not.
 
-    voxel_size: Å, where the file counts in voxels and does not say their size.
-    coordinate_pixel_size: Å that its coordinates count in, also where the file says another.
-    geometry: the tomograms, by name: their voxel sizes where nothing else says it, and their
-    middles for formats that count from there. tomograms_star: a RELION tomogram set, for the same.
-    tomogram: the name for picks of a file that names none. names: a file of tomogram numbers and
-    names. slice: the slice (voxel index in z) of files that hold x and y alone. unit: "angstrom",
-    "nm" or "voxel", for tables whose columns do not say it. class_column: the column with the
-    class; class_name: where the file has no classes. dialect: the format, where the content does
-    not tell.
+    Attributes
+    ----------
+    voxel_size : float | None
+        Å, where the file counts in voxels and does not say their size.
+    coordinate_pixel_size : float | None
+        Å that its coordinates count in, also where the file says another.
+    geometry : Mapping[str, Geometry] | None
+        The tomograms, by name: their voxel sizes where nothing else says it, and their middles for
+        formats that count from there.
+    tomograms_star : Path | None
+        A RELION tomogram set, for the same.
+    tomogram : str | None
+        The name for picks of a file that names none.
+    names : Path | None
+        A file of tomogram numbers and names.
+    slice : float | None
+        The slice (voxel index in z) of files that hold x and y alone.
+    unit : str | None
+        "angstrom", "nm" or "voxel", for tables whose columns do not say it.
+    class_column : str | None
+        The column with the class.
+    class_name : str
+        The class where the file has no classes.
+    dialect : str | None
+        The format, where the content does not tell.
     """
 
     voxel_size: float | None = None
@@ -49,7 +73,13 @@ class PickReading:
     dialect: str | None = None
 
     def refuse_nonsense(self) -> None:
-        """UserError that names the option."""
+        """Check the values.
+
+        Raises
+        ------
+        UserError
+            Names the argument that is wrong.
+        """
         for name in ("voxel_size", "coordinate_pixel_size"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
@@ -62,9 +92,20 @@ class PickReading:
 class PickFile:
     """The content of a pick file, row by row as it stands there.
 
-    notes: what was assumed. voxel_size: Å that its coordinates count in, None where they are Å or
-    count several. named: whether the file itself says in which tomogram its picks are. optics:
-    "voltage" (kV), "cs" (mm) and "amplitude_contrast", where a star says the same of all.
+    Attributes
+    ----------
+    picks : Picks
+        The picks.
+    notes : list[str]
+        What was assumed.
+    dialect : str
+        The format of the file.
+    voxel_size : float | None
+        Å that its coordinates count in; None where they are Å or count several.
+    named : bool
+        Whether the file itself says in which tomogram its picks are.
+    optics : Mapping[str, float]
+        "voltage" (kV), "cs" (mm) and "amplitude_contrast", where a star says the same of all.
     """
 
     picks: Picks
@@ -77,10 +118,20 @@ class PickFile:
 
 @dataclass(frozen=True)
 class Writing:
-    """What picks are written with. voxel_size: Å, for tomograms that ``geometry`` lacks. box:
-    voxels, for boxes.
+    """What picks are written with.
 
-    optics: as in ``PickFile``, for stars.
+    Attributes
+    ----------
+    dialect : str
+        The format.
+    geometry : Mapping[str, Geometry]
+        The tomograms, by name.
+    voxel_size : float | None
+        Å, for tomograms that ``geometry`` lacks.
+    box : int | None
+        Box size in voxels, for formats of boxes.
+    optics : Mapping[str, float]
+        As in `PickFile`, for stars.
     """
 
     dialect: str
@@ -90,7 +141,25 @@ class Writing:
     optics: Mapping[str, float] = field(default_factory=dict)
 
     def size_of(self, path: Path, tomogram: str) -> float:
-        """Voxel size of a tomogram, Å. UserError where nothing says it."""
+        """Return the voxel size of a tomogram.
+
+        Parameters
+        ----------
+        path : Path
+            The file, for messages.
+        tomogram : str
+            Name of the tomogram.
+
+        Returns
+        -------
+        float
+            Å.
+
+        Raises
+        ------
+        UserError
+            Where nothing says it.
+        """
         found = find(self.geometry, tomogram)
         size = found.voxel_size if found else self.voxel_size
         if size is None:
@@ -102,7 +171,25 @@ class Writing:
         return size
 
     def geometry_of(self, path: Path, tomogram: str) -> Geometry:
-        """Shape and voxel size of a tomogram. UserError where nothing says them."""
+        """Return shape and voxel size of a tomogram.
+
+        Parameters
+        ----------
+        path : Path
+            The file, for messages.
+        tomogram : str
+            Name of the tomogram.
+
+        Returns
+        -------
+        Geometry
+            The geometry.
+
+        Raises
+        ------
+        UserError
+            Where nothing says it.
+        """
         found = find(self.geometry, tomogram)
         if found is None:
             raise UserError(
@@ -114,8 +201,19 @@ class Writing:
 
 
 def find(geometry: Mapping[str, Geometry] | None, tomogram: str) -> Geometry | None:
-    """The tomogram of this name, or of this name but for folder and ending; or any, where all are
-    alike.
+    """Find a tomogram by its name, or by its name without folder and ending.
+
+    Parameters
+    ----------
+    geometry : Mapping[str, Geometry] | None
+        The tomograms, by name.
+    tomogram : str
+        The name that is sought.
+
+    Returns
+    -------
+    Geometry | None
+        The tomogram; where no name fits, any of them if all are alike; else None.
     """
     from cryoet_core.formats.picks.names import tomogram_name
 

@@ -1,4 +1,4 @@
-"""Names of tomograms as files of other programs write them, and as file names of ours."""
+"""Names of tomograms, as the files of other programs write them."""
 
 from __future__ import annotations
 
@@ -29,8 +29,22 @@ _ENDINGS = (
 
 
 def tomogram_name(text: str) -> str:
-    """``tomograms/TS_01.mrc.tomostar`` is TS_01; a name of which nothing would remain stays as it
-    is.
+    """Return the name of a tomogram without folder and endings.
+
+    Parameters
+    ----------
+    text : str
+        A name or path.
+
+    Returns
+    -------
+    str
+        The name; one of which nothing would remain stays as it is.
+
+    Examples
+    --------
+    >>> tomogram_name("tomograms/TS_01.mrc.tomostar")
+    'TS_01'
     """
     name = re.split(r"[/\\]", text.strip().rstrip("/\\"))[-1]
     while True:
@@ -41,23 +55,41 @@ def tomogram_name(text: str) -> str:
 
 
 def stem_of(path: Path) -> str:
-    """A pick file's name without folder and endings, which stands for its tomogram where nothing
-    else does.
+    """Return a pick file's name without folder and endings.
+
+    It stands for the tomogram where nothing else does.
+
+    Parameters
+    ----------
+    path : Path
+        The pick file.
+
+    Returns
+    -------
+    str
+        The name.
     """
     name = tomogram_name(path.name)
     return name.rsplit(".", 1)[0] if "." in name[1:] else name
 
 
-def file_name(tomogram: str) -> str:
-    """A tomogram's name as the name of a file."""
-    return re.sub(r"[^\w.+\-]", "_", tomogram) or "tomogram"
-
-
 def read_names(path: Path) -> dict[int, str]:
-    """Tomogram numbers and names: a Dynamo .doc or a table with a number and a name (or path) on
-    each line.
+    """Read a file of tomogram numbers and names.
 
-    UserError with the line that is something else, or a number that stands twice.
+    Parameters
+    ----------
+    path : Path
+        A Dynamo .doc, or a table with a number and a name (or path) on each line.
+
+    Returns
+    -------
+    dict[int, str]
+        The names by number.
+
+    Raises
+    ------
+    UserError
+        Names the line that is something else, or a number that stands twice.
     """
     names: dict[int, str] = {}
     for number, line in lines_of(path):
@@ -75,8 +107,17 @@ def read_names(path: Path) -> dict[int, str]:
 
 
 def numbered(names: Iterable[str]) -> dict[str, int]:
-    """A number for each tomogram, from 1, in the order of their names; names that are numbers keep
-    theirs.
+    """Number tomograms from 1, in the order of their names.
+
+    Parameters
+    ----------
+    names : Iterable[str]
+        Names of the tomograms.
+
+    Returns
+    -------
+    dict[str, int]
+        The numbers by name; names that are all numbers keep theirs.
     """
     distinct = sorted(set(names), key=natural)
     if all(re.fullmatch(r"[1-9]\d{0,8}", name) for name in distinct):
@@ -85,7 +126,23 @@ def numbered(names: Iterable[str]) -> dict[str, int]:
 
 
 def natural(text: str) -> list[tuple[int, int, str]]:
-    """A key by which class2 comes before class10."""
+    """Return a key by which class2 is sorted before class10.
+
+    Parameters
+    ----------
+    text : str
+        The name.
+
+    Returns
+    -------
+    list[tuple[int, int, str]]
+        The key.
+
+    Examples
+    --------
+    >>> sorted(["class10", "class2"], key=natural)
+    ['class2', 'class10']
+    """
     return [
         (0, int(part), "") if part.isdecimal() else (1, 0, part)
         for part in re.split(r"(\d+)", text)
@@ -94,17 +151,33 @@ def natural(text: str) -> list[tuple[int, int, str]]:
 
 
 def whole_numbers(numbers: np.ndarray) -> np.ndarray:
-    """Numbers (n,) as whole ones, within a billion."""
+    """Round numbers to whole ones, within a billion."""
     return np.clip(np.round(numbers), -1e9, 1e9).astype(np.int64)
 
 
 def tomograms_of(
     path: Path, numbers: np.ndarray, names: Path | None
 ) -> tuple[list[str] | None, list[str]]:
-    """The tomogram of each row from its number (n,), and notes. None where all are 0, which stands
-    for none.
+    """Return the tomogram of each row from its number.
 
-    UserError where ``names`` lacks a number.
+    Parameters
+    ----------
+    path : Path
+        The pick file, for messages.
+    numbers : np.ndarray, shape (n,)
+        Numbers of the tomograms.
+    names : Path | None
+        A file of tomogram numbers and names.
+
+    Returns
+    -------
+    tuple[list[str] | None, list[str]]
+        The n names, or None where all numbers are 0, which stands for none; and notes.
+
+    Raises
+    ------
+    UserError
+        Where ``names`` lacks a number.
     """
     whole = whole_numbers(numbers)
     distinct = np.unique(whole)
@@ -112,7 +185,7 @@ def tomograms_of(
         if not distinct.any():
             return None, []
         return [str(each) for each in whole], [
-            "tomograms are numbers there; --names FILE names them"
+            "tomograms are numbers there; `names` FILE names them"
         ]
     known = read_names(names)
     missing = [int(each) for each in distinct if int(each) not in known]

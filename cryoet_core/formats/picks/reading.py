@@ -1,4 +1,4 @@
-"""Reading pick files of any format, and saying what one is."""
+"""Read pick files of any format, and say what one is."""
 
 from __future__ import annotations
 
@@ -12,11 +12,27 @@ from cryoet_core.support.errors import UserError
 
 
 def read_picks(path: Path | str, reading: PickReading | None = None) -> PickFile:
-    """Every pick of a file, in its order, in Å and (z, y, x). The dialect is told by the content
-    unless given.
+    """Read every pick of a file, in its order, in Å and (z, y, x).
 
-    UserError with one line where it holds no picks, is damaged, or needs what neither it nor
-    ``reading`` says.
+    The dialect is recognised by the content unless it is given.
+
+    Parameters
+    ----------
+    path : Path | str
+        The pick file.
+    reading : PickReading | None, optional
+        What the user says of it that the file does not.
+
+    Returns
+    -------
+    PickFile
+        The picks.
+
+    Raises
+    ------
+    UserError
+        With one line where it holds no picks, is damaged, or needs what neither it nor ``reading``
+        says.
     """
     path, reading = Path(path), reading or PickReading()
     reading.refuse_nonsense()
@@ -24,10 +40,22 @@ def read_picks(path: Path | str, reading: PickReading | None = None) -> PickFile
 
 
 def describe_picks(path: Path | str) -> dict[str, Any]:
-    """Facts for ``cryoet data info``: dialect, and, where the file says enough, how many picks of
-    what in what.
+    """Return the facts of a pick file for ``cryoet data info``.
 
-    UserError where it holds no picks.
+    Parameters
+    ----------
+    path : Path | str
+        The pick file.
+
+    Returns
+    -------
+    dict[str, Any]
+        The dialect, and, where the file says enough, the numbers of picks, classes and tomograms.
+
+    Raises
+    ------
+    UserError
+        Where it holds no picks.
     """
     form = format_of(detect_dialect(path))
     found, needs = _as_far_as_it_says(Path(path))

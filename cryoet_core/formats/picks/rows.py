@@ -1,4 +1,4 @@
-"""From what a reader found to picks: units to Å, axes to (z, y, x), names and classes."""
+"""Make picks of the rows of a file: units to Å, axes to (z, y, x), names and classes."""
 
 from __future__ import annotations
 
@@ -20,14 +20,42 @@ FAR = 1e9
 
 @dataclass
 class Rows:
-    """What a reader found, in the file's order.
+    """The rows that a reader found, in the file's order.
 
-    xyz (n, 3): coordinates, the first voxel's centre at 0. voxel_size: Å of a unit of them, one for
-    all or (n,); None where the file does not say it. shift (n, 3): Å (x, y, z), added. centred:
-    they count from the tomogram's middle. tomograms and classes: one name a row, as they stand
-    there. scores: NaN for none. rotations: as in ``Picks``. sizes: geometry that stands in the file
-    itself. in_voxels: False where xyz is Å. stem: the tomogram by the file's name, where that has
-    more to it. optics: as in ``PickFile``.
+    Attributes
+    ----------
+    path : Path
+        The file.
+    dialect : str
+        Its format.
+    xyz : np.ndarray, shape (n, 3)
+        Coordinates, the first voxel's centre at 0.
+    voxel_size : float | np.ndarray | None
+        Å of a unit of them, one for all or (n,); None where the file does not say it.
+    shift : np.ndarray, shape (n, 3), or None
+        Å (x, y, z), added to the positions.
+    centred : bool
+        Whether the coordinates count from the tomogram's middle.
+    tomograms : Sequence[str] | None
+        One name for each row, as it stands there.
+    classes : Sequence[str] | None
+        One name for each row, as it stands there.
+    scores : np.ndarray, shape (n,), or None
+        NaN for none.
+    rotations : np.ndarray, shape (n, 3, 3), or None
+        As in `Picks`.
+    extra : dict[str, np.ndarray]
+        Further columns with n rows each.
+    notes : list[str]
+        What was assumed.
+    sizes : dict[str, Geometry]
+        Geometry that stands in the file itself.
+    in_voxels : bool
+        Whether ``xyz`` counts in voxels; False where it is Å.
+    stem : str | None
+        The tomogram by the file's name, where that has more to it.
+    optics : dict[str, float]
+        As in `PickFile`.
     """
 
     path: Path
@@ -49,8 +77,24 @@ class Rows:
 
 
 def finish(rows: Rows, reading: PickReading) -> PickFile:
-    """The picks of a file. UserError where the voxel size or a tomogram's size is needed and nobody
-    says it.
+    """Make the picks of a file.
+
+    Parameters
+    ----------
+    rows : Rows
+        What a reader found.
+    reading : PickReading
+        What the user says.
+
+    Returns
+    -------
+    PickFile
+        The picks.
+
+    Raises
+    ------
+    UserError
+        Where the voxel size or a tomogram's size is needed and nothing says it.
     """
     n = len(rows.xyz)
     names, named = _names(rows, reading)
@@ -112,8 +156,9 @@ def _objects(names: Sequence[str]) -> np.ndarray:
 
 
 def _unit(rows: Rows, reading: PickReading, names: np.ndarray) -> np.ndarray:
-    """Å of a unit of the coordinates, (n,): as given for them, as the file says, as given, as the
-    tomograms have it.
+    """Return Å of a unit of the coordinates, (n,).
+
+    It is as given for them, else as the file says, else as given, else as the tomograms have it.
     """
     n = len(names)
     said = (
@@ -133,8 +178,8 @@ def _unit(rows: Rows, reading: PickReading, names: np.ndarray) -> np.ndarray:
         other = reading.voxel_size
         if other and n and abs(said[0] / other - 1) > 1e-3:
             rows.notes.append(
-                f"its coordinates count {said[0]:g} Å as the file says, not --voxel-size {other:g} "
-                "(--coordinate-pixel-size sets another)"
+                f"its coordinates count {said[0]:g} Å as the file says, not `voxel_size` {other:g} "
+                "(`coordinate_pixel_size` sets another)"
             )
         return said
     if reading.voxel_size is not None:
@@ -175,8 +220,22 @@ def _middles(rows: Rows, reading: PickReading, names: np.ndarray) -> np.ndarray:
 
 
 def tomogram_set(path: Path) -> dict[str, Geometry]:
-    """The tomograms of a RELION tomogram set, in pixels of their tilt series. UserError when it is
-    none.
+    """Read the tomograms of a RELION tomogram set.
+
+    Parameters
+    ----------
+    path : Path
+        The tomogram set.
+
+    Returns
+    -------
+    dict[str, Geometry]
+        The tomograms by name, in pixels of their tilt series.
+
+    Raises
+    ------
+    UserError
+        When it is no tomogram set.
     """
     from cryoet_core.formats.star import read_star
 
@@ -211,8 +270,17 @@ def _classes(
 
 
 def class_numbers(numbers: np.ndarray) -> list[str] | None:
-    """Class numbers as names: class1, class2, ...; none for 0 and below. None where all are of one
-    class.
+    """Name classes by their numbers: class1, class2, ...; "" for 0 and below.
+
+    Parameters
+    ----------
+    numbers : np.ndarray, shape (n,)
+        Class of each row.
+
+    Returns
+    -------
+    list[str] | None
+        The n names; None where all are of one class.
     """
     whole = whole_numbers(numbers)
     if len(np.unique(whole)) < 2:

@@ -1,10 +1,10 @@
-"""Picks in one HDF5 file, exactly as they are in memory; written beside the target and renamed when
-whole.
+"""Keep picks in one HDF5 file, exactly as they are in memory.
 
-Root attributes: ``format`` "cryoet", ``version``, ``kind`` "picks", ``class_names``. One row per
-pick in ``/positions``, ``/scores``, ``/classes``, ``/tomograms`` (numbers into ``/tomogram_names``)
-and, where known, ``/rotations`` and further columns in ``/extra/0``, ``/extra/1``, ..., each with
-its ``name`` as an attribute.
+The file is written beside the target and renamed when it is whole. Root attributes: ``format``
+"cryoet", ``version``, ``kind`` "picks", ``class_names``. One row per pick in ``/positions``,
+``/scores``, ``/classes``, ``/tomograms`` (numbers into ``/tomogram_names``) and, where known,
+``/rotations`` and further columns in ``/extra/0``, ``/extra/1``, ..., each with its ``name`` as an
+attribute.
 """
 
 from __future__ import annotations
@@ -24,7 +24,20 @@ _EXPECTED = "expected picks that cryoet wrote (.h5)"
 
 
 def save_picks(path: Path, picks: Picks) -> None:
-    """Replace ``path`` by picks. UserError when the disk refuses."""
+    """Replace a file by picks.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    picks : Picks
+        The picks.
+
+    Raises
+    ------
+    UserError
+        When the disk refuses.
+    """
     import h5py
 
     names, numbers = np.unique(picks.tomograms.astype(str), return_inverse=True)
@@ -44,7 +57,23 @@ def save_picks(path: Path, picks: Picks) -> None:
 
 
 def load_picks(path: Path) -> Picks:
-    """Picks that ``save_picks`` wrote. UserError when the file is missing, damaged or another."""
+    """Read picks that `save_picks` wrote.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    Picks
+        The picks.
+
+    Raises
+    ------
+    UserError
+        When the file is missing, damaged or another.
+    """
     import h5py
 
     path = Path(path)
@@ -68,7 +97,7 @@ def load_picks(path: Path) -> Picks:
 
 
 def is_picks(path: Path) -> bool:
-    """Whether a file is one of these, from its content."""
+    """Tell whether a file is one that `save_picks` wrote, from its content."""
     import h5py
 
     if not path.is_file() or not h5py.is_hdf5(path):

@@ -1,4 +1,4 @@
-"""Text files: read whole, whatever packs them; rows of numbers, and the line of what is none."""
+"""Read text files, compressed or not, as lines and as rows of numbers."""
 
 from __future__ import annotations
 
@@ -10,15 +10,29 @@ import numpy as np
 
 from cryoet_core.formats.stack import plain_file
 from cryoet_core.support.errors import UserError
+from cryoet_core.support.names import counted
 
 LARGEST = 1 << 30
 _COMMENTS = ("#", "%", "//")
 
 
 def text_of(path: Path) -> str:
-    """The text of a file (gzip, bzip2 and xz too).
+    """Read the text of a file (gzip, bzip2 and xz too).
 
-    UserError when it is missing, empty or no text.
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    str
+        The text.
+
+    Raises
+    ------
+    UserError
+        When it is missing, empty or no text.
     """
     if not path.exists():
         raise UserError(f"{path}: no such file; expected picks")
@@ -35,7 +49,7 @@ def text_of(path: Path) -> str:
 
 
 def lines_of(path: Path) -> list[tuple[int, str]]:
-    """Lines with something on them and their numbers from 1, without comments."""
+    """Return the lines that are neither empty nor comments, with their numbers from 1."""
     numbered = (
         (number, line.strip())
         for number, line in enumerate(re.split(r"\r\n|\n|\r", text_of(path)), 1)
@@ -44,7 +58,7 @@ def lines_of(path: Path) -> list[tuple[int, str]]:
 
 
 def comments_of(path: Path) -> dict[str, str]:
-    """``#KEY value`` lines, keys in upper case."""
+    """Return the ``#KEY value`` lines of a file, keys in upper case."""
     found = (
         re.match(r"\s*#\s*(\w+)[\s:=]+(\S.*?)\s*$", line) for line in text_of(path).splitlines()
     )
@@ -52,12 +66,34 @@ def comments_of(path: Path) -> dict[str, str]:
 
 
 def cells_of(line: str) -> list[str]:
-    """The values on a line, between white space or commas."""
+    """Split a line into values, at white space or commas."""
     return [cell for cell in re.split(r"[\s,;]+", line) if cell]
 
 
 def number(path: Path, line: int, cell: str, expected: str = "a number") -> float:
-    """A value of a line. UserError that names the line when it is no finite number."""
+    """Return a value of a line as a number.
+
+    Parameters
+    ----------
+    path : Path
+        The file, for messages.
+    line : int
+        Number of the line, for messages.
+    cell : str
+        The value.
+    expected : str, optional
+        What is expected, for messages.
+
+    Returns
+    -------
+    float
+        The number.
+
+    Raises
+    ------
+    UserError
+        Names the line when the value is no finite number.
+    """
     try:
         value = float(cell)
     except ValueError:
@@ -68,17 +104,34 @@ def number(path: Path, line: int, cell: str, expected: str = "a number") -> floa
 
 
 def number_rows(path: Path, widths: Sequence[int], columns: str) -> np.ndarray:
-    """All lines as numbers (n, width), every line of the same width, one of ``widths``.
+    """Read all lines as numbers; every line has the same width.
 
-    ``columns`` says what is expected on a line. UserError that names the first line which is
-    something else.
+    Parameters
+    ----------
+    path : Path
+        The file.
+    widths : Sequence[int]
+        Numbers of columns that are allowed.
+    columns : str
+        What is expected on a line, for messages.
+
+    Returns
+    -------
+    np.ndarray, shape (n, width)
+        The numbers.
+
+    Raises
+    ------
+    UserError
+        Names the first line that is something else.
     """
     rows: list[list[float]] = []
     for line, content in lines_of(path):
         cells = cells_of(content)
         if len(cells) not in widths or (rows and len(cells) != len(rows[0])):
             raise UserError(
-                f"{path}: line {line} has {len(cells)} columns; expected {columns} on each line"
+                f"{path}: line {line} has {counted(len(cells), 'column')}; expected {columns} "
+                "on each line"
             )
         rows.append([number(path, line, cell) for cell in cells])
     return np.array(rows, dtype=np.float64).reshape(len(rows), len(rows[0]) if rows else widths[0])

@@ -1,6 +1,4 @@
-"""Writing picks into one file, or one for each tomogram where a format holds one; and what a format
-cannot hold.
-"""
+"""Write picks into one file, or one for each tomogram, and say what a format cannot hold."""
 
 from __future__ import annotations
 
@@ -11,10 +9,11 @@ import numpy as np
 
 from cryoet_core.formats.picks.formats import Format, format_for, format_of
 from cryoet_core.formats.picks.model import Geometry, Writing
-from cryoet_core.formats.picks.names import file_name, natural, stem_of, tomogram_name
+from cryoet_core.formats.picks.names import natural, stem_of, tomogram_name
 from cryoet_core.picks.table import Picks
 from cryoet_core.support import files
 from cryoet_core.support.errors import UserError
+from cryoet_core.support.names import counted, file_name
 
 
 def write_picks(
@@ -27,14 +26,36 @@ def write_picks(
     box: int | None = None,
     optics: Mapping[str, float] | None = None,
 ) -> list[str]:
-    """Write every pick, each file beside its target and renamed; what the format could not hold, in
-    a few words each.
+    """Write every pick; each file is written beside its target and renamed when it is whole.
 
-    dialect: by the ending of ``path`` where None. geometry: of the tomograms, by name;
-    ``voxel_size`` (Å) serves those that it lacks. box: voxels, for formats of boxes. optics:
-    "voltage", "cs", "amplitude_contrast", for stars. See ``picks_files`` for which files are
-    written. UserError where a format needs what is not known, cannot be written, or the disk
-    refuses.
+    See `picks_files` for which files are written.
+
+    Parameters
+    ----------
+    path : Path | str
+        The file or folder to write.
+    picks : Picks
+        The picks.
+    dialect : str | None, optional
+        The format; by the ending of ``path`` where None.
+    geometry : Mapping[str, Geometry] | None, optional
+        The tomograms, by name.
+    voxel_size : float | None, optional
+        Å, for tomograms that ``geometry`` lacks.
+    box : int | None, optional
+        Box size in voxels, for formats of boxes.
+    optics : Mapping[str, float] | None, optional
+        "voltage", "cs" and "amplitude_contrast", for stars.
+
+    Returns
+    -------
+    list[str]
+        What the format could not hold, in a few words each.
+
+    Raises
+    ------
+    UserError
+        Where a format needs what is not known, cannot be written, or the disk refuses.
     """
     path = Path(path)
     form = format_of(dialect) if dialect else format_for(path)
@@ -50,9 +71,30 @@ def write_picks(
 
 
 def picks_files(path: Path | str, picks: Picks, dialect: str | None = None) -> list[Path]:
-    """The files that ``write_picks`` writes: ``path``; or, for several tomograms in a format that
-    holds one, and where ``path`` is a folder, one named after each tomogram in the folder ``path``
-    without its ending."""
+    """Name the files that `write_picks` writes.
+
+    This is ``path``; or, for several tomograms in a format that holds one, and where ``path`` is a
+    folder, one file named after each tomogram in the folder ``path`` without its ending.
+
+    Parameters
+    ----------
+    path : Path | str
+        The file or folder to write.
+    picks : Picks
+        The picks.
+    dialect : str | None, optional
+        The format; by the ending of ``path`` where None.
+
+    Returns
+    -------
+    list[Path]
+        The files.
+
+    Raises
+    ------
+    UserError
+        When the format is unknown, or two tomograms would have one file.
+    """
     path = Path(path)
     form = format_of(dialect) if dialect else format_for(path)
     if form.dialect == "copick":
@@ -111,7 +153,9 @@ def _lost(form: Format, picks: Picks) -> list[str]:
         if "rotations" not in form.holds:
             lost.append("rotations")
         elif not known.all() and "unknown" not in form.holds:
-            lost.append(f"that {int((~known).sum())} rotations are unknown (none is written as 0)")
+            rotations = counted(int((~known).sum()), "rotation")
+            verb = "is" if rotations.startswith("1 ") else "are"
+            lost.append(f"that {rotations} {verb} unknown (none is written as 0)")
     if picks.extra and "extra" not in form.holds:
         lost.append(f"further columns ({', '.join(picks.extra)})")
     if len(picks) and "depth" not in form.holds:

@@ -1,5 +1,6 @@
-"""AV3 and TOM motive lists: an EM file of 20 numbers a particle. Voxels from 1; phi, psi, theta as
-in STOPGAP.
+"""AV3 and TOM motive lists: an EM file with 20 numbers for each particle.
+
+Positions are voxels from 1; the angles are phi, psi, theta as in STOPGAP.
 """
 
 from __future__ import annotations
@@ -23,7 +24,20 @@ PLACE, SHIFT, EULER = slice(7, 10), slice(10, 13), [16, 18, 17]
 
 
 def is_motive_list(start: bytes, size: int) -> bool:
-    """Whether an EM file of ``size`` bytes that starts so has 20 numbers a row and real type."""
+    """Tell whether an EM file has rows of 20 real numbers.
+
+    Parameters
+    ----------
+    start : bytes
+        The first 512 bytes.
+    size : int
+        Length of the file in bytes.
+
+    Returns
+    -------
+    bool
+        True for a motive list.
+    """
     return (
         em.is_em(start, size)
         and start[3] in (5, 9)
@@ -38,8 +52,24 @@ def _shape(start: bytes) -> list[int]:
 
 
 def read(path: Path, reading: PickReading) -> PickFile:
-    """Picks of all tomograms. UserError where it is no motive list or holds a number that is not
-    finite.
+    """Read the picks of all tomograms of a motive list.
+
+    Parameters
+    ----------
+    path : Path
+        The pick file.
+    reading : PickReading
+        What the user says of it that the file does not.
+
+    Returns
+    -------
+    PickFile
+        The picks in the order of the file, in Å and (z, y, x).
+
+    Raises
+    ------
+    UserError
+        Where it is no motive list or holds a number that is not finite.
     """
     with plain_file(path) as file:
         start = file.read(em.HEADER_BYTES)

@@ -1,8 +1,7 @@
-"""EMAN 1's ``.box``: on each line the corner x, y of a box and its width and height, in pixels of
-one slice.
+"""EMAN 1's ``.box``: boxes in one slice.
 
-The centre is corner + width / 2, as EMAN and crYOLO count it. There is no z: ``PickReading.slice``
-gives it.
+Each line holds the corner x, y of a box and its width and height, in pixels. The centre is corner +
+width / 2, as EMAN and crYOLO count it. There is no z: ``PickReading.slice`` gives it.
 """
 
 from __future__ import annotations
@@ -18,10 +17,29 @@ from cryoet_core.formats.picks.voxels import in_voxels
 from cryoet_core.picks.table import Picks
 from cryoet_core.support import files
 from cryoet_core.support.errors import UserError
+from cryoet_core.support.names import counted
 
 
 def read(path: Path, reading: PickReading) -> PickFile:
-    """Boxes of one slice. UserError that names a bad line, or where the slice is not given."""
+    """Read the boxes of one slice.
+
+    Parameters
+    ----------
+    path : Path
+        The pick file.
+    reading : PickReading
+        What the user says of it that the file does not.
+
+    Returns
+    -------
+    PickFile
+        The picks in the order of the file, in Å and (z, y, x).
+
+    Raises
+    ------
+    UserError
+        Names a bad line, or says that the slice is not given.
+    """
     table = number_rows(path, (4, 5), "4 (x, y, width, height)")
     rows = Rows(
         path,
@@ -32,10 +50,31 @@ def read(path: Path, reading: PickReading) -> PickFile:
 
 
 def depth(path: Path, n: int, reading: PickReading) -> np.ndarray:
-    """z of boxes in one slice, (n,), in voxels. UserError where nobody says it."""
+    """Return z of boxes in one slice.
+
+    Parameters
+    ----------
+    path : Path
+        The file, for messages.
+    n : int
+        Number of boxes.
+    reading : PickReading
+        Says the slice.
+
+    Returns
+    -------
+    np.ndarray, shape (n,)
+        z in voxels.
+
+    Raises
+    ------
+    UserError
+        Where the slice is not given.
+    """
     if reading.slice is None:
         raise UserError(
-            f"{path}: {n} boxes in x and y, without z; expected positions in a tomogram; `slice` N "
+            f"{path}: {counted(n, 'box')} in x and y, without z; expected positions in a "
+            "tomogram; `slice` N "
             "places them in one "
             "slice"
         )
@@ -43,7 +82,25 @@ def depth(path: Path, n: int, reading: PickReading) -> np.ndarray:
 
 
 def box_of(path: Path, writing: Writing) -> int:
-    """The box's edge in voxels. UserError where it is not given."""
+    """Return the box size in voxels.
+
+    Parameters
+    ----------
+    path : Path
+        The file, for messages.
+    writing : Writing
+        Says the box size.
+
+    Returns
+    -------
+    int
+        The box size.
+
+    Raises
+    ------
+    UserError
+        Where the box size is not given.
+    """
     if writing.box is None:
         raise UserError(
             f"{path}: holds boxes, whose size is unknown; expected their edge in voxels; give `box`"
@@ -52,8 +109,26 @@ def box_of(path: Path, writing: Writing) -> int:
 
 
 def write(path: Path, picks: Picks, writing: Writing) -> list[str]:
-    """Replace ``path`` by the boxes of one tomogram. UserError where its voxel size or the box is
-    unknown.
+    """Replace a file by the boxes of one tomogram.
+
+    Parameters
+    ----------
+    path : Path
+        The file to replace.
+    picks : Picks
+        The picks, in Å and (z, y, x).
+    writing : Writing
+        Geometry of the tomograms, voxel size, box size and optics to write with.
+
+    Returns
+    -------
+    list[str]
+        What the format could not hold, in a few words each.
+
+    Raises
+    ------
+    UserError
+        Where the voxel size of the tomogram or the box size is unknown.
     """
     box = box_of(path, writing)
     corners = in_voxels(path, picks, writing) - box / 2

@@ -1,5 +1,6 @@
-"""crYOLO's ``.cbox``: a star of boxes with confidences. x and y are the box's corner, z is its
-centre, in voxels.
+"""crYOLO's ``.cbox``: a star of boxes with confidences.
+
+x and y are the corner of the box, z is its centre, in voxels.
 """
 
 from __future__ import annotations
@@ -23,8 +24,24 @@ MISSING = "<NA>"
 
 
 def read(path: Path, reading: PickReading) -> PickFile:
-    """Boxes of one tomogram. UserError where a column is missing, a value is no number, or there is
-    no z.
+    """Read the boxes of one tomogram.
+
+    Parameters
+    ----------
+    path : Path
+        The pick file.
+    reading : PickReading
+        What the user says of it that the file does not.
+
+    Returns
+    -------
+    PickFile
+        The picks in the order of the file, in Å and (z, y, x).
+
+    Raises
+    ------
+    UserError
+        Where a column is missing, a value is no number, or there is no z.
     """
     table = next((t for t in read_star(path) if all(column in t for column in COLUMNS)), None)
     if table is None:
@@ -50,8 +67,26 @@ def _numbers(cells: Sequence[str]) -> np.ndarray:
 
 
 def write(path: Path, picks: Picks, writing: Writing) -> list[str]:
-    """Replace ``path`` by the boxes of one tomogram. UserError where its voxel size or the box is
-    unknown.
+    """Replace a file by the boxes of one tomogram.
+
+    Parameters
+    ----------
+    path : Path
+        The file to replace.
+    picks : Picks
+        The picks, in Å and (z, y, x).
+    writing : Writing
+        Geometry of the tomograms, voxel size, box size and optics to write with.
+
+    Returns
+    -------
+    list[str]
+        What the format could not hold, in a few words each.
+
+    Raises
+    ------
+    UserError
+        Where the voxel size of the tomogram or the box size is unknown.
     """
     box = box_of(path, writing)
     voxels = in_voxels(path, picks, writing)

@@ -1,8 +1,8 @@
-"""copick: picks in JSON, one object of one user in one run each, and projects, which are folders of
-them.
+"""copick: picks in JSON, and projects, which are folders of them.
 
-Locations are Å from the centre of the first voxel; ``transformation_`` (4, 4) takes (x, y, z) of
-the object into the tomogram, and its translation is added to the location.
+A file holds one object of one user in one run. Locations are Å from the centre of the first voxel;
+``transformation_`` (4, 4) takes (x, y, z) of the object into the tomogram, and its translation is
+added to the location.
 """
 
 from __future__ import annotations
@@ -17,21 +17,39 @@ import numpy as np
 from cryoet_core.formats.picks.angles import orthonormal
 from cryoet_core.formats.picks.json_text import json_of, location, matrix, score_of
 from cryoet_core.formats.picks.model import PickFile, PickReading, Writing
-from cryoet_core.formats.picks.names import file_name, natural
+from cryoet_core.formats.picks.names import natural
 from cryoet_core.formats.picks.rows import Rows, finish
 from cryoet_core.formats.relion import UNLABELLED
 from cryoet_core.picks.table import Picks, join
 from cryoet_core.support import files
 from cryoet_core.support.errors import UserError
+from cryoet_core.support.names import file_name
 
 RUNS, PICKS, CONFIG = "ExperimentRuns", "Picks", "copick_config.json"
 USER, SESSION = "cryoet", "0"
 
 
 def read(path: Path, reading: PickReading) -> PickFile:
-    """Picks of one file, of all runs of a project's folder, or of the project of a configuration.
+    """Read the picks of a JSON file or of a project.
 
-    UserError where a point is damaged, or the project is not on this machine.
+    A project is given by its folder, of which all runs are read, or by its configuration.
+
+    Parameters
+    ----------
+    path : Path
+        The pick file.
+    reading : PickReading
+        What the user says of it that the file does not.
+
+    Returns
+    -------
+    PickFile
+        The picks in the order of the file, in Å and (z, y, x).
+
+    Raises
+    ------
+    UserError
+        Where a point is damaged, or the project is not on this machine.
     """
     if path.is_dir():
         return _project(path, [path], reading)
@@ -96,7 +114,7 @@ def _file(path: Path, content: Any, reading: PickReading, run: str | None = None
     where = [f"point {index}" for index in range(len(points))]
     xyz = [location(path, name, point) for name, point in zip(where, points, strict=True)]
     rows = Rows(path, "copick", np.array(xyz, dtype=np.float64).reshape(-1, 3), in_voxels=False)
-    _turn(rows, where, points, content.get("trust_orientation") is not False)
+    _transformed(rows, where, points, content.get("trust_orientation") is not False)
     rows.scores = np.array([score_of(point.get("score")) for point in points], dtype=np.float64)
     name = content.get("pickable_object_name")
     rows.classes = [str(name)] * len(points) if name else None
@@ -113,9 +131,10 @@ def _run_of(path: Path) -> str | None:
     )
 
 
-def _turn(rows: Rows, where: list[str], points: list[Any], trusted: bool) -> None:
-    """Rotations and shifts of the transformations; none where all are the identity, which copick
-    writes for none.
+def _transformed(rows: Rows, where: list[str], points: list[Any], trusted: bool) -> None:
+    """Return rotations and shifts of the transformations.
+
+    There are none where all are the identity, which copick writes for none.
     """
     identity = np.eye(4).tolist()
     given = [point.get("transformation_") or identity for point in points]
@@ -137,11 +156,24 @@ def _turn(rows: Rows, where: list[str], points: list[Any], trusted: bool) -> Non
 
 
 def targets(path: Path, picks: Picks) -> dict[Path, Picks]:
-    """The files for picks: ``path`` where it ends in .json, else those of a project in the folder
-    ``path``.
+    """Name the files for picks.
 
-    UserError where one file would have to hold several tomograms or classes, or two names become
-    one.
+    Parameters
+    ----------
+    path : Path
+        A file that ends in .json, or the folder of a project.
+    picks : Picks
+        The picks to write.
+
+    Returns
+    -------
+    dict[Path, Picks]
+        The picks of each file.
+
+    Raises
+    ------
+    UserError
+        Where one file would have to hold several tomograms or classes, or two names become one.
     """
     names = [*picks.class_names, UNLABELLED]
     parts: dict[Path, Picks] = {}
@@ -172,12 +204,32 @@ def targets(path: Path, picks: Picks) -> dict[Path, Picks]:
 
 
 def object_name(text: str) -> str:
-    """A class's name as copick allows it: no underscores, blanks or signs of paths."""
+    """Return a class's name as copick allows it: no underscores, blanks or signs of paths."""
     return re.sub(r'[<>:"/\\|?*\x00-\x1F\x7F\s_]', "-", text).strip("-") or "object"
 
 
 def write(path: Path, picks: Picks, writing: Writing) -> list[str]:
-    """Write a JSON file, or the picks of a project and its configuration where it has none yet."""
+    """Write a JSON file, or the picks of a project and its configuration where it has none yet.
+
+    Parameters
+    ----------
+    path : Path
+        The file to replace.
+    picks : Picks
+        The picks, in Å and (z, y, x).
+    writing : Writing
+        Geometry of the tomograms, voxel size, box size and optics to write with.
+
+    Returns
+    -------
+    list[str]
+        What the format could not hold, in a few words each.
+
+    Raises
+    ------
+    UserError
+        Where one file would have to hold several tomograms or classes, or two names become one.
+    """
     lost = []
     for target, part in targets(path, picks).items():
         with files.explained(target.parent):
@@ -201,7 +253,7 @@ def write(path: Path, picks: Picks, writing: Writing) -> list[str]:
 
 
 def _content(picks: Picks, name: str, run: str | None) -> dict[str, Any]:
-    turned = picks.rotations is not None and bool(
+    rotated = picks.rotations is not None and bool(
         np.isfinite(picks.rotations).all(axis=(1, 2)).any()
     )
     points = []
@@ -227,7 +279,7 @@ def _content(picks: Picks, name: str, run: str | None) -> dict[str, Any]:
         "voxel_spacing": None,
         "unit": "angstrom",
         "points": points,
-        "trust_orientation": turned,
+        "trust_orientation": rotated,
     }
 
 

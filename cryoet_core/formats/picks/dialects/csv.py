@@ -22,6 +22,7 @@ from cryoet_core.formats.relion import UNLABELLED
 from cryoet_core.picks.table import Picks
 from cryoet_core.support import files
 from cryoet_core.support.errors import UserError
+from cryoet_core.support.names import counted
 
 OURS = ("tomogram", "class", "x", "y", "z")
 EULER = ("rot", "tilt", "psi")
@@ -33,8 +34,24 @@ _MISSING = ("", "nan", "na", "<na>", "none", "null")
 
 
 def read(path: Path, reading: PickReading) -> PickFile:
-    """Picks of a table. UserError where a column is missing, its unit is unknown or a value is no
-    number.
+    """Read the picks of a table.
+
+    Parameters
+    ----------
+    path : Path
+        The pick file.
+    reading : PickReading
+        What the user says of it that the file does not.
+
+    Returns
+    -------
+    PickFile
+        The picks in the order of the file, in Å and (z, y, x).
+
+    Raises
+    ------
+    UserError
+        Where a column is missing, its unit is unknown or a value is no number.
     """
     numbers, cells = _cells(path)
     header = cells[0] if any(not _is_number(cell) for cell in cells[0]) else None
@@ -79,8 +96,12 @@ class _Table:
         return [row[self.index(name)] for row in self.body]
 
     def numbers(self, column: int, missing: bool = False) -> np.ndarray:
-        """A column (n,); with ``missing`` an empty cell is NaN. UserError names the line of what is
-        no number.
+        """Return a column as numbers (n,); with ``missing`` an empty cell is NaN.
+
+        Raises
+        ------
+        UserError
+            Names the line of what is no number.
         """
         cells = [(line, row[column]) for line, row in zip(self.lines, self.body, strict=True)]
         values = [
@@ -140,7 +161,8 @@ def _check(
     for line, row in zip(lines, body, strict=True):
         if len(row) != len(names):
             raise UserError(
-                f"{path}: line {line} has {len(row)} columns; expected {len(names)}, as in its "
+                f"{path}: line {line} has {counted(len(row), 'column')}; expected {len(names)}, "
+                "as in its "
                 "first line"
             )
 
@@ -155,7 +177,7 @@ def _scale(rows: Rows, names: list[tuple[str, str | None]], reading: PickReading
     unit = units.pop() or reading.unit
     if unit is None and any(table <= (plain | raw) for table in _ANGSTROM_TABLES):
         unit = "angstrom"
-        rows.notes.append("x, y and z taken as Å, as in tables of ours (--unit says otherwise)")
+        rows.notes.append("x, y and z taken as Å, as in tables of cryoet (`unit` says otherwise)")
     if unit is None and (reading.voxel_size or reading.coordinate_pixel_size):
         unit = "voxel"
     if unit is None:
@@ -219,12 +241,29 @@ def _is_number(cell: str) -> bool:
 
 
 def write(path: Path, picks: Picks, writing: Writing) -> list[str]:
-    """Replace ``path`` by a table in Å, tabs between columns for .tsv. It holds everything."""
+    """Replace a file by a table in Å, which holds everything.
+
+    For .tsv there are tabs between the columns.
+
+    Parameters
+    ----------
+    path : Path
+        The file to replace.
+    picks : Picks
+        The picks, in Å and (z, y, x).
+    writing : Writing
+        Geometry of the tomograms, voxel size, box size and optics to write with.
+
+    Returns
+    -------
+    list[str]
+        What the format could not hold, in a few words each.
+    """
     names = [*picks.class_names, UNLABELLED]
     positions = [[f"{value:.6f}" for value in row] for row in picks.positions]
     header = [*OURS, "score"]
-    turned = None if picks.rotations is None else angles.to_relion(picks.rotations)
-    header += [*EULER] if turned is not None else []
+    rotated = None if picks.rotations is None else angles.to_relion(picks.rotations)
+    header += [*EULER] if rotated is not None else []
     extra = {name: values for name, values in picks.extra.items() if np.ndim(values) == 1}
     text = io.StringIO()
     table = csv.writer(text, delimiter="\t" if path.suffix == ".tsv" else ",", lineterminator="\n")
@@ -238,7 +277,7 @@ def write(path: Path, picks: Picks, writing: Writing) -> list[str]:
             z,
             _cell(picks.scores[row]),
         ]
-        cells += [_cell(angle, 6) for angle in turned[row]] if turned is not None else []
+        cells += [_cell(angle, 6) for angle in rotated[row]] if rotated is not None else []
         table.writerow([*cells, *(_cell(values[row]) for values in extra.values())])
     files.write_bytes(path, text.getvalue().encode())
     lost = [name for name in picks.extra if name not in extra]

@@ -1,8 +1,8 @@
-"""Dynamo's tables: 26 or more columns of numbers without a header, tomograms as numbers that a
-``.doc`` names.
+"""Dynamo's tables: 26 or more columns of numbers without a header.
 
-Columns (from 1): shifts 4-6, tdrot, tilt, narot 7-9, cc 10, tomogram 20, class 22, x, y, z 24-26.
-Coordinates are continuous with 0 at the corner of the first voxel, so its centre is at 0.5.
+Tomograms are numbers that a ``.doc`` names. Columns (from 1): shifts 4-6, tdrot, tilt, narot 7-9,
+cc 10, tomogram 20, class 22, x, y, z 24-26. Coordinates are continuous with 0 at the corner of the
+first voxel, so its centre is at 0.5.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from cryoet_core.formats.picks.voxels import in_voxels
 from cryoet_core.picks.table import Picks
 from cryoet_core.support import files
 from cryoet_core.support.errors import UserError
+from cryoet_core.support.names import counted
 
 SHIFT, EULER, SCORE, TOMOGRAM, CLASS, PLACE = slice(3, 6), slice(6, 9), 9, 19, 21, slice(23, 26)
 USED = (*range(3, 10), TOMOGRAM, CLASS, *range(23, 26))
@@ -30,8 +31,24 @@ _COMPLEX = re.compile(r"([-+]?[\d.]+(?:[eE][-+]?\d+)?)[-+][\d.]+(?:[eE][-+]?\d+)
 
 
 def read(path: Path, reading: PickReading) -> PickFile:
-    """Picks of all tomograms. UserError that names the first line with too few columns or with what
-    is no number.
+    """Read the picks of all tomograms of a table.
+
+    Parameters
+    ----------
+    path : Path
+        The pick file.
+    reading : PickReading
+        What the user says of it that the file does not.
+
+    Returns
+    -------
+    PickFile
+        The picks in the order of the file, in Å and (z, y, x).
+
+    Raises
+    ------
+    UserError
+        Names the first line with too few columns or with what is no number.
     """
     table = _table(path)
     rows = Rows(path, "dynamo", table[:, PLACE] + table[:, SHIFT] - CORNER)
@@ -52,7 +69,7 @@ def _table(path: Path) -> np.ndarray:
         cells = content.replace(",", " ").split()
         if len(cells) < LEAST:
             raise UserError(
-                f"{path}: line {line} has {len(cells)} columns; expected {LEAST} or more"
+                f"{path}: line {line} has {counted(len(cells), 'column')}; expected {LEAST} or more"
             )
         try:
             values = np.array([float(cells[column]) for column in USED])
@@ -72,20 +89,37 @@ def _real(cell: str) -> str:
 
 
 def write(path: Path, picks: Picks, writing: Writing) -> list[str]:
-    """Replace ``path`` by a table and the ``.doc`` beside it, which names the tomograms.
+    """Replace a file by a table, and the ``.doc`` beside it, which names the tomograms.
 
-    UserError where the voxel size of a tomogram is unknown.
+    Parameters
+    ----------
+    path : Path
+        The file to replace.
+    picks : Picks
+        The picks, in Å and (z, y, x).
+    writing : Writing
+        Geometry of the tomograms, voxel size, box size and optics to write with.
+
+    Returns
+    -------
+    list[str]
+        What the format could not hold, in a few words each.
+
+    Raises
+    ------
+    UserError
+        Where the voxel size of a tomogram is unknown.
     """
     voxels = in_voxels(path, picks, writing) + CORNER
     numbers = numbered(str(name) for name in picks.tomograms)
-    turned = np.zeros((len(picks), 3))
+    rotated = np.zeros((len(picks), 3))
     if picks.rotations is not None:
-        turned = np.nan_to_num(angles.to_dynamo(picks.rotations))
+        rotated = np.nan_to_num(angles.to_dynamo(picks.rotations))
     lines = []
     for row in range(len(picks)):
         cells = ["0"] * WIDTH
         cells[0], cells[1], cells[2] = str(row + 1), "1", "1"
-        cells[EULER] = [f"{angle:.6f}" for angle in turned[row]]
+        cells[EULER] = [f"{angle:.6f}" for angle in rotated[row]]
         cells[SCORE] = f"{picks.scores[row]:.9g}" if np.isfinite(picks.scores[row]) else "0"
         cells[TOMOGRAM] = str(numbers[str(picks.tomograms[row])])
         cells[CLASS] = str(picks.classes[row] + 1)

@@ -28,8 +28,24 @@ BOX = 64
 
 
 def read(path: Path, reading: PickReading) -> PickFile:
-    """Boxes of one tomogram. UserError where a box is none, or the tomogram's size is needed and
-    unknown.
+    """Read the boxes of one tomogram.
+
+    Parameters
+    ----------
+    path : Path
+        The pick file.
+    reading : PickReading
+        What the user says of it that the file does not.
+
+    Returns
+    -------
+    PickFile
+        The picks in the order of the file, in Å and (z, y, x).
+
+    Raises
+    ------
+    UserError
+        Where a box is damaged, or the tomogram's size is needed and unknown.
     """
     info = json_of(path)
     boxes = info.get(BOXES) if isinstance(info, Mapping) else None
@@ -91,8 +107,26 @@ def _middle(rows: Rows, reading: PickReading) -> np.ndarray:
 
 
 def write(path: Path, picks: Picks, writing: Writing) -> list[str]:
-    """Replace ``path`` by an info file with the boxes of one tomogram. UserError where its size is
-    unknown.
+    """Replace a file by an info file with the boxes of one tomogram.
+
+    Parameters
+    ----------
+    path : Path
+        The file to replace.
+    picks : Picks
+        The picks, in Å and (z, y, x).
+    writing : Writing
+        Geometry of the tomograms, voxel size, box size and optics to write with.
+
+    Returns
+    -------
+    list[str]
+        What the format could not hold, in a few words each.
+
+    Raises
+    ------
+    UserError
+        Where the size of the tomogram is unknown.
     """
     names = [*picks.class_names, UNLABELLED]
     used = sorted({int(label) for label in picks.classes}, key=lambda label: label % len(names))

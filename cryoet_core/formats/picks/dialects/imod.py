@@ -21,6 +21,7 @@ from cryoet_core.formats.stack import plain_file
 from cryoet_core.picks.table import Picks
 from cryoet_core.support import files
 from cryoet_core.support.errors import UserError
+from cryoet_core.support.names import counted
 
 MAGIC = b"IMODV"
 CENTRE = np.array([0.5, 0.5, 0.0])
@@ -36,11 +37,24 @@ _LARGEST = 1 << 30
 
 @dataclass
 class Model:
-    """points: (n, 3) x, y, z of each contour of each object. lines: some contour is more than
-    scattered points.
+    """The content of an IMOD model.
 
-    voxel_size: Å. shift: voxels from the model to the whole image. angles: 3dmod's slicer left
-    some.
+    Attributes
+    ----------
+    names : list[str]
+        Names of the objects.
+    points : list[list[np.ndarray]]
+        Of each object, the points (n, 3) x, y, z of each contour.
+    lines : bool
+        Whether some contour is more than scattered points.
+    scattered : bool
+        Whether the object that was read last holds scattered points.
+    voxel_size : float | None
+        Å.
+    shift : np.ndarray, shape (3,)
+        Voxels from the model to the whole image.
+    angles : bool
+        Whether 3dmod's slicer left angles.
     """
 
     names: list[str] = field(default_factory=list)
@@ -53,7 +67,25 @@ class Model:
 
 
 def read(path: Path, reading: PickReading) -> PickFile:
-    """The points of a model. UserError where it is damaged, or nobody says the voxel size."""
+    """Read the points of a model.
+
+    Parameters
+    ----------
+    path : Path
+        The pick file.
+    reading : PickReading
+        What the user says of it that the file does not.
+
+    Returns
+    -------
+    PickFile
+        The picks in the order of the file, in Å and (z, y, x).
+
+    Raises
+    ------
+    UserError
+        Where the file is damaged, or nothing says the voxel size.
+    """
     with plain_file(path) as file:
         raw = file.read(_LARGEST)
     if not raw.startswith(MAGIC) or len(raw) < HEADER:
@@ -119,7 +151,7 @@ def _chunk(model: Model, name: bytes, raw: bytes, position: int, flags: int) -> 
     if name == b"CONT":
         count = struct.unpack_from(">i", raw, position)[0]
         if count < 0 or position + CONTOUR + 12 * count > len(raw) or not model.points:
-            raise ValueError(f"a contour of {count} points is cut off")
+            raise ValueError(f"a contour of {counted(count, 'point')} is cut off")
         model.points[-1].append(
             np.frombuffer(raw, ">f4", 3 * count, position + CONTOUR).reshape(count, 3)
         )
@@ -144,11 +176,10 @@ def _chunk(model: Model, name: bytes, raw: bytes, position: int, flags: int) -> 
 
 
 def _image_reference(model: Model, reference: np.ndarray, flags: int) -> None:
-    """The image that the model lies on (MINX): scale, origin of the image and of the part that was
-    loaded.
+    """Read the image that the model lies on (MINX).
 
-    Rows of ``reference``: old scale, old translation, old rotation, then the same for the current
-    image.
+    It has a scale, the origin of the image and that of the part that was loaded. Rows of
+    ``reference``: old scale, old translation, old rotation, then the same for the current image.
     """
     _, old, _, scale, current, _ = reference
     if not (np.isfinite(scale).all() and (scale > 0).all()):
@@ -162,14 +193,31 @@ def _image_reference(model: Model, reference: np.ndarray, flags: int) -> None:
 
 
 def shortest(value: float) -> float:
-    """The decimal number that was meant by a float32."""
+    """Return the decimal number that was meant by a float32."""
     return float(str(np.float32(value)))
 
 
 def write(path: Path, picks: Picks, writing: Writing) -> list[str]:
-    """Replace ``path`` by a model of scattered points, one object for each class, as float32.
+    """Replace a file by a model of scattered points, one object for each class, as float32.
 
-    UserError where the voxel size of the tomogram is unknown.
+    Parameters
+    ----------
+    path : Path
+        The file to replace.
+    picks : Picks
+        The picks, in Å and (z, y, x).
+    writing : Writing
+        Geometry of the tomograms, voxel size, box size and optics to write with.
+
+    Returns
+    -------
+    list[str]
+        What the format could not hold, in a few words each.
+
+    Raises
+    ------
+    UserError
+        Where the voxel size of the tomogram is unknown.
     """
     points = (in_voxels(path, picks, writing) + CENTRE).astype(">f4")
     name = str(picks.tomograms[0]) if len(picks) else ""

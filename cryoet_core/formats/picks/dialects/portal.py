@@ -1,5 +1,6 @@
-"""Point annotations of the CryoET Data Portal: one JSON object a line, coordinates in voxels, the
-first voxel at 0.
+"""Point annotations of the CryoET Data Portal: one JSON object on each line.
+
+Coordinates are voxels, the first voxel at 0.
 """
 
 from __future__ import annotations
@@ -25,17 +26,34 @@ _SPACING = re.compile(r"VoxelSpacing(\d+(?:\.\d+)?)")
 
 
 def read(path: Path, reading: PickReading) -> PickFile:
-    """Points of one tomogram; in the portal's folders, their names say run, voxel size and object.
+    """Read the points of one tomogram.
 
-    UserError that names the line which is no point.
+    In the portal's folders, the names say run, voxel size and object.
+
+    Parameters
+    ----------
+    path : Path
+        The pick file.
+    reading : PickReading
+        What the user says of it that the file does not.
+
+    Returns
+    -------
+    PickFile
+        The picks in the order of the file, in Å and (z, y, x).
+
+    Raises
+    ------
+    UserError
+        Names the line that is no point.
     """
     places, matrices = [], []
     for line, text in lines_of(path):
         point = json_of(path, text)
         places.append(location(path, f"line {line}", point))
-        turned = point.get(MATRIX)
+        rotated = point.get(MATRIX)
         matrices.append(
-            np.full((3, 3), np.nan) if turned is None else matrix(path, f"line {line}", turned, 3)
+            np.full((3, 3), np.nan) if rotated is None else matrix(path, f"line {line}", rotated, 3)
         )
     rows = Rows(path, "portal", np.array(places, dtype=np.float64).reshape(-1, 3))
     rotations = np.array(matrices).reshape(-1, 3, 3)
@@ -68,17 +86,37 @@ def _by_folders(rows: Rows) -> None:
 
 
 def write(path: Path, picks: Picks, writing: Writing) -> list[str]:
-    """Replace ``path`` by the points of one tomogram. UserError where its voxel size is unknown."""
+    """Replace a file by the points of one tomogram.
+
+    Parameters
+    ----------
+    path : Path
+        The file to replace.
+    picks : Picks
+        The picks, in Å and (z, y, x).
+    writing : Writing
+        Geometry of the tomograms, voxel size, box size and optics to write with.
+
+    Returns
+    -------
+    list[str]
+        What the format could not hold, in a few words each.
+
+    Raises
+    ------
+    UserError
+        Where the voxel size of the tomogram is unknown.
+    """
     lines = []
     for row, (x, y, z) in enumerate(in_voxels(path, picks, writing)):
         place = {axis: round(float(value), 6) for axis, value in zip("xyz", (x, y, z), strict=True)}
         point = {"type": "point", "location": place}
-        turned = None if picks.rotations is None else picks.rotations[row]
-        if turned is not None and np.isfinite(turned).all():
+        rotated = None if picks.rotations is None else picks.rotations[row]
+        if rotated is not None and np.isfinite(rotated).all():
             point = {
                 "type": "orientedPoint",
                 "location": place,
-                MATRIX: turned[::-1, ::-1].round(9).tolist(),
+                MATRIX: rotated[::-1, ::-1].round(9).tolist(),
             }
         lines.append(json.dumps(point, allow_nan=False) + "\n")
     files.write_bytes(path, ("".join(lines) or "# no points\n").encode())

@@ -1,6 +1,6 @@
 """Reading RELION's particle stars of versions 1 to 5, and those of Warp and WarpTools, as picks.
 
-A particle is where its coordinate is, minus its origin (RELION 4 and later: the origin turned with
+A particle is where its coordinate is, minus its origin (RELION 4 and later: the origin rotated with
 the subtomogram). Coordinates count from 0, in pixels of the tilt series (4, 5), of the images
 (before, and WarpTools) or Å from the tomogram's middle (5); origins in Å, or pixels of the images
 up to 3.0.
@@ -39,8 +39,24 @@ NO_SCORE = -999.0
 
 
 def read(path: Path, reading: PickReading) -> PickFile:
-    """Picks of a particle star. UserError where it holds none, none in 3-D, or nothing says its
-    pixel size.
+    """Read the picks of a particle star.
+
+    Parameters
+    ----------
+    path : Path
+        The pick file.
+    reading : PickReading
+        What the user says of it that the file does not.
+
+    Returns
+    -------
+    PickFile
+        The picks in the order of the file, in Å and (z, y, x).
+
+    Raises
+    ------
+    UserError
+        Where it holds none, none in 3-D, or nothing says its pixel size.
     """
     tables = read_star(path)
     star = _Star(path, tables)
@@ -61,13 +77,13 @@ def read(path: Path, reading: PickReading) -> PickFile:
             and reading.coordinate_pixel_size is None
         ):
             rows.notes.append(
-                "WarpTools: coordinates in pixels of the images (--coordinate-pixel-size sets "
+                "WarpTools: coordinates in pixels of the images (`coordinate_pixel_size` sets "
                 "another)"
             )
         rows.notes += _contradiction(star, rows.voxel_size)
     rows.tomograms = star.tomograms
-    rows.rotations, turned = _rotations(star)
-    rows.shift = _shift(star, turned, reading)
+    rows.rotations, rotated = _rotations(star)
+    rows.shift = _shift(star, rotated, reading)
     rows.scores = _scores(star)
     rows.classes = _classes(star, reading)
     rows.optics = star.one_optics()
@@ -194,8 +210,9 @@ def _pixels(star: _Star, reading: PickReading) -> np.ndarray:
 
 
 def _contradiction(star: _Star, size: float | np.ndarray | None) -> list[str]:
-    """A note where Warp's names of images (``TS_0000001_2.74A.mrc``) say another pixel size than
-    the star.
+    """Note where Warp's names of images say another pixel size than the star.
+
+    Such a name is ``TS_0000001_2.74A.mrc``.
     """
     match = re.search(
         r"_(\d+\.\d\d)A(_\d+)?\.mrcs?$",
@@ -208,25 +225,25 @@ def _contradiction(star: _Star, size: float | np.ndarray | None) -> list[str]:
         return []
     return [
         f"coordinates count {said:g} Å, but the images' names say {named:g} Å; "
-        "--coordinate-pixel-size sets another"
+        "`coordinate_pixel_size` sets another"
     ]
 
 
 def _rotations(star: _Star) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """The particles' rotations, and those of their subtomograms where these were cut out turned."""
+    """The particles' rotations, and those of their subtomograms if cut out rotated."""
     particle = (
         angles.relion(star.columns(ANGLES)) if all(name in star.table for name in ANGLES) else None
     )
-    turned = None
+    rotated = None
     if all(name in star.table for name in BOX_ANGLES):
         boxes = star.columns(BOX_ANGLES)
-        turned = euler_to_matrix(boxes) if boxes.any() else None
-    if turned is None or particle is None:
-        return (turned if particle is None else particle), turned
-    return turned @ particle, turned
+        rotated = euler_to_matrix(boxes) if boxes.any() else None
+    if rotated is None or particle is None:
+        return (rotated if particle is None else particle), rotated
+    return rotated @ particle, rotated
 
 
-def _shift(star: _Star, turned: np.ndarray | None, reading: PickReading) -> np.ndarray | None:
+def _shift(star: _Star, rotated: np.ndarray | None, reading: PickReading) -> np.ndarray | None:
     """Å (x, y, z) from the coordinate to the particle."""
     if all(f"rlnOrigin{axis}Angst" in star.table for axis in XYZ):
         origin = star.columns([f"rlnOrigin{axis}Angst" for axis in XYZ])
@@ -246,8 +263,8 @@ def _shift(star: _Star, turned: np.ndarray | None, reading: PickReading) -> np.n
         origin = pixels * size[:, None]
     else:
         return None
-    if turned is not None:
-        origin = np.einsum("nij,nj->ni", turned, origin[:, ::-1])[:, ::-1]
+    if rotated is not None:
+        origin = np.einsum("nij,nj->ni", rotated, origin[:, ::-1])[:, ::-1]
     return -origin
 
 

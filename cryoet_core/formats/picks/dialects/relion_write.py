@@ -31,10 +31,28 @@ VERSIONS = {
 
 
 def write(path: Path, picks: Picks, writing: Writing) -> list[str]:
-    """Replace ``path`` by a star. Coordinates count in voxels of the tomograms, Å from their middle
-    in relion5.
+    """Replace a file by a star of particles.
 
-    UserError where the size of a tomogram is needed and unknown.
+    Coordinates count in voxels of the tomograms, in relion5 in Å from their middle.
+
+    Parameters
+    ----------
+    path : Path
+        The file to replace.
+    picks : Picks
+        The picks, in Å and (z, y, x).
+    writing : Writing
+        Geometry of the tomograms, voxel size, box size and optics to write with.
+
+    Returns
+    -------
+    list[str]
+        What the format could not hold, in a few words each.
+
+    Raises
+    ------
+    UserError
+        Where the size of a tomogram is needed and unknown.
     """
     dialect = writing.dialect
     names, which = np.unique(picks.tomograms.astype(str), return_inverse=True)
@@ -47,10 +65,10 @@ def write(path: Path, picks: Picks, writing: Writing) -> list[str]:
     columns = _names(dialect, picks)
     columns |= _places(picks, known, sizes, which)
     if picks.rotations is not None:
-        turned = np.nan_to_num(angles.to_relion(picks.rotations))
+        rotated = np.nan_to_num(angles.to_relion(picks.rotations))
         columns |= {
             f"rlnAngle{n}": rounded(v)
-            for n, v in zip(("Rot", "Tilt", "Psi"), turned.T, strict=True)
+            for n, v in zip(("Rot", "Tilt", "Psi"), rotated.T, strict=True)
         }
     columns |= _judged(picks)
     optics = {

@@ -1,5 +1,6 @@
-"""STOPGAP's motive list, a star. Positions are orig + shift in voxels, the first voxel at 1; angles
-as in AV3.
+"""STOPGAP's motive list, a star.
+
+Positions are orig + shift in voxels, the first voxel at 1; angles as in AV3.
 """
 
 from __future__ import annotations
@@ -20,7 +21,25 @@ EULER = ("phi", "the", "psi")
 
 
 def read(path: Path, reading: PickReading) -> PickFile:
-    """Picks of all tomograms. UserError where a column is missing or a value is no number."""
+    """Read the picks of all tomograms of a motive list.
+
+    Parameters
+    ----------
+    path : Path
+        The pick file.
+    reading : PickReading
+        What the user says of it that the file does not.
+
+    Returns
+    -------
+    PickFile
+        The picks in the order of the file, in Å and (z, y, x).
+
+    Raises
+    ------
+    UserError
+        Where a column is missing or a value is no number.
+    """
     table = next((t for t in read_star(path) if all(column in t for column in ORIGINAL)), None)
     if table is None:
         raise UserError(f"{path}: no motive list of STOPGAP; expected {', '.join(ORIGINAL)}")
