@@ -16,6 +16,7 @@ from cryoet_core.formats.picks import Geometry, PickFile, PickReading, read_pick
 from cryoet_core.formats.picks.formats import BY_DIALECT, FORMATS, WRITTEN
 from cryoet_core.picks.table import Picks
 from cryoet_core.support.errors import UserError
+from cryoet_core.support.names import file_name
 
 LIKE_TS_01 = {"TS_01": Geometry((2000, 4000, 4000), 1.35)}
 VOXELS = PickReading(voxel_size=10.0)
@@ -218,3 +219,17 @@ def test_damaged_files_are_picks_or_refused(
     raw[where : where + len(value)] = value
     path.write_bytes(raw)
     must_be_picks_or_refused(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        ("session 1/TS_01.5", {}, "session_1_TS_01.5"),
+        ("..", {}, "tomogram"),
+        ("", {}, "tomogram"),
+        (" class 2? ", {"blanks": True, "empty": "class"}, "class 2_"),
+        (". .", {"blanks": True, "empty": "class"}, "class"),
+    ],
+)
+def test_a_name_of_a_file_has_no_folder(name, options, expected):
+    assert file_name(name, **options) == expected

@@ -1,6 +1,4 @@
-"""The kit's data: cubes of three shapes that any method can tell apart, and tomograms with a dozen
-balls each.
-"""
+"""The kit's data: easy subtomograms of three shapes, and tomograms with a dozen balls each."""
 
 from __future__ import annotations
 
@@ -61,7 +59,7 @@ def write_subtomograms(
 
 
 def write_noise(path: Path, box: int, n: int) -> Path:
-    """Write n cubes that hold noise alone."""
+    """Write n subtomograms that hold noise alone."""
     from cryoet_core.store import SubtomogramWriter
 
     with SubtomogramWriter(path, box, VOXEL_SIZE, class_names=CLASS_NAMES) as writer:
