@@ -435,7 +435,7 @@ class Stuck(SmallEncoder):
 
 
 ENCODER_FAULTS = {
-    "boxless": (Boxless, "cannot be built for boxes of 24 voxels"),
+    "boxless": (Boxless, "cannot be built for box size 24"),
     "changes": (Changes, "changes the volumes that it is given"),
     "misdimensioned": (Misdimensioned, "expected (4, 4), for its dim"),
     "over-batch": (OverBatch, "features of a volume depend on its batch"),

@@ -75,6 +75,8 @@ def recognise(path: Path) -> dict[str, Any]:
         raise UserError(
             f"{path}: {error.strerror or error}; expected a file that can be read"
         ) from error
+    except UserError as error:  # a compressed file whose beginning is damaged
+        return found | {"kind": "damaged", "what": str(error).removeprefix(f"{path}: ")}
     if not start:
         raise UserError(f"{path}: the file is empty once unpacked")
     found |= _content(start, path)
