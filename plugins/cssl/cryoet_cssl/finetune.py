@@ -9,13 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from cryoet_core.runs.run import Run
+from cryoet_core.runs.training_state import optimiser_tensors, restore_optimiser
 from cryoet_core.runs.volumes import DeviceVolumes
 from cryoet_cssl.optimisers import (
     cosine,
     named,
     optimiser_of,
-    optimiser_tensors,
-    restore,
     set_rate,
     under,
 )
@@ -170,7 +169,7 @@ def _resume(
         return {}, {"epochs": 0, "best": [-1.0, 0.0], "best_epoch": -1}
     tensors, state = saved
     network.load_state_dict(under("network", tensors))
-    restore(optimiser, tensors)
+    restore_optimiser(optimiser, tensors)
     return {name: value.to(run.device) for name, value in under("best", tensors).items()}, state
 
 

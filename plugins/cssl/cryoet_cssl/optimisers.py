@@ -95,28 +95,6 @@ def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate
 
 
-def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return the state of each parameter, for a checkpoint; ``restore`` takes it back."""
-    found: dict[str, Tensor] = {}
-    for index, state in optimiser.state_dict()["state"].items():
-        found |= {
-            f"optimiser.{index}.{key}": value
-            for key, value in state.items()
-            if isinstance(value, Tensor)
-        }
-    return found
-
-
-def restore(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Load what ``optimiser_tensors`` gave into a new optimiser of the same parameters."""
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        if name.startswith("optimiser."):
-            _, index, key = name.split(".")
-            state.setdefault(int(index), {})[key] = value
-    optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
-
-
 def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors whose names start with ``prefix.``, without it."""
     return {

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from cryoet_core.runs.run import Run
+from cryoet_core.runs.training_state import optimiser_tensors, restore_optimiser
 from cryoet_core.runs.volumes import DeviceVolumes
 from cryoet_cssl.losses import unit
 from cryoet_cssl.objectives import Objective
@@ -20,8 +21,6 @@ from cryoet_cssl.optimisers import (
     cosine,
     named,
     optimiser_of,
-    optimiser_tensors,
-    restore,
     set_rate,
     under,
 )
@@ -144,7 +143,7 @@ def _resume(
         return 0, (1.0, 1.0)
     tensors, state = saved
     objective.load_state_dict(under("objective", tensors))
-    restore(optimiser, tensors)
+    restore_optimiser(optimiser, tensors)
     return int(state["epochs"]), tuple(state["spread"])
 
 

@@ -12,11 +12,12 @@ from cryoet_cssl.config import MocoConfig, SimclrConfig, SwavConfig
 from cryoet_cssl.losses import info_nce, nt_xent, unit
 from cryoet_cssl.networks import cb3d, dsrf3d, rb3d
 from cryoet_cssl.objectives import MocoObjective, SimclrObjective, SwavObjective
-from cryoet_cssl.optimisers import Lars, optimiser_of, optimiser_tensors, restore
+from cryoet_cssl.optimisers import Lars, optimiser_of
 from cryoet_cssl.plan import planned
 from torch import Tensor, nn
 
 from cryoet_core.runs.encoders import build_encoder
+from cryoet_core.runs.training_state import optimiser_tensors, restore_optimiser
 from cryoet_core.support.errors import UserError
 
 OPTIONS = {"projection": 8}
@@ -322,6 +323,6 @@ def test_the_state_of_an_optimiser_survives_a_checkpoint(name: str) -> None:
     step(layer, optimiser)
     again, fresh = made()
     again.load_state_dict(weights)
-    restore(fresh, kept)
+    restore_optimiser(fresh, kept)
     step(again, fresh)
     torch.testing.assert_close(again.weight, layer.weight, rtol=0, atol=0)
